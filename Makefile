@@ -1,0 +1,42 @@
+# make demo     everything on this machine: Label Studio, the backend, the built-in sample
+# make install  both virtual environments, nothing started
+# make test     all tests, with a real Label Studio
+# make check    ruff and mypy
+# make bench    the benchmarks
+
+PYTHON ?= python3
+VENV := .venv
+LS_VENV := .venv-label-studio
+LABEL_STUDIO_VERSION := 1.23.2
+DEMO_ARGS ?=
+
+.PHONY: demo install test check bench clean
+
+demo: install
+	$(VENV)/bin/alc demo $(DEMO_ARGS)
+
+install: $(VENV)/.installed $(LS_VENV)/.installed
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --editable '.[test]'
+	touch $@
+
+$(LS_VENV)/.installed: Makefile
+	test -x $(LS_VENV)/bin/python || $(PYTHON) -m venv $(LS_VENV)
+	$(LS_VENV)/bin/pip install --quiet label-studio==$(LABEL_STUDIO_VERSION)
+	touch $@
+
+test: install
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.installed
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.installed
+	$(VENV)/bin/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) $(LS_VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

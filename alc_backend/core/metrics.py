@@ -1,0 +1,44 @@
+"""Quality of label maps and of predictions against ground truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alc_backend.core.arrays import VOID, checked_labels
+
+
+def confusion_matrix(truth: Any, labels: Any, classes: int) -> NDArray[np.int64]:
+    """Count pixels by (ground truth, label): int64 (C, C + 1).
+
+    ``truth`` and ``labels`` uint8 (H, W). Pixels whose ground truth is 255 (void) do not count;
+    the last column counts pixels labelled void, which are wrong for every class. Matrices of
+    several images add up. Raises ValueError for differing shapes or class ids outside the list.
+    """
+    truth = np.asarray(truth)
+    if truth.ndim != 2:
+        raise ValueError(f"truth must have shape (H, W), not {truth.shape}")
+    truth = checked_labels(truth, truth.shape, classes)
+    labels = checked_labels(labels, truth.shape, classes)
+    counted = truth != VOID
+    columns = np.where(labels == VOID, classes, labels).astype(np.int64)
+    cells = truth[counted].astype(np.int64) * (classes + 1) + columns[counted]
+    return np.bincount(cells, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
+
+
+def class_iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Intersection over union of each class, float64 (C,); NaN where ground truth has none."""
+    classes = confusion.shape[0]
+    hit = np.diagonal(confusion[:, :classes]).astype(np.float64)
+    in_truth = confusion.sum(axis=1)
+    union = in_truth + confusion[:, :classes].sum(axis=0) - hit
+    return np.where(in_truth > 0, hit / np.maximum(union, 1), np.nan)
+
+
+def mean_iou(confusion: NDArray[np.int64]) -> float:
+    """Mean IoU over the classes that occur in ground truth; NaN when there are none."""
+    iou = class_iou(confusion)
+    present = iou[~np.isnan(iou)]
+    return float(present.mean()) if len(present) else float("nan")

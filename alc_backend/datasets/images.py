@@ -1,0 +1,83 @@
+"""Reading and writing pictures and class-indexed masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from alc_backend.errors import DatasetError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""File names with these endings are pictures."""
+
+MAX_PIXELS = 200_000_000
+"""A picture that claims more pixels than this is refused before it is decoded."""
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read a picture as RGB uint8 (H, W, 3), upright as a browser shows it (EXIF orientation).
+
+    Raises DatasetError when it cannot be read, is cut short, or claims over MAX_PIXELS pixels.
+    """
+    with _opened(path) as picture:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+def read_mask(path: Path) -> NDArray[np.int64]:
+    """Read a class-indexed mask (grey, 16 or 32 bit grey, or palette) as int64 (H, W).
+
+    Raises DatasetError for colour pictures and for what cannot be read.
+    """
+    with _opened(path) as picture:
+        if picture.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
+            raise DatasetError(
+                f"{path.name}: a mask must hold one id per pixel (grey or palette PNG), this one "
+                f"is a {picture.mode} colour picture; write class ids instead of colours"
+            )
+        return np.asarray(picture).astype(np.int64)
+
+
+def encode_label_map(path: Path, labels: NDArray[np.uint8]) -> None:
+    """Write class ids (uint8, H × W) as a palette PNG with the PASCAL VOC colours."""
+    picture = Image.fromarray(labels)
+    picture.putpalette(voc_palette())
+    picture.save(path, format="PNG")
+
+
+def voc_palette() -> list[int]:
+    """The 256 colours of PASCAL VOC as a flat list of 768 values.
+
+    The bits of a class id are dealt to red, green and blue in turn, highest colour bit first, so
+    that neighbouring ids look different.
+    """
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        channel, shift = bit % 3, 7 - bit // 3
+        colours[:, channel] |= (((np.arange(256) >> bit) & 1) << shift).astype(np.uint8)
+    return [int(value) for value in colours.ravel()]
+
+
+def _opened(path: Path) -> Image.Image:
+    """Open and decode fully, so that truncation shows here and not later."""
+    try:
+        picture = Image.open(path)
+        if picture.width * picture.height > MAX_PIXELS:
+            raise DatasetError(
+                f"{path.name}: {picture.width}×{picture.height} is more than {MAX_PIXELS:,} "
+                "pixels; tile or shrink the picture"
+            )
+        picture.load()
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:
+        raise DatasetError(
+            f"{path.name}: cannot be read ({error}); replace it with an intact picture"
+        ) from error
+    return picture

@@ -1,0 +1,1 @@
+"""The built-in sample dataset and its one-command start."""

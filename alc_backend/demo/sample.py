@@ -1,0 +1,291 @@
+"""The built-in sample: drawn outdoor scenes with the mistakes that Grounded-SAM makes.
+
+Everything follows from one seed: the same seed gives the same dataset on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from alc_backend.datasets.images import encode_label_map
+
+CLASSES = ["background", "tree", "house", "car", "cow", "horse", "boat", "person", "ball"]
+TRAINING, VALIDATION = 64, 32
+HEIGHT, WIDTH = 192, 256
+
+MISTAKEN = {"tree": "boat", "house": "car", "car": "boat", "cow": "horse", "horse": "cow",
+            "boat": "house", "person": "tree", "ball": "person"}  # fmt: skip
+"""The class an object is most often mistaken for."""
+
+WRONG_CLASS, MISSED, FALSE_DETECTION = 0.45, 0.08, 0.7
+"""Shares of objects with a wrong class and of missed ones; false detections per picture."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture with its truth and its imperfect annotation, all 192 × 256.
+
+    ``image`` uint8 (H, W, 3); ``truth``, ``labels`` uint8 (H, W); ``objects`` int32 (H, W).
+    """
+
+    image: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    objects: NDArray[np.int32]
+
+
+def write_sample(root: Path, seed: int = 0) -> tuple[Path, Path]:
+    """Write the sample as two dataset folders; returns (training folder, validation folder).
+
+    A folder that is already complete is left as it is.
+    """
+    training, validation = root / "train", root / "val"
+    for folder, count, offset in ((training, TRAINING, 0), (validation, VALIDATION, TRAINING)):
+        if (folder / "classes.txt").is_file():
+            continue
+        for name in ("images", "pseudo_labels", "objects", "ground_truth"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(offset, offset + count):
+            scene = make_scene(seed, index)
+            name = f"scene_{index:03d}"
+            Image.fromarray(scene.image).save(folder / "images" / f"{name}.jpg", quality=92)
+            encode_label_map(folder / "pseudo_labels" / f"{name}.png", scene.labels)
+            encode_label_map(folder / "ground_truth" / f"{name}.png", scene.truth)
+            Image.fromarray(scene.objects.astype(np.uint8)).save(
+                folder / "objects" / f"{name}.png"
+            )
+        (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    return training, validation
+
+
+def make_scene(seed: int, index: int) -> Scene:
+    """Draw scene ``index`` of the dataset with ``seed``."""
+    rng = np.random.default_rng([seed, index])
+    picture = Image.fromarray(_backdrop(rng))
+    truth = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    detections: list[tuple[int, NDArray[np.bool_]]] = []
+    for _ in range(int(rng.integers(4, 9))):
+        name = CLASSES[int(rng.integers(1, len(CLASSES)))]
+        mask = _draw(picture, name, rng)
+        if mask.sum() < 60:
+            continue
+        truth[mask] = CLASSES.index(name)
+        if rng.random() >= MISSED:
+            detections.append((_seen_as(name, rng), _ragged(mask, rng)))
+    if rng.random() < FALSE_DETECTION:
+        detections.insert(0, (int(rng.integers(1, len(CLASSES))), _patch(rng)))
+    labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    objects = np.zeros((HEIGHT, WIDTH), dtype=np.int32)
+    for number, (label, mask) in enumerate(detections, start=1):
+        labels[mask] = label
+        objects[mask] = number
+    return Scene(_photograph(picture, rng), truth, labels, objects)
+
+
+def _seen_as(name: str, rng: np.random.Generator) -> int:
+    """The class that the detector gives an object of class ``name``."""
+    if rng.random() >= WRONG_CLASS:
+        return CLASSES.index(name)
+    if rng.random() < 0.5:
+        return CLASSES.index(MISTAKEN[name])
+    others = [label for label in range(1, len(CLASSES)) if CLASSES[label] != name]
+    return int(rng.choice(others))
+
+
+def _backdrop(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Sky over ground with soft clouds and uneven grass."""
+    horizon = int(HEIGHT * rng.uniform(0.3, 0.5))
+    sky = np.array([135, 170, 215]) + rng.normal(0, 14, 3)
+    ground = np.array([118, 132, 84]) + rng.normal(0, 16, 3)
+    scene = np.empty((HEIGHT, WIDTH, 3))
+    fade = np.linspace(0, 1, HEIGHT)[:, None, None]
+    scene[:] = ground * (0.75 + 0.4 * fade)
+    scene[:horizon] = (sky * (0.9 + 0.3 * fade))[:horizon]
+    scene += 26 * _clouds(rng, 24)[..., None] + 12 * _clouds(rng, 5)[..., None]
+    return np.clip(scene, 0, 255).astype(np.uint8)
+
+
+def _clouds(rng: np.random.Generator, grain: int) -> NDArray[np.float64]:
+    """Smooth noise in about [-1, 1] with structures of ``grain`` pixels, (H, W)."""
+    coarse = rng.normal(0, 0.5, (HEIGHT // grain + 3, WIDTH // grain + 3))
+    picture = Image.fromarray(coarse.astype(np.float32))
+    enlarged = picture.resize((WIDTH + 2 * grain, HEIGHT + 2 * grain), Image.Resampling.BICUBIC)
+    return np.asarray(enlarged, dtype=np.float64)[grain:-grain, grain:-grain]
+
+
+def _photograph(picture: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Light, lens and sensor: brightness, a slight blur, noise."""
+    light = rng.uniform(0.75, 1.2) * (1 + 0.12 * _clouds(rng, 60))[..., None]
+    blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float64)
+    noisy = blurred * light + rng.normal(0, 7, blurred.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def _ragged(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Shift the border by smooth noise; sometimes lose a strip or gain a detached crumb."""
+    smooth = np.asarray(
+        Image.fromarray((mask * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(3)),
+        dtype=np.float64,
+    )
+    ragged = smooth / 255 + 0.35 * _clouds(rng, 8) > 0.5
+    ragged &= smooth > 2
+    rows, cols = np.nonzero(mask)
+    if rng.random() < 0.25:  # a strip is missing: the superpixel falls into pieces
+        cut = int(rng.integers(cols.min(), cols.max() + 1))
+        ragged[:, max(0, cut - 2) : cut + 2] = False
+    if rng.random() < 0.3:  # a crumb beside the object
+        row = int(np.clip(rows.mean() + rng.normal(0, 30), 0, HEIGHT - 5))
+        col = int(np.clip(cols.mean() + rng.normal(0, 40), 0, WIDTH - 5))
+        ragged[row : row + 4, col : col + 4] = True
+    return ragged if ragged.any() else mask
+
+
+def _patch(rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A false detection: a blob of backdrop."""
+    radius = rng.uniform(12, 30)
+    row, col = rng.uniform(20, HEIGHT - 20), rng.uniform(20, WIDTH - 20)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    distance = np.hypot((y - row) * 1.4, x - col) + 8 * _clouds(rng, 10)
+    return distance < radius
+
+
+def _draw(picture: Image.Image, name: str, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw one object of class ``name`` somewhere; returns its pixels, bool (H, W)."""
+    depth = rng.uniform(0.45, 0.95)
+    brush = _Brush(
+        col=rng.uniform(20, WIDTH - 20),
+        row=HEIGHT * depth,
+        size=rng.uniform(34, 62) * (0.6 + 0.6 * depth),
+        mirror=bool(rng.integers(2)),
+        rng=rng,
+    )
+    _SHAPES[name](brush)
+    colours, mask = brush.finish()
+    picture.paste(colours, (0, 0), Image.fromarray((mask * 255).astype(np.uint8)))
+    return mask
+
+
+class _Brush:
+    """Draws in units of the object's size; (0, 0) is the middle of its foot, y points up."""
+
+    def __init__(
+        self, *, col: float, row: float, size: float, mirror: bool, rng: np.random.Generator
+    ) -> None:
+        self.rng = rng
+        self._col, self._row, self._size, self._mirror = col, row, size, mirror
+        self._colours = Image.new("RGB", (WIDTH, HEIGHT))
+        self._mask = Image.new("L", (WIDTH, HEIGHT))
+
+    def tint(self, red: int, green: int, blue: int, spread: float = 12) -> tuple[int, int, int]:
+        shade = np.clip(np.array([red, green, blue]) + self.rng.normal(0, spread, 3), 0, 255)
+        return int(shade[0]), int(shade[1]), int(shade[2])
+
+    def polygon(self, points: list[tuple[float, float]], colour: tuple[int, int, int]) -> None:
+        placed = [self._place(x, y) for x, y in points]
+        ImageDraw.Draw(self._colours).polygon(placed, fill=colour)
+        ImageDraw.Draw(self._mask).polygon(placed, fill=255)
+
+    def ellipse(
+        self, x: float, y: float, width: float, height: float, colour: tuple[int, int, int]
+    ) -> None:
+        turn = [2 * math.pi * step / 28 for step in range(28)]
+        self.polygon(
+            [(x + width / 2 * math.cos(t), y + height / 2 * math.sin(t)) for t in turn], colour
+        )
+
+    def box(
+        self, x: float, y: float, width: float, height: float, colour: tuple[int, int, int]
+    ) -> None:
+        self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], colour)
+
+    def finish(self) -> tuple[Image.Image, NDArray[np.bool_]]:
+        """The drawn colours with a texture, and the pixels drawn on."""
+        texture = 16 * _clouds(self.rng, 4)[..., None]
+        colours = np.clip(np.asarray(self._colours, dtype=np.float64) + texture, 0, 255)
+        return Image.fromarray(colours.astype(np.uint8)), np.asarray(self._mask) > 0
+
+    def _place(self, x: float, y: float) -> tuple[float, float]:
+        x = -x if self._mirror else x
+        return self._col + x * self._size, self._row - y * self._size
+
+
+def _tree(brush: _Brush) -> None:
+    brush.box(-0.07, 0, 0.14, 0.6, brush.tint(95, 68, 44))
+    for _ in range(9):
+        x, y = brush.rng.normal(0, 0.2), brush.rng.normal(0.95, 0.18)
+        brush.ellipse(x, y, 0.5, 0.45, brush.tint(42, 92, 40))
+
+
+def _house(brush: _Brush) -> None:
+    brush.box(-0.55, 0, 1.1, 0.65, brush.tint(196, 178, 150))
+    brush.polygon([(-0.65, 0.65), (0.65, 0.65), (0.0, 1.15)], brush.tint(150, 60, 48))
+    brush.box(-0.1, 0, 0.2, 0.38, brush.tint(84, 58, 40))
+    for x in (-0.42, 0.22):
+        brush.box(x, 0.3, 0.2, 0.2, brush.tint(70, 90, 120))
+
+
+def _car(brush: _Brush) -> None:
+    paint = brush.tint(*[(178, 32, 36), (38, 62, 150), (205, 205, 210)][brush.rng.integers(3)])
+    brush.box(-0.7, 0.12, 1.4, 0.26, paint)
+    brush.polygon([(-0.42, 0.38), (0.38, 0.38), (0.22, 0.64), (-0.26, 0.64)], paint)
+    brush.polygon([(-0.34, 0.4), (0.3, 0.4), (0.18, 0.58), (-0.22, 0.58)], brush.tint(60, 75, 90))
+    for x in (-0.42, 0.42):
+        brush.ellipse(x, 0.13, 0.27, 0.27, brush.tint(25, 25, 27, 5))
+
+
+def _animal(brush: _Brush, coat: tuple[int, int, int], neck: float) -> None:
+    for x in (-0.38, -0.24, 0.2, 0.34):
+        brush.box(x, 0, 0.09, 0.4, coat)
+    brush.ellipse(0, 0.55, 1.0, 0.45, coat)
+    brush.polygon([(0.3, 0.5), (0.5, 0.55), (0.62, neck), (0.48, neck)], coat)
+    brush.ellipse(0.62, neck, 0.32, 0.2, coat)
+
+
+def _cow(brush: _Brush) -> None:
+    _animal(brush, brush.tint(226, 222, 214), 0.72)
+    for _ in range(5):
+        x, y = brush.rng.uniform(-0.34, 0.34), brush.rng.uniform(0.45, 0.65)
+        brush.ellipse(x, y, 0.24, 0.15, brush.tint(36, 30, 28, 5))
+
+
+def _horse(brush: _Brush) -> None:
+    _animal(brush, brush.tint(122, 74, 42), 1.02)
+    brush.polygon([(0.26, 0.66), (0.36, 0.6), (0.52, 1.06), (0.42, 1.1)], brush.tint(40, 26, 20))
+    brush.polygon([(-0.5, 0.6), (-0.44, 0.66), (-0.62, 0.2)], brush.tint(40, 26, 20))
+
+
+def _boat(brush: _Brush) -> None:
+    brush.polygon([(-0.7, 0.24), (0.7, 0.24), (0.48, 0), (-0.5, 0)], brush.tint(52, 76, 116))
+    brush.box(-0.03, 0.24, 0.06, 1.0, brush.tint(105, 78, 50))
+    brush.polygon([(0.05, 0.3), (0.55, 0.34), (0.05, 1.2)], brush.tint(238, 236, 228, 6))
+    brush.polygon([(-0.05, 0.32), (-0.42, 0.36), (-0.05, 1.05)], brush.tint(228, 140, 60))
+
+
+def _person(brush: _Brush) -> None:
+    for x in (-0.13, 0.03):
+        brush.box(x, 0, 0.1, 0.5, brush.tint(44, 48, 74))
+    shirt = brush.tint(214, 92, 150)
+    brush.box(-0.17, 0.46, 0.34, 0.46, shirt)
+    brush.polygon([(-0.17, 0.9), (-0.32, 0.5), (-0.24, 0.48), (-0.1, 0.85)], shirt)
+    brush.polygon([(0.17, 0.9), (0.32, 0.5), (0.24, 0.48), (0.1, 0.85)], shirt)
+    brush.ellipse(0, 1.04, 0.24, 0.27, brush.tint(222, 176, 148))
+
+
+def _ball(brush: _Brush) -> None:
+    brush.ellipse(0, 0.3, 0.6, 0.6, brush.tint(236, 206, 50))
+    brush.polygon(
+        [(-0.28, 0.36), (0.28, 0.36), (0.28, 0.24), (-0.28, 0.24)], brush.tint(30, 110, 190)
+    )
+
+
+_SHAPES: dict[str, Callable[[_Brush], None]] = {
+    "tree": _tree, "house": _house, "car": _car, "cow": _cow, "horse": _horse, "boat": _boat,
+    "person": _person, "ball": _ball,
+}  # fmt: skip

@@ -1,0 +1,54 @@
+"""Every error a user can meet. Each message names the input and says the remedy.
+
+AlcError
+├── SettingsError       a setting is missing or contradicts another
+├── DatasetError        a dataset folder cannot be imported
+├── NotFoundError       a project, round or query that does not exist
+├── RoundError          a round cannot do what was asked of it
+├── CancelledError      the work was cancelled by the admin (not a failure)
+├── TrainingError       the network cannot be trained, saved or loaded
+├── LabelStudioError    Label Studio is away, refuses, or holds something unexpected
+└── ServiceError        a process the backend needs (Redis, Label Studio) does not start
+"""
+
+from __future__ import annotations
+
+
+class AlcError(Exception):
+    """Base of all errors whose message is meant for the user."""
+
+
+class SettingsError(AlcError):
+    """A setting is missing or contradicts another."""
+
+
+class DatasetError(AlcError):
+    """A dataset folder cannot be imported."""
+
+
+class NotFoundError(AlcError):
+    """A project, round or query does not exist."""
+
+
+class RoundError(AlcError):
+    """A round cannot do what was asked of it."""
+
+
+class CancelledError(AlcError):
+    """The work was cancelled by the admin."""
+
+
+class TrainingError(AlcError):
+    """The network cannot be trained, saved or loaded."""
+
+
+class LabelStudioError(AlcError):
+    """Label Studio is away, refuses, or holds something unexpected."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ServiceError(AlcError):
+    """A process the backend needs does not start."""

@@ -1,0 +1,1 @@
+"""From images to first label maps and superpixel maps."""

@@ -1,0 +1,1 @@
+"""DeepLab-v3+: the network, its training on label maps, and inference."""

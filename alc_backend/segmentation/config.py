@@ -1,0 +1,64 @@
+"""What defines a training run; plain values, importable without torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from alc_backend.errors import SettingsError
+
+ENCODERS = ("efficientnet-lite0", "resnet18", "resnet50", "resnet101")
+"""Backbones by the name used in settings."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Hyper-parameters of one training (paper, Sec. 4.1).
+
+    ``input_size`` pixels of the square crop; ``base_rate`` learning rate of the head (the encoder
+    has a tenth of it).
+    """
+
+    encoder: str
+    input_size: int
+    iterations: int
+    batch_size: int
+    base_rate: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ENCODERS:
+            raise SettingsError(
+                f"encoder {self.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}"
+            )
+        if self.input_size % 16 or self.input_size < 64:
+            raise SettingsError(
+                f"input_size {self.input_size} must be a multiple of 16 and at least 64"
+            )
+        if self.iterations < 1 or self.batch_size < 2 or not self.base_rate > 0:
+            raise SettingsError(
+                "iterations must be at least 1, batch_size at least 2 (batch norm needs two "
+                "pictures) and base_rate positive"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values as JSON types; ``TrainingConfig(**values)`` restores it."""
+        return asdict(self)
+
+
+PRESETS = {
+    "cpu": TrainingConfig("efficientnet-lite0", 192, 400, 8, 0.02),
+    "sample": TrainingConfig("efficientnet-lite0", 128, 160, 8, 0.05),
+}
+"""Hyper-parameters by name: ``cpu`` for a machine without GPU, ``sample`` for the built-in one."""
+
+
+def training_config(preset: str, *, seed: int = 0, **overrides: Any) -> TrainingConfig:
+    """A preset with single values replaced; overrides that are None change nothing.
+
+    Raises SettingsError for an unknown preset or an impossible value.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return replace(PRESETS[preset], seed=seed, **given)

@@ -1,0 +1,105 @@
+"""Training crops: scaled, cropped and flipped, each fixed by seed and iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from alc_backend.core.arrays import VOID
+
+Loader = Callable[[str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+"""Image key → picture uint8 (H, W, 3) and label map uint8 (H, W)."""
+
+
+class Batch(NamedTuple):
+    """``images`` uint8 (N, S, S, 3), ``labels`` uint8 (N, S, S), and the image keys."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    keys: list[str]
+
+
+class TrainingCrops:
+    """Batches of random crops; batch ``i`` depends on the seed and ``i`` alone.
+
+    Decoded pictures are kept in memory up to ``cache_bytes``.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        load: Loader,
+        *,
+        input_size: int,
+        batch_size: int,
+        fill: tuple[int, int, int],
+        seed: int,
+        cache_bytes: int,
+    ) -> None:
+        if not keys:
+            raise ValueError("keys must name at least one training image")
+        self._keys = list(keys)
+        self._load = load
+        self._size = input_size
+        self._batch_size = batch_size
+        self._fill = np.array(fill, dtype=np.uint8)
+        self._seed = seed
+        self._room = cache_bytes
+        self._cache: dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
+
+    def batch(self, iteration: int) -> Batch:
+        """The crops of one iteration; every image is drawn once before any is drawn again."""
+        first = iteration * self._batch_size
+        places = range(first, first + self._batch_size)
+        keys = [self._key(place) for place in places]
+        crops = [self._crop(key, place) for key, place in zip(keys, places, strict=True)]
+        return Batch(
+            np.stack([image for image, _ in crops]), np.stack([labels for _, labels in crops]), keys
+        )
+
+    def _key(self, place: int) -> str:
+        epoch, index = divmod(place, len(self._keys))
+        order = np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._keys))
+        return self._keys[int(order[index])]
+
+    def _read(self, key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        if key in self._cache:
+            return self._cache[key]
+        pair = self._load(key)
+        if (size := pair[0].nbytes + pair[1].nbytes) <= self._room:
+            self._room -= size
+            self._cache[key] = pair
+        return pair
+
+    def _crop(self, key: str, place: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Random scale 0.5-2, random crop padded with void, random flip."""
+        rng = np.random.default_rng([self._seed, 2, place])
+        image, labels = self._read(key)
+        window = round(self._size / rng.uniform(0.5, 2.0))
+        height, width = labels.shape
+        top = int(rng.integers(min(0, height - window), max(0, height - window) + 1))
+        left = int(rng.integers(min(0, width - window), max(0, width - window) + 1))
+        cut_image = np.empty((window, window, 3), dtype=np.uint8)
+        cut_image[:] = self._fill
+        cut_labels = np.full((window, window), VOID, dtype=np.uint8)
+        inside = slice(max(0, top), top + window), slice(max(0, left), left + window)
+        part = labels[inside]
+        into = (
+            slice(max(0, -top), max(0, -top) + part.shape[0]),
+            slice(max(0, -left), max(0, -left) + part.shape[1]),
+        )
+        cut_image[into], cut_labels[into] = image[inside], part
+        size = (self._size, self._size)
+        scaled_image = np.asarray(
+            Image.fromarray(cut_image).resize(size, Image.Resampling.BILINEAR)
+        )
+        scaled_labels = np.asarray(
+            Image.fromarray(cut_labels).resize(size, Image.Resampling.NEAREST)
+        )
+        if rng.random() < 0.5:
+            scaled_image, scaled_labels = scaled_image[:, ::-1], scaled_labels[:, ::-1]
+        return scaled_image, scaled_labels

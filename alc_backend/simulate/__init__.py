@@ -1,0 +1,1 @@
+"""Oracle annotators: answers taken from ground truth, for demonstrations and measurement."""

@@ -1,0 +1,1 @@
+"""The state: database, array files and the ledger of answers."""
