@@ -98,7 +98,7 @@ def _positions(pool: Pool, groups: Segments, shape: tuple[int, int]) -> NDArray[
     """Where the representative pixels stand among the grouped pixels."""
     place = np.full(shape[0] * shape[1], -1, dtype=np.intp)
     place[groups.pixels] = np.arange(len(groups.pixels))
-    positions = place[pool.rows * shape[1] + pool.cols]
+    positions: NDArray[np.intp] = place[pool.rows * shape[1] + pool.cols]
     if (positions < 0).any() or not np.array_equal(
         groups.group[positions], np.arange(len(pool), dtype=np.intp)
     ):
@@ -107,4 +107,5 @@ def _positions(pool: Pool, groups: Segments, shape: tuple[int, int]) -> NDArray[
 
 
 def _sums(values: NDArray[np.float64], groups: Segments) -> NDArray[np.float64]:
-    return np.bincount(groups.group, weights=values, minlength=len(groups.ids))
+    sums = np.bincount(groups.group, weights=values, minlength=len(groups.ids))
+    return np.asarray(sums, dtype=np.float64)

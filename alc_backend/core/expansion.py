@@ -36,13 +36,10 @@ def expand(
     """
     epsilon = checked_epsilon(epsilon)
     probabilities = checked_probabilities(probabilities)
-    classes, height, width = probabilities.shape
+    _, height, width = probabilities.shape
     superpixels = checked_superpixels(superpixels, (height, width))
-    inside = superpixels == superpixel_id
-    if (
-        not (superpixel_id > 0 and 0 <= row < height and 0 <= col < width)
-        or not inside[row, col]
-    ):
+    inside: NDArray[np.bool_] = superpixels == superpixel_id
+    if not (superpixel_id > 0 and 0 <= row < height and 0 <= col < width) or not inside[row, col]:
         raise ValueError(f"pixel (row {row}, col {col}) is not in superpixel {superpixel_id}")
     if epsilon == 0.0:
         return inside
@@ -68,7 +65,8 @@ def expand_all(
     classes, height, width = probabilities.shape
     superpixels = checked_superpixels(superpixels, (height, width))
     if epsilon == 0.0:
-        return superpixels > 0
+        queryable: NDArray[np.bool_] = superpixels > 0
+        return queryable
     groups = segments(superpixels)
     predictions = probabilities.reshape(classes, -1)[:, groups.pixels]
     references = probabilities[:, pool.rows, pool.cols].astype(np.float64)

@@ -54,7 +54,7 @@ def representative_pixels(probabilities: Any, superpixels: Any) -> Pool:
     dominant = votes.reshape(count, classes).argmax(axis=1)
 
     agrees = predicted == dominant[groups.group]
-    means = np.stack(
+    means: NDArray[np.float64] = np.stack(
         [np.bincount(groups.group, weights=row * agrees, minlength=count) for row in predictions]
     )
     means /= np.bincount(groups.group, weights=agrees, minlength=count)

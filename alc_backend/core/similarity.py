@@ -23,4 +23,5 @@ def cosines(
         dot += values * reference[group]
         squares += values * values
     lengths = np.sqrt((references**2).sum(axis=0))[group] * np.sqrt(squares)
-    return np.minimum(dot / lengths, 1.0)
+    similarity: NDArray[np.float64] = np.minimum(dot / lengths, 1.0)
+    return similarity

@@ -58,9 +58,7 @@ def write_sample(root: Path, seed: int = 0) -> tuple[Path, Path]:
             Image.fromarray(scene.image).save(folder / "images" / f"{name}.jpg", quality=92)
             encode_label_map(folder / "pseudo_labels" / f"{name}.png", scene.labels)
             encode_label_map(folder / "ground_truth" / f"{name}.png", scene.truth)
-            Image.fromarray(scene.objects.astype(np.uint8)).save(
-                folder / "objects" / f"{name}.png"
-            )
+            Image.fromarray(scene.objects.astype(np.uint8)).save(folder / "objects" / f"{name}.png")
         (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     return training, validation
 
@@ -153,7 +151,8 @@ def _patch(rng: np.random.Generator) -> NDArray[np.bool_]:
     row, col = rng.uniform(20, HEIGHT - 20), rng.uniform(20, WIDTH - 20)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     distance = np.hypot((y - row) * 1.4, x - col) + 8 * _clouds(rng, 10)
-    return distance < radius
+    inside: NDArray[np.bool_] = distance < radius
+    return inside
 
 
 def _draw(picture: Image.Image, name: str, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ def slic(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
         raise ValueError(f"count must be at least 1, not {count}")
     from skimage.segmentation import slic as skimage_slic
 
-    return skimage_slic(
-        image, n_segments=count, compactness=10.0, start_label=1, channel_axis=-1
-    ).astype(np.int32)
+    superpixels = skimage_slic(
+        image, n_segments=count, compactness=10.0, sigma=1.0, start_label=1, channel_axis=-1
+    )
+    return np.asarray(superpixels, dtype=np.int32)

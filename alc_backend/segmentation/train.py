@@ -138,9 +138,7 @@ def _save_checkpoint(
     write_atomically(path, lambda part: torch.save(state, part))
 
 
-def _restore(
-    path: Path, network: nn.Module, optimiser: torch.optim.SGD, fingerprint: str
-) -> int:
+def _restore(path: Path, network: nn.Module, optimiser: torch.optim.SGD, fingerprint: str) -> int:
     """Load a checkpoint of this very training; returns the iterations already done."""
     if not path.is_file():
         return 0

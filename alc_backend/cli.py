@@ -1,0 +1,315 @@
+"""The ``alc`` command."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from alc_backend import __version__
+from alc_backend.errors import AlcError, NotFoundError, SettingsError
+from alc_backend.settings import settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+round_app = typer.Typer(no_args_is_help=True, help="Start, watch and cancel rounds.")
+app.add_typer(round_app, name="round")
+
+console = Console()
+
+ProjectOption = Annotated[
+    str | None, typer.Option("--project", help="Name of the project; needed with several.")
+]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one sentence and exit code 1."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        app()
+    except AlcError as error:
+        Console(stderr=True).print(f"Error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    console.print(__version__)
+
+
+@app.command()
+def serve() -> None:
+    """Run the service that Label Studio talks to.
+
+    Without REDIS_URL it also runs a private Redis and one worker.
+    """
+    from alc_backend.service.run import run_service
+
+    run_service(settings())
+
+
+@app.command()
+def worker(
+    queues: Annotated[
+        str, typer.Option(help="Queues to work on, the most urgent first.")
+    ] = "publish,score,train,pseudo",
+    burst: Annotated[bool, typer.Option(help="Stop when the queues are empty.")] = False,
+) -> None:
+    """Run a worker that trains, scores and publishes."""
+    from alc_backend.jobs.worker import run_worker
+
+    names = [name.strip() for name in queues.split(",") if name.strip()]
+    run_worker(settings(), names, burst=burst)
+
+
+@app.command()
+def init(
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(help="Folder with images/, pseudo_labels/, objects/ and classes.txt."),
+    ] = None,
+    label_studio_project: Annotated[
+        int | None,
+        typer.Option("--from-project", help="Id of an existing Label Studio dataset project."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the project; default: the folder's name.")
+    ] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="Folder with images/ and ground_truth/, for the model mIoU.")
+    ] = None,
+    superpixels: Annotated[
+        int, typer.Option(help="SLIC superpixels per picture that has no objects.", min=1)
+    ] = 100,
+    strict: Annotated[bool, typer.Option(help="Import nothing when anything is wrong.")] = False,
+) -> None:
+    """Make the projects from a dataset folder or from an existing dataset project.
+
+    Repeating it adds what is new and keeps the rest.
+    """
+    from alc_backend import connect
+    from alc_backend.labelstudio.client import Client
+    from alc_backend.store.importing import import_folder
+
+    if (dataset is None) == (label_studio_project is None):
+        raise SettingsError("give either a dataset folder or --from-project")
+    store = _store()
+    with Client.from_settings(store.settings) as client, console.status("importing") as status:
+        if label_studio_project is not None:
+            summary = connect.import_project(
+                store, client, label_studio_project, superpixels, status.update
+            )
+        else:
+            assert dataset is not None
+            summary = import_folder(
+                store,
+                dataset,
+                name or dataset.absolute().name,
+                validation=val,
+                superpixel_count=superpixels,
+                strict=strict,
+                progress=lambda done, key: status.update(f"importing: {done} ({key})"),
+            )
+        for problem in summary.problems:
+            console.print(f"left out: {problem}", markup=False, highlight=False)
+        console.print(
+            f"{summary.imported} pictures with {summary.superpixels} superpixels imported, "
+            f"{summary.validation} for validation, {summary.present} already there, "
+            f"{len(summary.problems)} problems"
+        )
+        project = connect.connect_project(store, client, summary.project_id, status.update)
+    url = store.settings.label_studio_url
+    console.print(f"dataset project: {url}/projects/{project.dataset_project}/data")
+    console.print(f"query project:   {url}/projects/{project.query_project}/data?labeling=1")
+    console.print("Start the first round with `alc round start` or Label Studio's Start Training.")
+
+
+@app.command()
+def reconcile(project: ProjectOption = None) -> None:
+    """Collect the answers from Label Studio that webhooks lost."""
+    from alc_backend import answers
+    from alc_backend.labelstudio.client import Client
+
+    store = _store()
+    with Client.from_settings(store.settings) as client:
+        counts = answers.reconcile(store, client, _project_id(store, project))
+    console.print(", ".join(f"{count} {name}" for name, count in counts.items()) or "no answers")
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where to write labels/ and classes.txt.")],
+    project: ProjectOption = None,
+) -> None:
+    """Write the repaired dataset: one PNG of class ids per picture."""
+    from alc_backend.export import export_project
+
+    store = _store()
+    count = export_project(store, _project_id(store, project), folder)
+    console.print(f"{count} label maps written to {folder}")
+
+
+@round_app.command("start")
+def round_start(
+    project: ProjectOption = None,
+    size: Annotated[
+        int | None, typer.Option(help="Queries of this round; default ALC_ROUND_SIZE.", min=1)
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Stay until the round is open.")] = False,
+) -> None:
+    """Train, score and publish; a running round is not started twice."""
+    from alc_backend import rounds
+    from alc_backend.demo.run import wait_until_open
+    from alc_backend.jobs.queues import Jobs, connect
+
+    store = _store()
+    jobs = Jobs(store.settings, connect(store.settings))
+    project_id = _project_id(store, project)
+    round_, started = rounds.start(store, jobs.enqueue_step, project_id, size)
+    if started:
+        console.print(f"round {round_.number} started ({round_.state})")
+    else:
+        console.print(f"round {round_.number} is running already ({round_.state})")
+    if wait:
+        wait_until_open(store, project_id, console)
+
+
+@round_app.command("status")
+def round_status(
+    project: ProjectOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the rounds of every project, or of one."""
+    from sqlalchemy import select
+
+    from alc_backend import rounds
+    from alc_backend.store.models import Round
+
+    store = _store()
+    wanted = select(Round).order_by(Round.project_id, Round.number)
+    if project is not None:
+        wanted = wanted.where(Round.project_id == _project_id(store, project))
+    with store.reading() as session:
+        found = session.scalars(wanted).all()
+    if as_json:
+        print(json.dumps({"rounds": [rounds.summary(round_) for round_ in found]}, indent=1))
+        return
+    if not found:
+        console.print("No round yet: `alc init` makes a project, `alc round start` a round.")
+        return
+    table = Table("project", "round", "state", "progress", "answers", "data mIoU", "model mIoU")
+    for round_ in found:
+        values = rounds.summary(round_)
+        progress = values["error"] or values["message"]
+        if round_.state in rounds.RUNNING and round_.total:
+            progress = f"{round_.done}/{round_.total} {progress}"
+        table.add_row(
+            round_.project.name,
+            str(round_.number),
+            round_.state,
+            progress,
+            *(_shown(values[name]) for name in ("answers", "data_miou", "model_miou")),
+        )
+    console.print(table)
+
+
+@round_app.command("cancel")
+def round_cancel(project: ProjectOption = None) -> None:
+    """Ask the running round to stop; starting it again goes on where it stopped."""
+    from alc_backend import rounds
+
+    store = _store()
+    round_ = rounds.cancel(store, _project_id(store, project))
+    console.print(f"round {round_.number}: cancelling")
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="A dataset folder instead of the built-in sample.")
+    ] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="Validation folder; default: val beside a folder train.")
+    ] = None,
+    auto: Annotated[
+        int, typer.Option(help="Let an oracle annotator answer so many queries.", min=0)
+    ] = 0,
+    rounds: Annotated[int, typer.Option(help="Rounds that --auto is spread over.", min=1)] = 2,
+    oracle: Annotated[str, typer.Option(help="Oracle annotator: object or pixel.")] = "object",
+    stop: Annotated[bool, typer.Option("--exit", help="End after that.")] = False,
+    data_dir: Annotated[Path, typer.Option(help="Folder for all state.")] = Path("alc-data/demo"),
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the rounds' figures to this file.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of Label Studio.")] = 8080,
+    backend_port: Annotated[int, typer.Option(help="Port of the backend.")] = 9090,
+    label_studio: Annotated[
+        str | None, typer.Option(help="The label-studio program, when it is elsewhere.")
+    ] = None,
+) -> None:
+    """Start Label Studio, the backend and a dataset; everything ends with Ctrl-C."""
+    from alc_backend.demo.run import DemoOptions, run_demo
+    from alc_backend.simulate.oracle import ORACLES
+
+    if oracle not in ORACLES:
+        raise SettingsError(f"--oracle must be one of {', '.join(ORACLES)}, not {oracle!r}")
+    if val is None and data is not None and data.absolute().name == "train":
+        beside = data.absolute().parent / "val"
+        val = beside if beside.is_dir() else None
+    options = DemoOptions(
+        data_dir, data, val, auto, rounds, oracle, stop, json_file, port, backend_port,
+        label_studio,
+    )  # fmt: skip
+    run_demo(options, settings(), console)
+
+
+def _store() -> Any:
+    from alc_backend.store.database import Store
+
+    return Store(settings())
+
+
+def _project_id(store: Any, name: str | None) -> int:
+    """The id of the named project, or of the only one."""
+    from sqlalchemy import select
+
+    from alc_backend.store.models import Project
+
+    with store.reading() as session:
+        known = {project.name: project.id for project in session.scalars(select(Project))}
+    if name is not None:
+        if name not in known:
+            raise NotFoundError(
+                f"there is no project {name!r}; known: {', '.join(known) or 'none'}"
+            )
+        return int(known[name])
+    if not known:
+        raise NotFoundError("there is no project yet; make one with `alc init`")
+    if len(known) > 1:
+        raise NotFoundError(
+            f"there are several projects; name one with --project: {', '.join(known)}"
+        )
+    return int(next(iter(known.values())))
+
+
+def _shown(value: float | int | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)

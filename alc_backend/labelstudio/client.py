@@ -1,0 +1,247 @@
+"""A thin client of Label Studio's API: authentication, retries, errors with a remedy.
+
+Personal access tokens are exchanged for short-lived ones; legacy tokens are sent as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from alc_backend.errors import LabelStudioError, SettingsError
+from alc_backend.settings import Settings
+
+REFRESH_AFTER_S = 200.0
+"""Age at which an access token (good for 300 s) is replaced."""
+
+RETRIES = 3
+UPLOAD_FILES = 50
+"""Pictures per upload request; Label Studio refuses more than 100."""
+
+Json = dict[str, Any]
+
+
+class Client:
+    """Label Studio as one user sees it. Use as a context manager or call :meth:`close`."""
+
+    def __init__(self, url: str, token: str, *, timeout: float = 300.0) -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+        self._http = httpx.Client(base_url=self.url, timeout=timeout, follow_redirects=False)
+        self._lock = threading.Lock()
+        self._access = ""
+        self._access_since = float("-inf")
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Client:
+        """The client of the configured user; SettingsError when no token is set."""
+        if settings.label_studio_api_key is None:
+            raise SettingsError(
+                "LABEL_STUDIO_API_KEY is not set; create a personal access token in Label Studio "
+                "(Account & Settings) and put it into the environment"
+            )
+        return cls(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """GET ``path``; returns the decoded JSON."""
+        return self.request("GET", path, params=parameters)
+
+    def post(self, path: str, body: Any, **parameters: Any) -> Any:
+        """POST ``body`` as JSON; returns the decoded JSON."""
+        return self.request("POST", path, json=body, params=parameters)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """PATCH ``body`` as JSON; returns the decoded JSON."""
+        return self.request("PATCH", path, json=body)
+
+    def delete(self, path: str, body: Any = None) -> Any:
+        """DELETE ``path``."""
+        return self.request("DELETE", path, json=body)
+
+    def request(self, method: str, path: str, **arguments: Any) -> Any:
+        """Send one request; LabelStudioError with status and remedy for every failure.
+
+        Reading is tried again when the connection fails or the server is overloaded; writing is
+        not, because a lost answer does not mean a lost request.
+        """
+        response = self._send(method, path, **arguments)
+        if response.status_code >= 400:
+            raise _error(method, path, response)
+        if not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError as error:
+            raise LabelStudioError(
+                f"{self.url}{path} did not answer as Label Studio does; check LABEL_STUDIO_URL"
+            ) from error
+
+    def download(self, path: str) -> bytes:
+        """The bytes behind a task's picture address inside Label Studio (``/data/…``)."""
+        if not path.startswith("/") or path.startswith("//"):
+            raise LabelStudioError(
+                f"{path}: only pictures served by Label Studio itself (/data/…) can be fetched; "
+                "add them to the project by upload or storage"
+            )
+        response = self._send("GET", path)
+        if response.status_code != 200:
+            raise _error("GET", path, response)
+        return response.content
+
+    def tasks(self, project: int, **parameters: Any) -> Iterator[Json]:
+        """All tasks of a project with annotations and predictions, page by page."""
+        page = 1
+        while True:
+            try:
+                answer = self.get(
+                    "/api/tasks/",
+                    project=project, page=page, page_size=100, fields="all", **parameters,
+                )  # fmt: skip
+            except LabelStudioError as error:
+                if error.status == 404 and page > 1:
+                    return
+                raise
+            yield from answer["tasks"]
+            if page * 100 >= answer["total"]:
+                return
+            page += 1
+
+    def upload(self, project: int, pictures: list[Path]) -> list[str]:
+        """Upload pictures; returns their addresses inside Label Studio, in the same order."""
+        urls: list[str] = []
+        for first in range(0, len(pictures), UPLOAD_FILES):
+            part = pictures[first : first + UPLOAD_FILES]
+            # Names are replaced by numbers: Label Studio rewrites them otherwise.
+            files = [
+                (f"file{index}", (f"{first + index}{path.suffix}", path.read_bytes()))
+                for index, path in enumerate(part)
+            ]
+            answer = self.request(
+                "POST",
+                f"/api/projects/{project}/import",
+                files=files,
+                params={"commit_to_project": "false"},
+            )
+            known = {
+                upload["id"]: str(upload["file"])
+                for upload in self.get(
+                    f"/api/projects/{project}/file-uploads", ids=str(answer["file_upload_ids"])
+                )
+            }
+            by_name = {
+                re.sub(r"^[0-9a-f]+-", "", Path(known[number]).name): known[number]
+                for number in answer["file_upload_ids"]
+            }
+            for index, path in enumerate(part):
+                name = f"{first + index}{path.suffix}"
+                if name not in by_name:
+                    raise LabelStudioError(f"{path.name}: Label Studio did not keep the upload")
+                urls.append(f"/data/{by_name[name]}")
+        return urls
+
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        tries = RETRIES if method == "GET" else 1
+        for attempt in range(1, tries + 1):
+            try:
+                response = self._authorised(method, path, **arguments)
+            except httpx.HTTPError as error:
+                if attempt == tries:
+                    raise LabelStudioError(
+                        f"Label Studio does not answer at {self.url} ({error}); check that it runs "
+                        "and LABEL_STUDIO_URL"
+                    ) from error
+            else:
+                if response.status_code not in (429, 502, 503, 504) or attempt == tries:
+                    return response
+            time.sleep(0.5 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def _authorised(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        response = self._http.request(
+            method, path, headers={"Authorization": self._authorization()}, **arguments
+        )
+        if response.status_code == 401 and self._access:
+            self._access_since = float("-inf")  # revoked early, or the clocks differ
+            response = self._http.request(
+                method, path, headers={"Authorization": self._authorization()}, **arguments
+            )
+        return response
+
+    def _authorization(self) -> str:
+        if self._token.count(".") != 2:
+            return f"Token {self._token}"
+        with self._lock:
+            if time.monotonic() - self._access_since > REFRESH_AFTER_S:
+                response = self._http.post("/api/token/refresh/", json={"refresh": self._token})
+                if response.status_code != 200:
+                    raise LabelStudioError(
+                        "Label Studio refuses the personal access token in LABEL_STUDIO_API_KEY; "
+                        "create a new one in Account & Settings",
+                        response.status_code,
+                    )
+                self._access = str(response.json()["access"])
+                self._access_since = time.monotonic()
+            return f"Bearer {self._access}"
+
+
+def create_personal_token(url: str, email: str, password: str) -> str:
+    """Sign in with a password and create a personal access token.
+
+    Raises LabelStudioError when the login is refused or the user already has a token.
+    """
+    with httpx.Client(base_url=url.rstrip("/"), timeout=60, follow_redirects=True) as http:
+        try:
+            page = http.get("/user/login/").text
+            found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+            if not found:
+                raise LabelStudioError(f"{url} shows no Label Studio login; check the address")
+            referer = {"Referer": f"{url}/user/login/"}
+            form = {"csrfmiddlewaretoken": found[1], "email": email, "password": password}
+            http.post("/user/login/", data=form, headers=referer)
+            token = http.cookies.get("csrftoken") or ""
+            response = http.post("/api/token/", headers={"X-CSRFToken": token, **referer})
+        except httpx.HTTPError as error:
+            raise LabelStudioError(f"Label Studio does not answer at {url} ({error})") from error
+    if response.status_code == 409:
+        raise LabelStudioError(
+            f"{email} already has a personal access token; put it into LABEL_STUDIO_API_KEY, or "
+            "revoke it in Account & Settings",
+            409,
+        )
+    if response.status_code != 201:
+        raise LabelStudioError(f"Label Studio refuses the login of {email}", response.status_code)
+    return str(response.json()["token"])
+
+
+def _error(method: str, path: str, response: httpx.Response) -> LabelStudioError:
+    status = response.status_code
+    remedies = {
+        401: "check LABEL_STUDIO_API_KEY",
+        403: "the token's user may not do this; use an administrator's token",
+        404: "it does not exist in Label Studio (deleted?)",
+    }
+    try:
+        body = response.json()
+        detail = str(body.get("validation_errors") or body.get("detail") or body)[:400]
+    except (ValueError, AttributeError):
+        detail = "no details"
+    remedy = remedies.get(status, "see Label Studio's log")
+    return LabelStudioError(
+        f"Label Studio answered {status} to {method} {path}: {detail}; {remedy}", status
+    )

@@ -1,0 +1,151 @@
+"""Creating and connecting the two projects: the team's dataset project and the query project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+from alc_backend.errors import LabelStudioError
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.query import label_config
+
+WEBHOOK_ACTIONS = [
+    "ANNOTATION_CREATED",
+    "ANNOTATIONS_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_DELETED",
+]
+
+
+@dataclass(frozen=True)
+class DatasetTags:
+    """What a dataset project's label config names: its tags and its classes, in order."""
+
+    image_name: str
+    image_field: str
+    brush_name: str
+    classes: list[str]
+
+
+def dataset_config(classes: list[str]) -> str:
+    """The label config of a dataset project that we create ourselves."""
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Image", name="image", value="$image", zoom="true")
+    brush = ElementTree.SubElement(view, "BrushLabels", name="label", toName="image")
+    for name in classes:
+        ElementTree.SubElement(brush, "Label", value=name)
+    return ElementTree.tostring(view, encoding="unicode")
+
+
+def read_dataset_config(config: str) -> DatasetTags:
+    """Read the tags of an existing dataset project.
+
+    Raises LabelStudioError when there is no ``Image`` with ``BrushLabels`` of two classes or more.
+    """
+    try:
+        root = ElementTree.fromstring(config)
+    except ElementTree.ParseError as error:
+        raise LabelStudioError(f"the label config is not XML ({error})") from error
+    images = {tag.get("name"): tag for tag in root.iter("Image")}
+    for brush in root.iter("BrushLabels"):
+        image = images.get(brush.get("toName"))
+        classes = [label.get("value", "") for label in brush.iter("Label")]
+        if image is not None and len(classes) >= 2:
+            return DatasetTags(
+                str(image.get("name")),
+                str(image.get("value", "$image")).lstrip("$"),
+                str(brush.get("name")),
+                classes,
+            )
+    raise LabelStudioError(
+        "the project's label config needs an <Image> and a <BrushLabels> for it with at least two "
+        "<Label>s; add them in Settings → Labeling Interface"
+    )
+
+
+def create_dataset_project(client: Client, name: str, classes: list[str]) -> int:
+    """Create the dataset project; returns its id."""
+    body = {"title": name, "label_config": dataset_config(classes)}
+    return int(client.post("/api/projects/", body)["id"])
+
+
+def create_query_project(client: Client, name: str) -> int:
+    """Create the query project: best query first, skipped ones come back last; returns its id."""
+    body = {
+        "title": name,
+        "label_config": label_config(),
+        "sampling": "Uncertainty sampling",
+        "show_collab_predictions": True,
+        "enable_empty_annotation": False,
+        "skip_queue": "REQUEUE_FOR_ME",
+    }
+    project = int(client.post("/api/projects/", body)["id"])
+    order_default_tab(client, project)
+    return project
+
+
+def order_default_tab(client: Client, project: int) -> None:
+    """Let the Data Manager, and labeling from it, show the best query first."""
+    data: dict[str, Any] = {
+        "title": "Queue",
+        "type": "list",
+        "target": "tasks",
+        "ordering": ["tasks:predictions_score"],
+        "filters": {"conjunction": "and", "items": []},
+    }
+    views = client.get("/api/dm/views/", project=project)
+    if views:
+        view = views[0]
+        client.patch(
+            f"/api/dm/views/{view['id']}/",
+            {"project": project, "data": {**view["data"], "ordering": data["ordering"]}},
+        )
+    else:
+        client.post("/api/dm/views/", {"project": project, "data": data})
+
+
+def connect_backend(client: Client, project: int, backend: str, secret: str) -> None:
+    """Connect this backend to a project and give its webhook the password; safe to repeat.
+
+    Raises LabelStudioError when Label Studio cannot reach the backend, with the usual causes.
+    """
+    body = {
+        "project": project,
+        "url": backend,
+        "title": "Active Label Correction",
+        "auth_method": "BASIC_AUTH",
+        "basic_auth_user": "alc",
+        "basic_auth_pass": secret,
+        "is_interactive": False,
+    }
+    connected = [ml for ml in client.get("/api/ml", project=project) if ml["url"] == backend]
+    try:
+        if connected:
+            client.patch(f"/api/ml/{connected[0]['id']}", body)
+        else:
+            client.post("/api/ml", body)
+    except LabelStudioError as error:
+        raise LabelStudioError(
+            f"Label Studio cannot use the backend at {backend} ({error}). Is `alc serve` running, "
+            "and can Label Studio's machine reach it (ALC_BACKEND_URL)? For a private address "
+            "Label Studio must be started with ML_BLOCK_LOCAL_IP=false and "
+            "SSRF_PROTECTION_ENABLED=false",
+            error.status,
+        ) from error
+    webhook_url = f"{backend}/webhook"
+    hooks = [
+        hook for hook in client.get("/api/webhooks/", project=project) if hook["url"] == webhook_url
+    ]
+    if not hooks:
+        raise LabelStudioError(f"Label Studio made no webhook {webhook_url}; connect again")
+    client.patch(
+        f"/api/webhooks/{hooks[0]['id']}/",
+        {
+            "url": webhook_url,
+            "send_payload": True,
+            "send_for_all_actions": False,
+            "actions": WEBHOOK_ACTIONS,
+            "headers": {"Authorization": f"Bearer {secret}"},
+        },
+    )

@@ -1,0 +1,149 @@
+"""A correction query as a Label Studio task: the question, the marks on the picture, the choices.
+
+The prediction carries a star on the representative pixel, a box and the outlines of the
+superpixel, and the pseudo label as the preselected choice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Json = dict[str, Any]
+
+CHOICE = "label"
+"""Name of the ``Choices`` tag in the label config."""
+
+HOTKEYS = "1234567890qwertyuiopasdfghjklzxcvbnm"
+"""The key of each class by its id; a class keeps its key in every question."""
+
+MAX_OUTLINES = 12
+"""Pieces of a superpixel that are outlined, the largest first."""
+
+STAR_RADIUS = 0.018
+"""Outer radius of the star as a share of the picture's longer side."""
+
+
+@dataclass(frozen=True)
+class QueryContent:
+    """What a query shows; ``mask`` is the superpixel, bool (H, W)."""
+
+    url: str
+    image_key: str
+    superpixel: int
+    row: int
+    col: int
+    pseudo_label: int
+    classes: list[str]
+    mask: NDArray[np.bool_]
+
+
+def label_config() -> str:
+    """The label config of every query project."""
+    return (resources.files(__package__) / "label_config.xml").read_text(encoding="utf-8")
+
+
+def task_data(query: QueryContent) -> Json:
+    """The task's ``data``: picture, question, and the class choices, pseudo label first.
+
+    ``alc`` says which superpixel is meant, so that the store can be rebuilt from Label Studio.
+    """
+    order = [query.pseudo_label]
+    order += [index for index in range(len(query.classes)) if index != query.pseudo_label]
+    choices: list[Json] = []
+    for index in order:
+        choice = {"value": query.classes[index]}
+        if index < len(HOTKEYS):
+            choice["hotkey"] = HOTKEYS[index]
+        choices.append(choice)
+    return {
+        "image": query.url,
+        "question": f"Is this pixel a “{query.classes[query.pseudo_label]}”?",
+        "hint": "Give the correct label only if it is not. Submit accepts.",
+        "choices": choices,
+        "alc": {"image": query.image_key, "superpixel": query.superpixel},
+    }
+
+
+def prediction(query: QueryContent) -> list[Json]:
+    """The prediction's ``result`` list: preselected choice, box, outlines, star."""
+    height, width = query.mask.shape
+
+    def region(kind: str, name: str, number: int, value: Json) -> Json:
+        return {
+            "id": f"{name}{number}",
+            "type": kind,
+            "from_name": name,
+            "to_name": "image",
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "readonly": True,
+            "value": value,
+        }
+
+    def percent(points: NDArray[np.float64]) -> list[list[float]]:
+        scaled = np.clip(points / [width, height] * 100, 0, 100)
+        return [[round(float(x), 3), round(float(y), 3)] for x, y in scaled]
+
+    result: list[Json] = [
+        {
+            "id": CHOICE,
+            "type": "choices",
+            "from_name": CHOICE,
+            "to_name": "image",
+            "value": {"choices": [query.classes[query.pseudo_label]]},
+        }
+    ]
+    rows, cols = np.nonzero(query.mask)
+    corner = percent(np.array([[cols.min(), rows.min()], [cols.max() + 1, rows.max() + 1]]))
+    (left, top), (right, bottom) = corner
+    box = {"x": left, "y": top, "width": right - left, "height": bottom - top, "rotation": 0}
+    result.append(region("rectanglelabels", "box", 0, {**box, "rectanglelabels": ["region"]}))
+    for number, outline in enumerate(outlines(query.mask)):
+        value = {"points": percent(outline), "closed": True, "polygonlabels": ["superpixel"]}
+        result.append(region("polygonlabels", "outline", number, value))
+    star = percent(_star(query.row, query.col, STAR_RADIUS * max(height, width)))
+    value = {"points": star, "closed": True, "polygonlabels": ["pixel"]}
+    result.append(region("polygonlabels", "star", 0, value))
+    return result
+
+
+def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+    """The borders of the pieces of ``mask`` as polygons, float64 (n, 2) of (x, y) in pixels.
+
+    At most MAX_OUTLINES, the largest first; each follows the pixel edges within about a pixel.
+    """
+    from skimage.measure import approximate_polygon, find_contours
+
+    contours = find_contours(np.pad(mask, 1).astype(np.float64), 0.5)
+    tolerance = max(0.5, 0.002 * max(mask.shape))
+    polygons = []
+    for contour in sorted(contours, key=_area, reverse=True)[:MAX_OUTLINES]:
+        simple = approximate_polygon(contour, tolerance)
+        # from the padded array's pixel centres to image coordinates, x first
+        points = (simple if len(simple) >= 4 else contour)[:-1, ::-1] - 0.5
+        polygons.append(points)
+    return polygons
+
+
+def _area(contour: NDArray[np.float64]) -> float:
+    y, x = contour.T
+    return abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]))) / 2
+
+
+def _star(row: int, col: int, radius: float) -> NDArray[np.float64]:
+    """A five-pointed star around the middle of pixel (row, col), (10, 2) of (x, y)."""
+    turns = [math.pi * (step / 5 - 0.5) for step in range(10)]
+    radii = [radius if step % 2 == 0 else 0.45 * radius for step in range(10)]
+    return np.array(
+        [
+            [col + 0.5 + r * math.cos(turn), row + 0.5 + r * math.sin(turn)]
+            for r, turn in zip(radii, turns, strict=True)
+        ]
+    )

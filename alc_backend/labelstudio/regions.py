@@ -1,0 +1,94 @@
+"""Masks as Label Studio brush regions (run-length encoded), and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Json = dict[str, Any]
+
+MAX_REGIONS = 30
+"""Above this many superpixels, regions are merged per class: more make the screen slow."""
+
+
+def brush_regions(
+    labels: NDArray[np.uint8],
+    superpixels: NDArray[np.int32],
+    classes: list[str],
+    *,
+    from_name: str = "label",
+    to_name: str = "image",
+) -> list[Json]:
+    """The masks of a label map as brush regions, one per superpixel and class within it.
+
+    ``labels`` uint8 (H, W), 255 is left out; ``superpixels`` int32 (H, W). With more than
+    MAX_REGIONS superpixels, one region per class. Pixels outside every superpixel are left out.
+    """
+    from label_studio_sdk.converter import brush
+
+    height, width = labels.shape
+    inside = (superpixels > 0) & (labels < len(classes))
+    numbers = np.unique(superpixels[inside])
+    groups = superpixels if len(numbers) <= MAX_REGIONS else inside.astype(np.int32)
+    regions: list[Json] = []
+    for number in np.unique(groups[inside]):
+        here = inside & (groups == number)
+        for class_id in np.unique(labels[here]):
+            mask = ((labels == class_id) & here).astype(np.uint8) * 255
+            regions.append(
+                {
+                    "id": f"s{number}c{class_id}",
+                    "type": "brushlabels",
+                    "from_name": from_name,
+                    "to_name": to_name,
+                    "original_width": width,
+                    "original_height": height,
+                    "image_rotation": 0,
+                    "value": {
+                        "format": "rle",
+                        "rle": brush.mask2rle(mask),
+                        "brushlabels": [classes[int(class_id)]],
+                    },
+                }
+            )
+    return regions
+
+
+def painted(
+    results: list[Json], classes: list[str]
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | None:
+    """Paint brush regions into a label map and a superpixel map (algorithm.md, Grounded-SAM).
+
+    Regions are painted by descending area, so that small ones lie on top; each region that stays
+    visible is a superpixel, uncovered pixels are class 0 and superpixel 0. Returns None without a
+    brush region of a known class. Raises ValueError for regions of differing or false sizes.
+    """
+    from label_studio_sdk.converter import brush
+
+    masks: list[tuple[int, NDArray[np.bool_]]] = []
+    shape: tuple[int, int] | None = None
+    for item in results:
+        value = item.get("value", {})
+        names = value.get("brushlabels") or [None]
+        if item.get("type") != "brushlabels" or names[0] not in classes:
+            continue
+        size = (int(item["original_height"]), int(item["original_width"]))
+        if shape is not None and size != shape:
+            raise ValueError(f"brush regions differ in size: {size} and {shape}")
+        shape = size
+        rle = bytes(value["rle"])
+        if int.from_bytes(rle[:4], "big") != 4 * size[0] * size[1]:
+            raise ValueError("a brush region's length does not fit the picture's size")
+        pixels = brush.decode_rle(list(rle)).reshape(*size, 4)[:, :, 3]
+        masks.append((classes.index(names[0]), pixels > 127))
+    if shape is None:
+        return None
+    labels = np.zeros(shape, dtype=np.uint8)
+    superpixels = np.zeros(shape, dtype=np.int32)
+    by_area = sorted(masks, key=lambda pair: -int(pair[1].sum()))
+    for number, (class_id, mask) in enumerate(by_area, start=1):
+        labels[mask] = class_id
+        superpixels[mask] = number
+    return labels, superpixels

@@ -1,0 +1,1 @@
+"""The web service: Label Studio's ML protocol. Never loads a network."""

@@ -1,0 +1,156 @@
+"""Label Studio's ML protocol over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import logging
+from typing import Any
+
+from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from sqlalchemy import select
+
+from alc_backend import __version__, rounds
+from alc_backend.errors import AlcError, NotFoundError, SettingsError
+from alc_backend.jobs.queues import Jobs, connect
+from alc_backend.service.model import ALCModel
+from alc_backend.settings import Settings
+from alc_backend.store.database import Store
+from alc_backend.store.models import Round
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+ANSWERS = Counter(
+    "alc_answers", "Annotations that webhooks reported, by what became of them", ["outcome"]
+)
+PREDICTIONS = Counter("alc_predictions", "Tasks that Label Studio asked predictions for")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The web application.
+
+    Raises SettingsError when it would listen on a public address without a secret, ServiceError
+    when Redis is away.
+    """
+    if settings.secret is None and settings.host not in LOOPBACK:
+        raise SettingsError(
+            f"ALC_SECRET is not set; it is required to listen on {settings.host}: everyone who "
+            "reaches this port could write answers"
+        )
+    store = Store(settings)
+    jobs = Jobs(settings, connect(settings))
+    app = FastAPI(title="alc-backend", version=__version__, docs_url=None, redoc_url=None)
+    guarded = [Depends(_guard(settings))]
+
+    @app.exception_handler(AlcError)
+    def alc_error(request: Request, error: AlcError) -> JSONResponse:
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+        status = 404 if isinstance(error, NotFoundError) else 409
+        return JSONResponse({"detail": str(error)}, status)
+
+    @app.get("/")
+    @app.get("/health")
+    def health() -> Json:
+        return {"status": "UP", "model_class": "ALCModel"}
+
+    @app.post("/setup", dependencies=guarded)
+    def setup(body: Json = Body()) -> Json:
+        model = ALCModel(store, jobs, _project_number(body.get("project")))
+        return model.setup(str(body.get("schema") or body.get("label_config") or ""))
+
+    @app.post("/predict", dependencies=guarded)
+    def predict(body: Json = Body()) -> Json:
+        tasks = body.get("tasks")
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+            raise HTTPException(422, "tasks must be a list of tasks")
+        PREDICTIONS.inc(len(tasks))
+        model = ALCModel(store, jobs, _project_number(body.get("project")))
+        return {"results": model.predict(tasks), "model_version": model.model_version}
+
+    @app.post("/webhook", dependencies=guarded)
+    def webhook(body: Json = Body()) -> Json:
+        project = body.get("project")
+        number = project.get("id") if isinstance(project, dict) else project
+        model = ALCModel(store, jobs, _project_number(number))
+        try:
+            outcome = model.fit(str(body.get("action")), body)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+        for name, count in outcome.get("answers", {}).items():
+            ANSWERS.labels(name).inc(count)
+        return outcome
+
+    @app.post("/train", dependencies=guarded)
+    def train(body: Json = Body()) -> Json:
+        model = ALCModel(store, jobs, _project_number(body.get("project")))
+        return model.fit("START_TRAINING", body)
+
+    @app.get("/versions", dependencies=guarded)
+    def versions(project: str = "") -> Json:
+        model = ALCModel(store, jobs, _project_number(project))
+        return {"versions": [model.model_version]}
+
+    @app.post("/job_status", dependencies=guarded)
+    def job_status(body: Json = Body()) -> Json:
+        name = str(body.get("job", ""))
+        number = name.removeprefix("round-")
+        with store.reading() as session:
+            round_ = session.get(Round, int(number)) if number.isdecimal() else None
+        if round_ is None:
+            raise NotFoundError(f"there is no job {name!r}")
+        return {
+            "job_status": round_.state,
+            "error": round_.error or "",
+            "log": f"{round_.message} ({round_.done}/{round_.total})",
+            "created_at": round_.created_at.isoformat(),
+            "finished_at": round_.opened_at.isoformat() if round_.opened_at else None,
+        }
+
+    @app.get("/metrics", dependencies=guarded)
+    def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/rounds", dependencies=guarded)
+    def list_rounds() -> list[Json]:
+        with store.reading() as session:
+            found = session.scalars(select(Round).order_by(Round.project_id, Round.number)).all()
+        return [rounds.summary(round_) for round_ in found]
+
+    return app
+
+
+def _guard(settings: Settings) -> Any:
+    """A dependency that lets in basic auth (any user name) or a bearer token with the secret."""
+
+    def check(request: Request) -> None:
+        if settings.secret is None:
+            return
+        expected = settings.secret.get_secret_value().encode()
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        given = b""
+        if scheme.lower() == "bearer":
+            given = value.encode()
+        elif scheme.lower() == "basic":
+            try:
+                given = base64.b64decode(value, validate=True).partition(b":")[2]
+            except binascii.Error:
+                given = b""
+        if not hmac.compare_digest(given, expected):
+            raise HTTPException(401, "wrong or missing password", {"WWW-Authenticate": "Basic"})
+
+    return check
+
+
+def _project_number(value: Any) -> int:
+    """The id in Label Studio's project key ``"id.timestamp"``; 422 for anything else."""
+    number = str(value).partition(".")[0]
+    if not number.isdecimal() or len(number) > 18:
+        raise HTTPException(422, f"project must be a Label Studio project id, not {value!r}")
+    return int(number)

@@ -1,0 +1,158 @@
+"""The hook class: method names and signatures of label-studio-ml's ``LabelStudioMLBase``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from alc_backend import answers, rounds
+from alc_backend.errors import LabelStudioError, NotFoundError
+from alc_backend.jobs.queues import Jobs
+from alc_backend.labelstudio.projects import read_dataset_config
+from alc_backend.labelstudio.regions import brush_regions
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.models import Image, Project, Query, Round, Superpixel
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+ANSWER_EVENTS = (
+    "ANNOTATION_CREATED",
+    "ANNOTATIONS_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_DELETED",
+)
+START_TRAINING = "START_TRAINING"
+NO_VERSION = "alc-round-0"
+"""The model version before the first round is published."""
+
+
+class ALCModel:
+    """One Label Studio project as the backend answers for it.
+
+    ``label_studio_project`` is the project's id there: a dataset project or a query project.
+    """
+
+    def __init__(self, store: Store, jobs: Jobs, label_studio_project: int) -> None:
+        self._store, self._jobs = store, jobs
+        self._label_studio_project = label_studio_project
+        with store.reading() as session:
+            self._project = session.scalars(
+                select(Project).where(
+                    (Project.dataset_project == label_studio_project)
+                    | (Project.query_project == label_studio_project)
+                )
+            ).first()
+
+    @property
+    def model_version(self) -> str:
+        """The version of the last published round."""
+        if self._project is None:
+            return NO_VERSION
+        with self._store.reading() as session:
+            number = session.scalar(
+                select(func.max(Round.number)).where(
+                    Round.project_id == self._project.id,
+                    Round.state.in_((rounds.OPEN, rounds.CLOSED)),
+                )
+            )
+        return f"alc-round-{number}" if number else NO_VERSION
+
+    def setup(self, label_config: str = "") -> Json:
+        """Answer Label Studio's /setup: the model version, and what is missing in the config."""
+        answer: Json = {"model_version": self.model_version}
+        if self._project is None and label_config:
+            try:
+                read_dataset_config(label_config)
+            except LabelStudioError as error:
+                answer["message"] = str(error)
+                log.warning("project %s: %s", self._label_studio_project, error)
+        return answer
+
+    def predict(
+        self, tasks: Sequence[Json], context: Json | None = None, **kwargs: Any
+    ) -> list[Json]:
+        """One prediction per task, in order, read from the store.
+
+        A query task gets its query; a dataset task the current masks as brush regions. Tasks that
+        the store does not know get an empty result.
+        """
+        del context, kwargs  # the answer does not depend on them
+        if self._project is None:
+            return [self._empty() for _ in tasks]
+        with self._store.reading() as session:
+            if self._label_studio_project == self._project.query_project:
+                return [self._query(session, task) for task in tasks]
+            maps = ledger.LabelMaps(session, self._store.files(self._project.id), self._project.id)
+            return [self._masks(session, maps, task) for task in tasks]
+
+    def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
+        """Take note of an event; never trains here.
+
+        Answers go into the ledger. START_TRAINING starts a round, or finds the running one, and
+        returns its ``job``. Raises ValueError for a payload that is not Label Studio's,
+        NotFoundError when START_TRAINING names an unknown project.
+        """
+        del kwargs
+        if event == START_TRAINING:
+            if self._project is None:
+                raise NotFoundError(
+                    f"Label Studio project {self._label_studio_project} is not connected to a "
+                    "dataset; run `alc init`"
+                )
+            round_, started = rounds.start(self._store, self._jobs.enqueue_step, self._project.id)
+            return {"job": f"round-{round_.id}", "round": round_.number, "started": started}
+        if event in ANSWER_EVENTS:
+            return {"answers": dict(answers.record_event(self._store, event, data))}
+        return {"ignored": event}
+
+    def _query(self, session: Session, task: Json) -> Json:
+        query = session.scalars(select(Query).where(Query.task_id == task.get("id"))).first()
+        if query is None or not query.prediction:
+            return self._empty()
+        last = session.scalar(select(func.max(Query.rank)).where(Query.round_id == query.round_id))
+        return {
+            "result": query.prediction,
+            "score": query.rank / ((last or 0) + 1),
+            "model_version": f"alc-round-{query.round.number}",
+        }
+
+    def _masks(self, session: Session, maps: ledger.LabelMaps, task: Json) -> Json:
+        assert self._project is not None
+        image = session.scalars(
+            select(Image).where(
+                Image.project_id == self._project.id, Image.dataset_task == task.get("id")
+            )
+        ).first()
+        if image is None:
+            return self._empty()
+        files = self._store.files(self._project.id)
+        regions = brush_regions(
+            maps.read(image.id),
+            files.read_superpixels(image.id),
+            self._project.classes,
+            from_name=self._project.brush_name,
+            to_name=self._project.image_name,
+        )
+        return {"result": regions, "score": 0.0, "model_version": self.model_version}
+
+    def _empty(self) -> Json:
+        return {"result": [], "score": 0.0, "model_version": self.model_version}
+
+
+def open_queries(session: Session, project_id: int) -> int:
+    """How many queries of a project still wait for an answer."""
+    settled = set(ledger.resolved(ledger.standing(session, project_id)))
+    asked = session.scalars(
+        select(Query.superpixel_id)
+        .join(Superpixel, Superpixel.id == Query.superpixel_id)
+        .join(Image, Image.id == Superpixel.image_id)
+        .where(Image.project_id == project_id, Query.task_id.is_not(None))
+    )
+    return sum(superpixel not in settled for superpixel in asked)

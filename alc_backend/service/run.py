@@ -1,0 +1,53 @@
+"""`alc serve`: the web service, and on one machine its private Redis and worker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import uvicorn
+
+from alc_backend.errors import ServiceError
+from alc_backend.jobs.processes import Processes, start_redis, start_worker
+from alc_backend.service.app import create_app
+from alc_backend.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY_S = 1.0
+
+
+def run_service(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C; every process started here ends with it."""
+    with Processes(settings.data_dir / "logs") as processes:
+        if settings.redis_url is None:
+            start_redis(processes, settings)
+            start_worker(processes)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(settings),
+                host=settings.host,
+                port=settings.port,
+                log_level="warning",
+                access_log=False,
+            )
+        )
+        over = threading.Event()
+        threading.Thread(
+            target=_watch, args=(processes, server, over), name="processes", daemon=True
+        ).start()
+        try:
+            server.run()
+        finally:
+            over.set()
+
+
+def _watch(processes: Processes, server: uvicorn.Server, over: threading.Event) -> None:
+    """Bring the worker back when it dies; end the service when Redis does."""
+    while not over.wait(CHECK_EVERY_S):
+        try:
+            processes.check()
+        except ServiceError as error:
+            log.error("%s; stopping", error)
+            server.should_exit = True
+            return

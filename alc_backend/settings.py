@@ -1,0 +1,104 @@
+"""Every setting, once; all come from environment variables (or a ``.env`` file)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from alc_backend.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """Settings of every process. Names are ``ALC_`` + the field's name unless an alias is given."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ALC_", env_file=".env", extra="ignore", populate_by_name=True
+    )
+
+    data_dir: Path = Field(Path("alc-data"), description="folder of all state on disk")
+    database_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("DATABASE_URL"),
+        description="SQLAlchemy address; default: SQLite in the data folder",
+    )
+    redis_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("REDIS_URL"),
+        description="Redis for the jobs; default: a private one started by `alc serve`",
+    )
+    label_studio_url: str = Field(
+        "http://127.0.0.1:8080",
+        validation_alias=AliasChoices("LABEL_STUDIO_URL"),
+        description="Label Studio as this backend reaches it",
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("LABEL_STUDIO_API_KEY"),
+        description="personal access token of a Label Studio user",
+    )
+    host: str = Field("127.0.0.1", description="address the service listens on")
+    port: int = Field(9090, ge=1, le=65535, description="port the service listens on")
+    backend_url: str | None = Field(
+        None, description="this backend as Label Studio reaches it; default: host and port"
+    )
+    secret: SecretStr | None = Field(
+        None, description="password of the service; needed to listen on a public address"
+    )
+
+    acquisition: str = Field("sim", description="score that orders the queries")
+    epsilon: float = Field(0.0, ge=0, le=1, description="similarity an expansion requires, eq. 12")
+    round_size: int = Field(100, ge=1, description="queries of one round (B)")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
+    preset: str = Field("cpu", description="training preset")
+    encoder: str | None = Field(None, description="overrides the preset's encoder")
+    input_size: int | None = Field(None, description="overrides the preset's crop, in pixels")
+    iterations: int | None = Field(None, description="overrides the preset's iterations")
+    batch_size: int | None = Field(None, description="overrides the preset's batch size")
+    base_rate: float | None = Field(None, description="overrides the preset's learning rate")
+    checkpoint_every: int = Field(50, ge=1, description="iterations between checkpoints")
+    image_cache_mb: int = Field(2048, ge=0, description="memory for decoded training pictures")
+    job_timeout_hours: float = Field(48.0, gt=0, description="longest time one job may take")
+    stale_after_s: float = Field(
+        60.0, gt=5, description="a worker silent for so long is taken for dead"
+    )
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables for a child process, secrets included."""
+        variables: dict[str, str] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            alias = field.validation_alias
+            key = (
+                str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"ALC_{name.upper()}"
+            )
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
+            if value is not None:
+                variables[key] = str(value)
+        return variables
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy address in force."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'alc.sqlite').absolute()}"
+
+    @property
+    def backend(self) -> str:
+        """The address under which Label Studio reaches this backend."""
+        return (self.backend_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process. Raises SettingsError naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise SettingsError(f"environment: {problems}") from None

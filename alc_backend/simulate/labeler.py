@@ -1,0 +1,87 @@
+"""An oracle annotator who works in Label Studio as a labeler does: next task, answer, submit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from alc_backend.errors import LabelStudioError, NotFoundError
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.publish import annotation_result
+from alc_backend.simulate import oracle as oracles
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.models import Image, Project, Query, Superpixel
+
+
+@dataclass(frozen=True)
+class Given:
+    """One answer as it was submitted."""
+
+    task_id: int
+    score: float
+    pseudo_label: str
+    choice: str
+
+
+def answer_queries(
+    store: Store,
+    client: Client,
+    project_id: int,
+    count: int,
+    *,
+    oracle: str = "object",
+    on_answer: Callable[[Given], None] = lambda given: None,
+) -> int:
+    """Answer up to ``count`` queries in the order Label Studio serves them; returns how many.
+
+    Answers come from the project's ground truth. Raises LabelStudioError when Label Studio serves
+    a task without prediction, NotFoundError without ground truth.
+    """
+    with store.reading() as session:
+        project = session.get_one(Project, project_id)
+    for done in range(count):
+        try:
+            task = client.get(f"/api/projects/{project.query_project}/next")
+        except LabelStudioError as error:
+            if error.status == 404:  # the queue is empty
+                return done
+            raise
+        if not task["predictions"]:
+            raise LabelStudioError(f"task {task['id']} was served without its prediction")
+        prediction = task["predictions"][0]
+        pseudo_label, choice = _decide(store, project, int(task["id"]), oracle)
+        client.post(
+            f"/api/tasks/{task['id']}/annotations/",
+            {
+                "result": annotation_result(prediction["result"], choice),
+                "parent_prediction": prediction["id"],
+                "lead_time": 4.76 if choice == pseudo_label else 6.31,
+            },
+        )
+        on_answer(Given(int(task["id"]), float(prediction["score"]), pseudo_label, choice))
+    return count
+
+
+def _decide(store: Store, project: Project, task_id: int, oracle: str) -> tuple[str, str]:
+    """The class the query proposes and the class the oracle gives."""
+    files = store.files(project.id)
+    with store.reading() as session:
+        query = session.scalars(select(Query).where(Query.task_id == task_id)).first()
+        if query is None:
+            raise NotFoundError(f"task {task_id} is not one of project {project.name!r}")
+        superpixel = session.get_one(Superpixel, query.superpixel_id)
+        image = session.get_one(Image, superpixel.image_id)
+        maps = ledger.LabelMaps(session, files, project.id)
+    class_id = oracles.answer(
+        oracle,
+        files.read_label_map("ground_truth", image.id),
+        maps.read(image.id),
+        files.read_superpixels(image.id) == superpixel.number,
+        query.row,
+        query.col,
+        query.pseudo_label,
+    )
+    return project.classes[query.pseudo_label], project.classes[class_id]

@@ -1,0 +1,351 @@
+"""What a worker does in each state of a round: train, score, publish.
+
+Every step may be repeated from its beginning: what is done already is found and kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import delete, select, update
+
+from alc_backend import answers, rounds
+from alc_backend.core import acquisition, expansion, metrics, pool, selection
+from alc_backend.core.arrays import VOID
+from alc_backend.datasets.images import read_image
+from alc_backend.errors import LabelStudioError, RoundError
+from alc_backend.labelstudio import publish, query
+from alc_backend.labelstudio.client import Client
+from alc_backend.rounds import Reporter
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.importing import TRAIN, VAL
+from alc_backend.store.models import Image, Project, Query, Round, Score, Superpixel
+
+log = logging.getLogger(__name__)
+
+
+def prepare(store: Store, round_: Round, report: Reporter) -> None:
+    """Fix what the round knows: collect lost answers, note the ledger's position, measure D_t."""
+    project_id = round_.project_id
+    if round_.project.query_project is not None and store.settings.label_studio_api_key:
+        report(0, 1, "collecting answers from Label Studio")
+        try:
+            with Client.from_settings(store.settings) as client:
+                answers.reconcile(store, client, project_id)
+        except LabelStudioError as error:
+            log.warning("round %s starts without reconciling: %s", round_.number, error)
+    with store.reading() as session:
+        upto = ledger.position(session, project_id)
+        maps = ledger.LabelMaps(session, store.files(project_id), project_id, upto)
+        images = _images(store, project_id, TRAIN)
+    if not images:
+        raise RoundError(f"project {project_id} has no pictures; import a dataset with `alc init`")
+    miou = data_miou(store, project_id, maps, report)
+    with store.session() as session:
+        row = session.get_one(Round, round_.id)
+        row.ledger_position, row.answers, row.data_miou = upto, maps.answers, miou
+
+
+def train(store: Store, round_: Round, report: Reporter) -> None:
+    """Train the round's network on D_t, from ImageNet weights (eqs. 1 and 11)."""
+    from alc_backend.segmentation.train import train as train_network
+
+    files = store.files(round_.project_id)
+    path = files.network(round_.number)
+    if path.is_file():
+        return  # finished before this worker's predecessor could say so
+    with store.reading() as session:
+        maps = ledger.LabelMaps(session, files, round_.project_id, round_.ledger_position)
+    images = {image.key: image for image in _images(store, round_.project_id, TRAIN)}
+
+    def load(key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        image = images[key]
+        return read_image(files.image(image.id, image.suffix)), maps.read(image.id)
+
+    train_network(
+        rounds.training_of(round_),
+        sorted(images),
+        load,
+        classes=round_.project.classes,
+        path=path,
+        progress=report,
+        checkpoint_every=store.settings.checkpoint_every,
+        cache_bytes=store.settings.image_cache_mb * 2**20,
+    )
+
+
+def score(store: Store, round_: Round, report: Reporter) -> None:
+    """Score every open superpixel, one image's probabilities in memory at a time."""
+    from alc_backend.segmentation.infer import Predictor
+
+    files = store.files(round_.project_id)
+    predictor = Predictor(files.network(round_.number), round_.project.classes)
+    held_out = _images(store, round_.project_id, VAL)
+    images = _images(store, round_.project_id, TRAIN)
+    total = len(held_out) + len(images)
+    if held_out and round_.model_miou is None:
+        confusion = _zeros(round_)
+        for done, image in enumerate(held_out):
+            report(done, total, f"measuring the network on {image.key}")
+            predicted = predictor.probabilities(read_image(files.image(image.id, image.suffix)))
+            truth = files.read_label_map("ground_truth", image.id)
+            confusion += metrics.confusion_matrix(
+                truth, predicted.argmax(axis=0).astype(np.uint8), len(confusion)
+            )
+        with store.session() as session:
+            session.get_one(Round, round_.id).model_miou = _number(metrics.mean_iou(confusion))
+
+    with store.reading() as session:
+        maps = ledger.LabelMaps(session, files, round_.project_id)
+        settled = set(ledger.resolved(ledger.standing(session, round_.project_id)))
+        scored = set(
+            session.scalars(
+                select(Superpixel.image_id)
+                .join(Score, Score.superpixel_id == Superpixel.id)
+                .where(Score.round_id == round_.id)
+                .distinct()
+            )
+        )
+    for done, image in enumerate(images):
+        report(len(held_out) + done, total, f"scoring {image.key}")
+        if image.id not in scored:
+            predicted = predictor.probabilities(read_image(files.image(image.id, image.suffix)))
+            _score_image(store, round_, image, predicted, maps.read(image.id), settled)
+
+
+def publish_queue(store: Store, round_: Round, report: Reporter) -> None:
+    """Put the best B open queries, and older unanswered ones, into Label Studio in SIM order."""
+    project = round_.project
+    if project.query_project is None:
+        raise RoundError(
+            f"project {project.name!r} has no query project; run `alc init` to make it, then "
+            "start the round again"
+        )
+    report(0, 3, "choosing the batch")
+    interrupted = _choose(store, round_)
+    with Client.from_settings(store.settings) as client:
+        if interrupted:
+            known = publish.existing_tasks(client, project.query_project)
+            _note_tasks(store, round_.project_id, known, published=False)
+        items = _items(store, round_)
+        report(1, 3, f"bringing {len(items)} queries into Label Studio")
+        publish.create_tasks(
+            client,
+            project.query_project,
+            [item for item in items if item.task_id is None],
+            lambda made: _note_tasks(store, round_.project_id, made, published=True),
+        )
+        for item in items:
+            if item.task_id is not None and item.changed:
+                publish.update_task(client, item)
+                _note_update(store, item)
+        report(2, 3, f"ordering {len(items)} queries")
+        publish.publish_queue(
+            client, project.query_project, rounds.model_version(round_), _items(store, round_)
+        )
+
+
+STEPS: dict[str, Callable[[Store, Round, Reporter], None]] = {
+    rounds.CREATED: prepare,
+    rounds.TRAINING: train,
+    rounds.SCORING: score,
+    rounds.PUBLISHING: publish_queue,
+}
+"""The work of each running state."""
+
+
+def prune(store: Store, project_id: int) -> None:
+    """Remove what older rounds left behind: predictions in Label Studio and scores."""
+    latest = rounds.latest_round(store, project_id)
+    if latest is None or latest.state != rounds.OPEN or latest.project.query_project is None:
+        return
+    with Client.from_settings(store.settings) as client:
+        publish.prune_versions(client, latest.project.query_project, rounds.model_version(latest))
+    with store.session() as session:
+        older = select(Round.id).where(Round.project_id == project_id, Round.number < latest.number)
+        session.execute(delete(Score).where(Score.round_id.in_(older)))
+
+
+def data_miou(
+    store: Store,
+    project_id: int,
+    maps: ledger.LabelMaps,
+    report: Callable[[int, int, str], None] = lambda done, total, message: None,
+) -> float | None:
+    """mIoU of the label maps against ground truth over all training images; None without any."""
+    files = store.files(project_id)
+    images = _images(store, project_id, TRAIN)
+    confusion: NDArray[np.int64] | None = None
+    with store.reading() as session:
+        classes = len(session.get_one(Project, project_id).classes)
+    for done, image in enumerate(images):
+        if files.has_label_map("ground_truth", image.id):
+            report(done, len(images), "measuring the label maps")
+            truth = files.read_label_map("ground_truth", image.id)
+            part = metrics.confusion_matrix(truth, maps.read(image.id), classes)
+            confusion = part if confusion is None else confusion + part
+    return None if confusion is None else _number(metrics.mean_iou(confusion))
+
+
+def _score_image(
+    store: Store,
+    round_: Round,
+    image: Image,
+    predicted: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    settled: set[int],
+) -> None:
+    files = store.files(round_.project_id)
+    epsilon = float(round_.config["epsilon"])
+    superpixels = files.read_superpixels(image.id)
+    chosen = pool.representative_pixels(predicted, superpixels)
+    scores = acquisition.score(
+        predicted, labels, superpixels, chosen, round_.config["acquisition"], epsilon
+    )
+    if epsilon > 0:
+        reached = expansion.expand_all(predicted, superpixels, chosen, epsilon)
+        files.write_reach(round_.number, image.id, reached)
+    given = labels[chosen.rows, chosen.cols].astype(np.intp)
+    at_star = predicted[:, chosen.rows, chosen.cols].argmax(axis=0)
+    pseudo = np.where(given == VOID, at_star, given)
+    with store.session() as session:
+        rows = {
+            superpixel.number: superpixel.id
+            for superpixel in session.scalars(
+                select(Superpixel).where(Superpixel.image_id == image.id)
+            )
+        }
+        session.add_all(
+            Score(
+                round_id=round_.id,
+                superpixel_id=rows[int(number)],
+                score=float(scores[index]),
+                row=int(chosen.rows[index]),
+                col=int(chosen.cols[index]),
+                pseudo_label=int(pseudo[index]),
+            )
+            for index, number in enumerate(chosen.ids)
+            if rows[int(number)] not in settled
+        )
+
+
+def _choose(store: Store, round_: Round) -> bool:
+    """Write the round's batch into the queries; True when an earlier attempt was interrupted."""
+    files = store.files(round_.project_id)
+    with store.session() as session:
+        settled = set(ledger.resolved(ledger.standing(session, round_.project_id)))
+        rows = session.execute(
+            select(
+                Score.score, Score.row, Score.col, Score.pseudo_label, Score.superpixel_id,
+                Superpixel.number, Image.id.label("image_id"), Image.key, Image.url,
+            )
+            .join(Superpixel, Superpixel.id == Score.superpixel_id)
+            .join(Image, Image.id == Superpixel.image_id)
+            .where(Score.round_id == round_.id)
+        )  # fmt: skip
+        open_ = {(row.key, row.number): row for row in rows if row.superpixel_id not in settled}
+        order = selection.ranked(
+            selection.Scored(row.score, *place) for place, row in open_.items()
+        )
+        asked = {
+            entry.superpixel_id: entry
+            for entry in session.scalars(
+                select(Query)
+                .join(Superpixel, Superpixel.id == Query.superpixel_id)
+                .join(Image, Image.id == Superpixel.image_id)
+                .where(Image.project_id == round_.project_id)
+            )
+        }
+        interrupted = any(entry.task_id is None for entry in asked.values())
+        queue = [open_[item.key, item.superpixel] for item in order]
+        size = round_.config["size"]
+        batch = queue[:size] + [row for row in queue[size:] if row.superpixel_id in asked]
+        for rank, row in enumerate(batch):
+            if row.url is None:
+                raise RoundError(
+                    f"picture {row.key} is not in Label Studio; run `alc init` again to upload it"
+                )
+            content = query.QueryContent(
+                url=row.url,
+                image_key=row.key,
+                superpixel=row.number,
+                row=row.row,
+                col=row.col,
+                pseudo_label=row.pseudo_label,
+                classes=round_.project.classes,
+                mask=files.read_superpixels(row.image_id) == row.number,
+            )
+            entry = asked.get(row.superpixel_id)
+            if entry is None:
+                entry = Query(superpixel_id=row.superpixel_id)
+                session.add(entry)
+            entry.round_id, entry.rank, entry.score = round_.id, rank, row.score
+            entry.row, entry.col, entry.pseudo_label = row.row, row.col, row.pseudo_label
+            entry.prediction = query.prediction(content)
+            entry.task = query.task_data(content)
+    return interrupted
+
+
+def _items(store: Store, round_: Round) -> list[publish.QueueItem]:
+    """The round's queue, best first."""
+    with store.reading() as session:
+        entries = session.scalars(
+            select(Query).where(Query.round_id == round_.id).order_by(Query.rank)
+        )
+        return [
+            publish.QueueItem(
+                key=(entry.task["alc"]["image"], entry.task["alc"]["superpixel"]),
+                task_id=entry.task_id,
+                changed=entry.task != entry.published,
+                data=entry.task,
+                result=entry.prediction,
+            )
+            for entry in entries
+        ]
+
+
+def _note_tasks(
+    store: Store, project_id: int, tasks: dict[publish.Key, int], *, published: bool
+) -> None:
+    """Remember which task asks which query; ``published``: with its present data."""
+    with store.session() as session:
+        entries = session.execute(
+            select(Query, Superpixel.number, Image.key)
+            .join(Superpixel, Superpixel.id == Query.superpixel_id)
+            .join(Image, Image.id == Superpixel.image_id)
+            .where(Image.project_id == project_id, Query.task_id.is_(None))
+        )
+        for entry, number, key in entries:
+            if (key, number) in tasks:
+                entry.task_id = tasks[key, number]
+                entry.published = entry.task if published else None
+
+
+def _note_update(store: Store, item: publish.QueueItem) -> None:
+    with store.session() as session:
+        session.execute(
+            update(Query).where(Query.task_id == item.task_id).values(published=item.data)
+        )
+
+
+def _images(store: Store, project_id: int, split: str) -> Sequence[Image]:
+    with store.reading() as session:
+        return session.scalars(
+            select(Image)
+            .where(Image.project_id == project_id, Image.split == split)
+            .order_by(Image.key)
+        ).all()
+
+
+def _zeros(round_: Round) -> NDArray[np.int64]:
+    classes = len(round_.project.classes)
+    return np.zeros((classes, classes + 1), dtype=np.int64)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,168 @@
+"""Bringing pictures, first label maps and superpixels into the store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from alc_backend.datasets.folder import Folder, Sample, open_folder
+from alc_backend.errors import DatasetError
+from alc_backend.store.database import Store
+from alc_backend.store.files import write_atomically
+from alc_backend.store.models import Image, Project, Superpixel
+
+TRAIN, VAL = "train", "val"
+
+Progress = Callable[[int, str], None]
+"""Called with the pictures done so far and the key of the last one."""
+
+
+@dataclass
+class ImportSummary:
+    """What an import did; ``problems`` names every file left out, with the remedy."""
+
+    project_id: int
+    imported: int = 0
+    present: int = 0
+    superpixels: int = 0
+    validation: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def import_folder(
+    store: Store,
+    root: Path,
+    name: str,
+    *,
+    validation: Path | None = None,
+    superpixel_count: int = 100,
+    strict: bool = False,
+    progress: Progress = lambda done, key: None,
+) -> ImportSummary:
+    """Import a dataset folder into the project ``name``, made when it does not exist.
+
+    Pictures already there (by image key) stay as they are. With ``strict``, everything is checked
+    first and nothing is imported when there is any problem. Raises DatasetError for a folder that
+    cannot be used at all, for a class list that differs from the project's, and by ``strict``.
+    """
+    folder = open_folder(root, superpixel_count)
+    checked: list[tuple[Folder, str]] = [(folder, TRAIN)]
+    if validation is not None:
+        held_out = open_folder(validation, validation=True)
+        held_out.classes = folder.classes
+        checked.append((held_out, VAL))
+    if strict:
+        _refuse_problems(checked)
+    project_id = _project(store, name, folder.classes)
+    summary = ImportSummary(project_id)
+    done = 0
+    for part, split in checked:
+        for sample in _samples(part, split):
+            added = add_sample(store, project_id, split, sample)
+            if added is None:
+                summary.present += 1
+            elif split == TRAIN:
+                summary.imported += 1
+                summary.superpixels += added
+            else:
+                summary.validation += 1
+            done += 1
+            progress(done, sample.key)
+        summary.problems += part.problems
+    return summary
+
+
+def add_sample(
+    store: Store,
+    project_id: int,
+    split: str,
+    sample: Sample,
+    *,
+    url: str | None = None,
+    task: int | None = None,
+) -> int | None:
+    """Add one picture with its arrays; returns its number of superpixels, None if it is there."""
+    files = store.files(project_id)
+    with store.session() as session:
+        if _find(session, project_id, split, sample.key):
+            return None
+        image = Image(
+            project_id=project_id,
+            key=sample.key,
+            split=split,
+            suffix=sample.path.suffix.lower(),
+            height=sample.height,
+            width=sample.width,
+            url=url,
+            dataset_task=task,
+        )
+        session.add(image)
+        session.flush()
+        write_atomically(
+            files.image(image.id, image.suffix), lambda part: shutil.copyfile(sample.path, part)
+        )
+        if sample.truth is not None:
+            files.write_label_map("ground_truth", image.id, sample.truth)
+        if sample.labels is None or sample.superpixels is None:
+            return 0
+        files.write_label_map("initial", image.id, sample.labels)
+        files.write_superpixels(image.id, sample.superpixels)
+        numbers, sizes = np.unique(sample.superpixels[sample.superpixels > 0], return_counts=True)
+        session.add_all(
+            Superpixel(image_id=image.id, number=int(number), size=int(size))
+            for number, size in zip(numbers, sizes, strict=True)
+        )
+        return len(numbers)
+
+
+def create_project(store: Store, name: str, classes: list[str]) -> int:
+    """Make a project; DatasetError when the name is taken."""
+    with store.session() as session:
+        if session.scalar(select(Project).where(Project.name == name)):
+            raise DatasetError(f"a project {name!r} exists already; choose another --name")
+        project = Project(name=name, classes=classes)
+        session.add(project)
+        session.flush()
+        return project.id
+
+
+def _project(store: Store, name: str, classes: list[str]) -> int:
+    with store.reading() as session:
+        project = session.scalar(select(Project).where(Project.name == name))
+    if project is None:
+        return create_project(store, name, classes)
+    if project.classes != classes:
+        raise DatasetError(
+            f"project {name!r} has the classes {', '.join(project.classes)}, the folder has "
+            f"{', '.join(classes)}; choose another --name"
+        )
+    return project.id
+
+
+def _find(session: Session, project_id: int, split: str, key: str) -> Image | None:
+    return session.scalar(
+        select(Image).where(Image.project_id == project_id, Image.split == split, Image.key == key)
+    )
+
+
+def _samples(folder: Folder, split: str) -> Iterable[Sample]:
+    return folder.samples() if split == TRAIN else folder.validation_samples()
+
+
+def _refuse_problems(checked: list[tuple[Folder, str]]) -> None:
+    problems: list[str] = []
+    for folder, split in checked:
+        for _ in _samples(folder, split):
+            pass
+        problems += folder.problems
+        folder.problems = []
+    if problems:
+        raise DatasetError(
+            f"{len(problems)} problem(s), nothing imported (--strict):\n" + "\n".join(problems)
+        )

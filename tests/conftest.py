@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from PIL import Image
+
+from alc_backend.settings import Settings
+from alc_backend.store.database import Store
+
+hypothesis_settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("tests")
+
+CLASSES = ["background", "cat", "dog"]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch, tmp_path):
+    """Tests see no setting of the person who runs them."""
+    for name in list(os.environ):
+        if name.startswith(("ALC_", "LABEL_STUDIO_")) or name in ("DATABASE_URL", "REDIS_URL"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", secret="s3cret", preset="sample", _env_file=None)
+
+
+@pytest.fixture
+def store(settings):
+    opened = Store(settings)
+    yield opened
+    opened.close()
+
+
+def write_dataset(root: Path, names=("a", "b", "c"), height: int = 48, width: int = 64) -> Path:
+    """A dataset folder: each picture has a cat (superpixel 1) and a dog called cat (2)."""
+    for folder in ("images", "pseudo_labels", "objects", "ground_truth"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    rng = np.random.default_rng(0)
+    for name in names:
+        truth = np.zeros((height, width), dtype=np.uint8)
+        truth[8:24, 8:24], truth[24:40, 32:56] = 1, 2
+        colours = np.array([[90, 120, 80], [200, 60, 50], [50, 70, 200]])
+        picture = np.clip(colours[truth] + rng.normal(0, 12, (height, width, 3)), 0, 255)
+        Image.fromarray(picture.astype(np.uint8)).save(root / "images" / f"{name}.png")
+        Image.fromarray((truth > 0).astype(np.uint8)).save(root / "pseudo_labels" / f"{name}.png")
+        Image.fromarray(truth).save(root / "objects" / f"{name}.png")
+        Image.fromarray(truth).save(root / "ground_truth" / f"{name}.png")
+    return root
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    return write_dataset(tmp_path / "dataset")

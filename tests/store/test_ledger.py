@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import itertools
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from alc_backend.errors import DatasetError
+from alc_backend.store import ledger
+from alc_backend.store.importing import import_folder
+from alc_backend.store.models import Answer, Image, Query, Round, Superpixel
+
+BACKGROUND, CAT, DOG = 0, 1, 2
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+
+
+def add_query(store, project_id, key, number, *, epsilon=0.0, round_number=1):
+    """A published query about superpixel ``number`` of picture ``key``, proposing cat."""
+    with store.session() as session:
+        round_ = session.scalar(select(Round).where(Round.number == round_number))
+        if round_ is None:
+            round_ = Round(
+                project_id=project_id,
+                number=round_number,
+                state="open",
+                config={"epsilon": epsilon},
+            )
+            session.add(round_)
+            session.flush()
+        superpixel = session.scalars(
+            select(Superpixel).join(Image).where(Image.key == key, Superpixel.number == number)
+        ).one()
+        query = Query(
+            superpixel_id=superpixel.id,
+            round_id=round_.id,
+            task_id=100 + superpixel.id,
+            row=25,
+            col=40,
+            pseudo_label=CAT,
+            score=1.0,
+            rank=0,
+            task={},
+            prediction=[],
+        )
+        session.add(query)
+        session.flush()
+        return query.id
+
+
+def reply(annotation_id, class_id, *, minute=0, revised=0, deleted=False):
+    return ledger.Reply(
+        annotation_id=annotation_id,
+        class_id=class_id,
+        deleted=deleted,
+        annotator="7",
+        lead_time=2.5,
+        answered_at=NOON + timedelta(minutes=minute),
+        updated_at=NOON + timedelta(minutes=minute, seconds=revised),
+    )
+
+
+@pytest.fixture
+def project(store, dataset):
+    return import_folder(store, dataset, "pets").project_id
+
+
+@pytest.fixture
+def say(store, project):
+    query_id = add_query(store, project, "a", 2)
+
+    def say(given):
+        with store.session() as session:
+            return ledger.record(session, session.get_one(Query, query_id), given) is not None
+
+    return say
+
+
+def label_map(store, project, key="a", upto=None):
+    with store.reading() as session:
+        image = session.scalars(select(Image).where(Image.key == key)).one()
+        maps = ledger.LabelMaps(session, store.files(project), project, upto)
+    return maps.read(image.id), store.files(project).read_superpixels(image.id)
+
+
+def label_of_two(store, project, upto=None):
+    labels, superpixels = label_map(store, project, upto=upto)
+    found = np.unique(labels[superpixels == 2])
+    assert len(found) == 1
+    return int(found[0])
+
+
+def test_a_correction_is_written_over_its_superpixel_only(store, project, say):
+    before, superpixels = label_map(store, project)
+    assert say(reply(1, DOG))
+    after, _ = label_map(store, project)
+    assert (after[superpixels == 2] == DOG).all()
+    assert np.array_equal(after[superpixels != 2], before[superpixels != 2])
+
+
+def test_accept_and_skip_write_nothing_but_accept_resolves(store, project, say):
+    before, _ = label_map(store, project)
+    say(reply(1, None))
+    with store.reading() as session:
+        assert ledger.resolved(ledger.standing(session, project)) == {}
+    say(reply(2, CAT))
+    with store.reading() as session:
+        assert len(ledger.resolved(ledger.standing(session, project))) == 1
+    assert np.array_equal(label_map(store, project)[0], before)
+
+
+def test_the_same_answer_is_recorded_once(store, project, say):
+    assert say(reply(1, DOG))
+    assert not say(reply(1, DOG))
+    assert not say(reply(1, DOG, revised=5))  # saved again without a change
+    with store.reading() as session:
+        assert len(session.scalars(select(Answer)).all()) == 1
+
+
+def test_every_order_of_arrival_gives_the_same_label_map(store, project, dataset, say):
+    versions = [reply(1, DOG), reply(1, BACKGROUND, revised=10), reply(2, None, minute=1)]
+    for number, order in enumerate(itertools.permutations(versions)):
+        for given in order:
+            say(
+                ledger.Reply(
+                    **{**given.__dict__, "annotation_id": given.annotation_id + 10 * number}
+                )
+            )
+        assert label_of_two(store, project) == BACKGROUND
+
+
+def test_the_latest_answer_wins_even_when_it_arrives_first(store, project, say):
+    say(reply(2, BACKGROUND, minute=5))
+    say(reply(1, DOG, minute=1))
+    assert label_of_two(store, project) == BACKGROUND
+
+
+def test_accepting_an_earlier_correction_keeps_it(store, project, say):
+    say(reply(1, CAT, minute=0))
+    say(reply(2, DOG, minute=1))
+    say(reply(3, DOG, minute=2))
+    assert label_of_two(store, project) == DOG
+    say(reply(4, CAT, minute=3))  # somebody accepts the pseudo label again
+    assert label_of_two(store, project) == CAT
+
+
+def test_a_withdrawn_annotation_loses_its_effect_for_good(store, project, say):
+    say(reply(1, DOG))
+    assert say(reply(1, None, revised=60, deleted=True))
+    assert label_of_two(store, project) == CAT
+    assert not say(reply(1, DOG, revised=5))  # a late duplicate of the webhook
+    assert label_of_two(store, project) == CAT
+
+
+def test_the_ledger_can_be_replayed_up_to_any_entry(store, project, say):
+    say(reply(1, DOG))
+    with store.reading() as session:
+        first = ledger.position(session, project)
+    say(reply(1, BACKGROUND, revised=9))
+    assert label_of_two(store, project, upto=0) == CAT
+    assert label_of_two(store, project, upto=first) == DOG
+    assert label_of_two(store, project) == BACKGROUND
+
+
+def test_with_epsilon_only_the_reached_part_is_written(store, project):
+    query_id = add_query(store, project, "b", 2, epsilon=0.5, round_number=2)
+    labels, superpixels = label_map(store, project, "b")
+    reached = np.zeros_like(superpixels, dtype=bool)
+    reached[24:30] = True
+    with store.session() as session:
+        image = session.scalars(select(Image).where(Image.key == "b")).one()
+        store.files(project).write_reach(2, image.id, reached)
+        ledger.record(session, session.get_one(Query, query_id), reply(9, DOG))
+    after, _ = label_map(store, project, "b")
+    written = (superpixels == 2) & reached
+    assert (after[written] == DOG).all()
+    assert np.array_equal(after[~written], labels[~written])
+
+
+def test_importing_again_adds_nothing(store, dataset, project):
+    again = import_folder(store, dataset, "pets")
+    assert (again.project_id, again.imported, again.present) == (project, 0, 3)
+
+
+def test_strict_import_refuses_everything(store, dataset):
+    (dataset / "objects/b.png").unlink()
+    with pytest.raises(DatasetError, match=r"objects/b\.png"):
+        import_folder(store, dataset, "strict", strict=True)
+    with store.reading() as session:
+        assert session.scalars(select(Image)).all() == []
+    lenient = import_folder(store, dataset, "lenient")
+    assert (lenient.imported, len(lenient.problems)) == (2, 1)
