@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from alc_backend.errors import LabelStudioError, NotFoundError
-from alc_backend.labelstudio.annotation import Annotation, parse
+from alc_backend.labelstudio.annotation import Annotation, parse, positive_integer
 from alc_backend.labelstudio.client import Client
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -97,7 +97,8 @@ def record_event(store: Store, event: str, payload: dict[str, Any]) -> Counter[s
         raise ValueError("webhook payload has no annotation")
     for item in records:
         if event == "ANNOTATIONS_DELETED":
-            counts[withdraw(store, query_project, int(item["id"]))] += 1
+            number = positive_integer(item.get("id"), "id")
+            counts[withdraw(store, query_project, number)] += 1
         else:
             task = payload.get("task")
             task_id = item.get("task") or (task.get("id") if isinstance(task, dict) else None)

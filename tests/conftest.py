@@ -9,6 +9,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
+from alc_backend.jobs.processes import Processes, start_redis
+from alc_backend.jobs.queues import connect
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 
@@ -21,7 +23,7 @@ CLASSES = ["background", "cat", "dog"]
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch, tmp_path):
+def _no_settings_from_outside(monkeypatch):
     """Tests see no setting of the person who runs them."""
     for name in list(os.environ):
         if name.startswith(("ALC_", "LABEL_STUDIO_")) or name in ("DATABASE_URL", "REDIS_URL"):
@@ -61,3 +63,11 @@ def write_dataset(root: Path, names=("a", "b", "c"), height: int = 48, width: in
 @pytest.fixture
 def dataset(tmp_path) -> Path:
     return write_dataset(tmp_path / "dataset")
+
+
+@pytest.fixture
+def redis(settings, tmp_path):
+    """A private Redis for the test's data folder."""
+    with Processes(tmp_path / "logs") as processes:
+        start_redis(processes, settings)
+        yield connect(settings)

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from alc_backend.errors import ServiceError
 from alc_backend.jobs.queues import socket_path
@@ -141,7 +143,7 @@ def start_redis(processes: Processes, settings: Settings) -> None:
     `alc serve` already uses the data folder.
     """
     path = socket_path(settings)
-    connection: Redis = Redis(unix_socket_path=str(path))
+    connection: Redis = Redis(unix_socket_path=str(path), retry=Retry(NoBackoff(), 0))
     if _answers(connection):
         raise ServiceError(
             f"another backend is running on {settings.data_dir.absolute()}; stop it, or choose "

@@ -73,7 +73,7 @@ class Jobs:
     def status(self, job_id: str) -> str | None:
         """The state of a job as RQ calls it, None for an unknown one."""
         try:
-            return str(Job.fetch(job_id, connection=self._redis).get_status())
+            return str(Job.fetch(job_id, connection=self._redis).get_status().value)
         except NoSuchJobError:
             return None
 

@@ -31,8 +31,8 @@ def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
     task = record.get("task") if task_id is None else task_id
     try:
         return Annotation(
-            annotation_id=_integer(record["id"], "id"),
-            task_id=_integer(task, "task"),
+            annotation_id=positive_integer(record["id"], "id"),
+            task_id=positive_integer(task, "task"),
             choice=None if record.get("was_cancelled") else _choice(record.get("result")),
             annotator=_annotator(record.get("completed_by")),
             lead_time=_number(record.get("lead_time")),
@@ -61,7 +61,8 @@ def _annotator(completed_by: Any) -> str:
     return str(completed_by) if completed_by is not None else "unknown"
 
 
-def _integer(value: Any, name: str) -> int:
+def positive_integer(value: Any, name: str) -> int:
+    """Return ``value``; ValueError naming the field unless it is an integer from 1 to 2⁶³-1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**63:
         raise ValueError(f"annotation field {name!r} must be a positive integer, not {value!r}")
     return value

@@ -64,7 +64,7 @@ def task_data(query: QueryContent) -> Json:
     return {
         "image": query.url,
         "question": f"Is this pixel a “{query.classes[query.pseudo_label]}”?",
-        "hint": "Give the correct label only if it is not. Submit accepts.",
+        "hint": "Give the correct label only if it is not: press its key first. Submit accepts.",
         "choices": choices,
         "alc": {"image": query.image_key, "superpixel": query.superpixel},
     }

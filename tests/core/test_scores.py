@@ -49,7 +49,11 @@ def test_agrees_with_the_formulas(scene, epsilon):
         lcil = reference.lcil(probabilities, labels, superpixels, number)
         assert scores["lcil"][index] == pytest.approx(lcil, rel=1e-5, abs=1e-9)
         on_the_edge = any(
-            abs(reference.cosine(probabilities[:, r, c], probabilities[:, *star]) - epsilon) < 1e-6
+            abs(
+                reference.cosine(probabilities[:, r, c], probabilities[:, star[0], star[1]])
+                - epsilon
+            )
+            < 1e-6
             for r, c in reference.pixels_of(superpixels, number)
         )
         if epsilon == 0.0 or not on_the_edge:

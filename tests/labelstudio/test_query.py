@@ -33,10 +33,9 @@ def test_the_question_names_the_pseudo_label_and_lists_it_first():
 
 
 def test_a_class_keeps_its_key_in_every_question():
-    keys = [
-        {c["value"]: c["hotkey"] for c in query.task_data(content(np.ones((4, 4), bool), 0, 0, n))["choices"]}
-        for n in range(3)
-    ]  # fmt: skip
+    mask = np.ones((4, 4), dtype=bool)
+    questions = [query.task_data(content(mask, 0, 0, number)) for number in range(3)]
+    keys = [{c["value"]: c["hotkey"] for c in data["choices"]} for data in questions]
     assert keys[0] == keys[1] == keys[2] == {"background": "1", "cat": "2", "dog": "3"}
 
 

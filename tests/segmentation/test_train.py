@@ -111,7 +111,7 @@ def test_a_network_of_other_classes_is_refused_by_name(tmp_path):
         network, tmp_path / "n.safetensors", encoder="efficientnet-lite0", classes=CLASSES
     )
     assert json.loads((tmp_path / "n.json").read_text())["encoder"] == "efficientnet-lite0"
-    with pytest.raises(TrainingError, match="left, right.*up, down"):
+    with pytest.raises(TrainingError, match=r"left, right.*up, down"):
         networks.load(tmp_path / "n.safetensors", ["up", "down"])
     with pytest.raises(TrainingError, match="cannot be read"):
         networks.load(tmp_path / "missing.safetensors", CLASSES)

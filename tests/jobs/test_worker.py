@@ -1,0 +1,102 @@
+"""A real Redis and real worker processes, without Label Studio."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import psutil
+import pytest
+from sqlalchemy import select
+
+from alc_backend import rounds
+from alc_backend.errors import ServiceError, SettingsError
+from alc_backend.jobs.processes import Processes, start_redis
+from alc_backend.jobs.queues import Jobs
+from alc_backend.jobs.worker import run_worker
+from alc_backend.store.importing import import_folder
+from alc_backend.store.models import Round, Score
+
+
+def wait_for(condition, limit_s=120):
+    deadline = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.05)
+    return found
+
+
+def test_a_killed_worker_is_replaced_and_the_round_goes_on(
+    store, settings, dataset, redis, tmp_path
+):
+    store.settings = settings.model_copy(
+        update={"iterations": 15, "input_size": 64, "batch_size": 2, "checkpoint_every": 1}
+    )
+    project = import_folder(store, dataset, "pets").project_id
+    jobs = Jobs(settings, redis)
+
+    def latest() -> Round:
+        return rounds.latest_round(store, project)
+
+    with Processes(tmp_path / "workers") as processes:
+        processes.start(
+            "worker",
+            [sys.executable, "-m", "alc_backend", "worker"],
+            environment=store.settings.environment(),
+            restart=True,
+        )
+        rounds.start(store, jobs.enqueue_step, project)
+
+        def trains() -> bool:
+            processes.check()
+            return latest().state == rounds.TRAINING and latest().done >= 2
+
+        wait_for(trains)
+        first = processes.pid_of("worker")
+        os.kill(first, signal.SIGKILL)
+        assert latest().state == rounds.TRAINING
+
+        def over() -> bool:
+            processes.check()
+            return latest().state == rounds.FAILED  # publishing needs a Label Studio
+
+        wait_for(over)
+        assert processes.pid_of("worker") != first
+        assert latest().failed_in == rounds.PUBLISHING
+    assert not psutil.pid_exists(first)
+    with store.reading() as session:
+        assert len(session.scalars(select(Score)).all()) == 6
+    assert not list((settings.data_dir / "projects").rglob("*.checkpoint"))
+
+
+def test_every_process_ends_with_its_owner(settings, tmp_path):
+    with Processes(tmp_path / "logs") as processes:
+        start_redis(processes, settings)
+        processes.start("sleeper", ["sh", "-c", "trap '' TERM; sleep 1000 & wait; sleep 1000"])
+        pids = [processes.pid_of(name) for name in ("redis", "sleeper")]
+        children = psutil.Process(pids[1]).children(recursive=True)
+    assert not any(map(psutil.pid_exists, pids))
+    assert children
+    for child in children:  # orphans, reaped by somebody else at some time
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_process_that_must_not_die_is_reported_with_its_log(tmp_path):
+    with Processes(tmp_path) as processes:
+        processes.start("broken", [sys.executable, "-c", "raise SystemExit(3)"])
+        with pytest.raises(ServiceError, match=r"broken has ended \(exit code 3\).*broken\.log"):
+            processes.wait_for(lambda: False, "broken", 30)
+        with pytest.raises(ServiceError, match="cannot be started"):
+            processes.start("missing", [str(tmp_path / "nothing")])
+
+
+def test_one_backend_per_data_folder(settings, redis, tmp_path):
+    with Processes(tmp_path / "second") as processes, pytest.raises(ServiceError, match="another"):
+        start_redis(processes, settings)
+
+
+def test_unknown_queues_are_named(settings):
+    with pytest.raises(SettingsError, match="'train2'"):
+        run_worker(settings, ["train2"])

@@ -1,0 +1,254 @@
+"""The state machine, with the real steps on a tiny dataset and without Label Studio."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from alc_backend import rounds, steps
+from alc_backend.errors import NotFoundError, RoundError, SettingsError
+from alc_backend.settings import Settings
+from alc_backend.store.database import Store
+from alc_backend.store.importing import import_folder
+from alc_backend.store.models import Image, Query, Round, Score, Superpixel, utc_now
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(
+        data_dir=tmp_path / "data",
+        preset="cpu",
+        iterations=3,
+        input_size=64,
+        batch_size=2,
+        round_size=2,
+        checkpoint_every=1,
+        _env_file=None,
+    )
+
+
+@pytest.fixture
+def project(store, dataset):
+    return import_folder(store, dataset, "pets", validation=dataset).project_id
+
+
+@pytest.fixture
+def queue():
+    return []
+
+
+def work(store, queue, steps_at_most=99):
+    """Run queued steps as a worker does."""
+    done = 0
+    while queue and done < steps_at_most:
+        rounds.run_step(store, queue.append, queue.pop(0).id)
+        done += 1
+
+
+def only_round(store) -> Round:
+    with store.reading() as session:
+        return session.scalars(select(Round)).one()
+
+
+def test_pressing_start_three_times_starts_one_round(store, project, queue):
+    answers = [rounds.start(store, queue.append, project) for _ in range(3)]
+    assert [started for _, started in answers] == [True, False, False]
+    assert len({round_.id for round_, _ in answers}) == 1
+    assert only_round(store).state == rounds.CREATED
+
+
+def test_a_round_trains_scores_and_says_what_is_missing(store, project, queue):
+    rounds.start(store, queue.append, project)
+    work(store, queue)
+    round_ = only_round(store)
+    assert (round_.state, round_.failed_in) == (rounds.FAILED, rounds.PUBLISHING)
+    assert "alc init" in round_.error  # this test connects no Label Studio
+    assert store.files(project).network(1).is_file()
+    assert round_.answers == 0
+    assert 0.3 < round_.data_miou < 0.9
+    assert 0 <= round_.model_miou <= 1
+    with store.reading() as session:
+        scores = session.scalars(select(Score)).all()
+        assert len(scores) == 6  # three pictures with two superpixels each
+        assert {entry.pseudo_label for entry in scores} == {1}
+        assert all(np.isfinite(entry.score) for entry in scores)
+
+
+def test_a_failed_round_goes_on_where_it_stopped(store, project, queue, monkeypatch):
+    rounds.start(store, queue.append, project)
+    work(store, queue)
+    trained = store.files(project).network(1).stat().st_mtime_ns
+    round_, started = rounds.start(store, queue.append, project)
+    assert started
+    assert (round_.number, round_.state, round_.error) == (1, rounds.PUBLISHING, None)
+    work(store, queue)
+    assert store.files(project).network(1).stat().st_mtime_ns == trained
+
+
+def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, queue, monkeypatch):
+    monkeypatch.setattr(rounds, "REPORT_EVERY_S", 0.0)
+    rounds.start(store, queue.append, project)
+    work(store, queue, 1)
+    report = rounds.Reporter.__call__
+    seen = []
+
+    def cancel_at_two(self, done, total, message):
+        seen.append(done)
+        if done == 2:
+            rounds.cancel(store, project)
+        report(self, done, total, message)
+
+    monkeypatch.setattr(rounds.Reporter, "__call__", cancel_at_two)
+    work(store, queue, 1)
+    assert only_round(store).state == rounds.CANCELLED
+    assert seen == [1, 2]
+    assert not store.files(project).network(1).exists()
+    with pytest.raises(RoundError, match="no round"):
+        rounds.cancel(store, project)
+
+    monkeypatch.setattr(rounds.Reporter, "__call__", report)
+    rounds.start(store, queue.append, project)
+    work(store, queue, 1)
+    assert store.files(project).network(1).is_file()
+
+
+def test_a_waiting_round_is_cancelled_at_once(store, project, queue):
+    rounds.start(store, queue.append, project)
+    assert rounds.cancel(store, project).state == rounds.CANCELLED
+    work(store, queue)
+    assert only_round(store).state == rounds.CANCELLED
+
+
+def claim(store, process, age_s=0.0):
+    with store.session() as session:
+        round_ = session.scalars(select(Round)).one()
+        host = rounds.socket.gethostname()
+        round_.claimed_by = f"{host}|{process}|x"
+        round_.heartbeat_at = utc_now() - timedelta(seconds=age_s)
+
+
+def test_a_step_is_done_by_one_worker_at_a_time(store, project, queue):
+    rounds.start(store, queue.append, project)
+    claim(store, os.getppid())
+    work(store, queue)
+    assert only_round(store).state == rounds.CREATED
+    assert rounds.recover(store, queue.append) == 0
+
+
+@pytest.mark.parametrize("silent", ["dead process", "old heartbeat"])
+def test_the_step_of_a_dead_worker_is_queued_again(store, project, queue, silent):
+    rounds.start(store, queue.append, project)
+    queue.clear()
+    if silent == "dead process":
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        claim(store, ended.pid)
+    else:
+        claim(store, os.getppid(), age_s=3600)
+    assert rounds.recover(store, queue.append) == 1
+    work(store, queue, 1)
+    assert only_round(store).state == rounds.TRAINING
+
+
+def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, monkeypatch):
+    rounds.start(store, queue.append, project)
+    work(store, queue, 2)
+    monkeypatch.setattr(rounds, "REPORT_EVERY_S", 0.0)
+    scored = steps._score_image
+    calls = []
+
+    def die_at_two(store, round_, image, *arguments):
+        calls.append(image.key)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        scored(store, round_, image, *arguments)
+
+    monkeypatch.setattr(steps, "_score_image", die_at_two)
+    with pytest.raises(KeyboardInterrupt):
+        work(store, queue, 1)
+    claim(store, os.getppid(), age_s=3600)
+    rounds.recover(store, queue.append)
+    work(store, queue, 1)
+    assert calls == ["a", "b", "b", "c"]
+    with store.reading() as session:
+        assert len(session.scalars(select(Score)).all()) == 6
+
+
+def test_the_batch_is_the_best_of_what_is_open(store, project, queue):
+    rounds.start(store, queue.append, project)
+    work(store, queue)
+    with store.session() as session:
+        for image in session.scalars(select(Image).where(Image.split == "train")):
+            image.url = f"/data/upload/{image.key}.png"
+    round_ = only_round(store)
+    steps._choose(store, round_)
+    with store.reading() as session:
+        best = session.execute(
+            select(Score.score, Image.key, Superpixel.number)
+            .join(Superpixel, Superpixel.id == Score.superpixel_id)
+            .join(Image, Image.id == Superpixel.image_id)
+        ).all()
+        best = sorted(best, key=lambda row: (-row.score, row.key, row.number))[:2]
+        chosen = session.scalars(select(Query).order_by(Query.rank)).all()
+    assert [entry.score for entry in chosen] == [row.score for row in best]
+    assert [entry.task["alc"] for entry in chosen] == [
+        {"image": row.key, "superpixel": row.number} for row in best
+    ]
+
+
+def test_the_same_inputs_give_the_same_scores(settings, dataset, tmp_path, queue):
+    found = []
+    for name in ("one", "two"):
+        store = Store(settings.model_copy(update={"data_dir": tmp_path / name}))
+        project = import_folder(store, dataset, "pets").project_id
+        rounds.start(store, queue.append, project)
+        work(store, queue)
+        with store.reading() as session:
+            found.append(
+                [
+                    (entry.superpixel_id, entry.score, entry.row, entry.col)
+                    for entry in session.scalars(select(Score).order_by(Score.superpixel_id))
+                ]
+            )
+        store.close()
+    assert len(found[0]) == 6
+    assert found[0] == found[1]
+
+
+def test_with_epsilon_the_reach_of_every_answer_is_kept(settings, dataset, queue):
+    store = Store(settings.model_copy(update={"epsilon": 0.9}))
+    project = import_folder(store, dataset, "pets").project_id
+    rounds.start(store, queue.append, project)
+    work(store, queue)
+    with store.reading() as session:
+        for image in session.scalars(select(Image)):
+            reached = store.files(project).read_reach(1, image.id)
+            superpixels = store.files(project).read_superpixels(image.id)
+            assert not reached[superpixels == 0].any()
+            assert reached.any()
+        for entry, number, image_id in session.execute(
+            select(Score, Superpixel.number, Superpixel.image_id).join(
+                Superpixel, Superpixel.id == Score.superpixel_id
+            )
+        ):
+            assert store.files(project).read_reach(1, image_id)[entry.row, entry.col]
+            assert store.files(project).read_superpixels(image_id)[entry.row, entry.col] == number
+    store.close()
+
+
+def test_wrong_settings_and_projects_are_named(store, project, queue):
+    with pytest.raises(NotFoundError, match="project 99"):
+        rounds.start(store, queue.append, 99)
+    store.settings = store.settings.model_copy(update={"acquisition": "best"})
+    with pytest.raises(SettingsError, match="ALC_ACQUISITION"):
+        rounds.start(store, queue.append, project)
+    store.settings = store.settings.model_copy(update={"acquisition": "sim", "preset": "huge"})
+    with pytest.raises(SettingsError, match="preset"):
+        rounds.start(store, queue.append, project)
+    assert queue == []
