@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, urlparse
@@ -20,8 +20,8 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.regions import painted
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
-from alc_backend.store.importing import TRAIN, ImportSummary, add_sample, create_project
-from alc_backend.store.models import Image, Project
+from alc_backend.store.importing import ImportSummary, add_sample, create_project
+from alc_backend.store.models import TRAIN, Image, Project
 
 Json = dict[str, Any]
 Report = Callable[[str], None]
@@ -104,14 +104,16 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
     """Upload the pictures that Label Studio does not have, and make their dataset tasks."""
     assert project.dataset_project is not None
     files = store.files(project.id)
-    with store.reading() as session:
-        waiting = session.scalars(
-            select(Image)
-            .where(
-                Image.project_id == project.id, Image.split == TRAIN, Image.dataset_task.is_(None)
-            )
-            .order_by(Image.key)
-        ).all()
+    waiting = _waiting(store, project.id)
+    if waiting:  # some may be there from an attempt that was interrupted
+        there = {
+            str((task["data"].get("alc") or {}).get("image")): task
+            for task in client.tasks(project.dataset_project)
+        }
+        known = [image for image in waiting if image.key in there]
+        urls = [str(there[image.key]["data"]["image"]) for image in known]
+        _remember_tasks(store, known, urls, [int(there[image.key]["id"]) for image in known])
+        waiting = _waiting(store, project.id)
     for first in range(0, len(waiting), 50):
         part = waiting[first : first + 50]
         report(f"uploading pictures {first + 1}–{first + len(part)} of {len(waiting)}")
@@ -130,10 +132,21 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
             raise LabelStudioError(
                 f"Label Studio made {len(tasks)} of {len(part)} tasks; run `alc init` again"
             )
-        with store.session() as session:
-            for image, url, task in zip(part, urls, tasks, strict=True):
-                row = session.get_one(Image, image.id)
-                row.url, row.dataset_task = url, int(task)
+        _remember_tasks(store, part, urls, tasks)
+
+
+def _waiting(store: Store, project_id: int) -> Sequence[Image]:
+    """The training pictures that are not in Label Studio yet."""
+    return [image for image in store.images(project_id, TRAIN) if image.dataset_task is None]
+
+
+def _remember_tasks(
+    store: Store, images: Sequence[Image], urls: Sequence[str], tasks: Sequence[int]
+) -> None:
+    with store.session() as session:
+        for image, url, task in zip(images, urls, tasks, strict=True):
+            row = session.get_one(Image, image.id)
+            row.url, row.dataset_task = url, int(task)
 
 
 def _sample(task: Json, path: Path, classes: list[str], superpixel_count: int) -> Sample:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
 
 from alc_backend.datasets.export import export_label_maps
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.importing import TRAIN
-from alc_backend.store.models import Image, Project
+from alc_backend.store.models import TRAIN, Project
 
 
 def export_project(store: Store, project_id: int, folder: Path) -> int:
@@ -21,14 +19,9 @@ def export_project(store: Store, project_id: int, folder: Path) -> int:
     with store.reading() as session:
         project = session.get_one(Project, project_id)
         maps = ledger.LabelMaps(session, store.files(project_id), project_id)
-        images = session.scalars(
-            select(Image)
-            .where(Image.project_id == project_id, Image.split == TRAIN)
-            .order_by(Image.key)
-        ).all()
 
     def replayed() -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        for image in images:
+        for image in store.images(project_id, TRAIN):
             yield image.key, maps.read(image.id)
 
     return export_label_maps(folder, project.classes, replayed())

@@ -47,7 +47,8 @@ def start(
 ) -> tuple[Round, bool]:
     """Start a round, or return the running one; the second value says whether it was started.
 
-    A failed or cancelled round goes on where it stopped. Raises SettingsError when the settings
+    A failed or cancelled round goes on where it stopped; a training that was stopped goes on from
+    its checkpoint unless answers or settings have changed. Raises SettingsError when the settings
     do not make a training, NotFoundError for an unknown project.
     """
     config = _config(store.settings, size)
@@ -70,14 +71,24 @@ def _start(session: Session, project_id: int, config: dict[str, Any]) -> tuple[R
     if latest is not None and latest.state in RUNNING:
         return latest, False
     if latest is not None and latest.state in (FAILED, CANCELLED):
-        latest.state, latest.error, latest.failed_in = latest.failed_in or CREATED, None, None
-        latest.cancel_requested, latest.claimed_by = False, None
+        _resume(latest, config)
         return latest, True
     number = latest.number + 1 if latest else 1
     round_ = Round(project_id=project_id, number=number, state=CREATED, config=config)
     session.add(round_)
     session.flush()
     return round_, True
+
+
+def _resume(round_: Round, config: dict[str, Any]) -> None:
+    """Let a stopped round go on: before its network is trained with new answers and settings."""
+    if round_.failed_in in (SCORING, PUBLISHING):
+        round_.state = round_.failed_in
+        round_.config = {**round_.config, "size": config["size"]}
+    else:
+        round_.state, round_.config = CREATED, config
+    round_.error, round_.failed_in = None, None
+    round_.cancel_requested, round_.claimed_by = False, None
 
 
 def cancel(store: Store, project_id: int) -> Round:
@@ -97,11 +108,11 @@ def run_step(store: Store, enqueue: Enqueue, round_id: int) -> None:
 
     Returns without doing anything when another worker has the step or nothing is to be done.
     """
-    from alc_backend import steps  # the network's libraries load here, in the worker
-
     round_ = _claim(store, round_id)
     if round_ is None:
         return
+    from alc_backend import steps  # the network's libraries load here, in the worker
+
     log.info("project %s round %s: %s", round_.project_id, round_.number, round_.state)
     try:
         with _Heartbeat(store, round_):

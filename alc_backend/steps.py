@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.rounds import Reporter
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.importing import TRAIN, VAL
-from alc_backend.store.models import Image, Project, Query, Round, Score, Superpixel
+from alc_backend.store.models import TRAIN, VAL, Image, Project, Query, Round, Score, Superpixel
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
     with store.reading() as session:
         upto = ledger.position(session, project_id)
         maps = ledger.LabelMaps(session, store.files(project_id), project_id, upto)
-        images = _images(store, project_id, TRAIN)
+        images = store.images(project_id, TRAIN)
     if not images:
         raise RoundError(f"project {project_id} has no pictures; import a dataset with `alc init`")
     miou = data_miou(store, project_id, maps, report)
@@ -61,7 +60,7 @@ def train(store: Store, round_: Round, report: Reporter) -> None:
         return  # finished before this worker's predecessor could say so
     with store.reading() as session:
         maps = ledger.LabelMaps(session, files, round_.project_id, round_.ledger_position)
-    images = {image.key: image for image in _images(store, round_.project_id, TRAIN)}
+    images = {image.key: image for image in store.images(round_.project_id, TRAIN)}
 
     def load(key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         image = images[key]
@@ -73,6 +72,7 @@ def train(store: Store, round_: Round, report: Reporter) -> None:
         load,
         classes=round_.project.classes,
         path=path,
+        data_version=f"ledger entry {round_.ledger_position}",
         progress=report,
         checkpoint_every=store.settings.checkpoint_every,
         cache_bytes=store.settings.image_cache_mb * 2**20,
@@ -85,8 +85,8 @@ def score(store: Store, round_: Round, report: Reporter) -> None:
 
     files = store.files(round_.project_id)
     predictor = Predictor(files.network(round_.number), round_.project.classes)
-    held_out = _images(store, round_.project_id, VAL)
-    images = _images(store, round_.project_id, TRAIN)
+    held_out = store.images(round_.project_id, VAL)
+    images = store.images(round_.project_id, TRAIN)
     total = len(held_out) + len(images)
     if held_out and round_.model_miou is None:
         confusion = _zeros(round_)
@@ -179,7 +179,7 @@ def data_miou(
 ) -> float | None:
     """mIoU of the label maps against ground truth over all training images; None without any."""
     files = store.files(project_id)
-    images = _images(store, project_id, TRAIN)
+    images = store.images(project_id, TRAIN)
     confusion: NDArray[np.int64] | None = None
     with store.reading() as session:
         classes = len(session.get_one(Project, project_id).classes)
@@ -331,15 +331,6 @@ def _note_update(store: Store, item: publish.QueueItem) -> None:
         session.execute(
             update(Query).where(Query.task_id == item.task_id).values(published=item.data)
         )
-
-
-def _images(store: Store, project_id: int, split: str) -> Sequence[Image]:
-    with store.reading() as session:
-        return session.scalars(
-            select(Image)
-            .where(Image.project_id == project_id, Image.split == split)
-            .order_by(Image.key)
-        ).all()
 
 
 def _zeros(round_: Round) -> NDArray[np.int64]:

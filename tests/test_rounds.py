@@ -114,8 +114,23 @@ def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, que
 
     monkeypatch.setattr(rounds.Reporter, "__call__", report)
     rounds.start(store, queue.append, project)
-    work(store, queue, 1)
+    assert only_round(store).state == rounds.CREATED  # new answers and settings count
+    work(store, queue, 2)
     assert store.files(project).network(1).is_file()
+
+
+def test_settings_that_failed_can_be_mended(store, project, queue):
+    sound = store.settings
+    store.settings = sound.model_copy(update={"base_rate": 1e30})
+    rounds.start(store, queue.append, project)
+    work(store, queue)
+    round_ = only_round(store)
+    assert (round_.state, round_.failed_in) == (rounds.FAILED, rounds.TRAINING)
+    assert "lower base_rate" in round_.error
+    store.settings = sound
+    rounds.start(store, queue.append, project)
+    work(store, queue)
+    assert only_round(store).failed_in == rounds.PUBLISHING
 
 
 def test_a_waiting_round_is_cancelled_at_once(store, project, queue):

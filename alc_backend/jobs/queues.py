@@ -79,17 +79,28 @@ class Jobs:
 
     def _enqueue(self, queue: str, function: str, argument: int, job_id: str) -> None:
         try:
+            if self._forget(job_id):
+                Queue(queue, connection=self._redis).enqueue_call(
+                    function,
+                    args=(argument,),
+                    job_id=job_id,
+                    timeout=self._timeout,
+                    result_ttl=KEEP_RESULTS_S,
+                    failure_ttl=KEEP_RESULTS_S,
+                )
+        except RedisError as error:
+            raise ServiceError(
+                f"Redis does not answer ({error}); what was asked for is noted, and a worker takes "
+                "it up once Redis is back"
+            ) from error
+
+    def _forget(self, job_id: str) -> bool:
+        """Remove an earlier job of this name; False when it still waits in its queue."""
+        try:
             job = Job.fetch(job_id, connection=self._redis)
-            if job.get_status() == JobStatus.QUEUED:
-                return
-            job.delete()
         except NoSuchJobError:
-            pass
-        Queue(queue, connection=self._redis).enqueue_call(
-            function,
-            args=(argument,),
-            job_id=job_id,
-            timeout=self._timeout,
-            result_ttl=KEEP_RESULTS_S,
-            failure_ttl=KEEP_RESULTS_S,
-        )
+            return True
+        if job.get_status() == JobStatus.QUEUED:
+            return False
+        job.delete()
+        return True

@@ -6,12 +6,11 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from redis.exceptions import RedisError
 from rq import SimpleWorker
 from sqlalchemy.exc import SQLAlchemyError
 
 from alc_backend import rounds
-from alc_backend.errors import SettingsError
+from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.jobs.functions import store
 from alc_backend.jobs.queues import QUEUES, Jobs, connect
 from alc_backend.settings import Settings
@@ -47,7 +46,7 @@ def _watch(jobs: Jobs, over: threading.Event) -> None:
     while True:
         try:
             rounds.recover(store(), jobs.enqueue_step)
-        except (RedisError, SQLAlchemyError) as error:
+        except (ServiceError, SQLAlchemyError) as error:
             log.warning("looking for left work failed, trying again: %s", error)
         if over.wait(RECOVER_EVERY_S):
             return

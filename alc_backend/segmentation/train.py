@@ -32,15 +32,17 @@ def train(
     *,
     classes: list[str],
     path: Path,
+    data_version: str,
     progress: Progress,
     checkpoint_every: int = 50,
     cache_bytes: int = 2**31,
 ) -> None:
     """Train from ImageNet weights and save the network to ``path`` (safetensors).
 
-    A checkpoint beside ``path`` is written every ``checkpoint_every`` iterations; a killed
-    training called again with the same arguments continues there and, on a CPU, ends with the
-    same weights as an undisturbed one. ``progress`` may raise CancelledError to stop. Raises
+    ``data_version`` names the state of the label maps that ``load`` gives. A checkpoint beside
+    ``path`` is written every ``checkpoint_every`` iterations; a killed training called again with
+    the same arguments continues there and, on a CPU, ends with the same weights as an undisturbed
+    one. ``progress`` may raise CancelledError to stop. Raises
     TrainingError when the loss is not finite.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -58,7 +60,7 @@ def train(
     network = networks.build(config.encoder, len(classes), pretrained=True).to(device)
     optimiser = _optimiser(network, config)
     checkpoint = path.with_suffix(".checkpoint")
-    fingerprint = _fingerprint(config, keys, classes)
+    fingerprint = _fingerprint(config, keys, classes, data_version)
     start = _restore(checkpoint, network, optimiser, fingerprint)
 
     loss_function = nn.CrossEntropyLoss(ignore_index=VOID)
@@ -121,8 +123,10 @@ def _iteration_seed(seed: int, iteration: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{iteration}".encode()).digest()[:7], "big")
 
 
-def _fingerprint(config: TrainingConfig, keys: Sequence[str], classes: list[str]) -> str:
-    content = json.dumps([config.as_dict(), list(keys), classes])
+def _fingerprint(
+    config: TrainingConfig, keys: Sequence[str], classes: list[str], data_version: str
+) -> str:
+    content = json.dumps([config.as_dict(), list(keys), classes, data_version])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

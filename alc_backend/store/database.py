@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, select
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from alc_backend.errors import SettingsError
 from alc_backend.settings import Settings
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.models import Base
+from alc_backend.store.models import Base, Image
 
 
 class Store:
@@ -39,6 +39,17 @@ class Store:
         """A consistent view for reading; never makes a writer wait."""
         with self._reading.begin() as session:
             yield session
+
+    def images(self, project_id: int, split: str) -> list[Image]:
+        """The pictures of one split, by image key."""
+        with self.reading() as session:
+            return list(
+                session.scalars(
+                    select(Image)
+                    .where(Image.project_id == project_id, Image.split == split)
+                    .order_by(Image.key)
+                )
+            )
 
     def files(self, project_id: int) -> ProjectFiles:
         """The array files of a project."""

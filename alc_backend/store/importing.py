@@ -15,9 +15,7 @@ from alc_backend.datasets.folder import Folder, Sample, open_folder
 from alc_backend.errors import DatasetError
 from alc_backend.store.database import Store
 from alc_backend.store.files import write_atomically
-from alc_backend.store.models import Image, Project, Superpixel
-
-TRAIN, VAL = "train", "val"
+from alc_backend.store.models import TRAIN, VAL, Image, Project, Superpixel
 
 Progress = Callable[[int, str], None]
 """Called with the pictures done so far and the key of the last one."""

@@ -36,6 +36,10 @@ class Base(DeclarativeBase):
     type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, datetime: UtcDateTime}  # noqa: RUF012
 
 
+TRAIN, VAL = "train", "val"
+"""The splits of a project's pictures: under correction, and with ground truth only."""
+
+
 class Project(Base):
     """One dataset under correction and its two Label Studio projects."""
 
@@ -51,7 +55,7 @@ class Project(Base):
 
 
 class Image(Base):
-    """One picture. ``url`` is its address inside Label Studio; ``split`` train or val."""
+    """One picture. ``url`` is its address inside Label Studio; ``split`` TRAIN or VAL."""
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("project_id", "split", "key"),)

@@ -31,15 +31,16 @@ def config(**changes):
     return training_config("cpu", **values)
 
 
-def run(path, *, progress=lambda done, total, message: None, load=load, every=2, **changes):
+def run(path, *, progress=lambda done, total, message: None, data_version="1", **changes):
     train(
         config(**changes),
         ["1", "2", "3"],
         load,
         classes=CLASSES,
         path=path,
+        data_version=data_version,
         progress=progress,
-        checkpoint_every=every,
+        checkpoint_every=2,
     )
 
 
@@ -72,11 +73,12 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path):
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
-def test_a_checkpoint_of_another_training_is_not_used(tmp_path):
+@pytest.mark.parametrize("changes", [{"seed": 3}, {"data_version": "2"}])
+def test_a_checkpoint_of_another_training_is_not_used(tmp_path, changes):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "n.safetensors", progress=stop_at(5, KeyboardInterrupt()))
     seen = []
-    run(tmp_path / "n.safetensors", progress=lambda done, total, m: seen.append(done), seed=3)
+    run(tmp_path / "n.safetensors", progress=lambda done, total, m: seen.append(done), **changes)
     assert seen[0] == 1
 
 

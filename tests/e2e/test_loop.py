@@ -1,0 +1,316 @@
+"""The whole loop with a real Label Studio, a real Redis, a real backend and a real worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image as Picture
+from rich.console import Console
+from sqlalchemy import select
+
+from alc_backend import answers, rounds
+from alc_backend.demo.run import DemoOptions, start_demo, wait_until_open
+from alc_backend.jobs.processes import Processes
+from alc_backend.labelstudio.publish import annotation_result
+from alc_backend.labelstudio.regions import painted
+from alc_backend.settings import Settings
+from alc_backend.simulate.labeler import answer_queries
+from alc_backend.store import ledger
+from alc_backend.store.models import Answer, Image, Project, Query, Superpixel
+
+pytestmark = [pytest.mark.ls, pytest.mark.slow]
+
+SHARE = 8
+"""A round publishes one superpixel in so many, and a few more that stay unanswered."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """The demonstration, started as `alc demo` starts it, before its first round."""
+    folder = tmp_path_factory.mktemp("loop")
+    options = DemoOptions(data_dir=folder, port=free_port(), backend_port=free_port())
+    settings = Settings(iterations=70, checkpoint_every=10, stale_after_s=20, _env_file=None)
+    console = Console(file=(folder / "console.txt").open("w"))
+    with Processes(folder / "logs") as processes:
+        demo = start_demo(options, settings, processes, console)
+        yield demo, processes
+        demo.client.close()
+        demo.store.close()
+
+
+def alc(demo, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "alc_backend", *arguments],
+        env={**os.environ, **demo.settings.environment()},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def wait_open(demo, processes):
+    return wait_until_open(demo.store, demo.project_id, Console(quiet=True), processes.check)
+
+
+def queue_in_label_studio(demo) -> dict[tuple[str, int], float]:
+    """The open queries by what they ask about → score of the prediction in force."""
+    version = demo.client.get(f"/api/projects/{demo.query_project}")["model_version"]
+    queue = {}
+    for task in demo.client.tasks(demo.query_project):
+        about = task["data"]["alc"]
+        in_force = [p for p in task["predictions"] if p["model_version"] == version]
+        if not task["annotations"]:
+            assert len(in_force) == 1
+            queue[about["image"], about["superpixel"]] = in_force[0]["score"]
+    return queue
+
+
+def queue_in_store(demo) -> list[tuple[str, int]]:
+    """The open queries of the store in descending SIM."""
+    with demo.store.reading() as session:
+        settled = ledger.resolved(ledger.standing(session, demo.project_id))
+        rows = session.execute(
+            select(Query.superpixel_id, Query.score, Image.key, Superpixel.number)
+            .join(Superpixel, Superpixel.id == Query.superpixel_id)
+            .join(Image, Image.id == Superpixel.image_id)
+        ).all()
+    open_ = [row for row in rows if row.superpixel_id not in settled]
+    return [
+        (row.key, row.number)
+        for row in sorted(open_, key=lambda row: (-row.score, row.key, row.number))
+    ]
+
+
+def annotations_in_label_studio(demo) -> dict[int, str]:
+    """Annotation id → the class chosen in it."""
+    found = {}
+    for task in demo.client.tasks(demo.query_project):
+        for annotation in task["annotations"]:
+            chosen = [r for r in annotation["result"] if r["from_name"] == "label"]
+            found[annotation["id"]] = chosen[0]["value"]["choices"][0]
+    return found
+
+
+def ledger_entries(demo) -> dict[int, str]:
+    with demo.store.reading() as session:
+        entries = session.scalars(select(Answer)).all()
+        classes = session.get_one(Project, demo.project_id).classes
+    assert max(Counter(entry.annotation_id for entry in entries).values()) == 1
+    return {entry.annotation_id: classes[entry.class_id] for entry in entries}
+
+
+def answer_some(demo, count: int) -> list[float]:
+    """Let the oracle answer; returns the prediction scores in the order of serving."""
+    served: list[float] = []
+    given = answer_queries(
+        demo.store,
+        demo.client,
+        demo.project_id,
+        count,
+        on_answer=lambda given: served.append(given.score),
+    )
+    assert given == count
+    return served
+
+
+def kill_worker_in_training(demo, processes) -> None:
+    """SIGKILL the worker once the running round has trained a few iterations."""
+    backend = psutil.Process(processes.pid_of("backend"))
+    deadline = time.monotonic() + 180
+    while True:
+        round_ = rounds.latest_round(demo.store, demo.project_id)
+        if round_.state == rounds.TRAINING and round_.done > 12:
+            break
+        assert round_.state in rounds.RUNNING
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    worker = next(p for p in backend.children() if "worker" in p.cmdline())
+    os.kill(worker.pid, signal.SIGKILL)
+
+
+def test_two_rounds(running, tmp_path):
+    demo, processes = running
+    with demo.store.reading() as session:
+        total = len(session.scalars(select(Superpixel)).all())
+    batch = total // SHARE + 4
+
+    # Three presses of the button start one round.
+    said = [alc(demo, "round", "start", "--size", str(batch)) for _ in range(3)]
+    assert "round 1 started" in said[0]
+    assert all("running already" in text for text in said[1:])
+    first = wait_open(demo, processes)
+    assert (first.number, first.answers) == (1, 0)
+
+    # Label Studio's queue is the store's, best SIM first.
+    queue = queue_in_label_studio(demo)
+    assert sorted(queue, key=queue.__getitem__) == queue_in_store(demo)
+    assert len(queue) == batch
+
+    # It is served in that order, and every answer is in the ledger exactly once.
+    served = answer_some(demo, batch - 5)
+    assert served == sorted(served)
+    assert len(set(served)) == len(served)
+    assert ledger_entries(demo) == annotations_in_label_studio(demo)
+    repeated = answers.reconcile(demo.store, demo.client, demo.project_id)
+    assert repeated == {answers.KNOWN: batch - 5}
+    order_before = queue_in_store(demo)
+
+    # Start Training in Label Studio starts the next round; the worker is killed on the way.
+    backends = demo.client.get("/api/ml", project=demo.query_project)
+    for _ in range(3):
+        demo.client.post(f"/api/ml/{backends[0]['id']}/train", {})
+    kill_worker_in_training(demo, processes)
+    answered_meanwhile = answer_some(demo, 1)
+    assert len(answered_meanwhile) == 1
+    second = wait_open(demo, processes)
+    assert second.number == 2
+    assert second.answers == batch - 5
+    assert len(ledger_entries(demo)) == batch - 4
+    assert ledger_entries(demo) == annotations_in_label_studio(demo)
+
+    # The queries that were left got a new order.
+    queue = queue_in_label_studio(demo)
+    order_after = sorted(queue, key=queue.__getitem__)
+    assert order_after == queue_in_store(demo)
+    left = [item for item in order_before if item in queue]
+    assert len(left) == 4
+    assert set(left) < set(order_after)
+    assert order_after[: len(left)] != left
+
+    # 25 % of the superpixels answered: the label maps are better by 0.10 and more.
+    served = answer_some(demo, total // 4 - len(ledger_entries(demo)))
+    assert served == sorted(served)
+    alc(demo, "round", "start", "--size", str(batch))
+    third = wait_open(demo, processes)
+    assert third.data_miou >= first.data_miou + 0.10
+    assert first.data_miou < second.data_miou < third.data_miou
+    assert 0 < third.model_miou < 1
+    status = json.loads(alc(demo, "round", "status", "--json"))["rounds"]
+    assert [entry["state"] for entry in status] == ["closed", "closed", "open"]
+
+    # The export is what the ledger says, image by image.
+    out = tmp_path / "export"
+    assert "64 label maps" in alc(demo, "export", str(out))
+    assert_export_is_the_replay(demo, out)
+
+
+def assert_export_is_the_replay(demo, folder: Path) -> None:
+    """Compare exported PNGs with the initial maps corrected here, answer by answer."""
+    files = demo.store.files(demo.project_id)
+    with demo.store.reading() as session:
+        images = session.scalars(select(Image).where(Image.split == "train")).all()
+        corrections = session.execute(
+            select(Superpixel.image_id, Superpixel.number, Answer.class_id)
+            .join(Answer, Answer.superpixel_id == Superpixel.id)
+            .order_by(Answer.answered_at)
+        ).all()
+        classes = session.get_one(Project, demo.project_id).classes
+    assert (folder / "classes.txt").read_text().split() == classes
+    changed = 0
+    for image in images:
+        initial = files.read_label_map("initial", image.id)
+        expected = initial.copy()
+        for image_id, number, class_id in corrections:
+            if image_id == image.id:
+                expected[files.read_superpixels(image.id) == number] = class_id
+        exported = np.asarray(Picture.open(folder / "labels" / f"{image.key}.png"))
+        assert np.array_equal(exported, expected)
+        changed += not np.array_equal(expected, initial)
+    assert changed > 10
+
+
+def test_lost_webhooks_are_repaired_and_deletions_followed(running):
+    """Runs after the two rounds: an answer without webhook, then its deletion."""
+    demo, _ = running
+    project = demo.query_project
+    hook = demo.client.get("/api/webhooks/", project=project)[0]
+    path = f"/api/webhooks/{hook['id']}/"
+    before = len(ledger_entries(demo))
+
+    demo.client.patch(path, {"url": hook["url"], "is_active": False})
+    task = demo.client.get(f"/api/projects/{project}/next")
+    prediction = task["predictions"][0]["result"]
+    result = annotation_result(prediction, task["data"]["choices"][1]["value"])
+    made = demo.client.post(f"/api/tasks/{task['id']}/annotations/", {"result": result})
+    assert len(ledger_entries(demo)) == before
+    assert "1 recorded" in alc(demo, "reconcile")
+    assert made["id"] in ledger_entries(demo)
+
+    demo.client.patch(path, {"url": hook["url"], "is_active": True})
+    demo.client.delete(f"/api/annotations/{made['id']}/")
+    with demo.store.reading() as session:
+        kinds = [
+            answer.kind
+            for answer in session.scalars(
+                select(Answer).where(Answer.annotation_id == made["id"]).order_by(Answer.id)
+            )
+        ]
+    assert kinds == ["correct", "deleted"]
+
+
+def test_the_dataset_project_shows_the_present_masks(running):
+    """ "Retrieve predictions" on dataset tasks brings the replayed label map as brush regions."""
+    demo, _ = running
+    files = demo.store.files(demo.project_id)
+    with demo.store.reading() as session:
+        project = session.get_one(Project, demo.project_id)
+        maps = ledger.LabelMaps(session, files, demo.project_id)
+        image = session.scalars(
+            select(Image).where(Image.dataset_task.is_not(None)).order_by(Image.key)
+        ).first()
+    demo.client.post(
+        "/api/dm/actions",
+        {"selectedItems": {"all": False, "included": [image.dataset_task]}},
+        id="retrieve_tasks_predictions",
+        project=project.dataset_project,
+    )
+    task = demo.client.get(f"/api/tasks/{image.dataset_task}/")
+    labels, superpixels = painted(task["predictions"][-1]["result"], project.classes)
+    own = files.read_superpixels(image.id)
+    assert np.array_equal(labels[own > 0], maps.read(image.id)[own > 0])
+    assert np.array_equal(superpixels > 0, own > 0)
+
+
+def test_an_existing_dataset_project_is_taken_over(running, tmp_path):
+    """`alc init --from-project` on a project somebody else made, with masks in its predictions."""
+    demo, _ = running
+    with demo.store.reading() as session:
+        first = session.get_one(Project, demo.project_id)
+        image = session.scalars(select(Image).where(Image.split == "train")).first()
+    url = demo.client.get(f"/api/tasks/{image.dataset_task}/")["data"]["image"]
+    config = (
+        '<View><Image name="photo" value="$photo"/><BrushLabels name="mask" toName="photo">'
+        '<Label value="cow"/><Label value="horse"/></BrushLabels></View>'
+    )
+    theirs = demo.client.post("/api/projects/", {"title": "Farm", "label_config": config})["id"]
+    demo.client.post(f"/api/projects/{theirs}/import", [{"data": {"photo": url}}] * 2)
+    said = alc(demo, "init", "--from-project", str(theirs))
+    assert "2 pictures with" in said
+    assert "0 problems" in said
+    again = alc(demo, "init", "--from-project", str(theirs))
+    assert "0 pictures with 0 superpixels imported, 0 for validation, 2 already there" in again
+    with demo.store.reading() as session:
+        taken = session.scalars(select(Project).where(Project.dataset_project == theirs)).one()
+    assert taken.classes == ["cow", "horse"]
+    assert taken.query_project not in (None, first.query_project)
+    connected = demo.client.get("/api/ml", project=theirs)
+    assert [entry["url"] for entry in connected] == [demo.settings.backend]
