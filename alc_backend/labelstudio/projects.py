@@ -143,6 +143,7 @@ def connect_backend(client: Client, project: int, backend: str, secret: str) -> 
         f"/api/webhooks/{hooks[0]['id']}/",
         {
             "url": webhook_url,
+            "is_active": True,
             "send_payload": True,
             "send_for_all_actions": False,
             "actions": WEBHOOK_ACTIONS,
