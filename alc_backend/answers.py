@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alc_backend.errors import LabelStudioError, NotFoundError
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 RECORDED, KNOWN, DELETED = "recorded", "known", "deleted"
 UNKNOWN_TASK, UNKNOWN_CLASS = "of an unknown task", "of an unknown class"
+UNREADABLE = "unreadable"
 
 _COUNTERS = ("total_annotations", "cancelled_annotations")
 _FILTERS = [
@@ -35,6 +37,13 @@ ANSWERED_TASKS = json.dumps(
 
 def record(store: Store, query_project: int, annotation: Annotation) -> str:
     """Write one annotation into the ledger, once; returns what became of it."""
+    try:
+        return _record(store, query_project, annotation)
+    except IntegrityError:  # the same annotation came by another way at the same moment
+        return KNOWN
+
+
+def _record(store: Store, query_project: int, annotation: Annotation) -> str:
     with store.session() as session:
         query = _query(session, query_project, annotation.task_id)
         if query is None:
@@ -51,6 +60,7 @@ def record(store: Store, query_project: int, annotation: Annotation) -> str:
             lead_time=annotation.lead_time,
             answered_at=annotation.created_at,
             updated_at=annotation.updated_at,
+            round_number=annotation.round_number,
         )
         return RECORDED if ledger.record(session, query, reply) else KNOWN
 
@@ -92,7 +102,9 @@ def record_event(store: Store, event: str, payload: dict[str, Any]) -> Counter[s
     query_project = project.get("id") if isinstance(project, dict) else None
     if not isinstance(query_project, int):
         raise ValueError("webhook payload has no project id")
-    records = payload.get("annotations", [payload.get("annotation")])
+    records = payload.get("annotations") or payload.get("annotation")
+    if isinstance(records, dict):
+        records = [records]
     if not isinstance(records, list) or not all(isinstance(item, dict) for item in records):
         raise ValueError("webhook payload has no annotation")
     for item in records:
@@ -121,12 +133,15 @@ def reconcile(store: Store, client: Client, project_id: int) -> Counter[str]:
     seen: set[int] = set()
     for task in client.tasks(project.query_project, query=ANSWERED_TASKS):
         for item in task["annotations"]:
-            annotation = parse(item, int(task["id"]))
-            seen.add(annotation.annotation_id)
-            outcome = record(store, project.query_project, annotation)
+            seen.add(int(item["id"]))
+            try:
+                outcome = record(store, project.query_project, parse(item, int(task["id"])))
+            except ValueError as error:
+                log.warning("annotation %s: %s", item["id"], error)
+                outcome = UNREADABLE
             counts[outcome] += 1
             if outcome in (UNKNOWN_TASK, UNKNOWN_CLASS):
-                log.warning("annotation %s is %s", annotation.annotation_id, outcome)
+                log.warning("annotation %s is %s", item["id"], outcome)
     for annotation_id in sorted(before - seen):
         if _is_gone(client, annotation_id):
             counts[withdraw(store, project.query_project, annotation_id)] += 1

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alc_backend import __version__
-from alc_backend.errors import AlcError, NotFoundError, SettingsError
+from alc_backend.errors import AlcError, LabelStudioError, NotFoundError, SettingsError
 from alc_backend.settings import settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -106,11 +106,18 @@ def init(
 
     if (dataset is None) == (label_studio_project is None):
         raise SettingsError("give either a dataset folder or --from-project")
+    if label_studio_project is not None and (val is not None or strict):
+        raise SettingsError("--val and --strict go with a dataset folder, not with --from-project")
     store = _store()
     with Client.from_settings(store.settings) as client, console.status("importing") as status:
         if label_studio_project is not None:
             summary = connect.import_project(
-                store, client, label_studio_project, superpixels, status.update
+                store,
+                client,
+                label_studio_project,
+                name=name,
+                superpixel_count=superpixels,
+                report=status.update,
             )
         else:
             assert dataset is not None
@@ -123,13 +130,7 @@ def init(
                 strict=strict,
                 progress=lambda done, key: status.update(f"importing: {done} ({key})"),
             )
-        for problem in summary.problems:
-            console.print(f"left out: {problem}", markup=False, highlight=False)
-        console.print(
-            f"{summary.imported} pictures with {summary.superpixels} superpixels imported, "
-            f"{summary.validation} for validation, {summary.present} already there, "
-            f"{len(summary.problems)} problems"
-        )
+        summary.show(console)
         project = connect.connect_project(store, client, summary.project_id, status.update)
     url = store.settings.label_studio_url
     console.print(f"dataset project: {url}/projects/{project.dataset_project}/data")
@@ -154,11 +155,23 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Where to write labels/ and classes.txt.")],
     project: ProjectOption = None,
 ) -> None:
-    """Write the repaired dataset: one PNG of class ids per picture."""
+    """Write the repaired dataset: one PNG of class ids per picture.
+
+    Answers that webhooks lost are collected first when Label Studio can be asked.
+    """
+    from alc_backend import answers
     from alc_backend.export import export_project
+    from alc_backend.labelstudio.client import Client
 
     store = _store()
-    count = export_project(store, _project_id(store, project), folder)
+    project_id = _project_id(store, project)
+    try:
+        with Client.from_settings(store.settings) as client:
+            answers.reconcile(store, client, project_id)
+    except (SettingsError, LabelStudioError, NotFoundError) as error:
+        warning = f"Label Studio was not asked for lost answers: {error}"
+        Console(stderr=True).print(warning, style="yellow", markup=False, highlight=False)
+    count = export_project(store, project_id, folder)
     console.print(f"{count} label maps written to {folder}")
 
 
@@ -213,7 +226,7 @@ def round_status(
     table = Table("project", "round", "state", "progress", "answers", "data mIoU", "model mIoU")
     for round_ in found:
         values = rounds.summary(round_)
-        progress = values["error"] or values["message"]
+        progress = values["error"] or values["warning"] or values["message"]
         if round_.state in rounds.RUNNING and round_.total:
             progress = f"{round_.done}/{round_.total} {progress}"
         table.add_row(
@@ -254,8 +267,10 @@ def demo(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the rounds' figures to this file.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of Label Studio.")] = 8080,
-    backend_port: Annotated[int, typer.Option(help="Port of the backend.")] = 9090,
+    port: Annotated[int, typer.Option(help="Port of Label Studio.", min=1, max=65535)] = 8080,
+    backend_port: Annotated[
+        int, typer.Option(help="Port of the backend.", min=1, max=65535)
+    ] = 9090,
     label_studio: Annotated[
         str | None, typer.Option(help="The label-studio program, when it is elsewhere.")
     ] = None,

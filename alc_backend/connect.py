@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlparse
 import numpy as np
 from sqlalchemy import select
 
+from alc_backend.core.arrays import VOID
 from alc_backend.datasets.folder import Sample, checked_classes
 from alc_backend.datasets.images import IMAGE_SUFFIXES, read_image
 from alc_backend.errors import AlcError, DatasetError, LabelStudioError, SettingsError
@@ -25,6 +26,9 @@ from alc_backend.store.models import TRAIN, Image, Project
 
 Json = dict[str, Any]
 Report = Callable[[str], None]
+
+BACKGROUND_NAMES = ("background", "bg", "void", "other", "none")
+"""Class names that mean what no region covers."""
 
 
 def connect_project(store: Store, client: Client, project_id: int, report: Report) -> Project:
@@ -52,14 +56,22 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
 
 
 def import_project(
-    store: Store, client: Client, label_studio_project: int, superpixel_count: int, report: Report
+    store: Store,
+    client: Client,
+    label_studio_project: int,
+    *,
+    name: str | None = None,
+    superpixel_count: int = 100,
+    report: Report = lambda message: None,
 ) -> ImportSummary:
     """Import the pictures of an existing dataset project with their masks.
 
     Classes come from its label config. A picture's first label map is painted from the brush
     regions of its newest annotation, else of its newest prediction; each region is a superpixel.
-    Pictures without regions start as class 0 with SLIC superpixels. Pictures that cannot be used
-    are left out and named in the summary. Repeating it adds only new pictures.
+    What no region covers is the class named background, or void when there is none; pictures
+    without regions start as background with SLIC superpixels. Pictures that cannot be used are
+    left out and named in the summary. Repeating it adds only new pictures. Raises DatasetError
+    when the classes are no longer those of the first import, or the name is taken.
     """
     config = client.get(f"/api/projects/{label_studio_project}")
     tags = projects.read_dataset_config(config["label_config"])
@@ -69,7 +81,7 @@ def import_project(
             select(Project).where(Project.dataset_project == label_studio_project)
         )
     if project is None:
-        project_id = create_project(store, str(config["title"]), classes)
+        project_id = create_project(store, name or str(config["title"]), classes)
         _remember(
             store,
             project_id,
@@ -77,12 +89,25 @@ def import_project(
             brush_name=tags.brush_name,
             image_name=tags.image_name,
         )
+    elif project.classes != classes:
+        raise DatasetError(
+            f"Label Studio project {label_studio_project} was imported with the classes "
+            f"{', '.join(project.classes)} and now has {', '.join(classes)}; restore them there, "
+            "or import into a new project"
+        )
     else:
         project_id = project.id
     summary = ImportSummary(project_id)
+    images = store.images(project_id, TRAIN)
+    known_tasks = {image.dataset_task for image in images}
+    known_keys = {image.key for image in images}
     with tempfile.TemporaryDirectory(prefix="alc-import-") as folder:
         for task in client.tasks(label_studio_project):
             report(f"importing task {task['id']}")
+            uploaded_as = (task["data"].get("alc") or {}).get("image")
+            if task["id"] in known_tasks or uploaded_as in known_keys:
+                summary.present += 1
+                continue
             try:
                 url = str(task["data"].get(tags.image_field, ""))
                 path = Path(folder) / f"picture{_suffix(url)}"
@@ -152,9 +177,16 @@ def _remember_tasks(
 def _sample(task: Json, path: Path, classes: list[str], superpixel_count: int) -> Sample:
     image = read_image(path)
     shape = (image.shape[0], image.shape[1])
-    maps = painted(_newest_result(task), classes)
+    background = [c for c, name in enumerate(classes) if name.casefold() in BACKGROUND_NAMES]
+    uncovered = background[0] if background else VOID
+    maps = painted(_newest_result(task), classes, uncovered)
+    if maps is None and not background:
+        raise DatasetError(
+            "has no regions to start from, and no class of the label config is the background; add "
+            'regions, or a <Label value="background"/>'
+        )
     if maps is None:
-        maps = np.zeros(shape, dtype=np.uint8), slic(image, superpixel_count)
+        maps = np.full(shape, uncovered, dtype=np.uint8), slic(image, superpixel_count)
     elif maps[0].shape != shape:
         raise DatasetError(
             f"its regions are for {maps[0].shape[1]}×{maps[0].shape[0]} pixels, the picture has "

@@ -41,6 +41,9 @@ Enqueue = Callable[[Round], None]
 
 REPORT_EVERY_S = 0.5
 
+_LOCK = {"of": Round}
+"""Lock only the round's row where the database has row locks (SQLite locks the whole file)."""
+
 
 def start(
     store: Store, enqueue: Enqueue, project_id: int, size: int | None = None
@@ -54,7 +57,7 @@ def start(
     config = _config(store.settings, size)
     try:
         with store.session() as session:
-            round_, started = _start(session, project_id, config)
+            round_, started = _start(store, session, project_id, config)
     except IntegrityError:  # somebody else was a moment faster
         with store.reading() as session:
             running = _latest(session, project_id)
@@ -64,14 +67,16 @@ def start(
     return round_, started
 
 
-def _start(session: Session, project_id: int, config: dict[str, Any]) -> tuple[Round, bool]:
+def _start(
+    store: Store, session: Session, project_id: int, config: dict[str, Any]
+) -> tuple[Round, bool]:
     if session.get(Project, project_id) is None:
         raise NotFoundError(f"there is no project {project_id}; `alc round status` lists them")
     latest = _latest(session, project_id)
     if latest is not None and latest.state in RUNNING:
         return latest, False
     if latest is not None and latest.state in (FAILED, CANCELLED):
-        _resume(latest, config)
+        _resume(latest, config, store.files(project_id).network(latest.number).is_file())
         return latest, True
     number = latest.number + 1 if latest else 1
     round_ = Round(project_id=project_id, number=number, state=CREATED, config=config)
@@ -80,9 +85,9 @@ def _start(session: Session, project_id: int, config: dict[str, Any]) -> tuple[R
     return round_, True
 
 
-def _resume(round_: Round, config: dict[str, Any]) -> None:
+def _resume(round_: Round, config: dict[str, Any], trained: bool) -> None:
     """Let a stopped round go on: before its network is trained with new answers and settings."""
-    if round_.failed_in in (SCORING, PUBLISHING):
+    if trained and round_.failed_in in (SCORING, PUBLISHING):
         round_.state = round_.failed_in
         round_.config = {**round_.config, "size": config["size"]}
     else:
@@ -156,7 +161,7 @@ class Reporter:
     """A step's progress in the round's row; raises CancelledError once cancelling is asked for."""
 
     def __init__(self, store: Store, round_: Round) -> None:
-        self._store, self._round_id = store, round_.id
+        self._store, self._round_id, self._claim = store, round_.id, round_.claimed_by
         self._last = float("-inf")
 
     def __call__(self, done: int, total: int, message: str) -> None:
@@ -168,9 +173,9 @@ class Reporter:
         with self._store.session() as session:
             round_ = session.get_one(Round, self._round_id)
             round_.done, round_.total, round_.message = done, total, message
-            cancelled = round_.cancel_requested
-        if cancelled:
-            raise CancelledError("cancelled")
+            stop = round_.cancel_requested or round_.claimed_by != self._claim
+        if stop:
+            raise CancelledError("cancelled, or taken over by another worker")
 
 
 def _config(settings: Settings, size: int | None) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def _latest(session: Session, project_id: int) -> Round | None:
 
 def _claim(store: Store, round_id: int) -> Round | None:
     with store.session() as session:
-        round_ = session.get(Round, round_id)
+        round_ = session.get(Round, round_id, with_for_update=_LOCK)
         if round_ is None or round_.state not in RUNNING:
             return None
         if round_.claimed_by is not None and not _is_dead(round_, store.settings):
@@ -227,7 +232,7 @@ def _claim(store: Store, round_id: int) -> Round | None:
 def _move_on(store: Store, claimed: Round) -> Round | None:
     """End a step; returns the round when it has a next step."""
     with store.session() as session:
-        round_ = session.get_one(Round, claimed.id)
+        round_ = session.get_one(Round, claimed.id, with_for_update=_LOCK)
         if round_.claimed_by != claimed.claimed_by:
             return None  # taken over by another worker after a long silence
         if round_.cancel_requested:
@@ -250,7 +255,7 @@ def _move_on(store: Store, claimed: Round) -> Round | None:
 
 def _end(store: Store, claimed: Round, state: str, error: str | None) -> None:
     with store.session() as session:
-        round_ = session.get_one(Round, claimed.id)
+        round_ = session.get_one(Round, claimed.id, with_for_update=_LOCK)
         if round_.claimed_by == claimed.claimed_by:
             _stop(round_, state, error)
 
@@ -311,6 +316,7 @@ def summary(round_: Round) -> dict[str, Any]:
         "message": round_.message,
         "eta_s": _eta(round_),
         "error": round_.error,
+        "warning": round_.warning,
         "answers": round_.answers,
         "data_miou": round_.data_miou,
         "model_miou": round_.model_miou,

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from alc_backend.errors import SettingsError
@@ -65,8 +73,18 @@ class Settings(BaseSettings):
         60.0, gt=5, description="a worker silent for so long is taken for dead"
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: Any, info: ValidationInfo) -> Any:
+        """``NAME=`` in the environment means the default where the default is None."""
+        field = cls.model_fields[str(info.field_name)]
+        return None if value == "" and field.default is None else value
+
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables for a child process, secrets included."""
+        """These settings as environment variables for a child process, secrets included.
+
+        Settings that are None become empty, so that nothing the child inherits replaces them.
+        """
         variables: dict[str, str] = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
@@ -76,8 +94,7 @@ class Settings(BaseSettings):
             )
             if isinstance(value, SecretStr):
                 value = value.get_secret_value()
-            if value is not None:
-                variables[key] = str(value)
+            variables[key] = "" if value is None else str(value)
         return variables
 
     @property

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
 
 from alc_backend import answers, rounds
 from alc_backend.core import acquisition, expansion, metrics, pool, selection
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.images import read_image
-from alc_backend.errors import LabelStudioError, RoundError
+from alc_backend.errors import LabelStudioError, RoundError, TrainingError
 from alc_backend.labelstudio import publish, query
 from alc_backend.labelstudio.client import Client
 from alc_backend.rounds import Reporter
@@ -31,23 +33,26 @@ log = logging.getLogger(__name__)
 def prepare(store: Store, round_: Round, report: Reporter) -> None:
     """Fix what the round knows: collect lost answers, note the ledger's position, measure D_t."""
     project_id = round_.project_id
+    warning = None
     if round_.project.query_project is not None and store.settings.label_studio_api_key:
         report(0, 1, "collecting answers from Label Studio")
         try:
             with Client.from_settings(store.settings) as client:
                 answers.reconcile(store, client, project_id)
         except LabelStudioError as error:
-            log.warning("round %s starts without reconciling: %s", round_.number, error)
+            warning = f"started without looking for lost answers: {error}"
+            log.warning("round %s %s", round_.number, warning)
     with store.reading() as session:
         upto = ledger.position(session, project_id)
         maps = ledger.LabelMaps(session, store.files(project_id), project_id, upto)
-        images = store.images(project_id, TRAIN)
-    if not images:
+    if not store.images(project_id, TRAIN):
         raise RoundError(f"project {project_id} has no pictures; import a dataset with `alc init`")
     miou = data_miou(store, project_id, maps, report)
     with store.session() as session:
         row = session.get_one(Round, round_.id)
         row.ledger_position, row.answers, row.data_miou = upto, maps.answers, miou
+        row.model_miou, row.warning = None, warning
+        session.execute(delete(Score).where(Score.round_id == round_.id))  # of another network
 
 
 def train(store: Store, round_: Round, report: Reporter) -> None:
@@ -55,9 +60,6 @@ def train(store: Store, round_: Round, report: Reporter) -> None:
     from alc_backend.segmentation.train import train as train_network
 
     files = store.files(round_.project_id)
-    path = files.network(round_.number)
-    if path.is_file():
-        return  # finished before this worker's predecessor could say so
     with store.reading() as session:
         maps = ledger.LabelMaps(session, files, round_.project_id, round_.ledger_position)
     images = {image.key: image for image in store.images(round_.project_id, TRAIN)}
@@ -71,7 +73,7 @@ def train(store: Store, round_: Round, report: Reporter) -> None:
         sorted(images),
         load,
         classes=round_.project.classes,
-        path=path,
+        path=files.network(round_.number),
         data_version=f"ledger entry {round_.ledger_position}",
         progress=report,
         checkpoint_every=store.settings.checkpoint_every,
@@ -80,7 +82,21 @@ def train(store: Store, round_: Round, report: Reporter) -> None:
 
 
 def score(store: Store, round_: Round, report: Reporter) -> None:
-    """Score every open superpixel, one image's probabilities in memory at a time."""
+    """Score every open superpixel, one image's probabilities in memory at a time.
+
+    A network that cannot be used is removed, so that starting the round again trains anew.
+    """
+    try:
+        _score_all(store, round_, report)
+    except TrainingError as error:
+        store.files(round_.project_id).network(round_.number).unlink(missing_ok=True)
+        raise TrainingError(
+            f"the network of round {round_.number} cannot be used: {error}; start the round again "
+            "to train a new one"
+        ) from error
+
+
+def _score_all(store: Store, round_: Round, report: Reporter) -> None:
     from alc_backend.segmentation.infer import Predictor
 
     files = store.files(round_.project_id)
@@ -127,18 +143,17 @@ def publish_queue(store: Store, round_: Round, report: Reporter) -> None:
             "start the round again"
         )
     report(0, 3, "choosing the batch")
-    interrupted = _choose(store, round_)
+    _choose(store, round_)
     with Client.from_settings(store.settings) as client:
-        if interrupted:
-            known = publish.existing_tasks(client, project.query_project)
-            _note_tasks(store, round_.project_id, known, published=False)
+        known = publish.existing_tasks(client, project.query_project)
+        _sync_tasks(store, round_.project_id, known)
         items = _items(store, round_)
         report(1, 3, f"bringing {len(items)} queries into Label Studio")
         publish.create_tasks(
             client,
             project.query_project,
             [item for item in items if item.task_id is None],
-            lambda made: _note_tasks(store, round_.project_id, made, published=True),
+            lambda made: _note_tasks(store, round_.project_id, made),
         )
         for item in items:
             if item.task_id is not None and item.changed:
@@ -168,7 +183,11 @@ def prune(store: Store, project_id: int) -> None:
         publish.prune_versions(client, latest.project.query_project, rounds.model_version(latest))
     with store.session() as session:
         older = select(Round.id).where(Round.project_id == project_id, Round.number < latest.number)
-        session.execute(delete(Score).where(Score.round_id.in_(older)))
+        session.execute(  # what was asked once may still be open in somebody's browser
+            delete(Score).where(
+                Score.round_id.in_(older), Score.superpixel_id.not_in(select(Query.superpixel_id))
+            )
+        )
 
 
 def data_miou(
@@ -234,10 +253,9 @@ def _score_image(
         )
 
 
-def _choose(store: Store, round_: Round) -> bool:
-    """Write the round's batch into the queries; True when an earlier attempt was interrupted."""
-    files = store.files(round_.project_id)
-    with store.session() as session:
+def _choose(store: Store, round_: Round) -> None:
+    """Write the round's queue into the queries: the best B, then older unanswered ones."""
+    with store.reading() as session:
         settled = set(ledger.resolved(ledger.standing(session, round_.project_id)))
         rows = session.execute(
             select(
@@ -247,30 +265,22 @@ def _choose(store: Store, round_: Round) -> bool:
             .join(Superpixel, Superpixel.id == Score.superpixel_id)
             .join(Image, Image.id == Superpixel.image_id)
             .where(Score.round_id == round_.id)
-        )  # fmt: skip
-        open_ = {(row.key, row.number): row for row in rows if row.superpixel_id not in settled}
-        order = selection.ranked(
-            selection.Scored(row.score, *place) for place, row in open_.items()
-        )
-        asked = {
-            entry.superpixel_id: entry
-            for entry in session.scalars(
-                select(Query)
-                .join(Superpixel, Superpixel.id == Query.superpixel_id)
-                .join(Image, Image.id == Superpixel.image_id)
-                .where(Image.project_id == round_.project_id)
+        ).all()  # fmt: skip
+        asked = {entry.superpixel_id for entry in _queries(session, round_.project_id)}
+    open_ = {(row.key, row.number): row for row in rows if row.superpixel_id not in settled}
+    order = selection.ranked(selection.Scored(row.score, *place) for place, row in open_.items())
+    queue = [open_[item.key, item.superpixel] for item in order]
+    size = round_.config["size"]
+    batch = queue[:size] + [row for row in queue[size:] if row.superpixel_id in asked]
+    read_superpixels = lru_cache(maxsize=16)(store.files(round_.project_id).read_superpixels)
+    contents: list[query.QueryContent] = []
+    for row in batch:
+        if row.url is None:
+            raise RoundError(
+                f"picture {row.key} is not in Label Studio; run `alc init` again to upload it"
             )
-        }
-        interrupted = any(entry.task_id is None for entry in asked.values())
-        queue = [open_[item.key, item.superpixel] for item in order]
-        size = round_.config["size"]
-        batch = queue[:size] + [row for row in queue[size:] if row.superpixel_id in asked]
-        for rank, row in enumerate(batch):
-            if row.url is None:
-                raise RoundError(
-                    f"picture {row.key} is not in Label Studio; run `alc init` again to upload it"
-                )
-            content = query.QueryContent(
+        contents.append(
+            query.QueryContent(
                 url=row.url,
                 image_key=row.key,
                 superpixel=row.number,
@@ -278,17 +288,30 @@ def _choose(store: Store, round_: Round) -> bool:
                 col=row.col,
                 pseudo_label=row.pseudo_label,
                 classes=round_.project.classes,
-                mask=files.read_superpixels(row.image_id) == row.number,
+                round_number=round_.number,
+                mask=read_superpixels(row.image_id) == row.number,
             )
-            entry = asked.get(row.superpixel_id)
+        )
+    shown = [(query.prediction(content), query.task_data(content)) for content in contents]
+    with store.session() as session:
+        entries = {entry.superpixel_id: entry for entry in _queries(session, round_.project_id)}
+        for rank, (row, (prediction, data)) in enumerate(zip(batch, shown, strict=True)):
+            entry = entries.get(row.superpixel_id)
             if entry is None:
                 entry = Query(superpixel_id=row.superpixel_id)
                 session.add(entry)
             entry.round_id, entry.rank, entry.score = round_.id, rank, row.score
             entry.row, entry.col, entry.pseudo_label = row.row, row.col, row.pseudo_label
-            entry.prediction = query.prediction(content)
-            entry.task = query.task_data(content)
-    return interrupted
+            entry.prediction, entry.task = prediction, data
+
+
+def _queries(session: Session, project_id: int) -> Sequence[Query]:
+    return session.scalars(
+        select(Query)
+        .join(Superpixel, Superpixel.id == Query.superpixel_id)
+        .join(Image, Image.id == Superpixel.image_id)
+        .where(Image.project_id == project_id)
+    ).all()
 
 
 def _items(store: Store, round_: Round) -> list[publish.QueueItem]:
@@ -309,21 +332,23 @@ def _items(store: Store, round_: Round) -> list[publish.QueueItem]:
         ]
 
 
-def _note_tasks(
-    store: Store, project_id: int, tasks: dict[publish.Key, int], *, published: bool
-) -> None:
-    """Remember which task asks which query; ``published``: with its present data."""
+def _sync_tasks(store: Store, project_id: int, known: dict[int, publish.Key]) -> None:
+    """Take over tasks of an interrupted attempt, and forget those deleted in Label Studio."""
+    by_key = {key: task_id for task_id, key in known.items()}
     with store.session() as session:
-        entries = session.execute(
-            select(Query, Superpixel.number, Image.key)
-            .join(Superpixel, Superpixel.id == Query.superpixel_id)
-            .join(Image, Image.id == Superpixel.image_id)
-            .where(Image.project_id == project_id, Query.task_id.is_(None))
-        )
-        for entry, number, key in entries:
-            if (key, number) in tasks:
-                entry.task_id = tasks[key, number]
-                entry.published = entry.task if published else None
+        for entry in _queries(session, project_id):
+            if entry.task_id not in known:
+                key = entry.task["alc"]["image"], entry.task["alc"]["superpixel"]
+                entry.task_id, entry.published = by_key.get(key), None
+
+
+def _note_tasks(store: Store, project_id: int, made: dict[publish.Key, int]) -> None:
+    """Remember which task asks which query."""
+    with store.session() as session:
+        for entry in _queries(session, project_id):
+            key = entry.task["alc"]["image"], entry.task["alc"]["superpixel"]
+            if key in made:
+                entry.task_id, entry.published = made[key], entry.task
 
 
 def _note_update(store: Store, item: publish.QueueItem) -> None:

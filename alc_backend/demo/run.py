@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from rich.table import Table
 from sqlalchemy import select
 
 from alc_backend import connect, rounds
+from alc_backend.datasets.folder import open_folder
 from alc_backend.demo.sample import write_sample
-from alc_backend.errors import RoundError, ServiceError
+from alc_backend.errors import DatasetError, RoundError, ServiceError, SettingsError
 from alc_backend.jobs.processes import Processes
 from alc_backend.jobs.queues import Jobs
 from alc_backend.jobs.queues import connect as connect_redis
@@ -73,6 +74,7 @@ class Demo:
 
 def run_demo(options: DemoOptions, settings: Settings, console: Console) -> None:
     """Start everything, walk the asked rounds, and stay until Ctrl-C (unless ``exit``)."""
+    options = _checked(options)
     with Processes(options.data_dir / "logs") as processes:
         demo = start_demo(options, settings, processes, console)
         try:
@@ -114,6 +116,8 @@ def start_demo(
             "label_studio_url": url,
             "label_studio_api_key": SecretStr(keys.token),
             "secret": SecretStr(keys.secret),
+            "database_url": None,
+            "redis_url": None,
             "host": "127.0.0.1",
             "port": options.backend_port,
             "backend_url": None,
@@ -127,7 +131,10 @@ def start_demo(
     training, validation = options.data, options.validation
     if training is None:
         training, validation = write_sample(folder / "sample", settings.seed)
-    name = "ALC sample" if sample else f"ALC {training.absolute().parent.name}"
+    folder_name = training.absolute()
+    if folder_name.name == "train":
+        folder_name = folder_name.parent
+    name = "ALC sample" if sample else f"ALC {folder_name.name}"
     with console.status("importing pictures") as status:
         summary = import_folder(
             store,
@@ -136,6 +143,11 @@ def start_demo(
             validation=validation,
             progress=lambda done, key: status.update(f"importing pictures: {done} ({key})"),
         )
+    if not sample:
+        summary.show(console)
+    if not summary.imported + summary.present:
+        raise DatasetError(f"{training}: no picture could be imported")
+    with console.status("connecting Label Studio") as status:
         client = Client.from_settings(settings)
         project = connect.connect_project(store, client, summary.project_id, status.update)
         # Enter submits: one key to accept, two to correct.
@@ -232,6 +244,8 @@ def wait_until_open(
                 break
             eta = rounds.summary(round_)["eta_s"]
             what = round_.message + (f", {eta} s left" if eta is not None else "")
+            if round_.claimed_by is None:
+                what = "waiting for a worker (`alc serve` or `alc worker`)"
             progress.update(
                 bar,
                 description=f"round {round_.number}: {round_.state}",
@@ -274,6 +288,22 @@ def rounds_table(store: Store, project_id: int) -> Table:
             ),
         )
     return table
+
+
+def _checked(options: DemoOptions) -> DemoOptions:
+    """Find what cannot work before anything is started."""
+    if options.data is not None:
+        folder = open_folder(options.data)
+        if options.auto and not (folder.root / "ground_truth").is_dir():
+            raise DatasetError(
+                f"{folder.root}: has no ground_truth/, from which --auto takes its answers; leave "
+                "--auto out and answer yourself"
+            )
+    if options.validation is not None:
+        open_folder(options.validation, validation=True)
+    if options.json_file is not None and not options.json_file.absolute().parent.is_dir():
+        raise SettingsError(f"--json {options.json_file}: its folder does not exist")
+    return replace(options, rounds=min(options.rounds, max(options.auto, 1)))
 
 
 class _Keys:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 
 from rq import get_current_job
 
 from alc_backend import rounds
 from alc_backend.jobs.queues import Jobs, connect
+from alc_backend.labelstudio.client import Client
 from alc_backend.settings import settings
 from alc_backend.store.database import Store
-from alc_backend.store.models import Round
+from alc_backend.store.models import Project, Round
+
+log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=1)
@@ -34,6 +38,21 @@ def prune(project_id: int) -> None:
     from alc_backend import steps
 
     steps.prune(store(), project_id)
+
+
+def import_new(project_id: int) -> None:
+    """Import the pictures that were added to a dataset project in Label Studio."""
+    from alc_backend import connect as connecting
+
+    with store().reading() as session:
+        project = session.get_one(Project, project_id)
+    if project.dataset_project is None:
+        return
+    with Client.from_settings(settings()) as client:
+        summary = connecting.import_project(store(), client, project.dataset_project)
+    log.info("project %s: %s new pictures", project_id, summary.imported)
+    for problem in summary.problems:
+        log.warning("project %s: left out: %s", project_id, problem)
 
 
 def _jobs() -> Jobs:

@@ -29,6 +29,7 @@ STEP_QUEUES = {
 
 RUN_STEP = "alc_backend.jobs.functions.run_step"
 PRUNE = "alc_backend.jobs.functions.prune"
+IMPORT_NEW = "alc_backend.jobs.functions.import_new"
 KEEP_RESULTS_S = 24 * 3600
 
 
@@ -70,6 +71,10 @@ class Jobs:
         """Queue the clean-up after a round was published."""
         self._enqueue("publish", PRUNE, project_id, f"prune-{project_id}")
 
+    def enqueue_import(self, project_id: int) -> None:
+        """Queue the import of pictures that are new in Label Studio."""
+        self._enqueue("pseudo", IMPORT_NEW, project_id, f"import-{project_id}")
+
     def status(self, job_id: str) -> str | None:
         """The state of a job as RQ calls it, None for an unknown one."""
         try:
@@ -100,7 +105,8 @@ class Jobs:
             job = Job.fetch(job_id, connection=self._redis)
         except NoSuchJobError:
             return True
-        if job.get_status() == JobStatus.QUEUED:
-            return False
+        waiting = Queue(job.origin, connection=self._redis).get_job_ids()
+        if job.get_status() == JobStatus.QUEUED and job_id in waiting:
+            return False  # a worker killed while taking a job leaves its status behind
         job.delete()
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,11 @@ from alc_backend.labelstudio.query import CHOICE
 
 @dataclass(frozen=True)
 class Annotation:
-    """One annotation of a query task. ``choice`` is None for a skip or an empty answer."""
+    """One annotation of a query task.
+
+    ``choice`` is None for a skip or an empty answer; ``round_number`` is the round whose question
+    was on the screen, None when the regions do not tell.
+    """
 
     annotation_id: int
     task_id: int
@@ -20,6 +25,7 @@ class Annotation:
     lead_time: float | None
     created_at: datetime
     updated_at: datetime
+    round_number: int | None
 
 
 def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
@@ -38,6 +44,7 @@ def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
             lead_time=_number(record.get("lead_time")),
             created_at=_moment(record["created_at"]),
             updated_at=_moment(record.get("updated_at") or record["created_at"]),
+            round_number=_round(record.get("result")),
         )
     except KeyError as error:
         raise ValueError(f"annotation has no field {error}") from None
@@ -52,6 +59,15 @@ def _choice(result: Any) -> str | None:
             choices = value.get("choices") if isinstance(value, dict) else None
             if isinstance(choices, list) and choices and isinstance(choices[0], str):
                 return choices[0]
+    return None
+
+
+def _round(result: Any) -> int | None:
+    """The round in the ids that :func:`alc_backend.labelstudio.query.prediction` gave the marks."""
+    for item in result if isinstance(result, list) else []:
+        name = item.get("id") if isinstance(item, dict) else None
+        if isinstance(name, str) and (found := re.match(r"r(\d{1,9})-", name, re.ASCII)):
+            return int(found[1])
     return None
 
 

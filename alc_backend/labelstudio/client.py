@@ -33,7 +33,10 @@ class Client:
     def __init__(self, url: str, token: str, *, timeout: float = 300.0) -> None:
         self.url = url.rstrip("/")
         self._token = token
-        self._http = httpx.Client(base_url=self.url, timeout=timeout, follow_redirects=False)
+        try:
+            self._http = httpx.Client(base_url=self.url, timeout=timeout, follow_redirects=False)
+        except httpx.InvalidURL as error:
+            raise SettingsError(f"LABEL_STUDIO_URL {url!r} is no address ({error})") from error
         self._lock = threading.Lock()
         self._access = ""
         self._access_since = float("-inf")
@@ -105,22 +108,24 @@ class Client:
         return response.content
 
     def tasks(self, project: int, **parameters: Any) -> Iterator[Json]:
-        """All tasks of a project with annotations and predictions, page by page."""
-        page = 1
+        """All tasks of a project, page by page, with annotations and predictions.
+
+        ``fields="task_only"`` leaves those out, which is much faster.
+        """
+        given = {"fields": "all", "page_size": 100, **parameters}
+        page = seen = 0
         while True:
+            page += 1
             try:
-                answer = self.get(
-                    "/api/tasks/",
-                    project=project, page=page, page_size=100, fields="all", **parameters,
-                )  # fmt: skip
+                answer = self.get("/api/tasks/", project=project, page=page, **given)
             except LabelStudioError as error:
                 if error.status == 404 and page > 1:
                     return
                 raise
             yield from answer["tasks"]
-            if page * 100 >= answer["total"]:
+            seen += len(answer["tasks"])
+            if seen >= answer["total"] or not answer["tasks"]:
                 return
-            page += 1
 
     def upload(self, project: int, pictures: list[Path]) -> list[str]:
         """Upload pictures; returns their addresses inside Label Studio, in the same order."""

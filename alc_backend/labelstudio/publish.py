@@ -30,12 +30,12 @@ class QueueItem:
     result: list[Json]
 
 
-def existing_tasks(client: Client, project: int) -> dict[Key, int]:
-    """The query tasks that Label Studio holds, by what they ask about."""
-    found: dict[Key, int] = {}
-    for task in client.tasks(project):
+def existing_tasks(client: Client, project: int) -> dict[int, Key]:
+    """The query tasks that Label Studio holds: task id → what it asks about."""
+    found: dict[int, Key] = {}
+    for task in client.tasks(project, fields="task_only", page_size=500):
         about = task["data"].get("alc") or {}
-        found[str(about.get("image")), int(about.get("superpixel", 0))] = int(task["id"])
+        found[int(task["id"])] = (str(about.get("image")), int(about.get("superpixel", 0)))
     return found
 
 

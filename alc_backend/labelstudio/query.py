@@ -40,6 +40,7 @@ class QueryContent:
     col: int
     pseudo_label: int
     classes: list[str]
+    round_number: int
     mask: NDArray[np.bool_]
 
 
@@ -71,12 +72,15 @@ def task_data(query: QueryContent) -> Json:
 
 
 def prediction(query: QueryContent) -> list[Json]:
-    """The prediction's ``result`` list: preselected choice, box, outlines, star."""
+    """The prediction's ``result`` list: preselected choice, box, outlines, star.
+
+    Their ids carry the round; annotations keep them, which tells what an annotator was shown.
+    """
     height, width = query.mask.shape
 
     def region(kind: str, name: str, number: int, value: Json) -> Json:
         return {
-            "id": f"{name}{number}",
+            "id": f"r{query.round_number}-{name}{number}",
             "type": kind,
             "from_name": name,
             "to_name": "image",
@@ -93,7 +97,7 @@ def prediction(query: QueryContent) -> list[Json]:
 
     result: list[Json] = [
         {
-            "id": CHOICE,
+            "id": f"r{query.round_number}-{CHOICE}",
             "type": "choices",
             "from_name": CHOICE,
             "to_name": "image",

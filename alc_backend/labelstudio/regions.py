@@ -57,13 +57,14 @@ def brush_regions(
 
 
 def painted(
-    results: list[Json], classes: list[str]
+    results: list[Json], classes: list[str], uncovered: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | None:
     """Paint brush regions into a label map and a superpixel map (algorithm.md, Grounded-SAM).
 
     Regions are painted by descending area, so that small ones lie on top; each region that stays
-    visible is a superpixel, uncovered pixels are class 0 and superpixel 0. Returns None without a
-    brush region of a known class. Raises ValueError for regions of differing or false sizes.
+    visible is a superpixel; uncovered pixels get the label ``uncovered`` and superpixel 0. Returns
+    None without a brush region of a known class. Raises ValueError for regions of differing or
+    false sizes, and for those that lack a field.
     """
     from label_studio_sdk.converter import brush
 
@@ -74,6 +75,9 @@ def painted(
         names = value.get("brushlabels") or [None]
         if item.get("type") != "brushlabels" or names[0] not in classes:
             continue
+        missing = {"original_height", "original_width"} - item.keys() or {"rle"} - value.keys()
+        if missing:
+            raise ValueError(f"a brush region has no field {sorted(missing)[0]!r}")
         size = (int(item["original_height"]), int(item["original_width"]))
         if shape is not None and size != shape:
             raise ValueError(f"brush regions differ in size: {size} and {shape}")
@@ -85,7 +89,7 @@ def painted(
         masks.append((classes.index(names[0]), pixels > 127))
     if shape is None:
         return None
-    labels = np.zeros(shape, dtype=np.uint8)
+    labels = np.full(shape, uncovered, dtype=np.uint8)
     superpixels = np.zeros(shape, dtype=np.int32)
     by_area = sorted(masks, key=lambda pair: -int(pair[1].sum()))
     for number, (class_id, mask) in enumerate(by_area, start=1):

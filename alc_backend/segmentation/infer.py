@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import pad
 
+from alc_backend.errors import TrainingError
 from alc_backend.segmentation import model as networks
 
 
@@ -24,11 +25,17 @@ class Predictor:
 
     @torch.inference_mode()
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Softmax over the classes for ``image`` uint8 (H, W, 3): float32 (C, H, W)."""
+        """Softmax over the classes for ``image`` uint8 (H, W, 3): float32 (C, H, W).
+
+        Raises TrainingError when the network's weights have become useless (NaN).
+        """
         height, width = image.shape[:2]
         pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float().div_(255)
         pixels = (pixels - self._scale[0]) / self._scale[1]
         stride = networks.OUTPUT_STRIDE
         padded = pad(pixels, (0, -width % stride, 0, -height % stride))
         logits = self._network(padded)[0, :, :height, :width]
-        return torch.softmax(logits, dim=0).cpu().numpy()
+        probabilities = torch.softmax(logits, dim=0)
+        if not bool(torch.isfinite(probabilities).all()):
+            raise TrainingError("it predicts values that are not numbers")
+        return probabilities.cpu().numpy()

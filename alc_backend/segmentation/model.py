@@ -85,15 +85,36 @@ def _load_packaged_weights(model: nn.Module) -> None:
     encoder.load_state_dict(state)
 
 
-def save(model: nn.Module, path: Path, *, encoder: str, classes: list[str]) -> None:
-    """Write weights to ``path`` (safetensors) and the configuration beside it (.json)."""
-    config = {"encoder": encoder, "classes": classes, "output_stride": OUTPUT_STRIDE}
+def save(
+    model: nn.Module, path: Path, *, encoder: str, classes: list[str], training: str = ""
+) -> None:
+    """Write weights to ``path`` (safetensors) and the configuration beside it (.json).
+
+    ``training`` identifies the training that made them; see :func:`trained_by`.
+    """
+    config = {
+        "encoder": encoder,
+        "classes": classes,
+        "output_stride": OUTPUT_STRIDE,
+        "training": training,
+    }
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     write_atomically(
         path.with_suffix(".json"),
         lambda part: part.write_text(json.dumps(config, indent=1), encoding="utf-8"),
     )
     write_atomically(path, lambda part: safetensors.torch.save_file(tensors, part))
+
+
+def trained_by(path: Path) -> str | None:
+    """What identifies the training that made a saved network; None when there is none."""
+    if not path.is_file():
+        return None
+    try:
+        config: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(config.get("training"))
 
 
 def load(path: Path, classes: list[str]) -> tuple[nn.Module, str]:

@@ -42,9 +42,13 @@ def train(
     ``data_version`` names the state of the label maps that ``load`` gives. A checkpoint beside
     ``path`` is written every ``checkpoint_every`` iterations; a killed training called again with
     the same arguments continues there and, on a CPU, ends with the same weights as an undisturbed
-    one. ``progress`` may raise CancelledError to stop. Raises
+    one; a finished one is not repeated. ``progress`` may raise CancelledError to stop. Raises
     TrainingError when the loss is not finite.
     """
+    fingerprint = _fingerprint(config, keys, classes, data_version)
+    if networks.trained_by(path) == fingerprint:
+        return  # finished before its worker could say so
+    path.unlink(missing_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     mean, deviation = networks.normalisation(config.encoder)
     crops = TrainingCrops(
@@ -60,7 +64,6 @@ def train(
     network = networks.build(config.encoder, len(classes), pretrained=True).to(device)
     optimiser = _optimiser(network, config)
     checkpoint = path.with_suffix(".checkpoint")
-    fingerprint = _fingerprint(config, keys, classes, data_version)
     start = _restore(checkpoint, network, optimiser, fingerprint)
 
     loss_function = nn.CrossEntropyLoss(ignore_index=VOID)
@@ -91,7 +94,9 @@ def train(
             _save_checkpoint(checkpoint, network, optimiser, done, fingerprint)
         rate = (done - start) * config.batch_size / (time.monotonic() - began)
         progress(done, config.iterations, f"loss {smoothed:.3f}, {rate:.1f} images/s")
-    networks.save(network.cpu(), path, encoder=config.encoder, classes=classes)
+    networks.save(
+        network.cpu(), path, encoder=config.encoder, classes=classes, training=fingerprint
+    )
     checkpoint.unlink(missing_ok=True)
 
 

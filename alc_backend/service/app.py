@@ -142,7 +142,7 @@ def _guard(settings: Settings) -> Any:
                 given = base64.b64decode(value, validate=True).partition(b":")[2]
             except binascii.Error:
                 given = b""
-        if not hmac.compare_digest(given, expected):
+        if not given or not hmac.compare_digest(given, expected):
             raise HTTPException(401, "wrong or missing password", {"WWW-Authenticate": "Basic"})
 
     return check

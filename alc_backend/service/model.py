@@ -16,7 +16,7 @@ from alc_backend.labelstudio.projects import read_dataset_config
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Image, Project, Query, Round, Superpixel
+from alc_backend.store.models import Image, Project, Query, Round
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +80,8 @@ class ALCModel:
     ) -> list[Json]:
         """One prediction per task, in order, read from the store.
 
-        A query task gets its query; a dataset task the current masks as brush regions. Tasks that
-        the store does not know get an empty result.
+        A query task gets its query; a dataset task the current masks as brush regions. A picture
+        never seen before gets an empty result and is queued for import.
         """
         del context, kwargs  # the answer does not depend on them
         if self._project is None:
@@ -90,7 +90,10 @@ class ALCModel:
             if self._label_studio_project == self._project.query_project:
                 return [self._query(session, task) for task in tasks]
             maps = ledger.LabelMaps(session, self._store.files(self._project.id), self._project.id)
-            return [self._masks(session, maps, task) for task in tasks]
+            masks = [self._masks(session, maps, task) for task in tasks]
+        if not all(found for _, found in masks):
+            self._jobs.enqueue_import(self._project.id)
+        return [answer for answer, _ in masks]
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
         """Take note of an event; never trains here.
@@ -123,7 +126,8 @@ class ALCModel:
             "model_version": f"alc-round-{query.round.number}",
         }
 
-    def _masks(self, session: Session, maps: ledger.LabelMaps, task: Json) -> Json:
+    def _masks(self, session: Session, maps: ledger.LabelMaps, task: Json) -> tuple[Json, bool]:
+        """The masks of a dataset task, and whether its picture is known."""
         assert self._project is not None
         image = session.scalars(
             select(Image).where(
@@ -131,7 +135,7 @@ class ALCModel:
             )
         ).first()
         if image is None:
-            return self._empty()
+            return self._empty(), False
         files = self._store.files(self._project.id)
         regions = brush_regions(
             maps.read(image.id),
@@ -140,19 +144,7 @@ class ALCModel:
             from_name=self._project.brush_name,
             to_name=self._project.image_name,
         )
-        return {"result": regions, "score": 0.0, "model_version": self.model_version}
+        return {"result": regions, "score": 0.0, "model_version": self.model_version}, True
 
     def _empty(self) -> Json:
         return {"result": [], "score": 0.0, "model_version": self.model_version}
-
-
-def open_queries(session: Session, project_id: int) -> int:
-    """How many queries of a project still wait for an answer."""
-    settled = set(ledger.resolved(ledger.standing(session, project_id)))
-    asked = session.scalars(
-        select(Query.superpixel_id)
-        .join(Superpixel, Superpixel.id == Query.superpixel_id)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project_id, Query.task_id.is_not(None))
-    )
-    return sum(superpixel not in settled for superpixel in asked)

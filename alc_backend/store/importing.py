@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -31,6 +32,16 @@ class ImportSummary:
     superpixels: int = 0
     validation: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def show(self, console: Console) -> None:
+        """Print what was left out, and the counts."""
+        for problem in self.problems:
+            console.print(f"left out: {problem}", markup=False, highlight=False)
+        console.print(
+            f"{self.imported} pictures with {self.superpixels} superpixels imported, "
+            f"{self.validation} for validation, {self.present} already there, "
+            f"{len(self.problems)} problems"
+        )
 
 
 def import_folder(

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.models import Answer, Image, Query, Round, Superpixel
+from alc_backend.store.models import Answer, Image, Query, Round, Score, Superpixel
 
 ACCEPT, CORRECT, SKIP, DELETED = "accept", "correct", "skip", "deleted"
 
@@ -21,7 +21,8 @@ ACCEPT, CORRECT, SKIP, DELETED = "accept", "correct", "skip", "deleted"
 class Reply:
     """An annotation as it stands in Label Studio, in the store's words.
 
-    ``class_id`` is None for a skip and for a withdrawn annotation (``deleted``).
+    ``class_id`` is None for a skip and for a withdrawn annotation (``deleted``);
+    ``round_number`` is the round in which the question was shown, None for the present one.
     """
 
     annotation_id: int
@@ -31,6 +32,7 @@ class Reply:
     lead_time: float | None
     answered_at: datetime
     updated_at: datetime
+    round_number: int | None = None
 
 
 def record(session: Session, query: Query, reply: Reply) -> Answer | None:
@@ -52,7 +54,8 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
         return None
     if last is None and reply.deleted:
         return None
-    question = last or query  # a revision answers the question as it was first asked
+    # a revision answers the question as it was first asked
+    question = last or _as_shown(session, query, image.project_id, reply.round_number)
     if reply.deleted:
         kind = DELETED
     elif reply.class_id is None:
@@ -71,7 +74,7 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
         pseudo_label=question.pseudo_label,
         row=question.row,
         col=question.col,
-        round_number=last.round_number if last else query.round.number,
+        round_number=question.round_number,
         annotator=reply.annotator,
         lead_time=reply.lead_time,
         answered_at=reply.answered_at,
@@ -80,6 +83,33 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
     session.add(answer)
     session.flush()
     return answer
+
+
+@dataclass(frozen=True)
+class _Question:
+    pseudo_label: int
+    row: int
+    col: int
+    round_number: int
+
+
+def _as_shown(
+    session: Session, query: Query, project_id: int, round_number: int | None
+) -> _Question:
+    """The question that the annotator saw: a task may stay open in a browser across rounds."""
+    if round_number not in (None, query.round.number):
+        shown = session.scalars(
+            select(Score)
+            .join(Round, Round.id == Score.round_id)
+            .where(
+                Round.project_id == project_id,
+                Round.number == round_number,
+                Score.superpixel_id == query.superpixel_id,
+            )
+        ).first()
+        if shown is not None and round_number is not None:
+            return _Question(shown.pseudo_label, shown.row, shown.col, round_number)
+    return _Question(query.pseudo_label, query.row, query.col, query.round.number)
 
 
 def position(session: Session, project_id: int) -> int:

@@ -93,6 +93,7 @@ class Round(Base):
     state: Mapped[str]
     failed_in: Mapped[str | None]
     error: Mapped[str | None]
+    warning: Mapped[str | None]
     config: Mapped[dict[str, Any]]
     ledger_position: Mapped[int | None]
     answers: Mapped[int | None]

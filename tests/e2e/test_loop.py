@@ -24,16 +24,13 @@ from alc_backend.demo.run import DemoOptions, start_demo, wait_until_open
 from alc_backend.jobs.processes import Processes
 from alc_backend.labelstudio.projects import connect_backend
 from alc_backend.labelstudio.publish import annotation_result
-from alc_backend.labelstudio.regions import painted
+from alc_backend.labelstudio.regions import brush_regions, painted
 from alc_backend.settings import Settings
 from alc_backend.simulate.labeler import answer_queries
 from alc_backend.store import ledger
 from alc_backend.store.models import Answer, Image, Project, Query, Superpixel
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
-
-SHARE = 8
-"""A round publishes one superpixel in so many, and a few more that stay unanswered."""
 
 
 def free_port() -> int:
@@ -152,7 +149,7 @@ def test_two_rounds(running, tmp_path):
     demo, processes = running
     with demo.store.reading() as session:
         total = len(session.scalars(select(Superpixel)).all())
-    batch = total // SHARE + 4
+    batch, share = total // 4, total // 8  # half of a batch stays open for the next round
 
     # Three presses of the button start one round.
     said = [alc(demo, "round", "start", "--size", str(batch)) for _ in range(3)]
@@ -167,12 +164,12 @@ def test_two_rounds(running, tmp_path):
     assert len(queue) == batch
 
     # It is served in that order, and every answer is in the ledger exactly once.
-    served = answer_some(demo, batch - 5)
+    served = answer_some(demo, share)
     assert served == sorted(served)
     assert len(set(served)) == len(served)
     assert ledger_entries(demo) == annotations_in_label_studio(demo)
     repeated = answers.reconcile(demo.store, demo.client, demo.project_id)
-    assert repeated == {answers.KNOWN: batch - 5}
+    assert repeated == {answers.KNOWN: share}
     order_before = queue_in_store(demo)
 
     # Start Training in Label Studio starts the next round; the worker is killed on the way.
@@ -184,8 +181,8 @@ def test_two_rounds(running, tmp_path):
     assert len(answered_meanwhile) == 1
     second = wait_open(demo, processes)
     assert second.number == 2
-    assert second.answers == batch - 5
-    assert len(ledger_entries(demo)) == batch - 4
+    assert second.answers == share
+    assert len(ledger_entries(demo)) == share + 1
     assert ledger_entries(demo) == annotations_in_label_studio(demo)
 
     # The queries that were left got a new order.
@@ -193,15 +190,23 @@ def test_two_rounds(running, tmp_path):
     order_after = sorted(queue, key=queue.__getitem__)
     assert order_after == queue_in_store(demo)
     left = [item for item in order_before if item in queue]
-    assert len(left) == 4
-    assert set(left) < set(order_after)
-    assert order_after[: len(left)] != left
+    assert len(left) == batch - share - 1
+    assert [item for item in order_after if item in left] != left
+
+    # A query task that somebody deletes is made again when it is asked again.
+    with demo.store.reading() as session:
+        gone = session.scalars(select(Query).where(Query.rank == 0)).one()
+    demo.client.delete(f"/api/tasks/{gone.task_id}/")
 
     # 25 % of the superpixels answered: the label maps are better by 0.10 and more.
     served = answer_some(demo, total // 4 - len(ledger_entries(demo)))
     assert served == sorted(served)
     alc(demo, "round", "start", "--size", str(batch))
     third = wait_open(demo, processes)
+    with demo.store.reading() as session:
+        again = session.get_one(Query, gone.id)
+    assert again.round_id == third.id
+    assert again.task_id not in (None, gone.task_id)
     assert third.data_miou >= first.data_miou + 0.10
     assert first.data_miou < second.data_miou < third.data_miou
     assert 0 < third.model_miou < 1
@@ -269,6 +274,16 @@ def test_lost_webhooks_are_repaired_and_deletions_followed(running):
     assert kinds == ["correct", "deleted"]
 
 
+def retrieve_predictions(demo, project: int, task: int) -> None:
+    """What the Data Manager's "Retrieve predictions" does."""
+    demo.client.post(
+        "/api/dm/actions",
+        {"selectedItems": {"all": False, "included": [task]}},
+        id="retrieve_tasks_predictions",
+        project=project,
+    )
+
+
 def test_the_dataset_project_shows_the_present_masks(running):
     """ "Retrieve predictions" on dataset tasks brings the replayed label map as brush regions."""
     demo, _ = running
@@ -279,12 +294,7 @@ def test_the_dataset_project_shows_the_present_masks(running):
         image = session.scalars(
             select(Image).where(Image.dataset_task.is_not(None)).order_by(Image.key)
         ).first()
-    demo.client.post(
-        "/api/dm/actions",
-        {"selectedItems": {"all": False, "included": [image.dataset_task]}},
-        id="retrieve_tasks_predictions",
-        project=project.dataset_project,
-    )
+    retrieve_predictions(demo, project.dataset_project, image.dataset_task)
     task = demo.client.get(f"/api/tasks/{image.dataset_task}/")
     labels, superpixels = painted(task["predictions"][-1]["result"], project.classes)
     own = files.read_superpixels(image.id)
@@ -292,8 +302,8 @@ def test_the_dataset_project_shows_the_present_masks(running):
     assert np.array_equal(superpixels > 0, own > 0)
 
 
-def test_an_existing_dataset_project_is_taken_over(running, tmp_path):
-    """`alc init --from-project` on a project somebody else made, with masks in its predictions."""
+def test_an_existing_dataset_project_is_taken_over(running):
+    """`alc init --from-project` on a project somebody else made, one task with a mask."""
     demo, _ = running
     with demo.store.reading() as session:
         first = session.get_one(Project, demo.project_id)
@@ -301,20 +311,48 @@ def test_an_existing_dataset_project_is_taken_over(running, tmp_path):
     url = demo.client.get(f"/api/tasks/{image.dataset_task}/")["data"]["image"]
     config = (
         '<View><Image name="photo" value="$photo"/><BrushLabels name="mask" toName="photo">'
-        '<Label value="cow"/><Label value="horse"/></BrushLabels></View>'
+        '<Label value="horse"/><Label value="background"/></BrushLabels></View>'
+    )
+    classes = ["horse", "background"]
+    superpixels = np.zeros((image.height, image.width), dtype=np.int32)
+    superpixels[20:60, 30:90] = 1
+    mask = brush_regions(
+        np.zeros(superpixels.shape, dtype=np.uint8),
+        superpixels,
+        classes,
+        from_name="mask",
+        to_name="photo",
     )
     theirs = demo.client.post("/api/projects/", {"title": "Farm", "label_config": config})["id"]
-    demo.client.post(f"/api/projects/{theirs}/import", [{"data": {"photo": url}}] * 2)
-    said = alc(demo, "init", "--from-project", str(theirs))
-    assert "2 pictures with" in said
-    assert "0 problems" in " ".join(said.split())
-    again = alc(demo, "init", "--from-project", str(theirs))
-    assert "0 pictures with 0 superpixels imported, 0 for validation, 2 already there" in " ".join(
-        again.split()
+    path = f"/api/projects/{theirs}/import"
+    demo.client.post(
+        path,
+        [{"data": {"photo": url}, "predictions": [{"result": mask}]}, {"data": {"photo": url}}],
     )
+    said = " ".join(alc(demo, "init", "--from-project", str(theirs)).split())
+    assert "2 pictures with" in said
+    assert "0 problems" in said
+    again = " ".join(alc(demo, "init", "--from-project", str(theirs)).split())
+    assert "0 pictures with 0 superpixels imported, 0 for validation, 2 already there" in again
     with demo.store.reading() as session:
         taken = session.scalars(select(Project).where(Project.dataset_project == theirs)).one()
-    assert taken.classes == ["cow", "horse"]
+    assert taken.classes == classes
     assert taken.query_project not in (None, first.query_project)
     connected = demo.client.get("/api/ml", project=theirs)
     assert [entry["url"] for entry in connected] == [demo.settings.backend]
+    files = demo.store.files(taken.id)
+    with_mask, without = demo.store.images(taken.id, "train")
+    assert np.array_equal(files.read_superpixels(with_mask.id), superpixels)
+    expected = np.where(superpixels == 1, 0, 1)
+    assert np.array_equal(files.read_label_map("initial", with_mask.id), expected)
+    assert (files.read_label_map("initial", without.id) == 1).all()
+    assert files.read_superpixels(without.id).min() == 1
+
+    # A picture added later comes in as soon as Label Studio asks about it.
+    demo.client.post(path, [{"data": {"photo": url}}])
+    new = max(task["id"] for task in demo.client.tasks(theirs, fields="task_only"))
+    retrieve_predictions(demo, theirs, new)
+    deadline = time.monotonic() + 60
+    while len(demo.store.images(taken.id, "train")) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

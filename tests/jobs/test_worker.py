@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+from rq import Queue
 from sqlalchemy import select
 
 from alc_backend import rounds
@@ -69,6 +70,20 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on(
     with store.reading() as session:
         assert len(session.scalars(select(Score)).all()) == 6
     assert not list((settings.data_dir / "projects").rglob("*.checkpoint"))
+
+
+def test_a_job_lost_between_queue_and_worker_is_queued_again(settings, redis):
+    """A worker killed while it takes a job leaves its status `queued`, in no queue."""
+    jobs = Jobs(settings, redis)
+    round_ = Round(id=1, state=rounds.TRAINING)
+    queue = Queue("train", connection=redis)
+    jobs.enqueue_step(round_)
+    jobs.enqueue_step(round_)
+    assert queue.get_job_ids() == ["round-1-training"]
+    redis.delete(queue.key)
+    assert jobs.status("round-1-training") == "queued"
+    jobs.enqueue_step(round_)
+    assert queue.get_job_ids() == ["round-1-training"]
 
 
 def test_every_process_ends_with_its_owner(settings, tmp_path):

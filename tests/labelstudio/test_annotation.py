@@ -45,6 +45,12 @@ def test_webhooks_name_the_annotator_by_an_object_and_the_task_beside():
     assert (parsed.annotator, parsed.task_id) == ("2", 9)
 
 
+def test_the_round_that_was_shown_is_read_from_the_marks():
+    marks = [{"id": "x7Gq", "from_name": "label"}, {"id": "r12-star0", "from_name": "star"}]
+    assert parse(record(result=marks)).round_number == 12
+    assert parse(record()).round_number is None
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -12,7 +12,9 @@ CLASSES = ["background", "cat", "dog"]
 
 
 def content(mask, row, col, pseudo_label=1, classes=CLASSES):
-    return query.QueryContent("/data/upload/1/x.jpg", "x", 7, row, col, pseudo_label, classes, mask)
+    return query.QueryContent(
+        "/data/upload/1/x.jpg", "x", 7, row, col, pseudo_label, classes, 3, mask
+    )
 
 
 def filled(points, shape):

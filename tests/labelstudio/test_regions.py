@@ -55,3 +55,6 @@ def test_a_region_of_false_length_is_refused():
     regions[0]["original_width"] = 10_000_000
     with pytest.raises(ValueError, match="length"):
         painted(regions, CLASSES)
+    del regions[0]["value"]["rle"]
+    with pytest.raises(ValueError, match="'rle'"):
+        painted(regions, CLASSES)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from rq import Queue
 from sqlalchemy import select
 
 from alc_backend.errors import ServiceError, SettingsError
@@ -15,6 +16,7 @@ from alc_backend.jobs.queues import Jobs
 from alc_backend.labelstudio.projects import dataset_config
 from alc_backend.labelstudio.regions import painted
 from alc_backend.service.app import create_app
+from alc_backend.settings import Settings
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Answer, Image, Project, Query, Round, Superpixel
 from tests.conftest import CLASSES
@@ -119,6 +121,12 @@ def test_changes_skips_and_deletions_follow(service, store, project):
     assert answers_in(store) == [(5, "skip", None), (5, "accept", 1), (5, "deleted", None)]
 
 
+def test_answers_made_in_bulk_come_as_label_studio_sends_them(service, store, project):
+    posted = {**event("ANNOTATIONS_CREATED"), "annotation": [annotation()], "task": [{"id": 77}]}
+    assert service.post("/webhook", json=posted).json()["answers"] == {"recorded": 1}
+    assert answers_in(store) == [(5, "correct", 2)]
+
+
 def test_answers_that_belong_nowhere_are_counted_not_recorded(service, store, project):
     unknown_task = event("ANNOTATION_CREATED", annotation=annotation(task=12345))
     unknown_class = event(
@@ -220,9 +228,19 @@ def test_basic_auth_as_label_studio_sends_it_is_accepted(settings, redis):
         assert client.get("/versions?project=1", auth=("alc", "s3cret")).status_code == 200
 
 
-def test_a_public_address_needs_a_secret(settings, redis):
+def test_a_public_address_needs_a_secret(settings, redis, monkeypatch):
+    monkeypatch.setenv("ALC_SECRET", "")
+    blank = Settings(data_dir=settings.data_dir, host="0.0.0.0", _env_file=None)
     with pytest.raises(SettingsError, match="ALC_SECRET"):
-        create_app(settings.model_copy(update={"secret": None, "host": "0.0.0.0"}))
+        create_app(blank)
+
+
+def test_an_unseen_picture_is_queued_for_import_once(service, project, settings, redis):
+    body = {"tasks": [{"id": 900}, {"id": 901}], "project": f"{DATASET_PROJECT}.1"}
+    for _ in range(2):
+        results = service.post("/predict", json=body).json()["results"]
+        assert [entry["result"] for entry in results] == [[], []]
+    assert Queue("pseudo", connection=redis).get_job_ids() == [f"import-{project}"]
 
 
 def test_without_redis_the_remedy_is_named(settings):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from datetime import datetime, timedelta, timezone
 
@@ -10,7 +11,7 @@ from sqlalchemy import select
 from alc_backend.errors import DatasetError
 from alc_backend.store import ledger
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Answer, Image, Query, Round, Superpixel
+from alc_backend.store.models import Answer, Image, Query, Round, Score, Superpixel
 
 BACKGROUND, CAT, DOG = 0, 1, 2
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -176,6 +177,34 @@ def test_with_epsilon_only_the_reached_part_is_written(store, project):
     written = (superpixels == 2) & reached
     assert (after[written] == DOG).all()
     assert np.array_equal(after[~written], labels[~written])
+
+
+def test_an_answer_belongs_to_the_question_that_was_shown(store, project):
+    """The round moved on while the task was open in a browser: the star was elsewhere."""
+    query_id = add_query(store, project, "c", 2, round_number=2)  # proposes a cat
+    with store.session() as session:
+        query = session.get_one(Query, query_id)
+        before = Round(project_id=project, number=1, state="closed", config={})
+        session.add(before)
+        session.flush()
+        session.add(
+            Score(
+                round_id=before.id,
+                superpixel_id=query.superpixel_id,
+                score=1.0,
+                row=30,
+                col=50,
+                pseudo_label=DOG,
+            )
+        )
+    with store.session() as session:
+        query = session.get_one(Query, query_id)
+        shown_before = dataclasses.replace(reply(1, CAT), round_number=1)
+        shown_now = dataclasses.replace(reply(2, CAT), round_number=2)
+        first, second = (ledger.record(session, query, r) for r in (shown_before, shown_now))
+        assert (first.kind, first.pseudo_label, first.row) == ("correct", DOG, 30)
+        assert (first.round_number, second.round_number) == (1, 2)
+        assert (second.kind, second.pseudo_label, second.row) == ("accept", CAT, 25)
 
 
 def test_importing_again_adds_nothing(store, dataset, project):
