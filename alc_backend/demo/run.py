@@ -87,12 +87,21 @@ def run_demo(options: DemoOptions, settings: Settings, console: Console) -> None
                 write_records(demo, options.json_file)
             if not options.exit:
                 console.print("Press Ctrl-C to stop everything.")
-                while True:
-                    processes.check()
-                    time.sleep(0.5)
+                _stay(processes)
+                console.print("Stopping everything …")
         finally:
             demo.client.close()
             demo.store.close()
+
+
+def _stay(processes: Processes) -> None:
+    """Keep the processes running until Ctrl-C."""
+    try:
+        while True:
+            processes.check()
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return
 
 
 def start_demo(
