@@ -82,9 +82,9 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     """Readers do not wait for the writer; writers wait for each other instead of failing."""
     connection.isolation_level = None  # SQLAlchemy's "begin" event starts the transactions
     for pragma in (
+        "busy_timeout=30000",
         "journal_mode=WAL",
         "synchronous=NORMAL",
-        "busy_timeout=30000",
         "foreign_keys=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
