@@ -18,6 +18,7 @@ from alc_backend.errors import AlcError, DatasetError, LabelStudioError, Setting
 from alc_backend.foundation.superpixels import slic
 from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.regions import painted
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
@@ -104,7 +105,7 @@ def import_project(
     with tempfile.TemporaryDirectory(prefix="alc-import-") as folder:
         for task in client.tasks(label_studio_project):
             report(f"importing task {task['id']}")
-            uploaded_as = (task["data"].get("alc") or {}).get("image")
+            uploaded_as, _ = asked_about(task["data"])
             if task["id"] in known_tasks or uploaded_as in known_keys:
                 summary.present += 1
                 continue
@@ -131,10 +132,8 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
     files = store.files(project.id)
     waiting = _waiting(store, project.id)
     if waiting:  # some may be there from an attempt that was interrupted
-        there = {
-            str((task["data"].get("alc") or {}).get("image")): task
-            for task in client.tasks(project.dataset_project)
-        }
+        tasks = client.tasks(project.dataset_project, fields="task_only")
+        there = {asked_about(task["data"])[0]: task for task in tasks}
         known = [image for image in waiting if image.key in there]
         urls = [str(there[image.key]["data"]["image"]) for image in known]
         _remember_tasks(store, known, urls, [int(there[image.key]["id"]) for image in known])

@@ -152,9 +152,9 @@ def latest_round(store: Store, project_id: int) -> Round | None:
         return _latest(session, project_id)
 
 
-def model_version(round_: Round) -> str:
-    """The version that Label Studio knows the round's predictions by."""
-    return f"alc-round-{round_.number}"
+def model_version(number: int) -> str:
+    """The version that Label Studio knows the predictions of round ``number`` by."""
+    return f"alc-round-{number}"
 
 
 class Reporter:

@@ -161,7 +161,10 @@ def publish_queue(store: Store, round_: Round, report: Reporter) -> None:
                 _note_update(store, item)
         report(2, 3, f"ordering {len(items)} queries")
         publish.publish_queue(
-            client, project.query_project, rounds.model_version(round_), _items(store, round_)
+            client,
+            project.query_project,
+            rounds.model_version(round_.number),
+            _items(store, round_),
         )
 
 
@@ -180,7 +183,9 @@ def prune(store: Store, project_id: int) -> None:
     if latest is None or latest.state != rounds.OPEN or latest.project.query_project is None:
         return
     with Client.from_settings(store.settings) as client:
-        publish.prune_versions(client, latest.project.query_project, rounds.model_version(latest))
+        publish.prune_versions(
+            client, latest.project.query_project, rounds.model_version(latest.number)
+        )
     with store.session() as session:
         older = select(Round.id).where(Round.project_id == project_id, Round.number < latest.number)
         session.execute(  # what was asked once may still be open in somebody's browser
@@ -322,7 +327,7 @@ def _items(store: Store, round_: Round) -> list[publish.QueueItem]:
         )
         return [
             publish.QueueItem(
-                key=(entry.task["alc"]["image"], entry.task["alc"]["superpixel"]),
+                key=query.asked_about(entry.task),
                 task_id=entry.task_id,
                 changed=entry.task != entry.published,
                 data=entry.task,
@@ -332,21 +337,20 @@ def _items(store: Store, round_: Round) -> list[publish.QueueItem]:
         ]
 
 
-def _sync_tasks(store: Store, project_id: int, known: dict[int, publish.Key]) -> None:
+def _sync_tasks(store: Store, project_id: int, known: dict[int, query.Key]) -> None:
     """Take over tasks of an interrupted attempt, and forget those deleted in Label Studio."""
     by_key = {key: task_id for task_id, key in known.items()}
     with store.session() as session:
         for entry in _queries(session, project_id):
             if entry.task_id not in known:
-                key = entry.task["alc"]["image"], entry.task["alc"]["superpixel"]
-                entry.task_id, entry.published = by_key.get(key), None
+                entry.task_id, entry.published = by_key.get(query.asked_about(entry.task)), None
 
 
-def _note_tasks(store: Store, project_id: int, made: dict[publish.Key, int]) -> None:
+def _note_tasks(store: Store, project_id: int, made: dict[query.Key, int]) -> None:
     """Remember which task asks which query."""
     with store.session() as session:
         for entry in _queries(session, project_id):
-            key = entry.task["alc"]["image"], entry.task["alc"]["superpixel"]
+            key = query.asked_about(entry.task)
             if key in made:
                 entry.task_id, entry.published = made[key], entry.task
 

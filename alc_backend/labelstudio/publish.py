@@ -8,15 +8,12 @@ from typing import Any
 
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.query import CHOICE
+from alc_backend.labelstudio.query import CHOICE, Key, asked_about
 
 Json = dict[str, Any]
 
 IMPORT_TASKS = 1000
 """Tasks per import request."""
-
-Key = tuple[str, int]
-"""(image key, superpixel id): what identifies a query in Label Studio."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,8 @@ class QueueItem:
 
 def existing_tasks(client: Client, project: int) -> dict[int, Key]:
     """The query tasks that Label Studio holds: task id → what it asks about."""
-    found: dict[int, Key] = {}
-    for task in client.tasks(project, fields="task_only", page_size=500):
-        about = task["data"].get("alc") or {}
-        found[int(task["id"])] = (str(about.get("image")), int(about.get("superpixel", 0)))
-    return found
+    tasks = client.tasks(project, fields="task_only", page_size=500)
+    return {int(task["id"]): asked_about(task["data"]) for task in tasks}
 
 
 def create_tasks(

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 Json = dict[str, Any]
 
+Key = tuple[str, int]
+"""(image key, superpixel id): what identifies a query in Label Studio."""
+
 CHOICE = "label"
 """Name of the ``Choices`` tag in the label config."""
 
@@ -69,6 +72,21 @@ def task_data(query: QueryContent) -> Json:
         "choices": choices,
         "alc": {"image": query.image_key, "superpixel": query.superpixel},
     }
+
+
+def asked_about(data: Any) -> Key:
+    """What a task's ``data`` says it is about; ("", 0) for tasks that somebody else made.
+
+    Tasks of a dataset project that we uploaded name their image and superpixel 0.
+    """
+    about = data.get("alc") if isinstance(data, dict) else None
+    if not isinstance(about, dict):
+        return "", 0
+    image, superpixel = about.get("image"), about.get("superpixel")
+    return (
+        image if isinstance(image, str) else "",
+        superpixel if isinstance(superpixel, int) else 0,
+    )
 
 
 def prediction(query: QueryContent) -> list[Json]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from alc_backend import answers, rounds
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.jobs.queues import Jobs
-from alc_backend.labelstudio.projects import read_dataset_config
+from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS, read_dataset_config
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -22,14 +22,8 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
-ANSWER_EVENTS = (
-    "ANNOTATION_CREATED",
-    "ANNOTATIONS_CREATED",
-    "ANNOTATION_UPDATED",
-    "ANNOTATIONS_DELETED",
-)
 START_TRAINING = "START_TRAINING"
-NO_VERSION = "alc-round-0"
+NO_VERSION = rounds.model_version(0)
 """The model version before the first round is published."""
 
 
@@ -62,7 +56,7 @@ class ALCModel:
                     Round.state.in_((rounds.OPEN, rounds.CLOSED)),
                 )
             )
-        return f"alc-round-{number}" if number else NO_VERSION
+        return rounds.model_version(number) if number else NO_VERSION
 
     def setup(self, label_config: str = "") -> Json:
         """Answer Label Studio's /setup: the model version, and what is missing in the config."""
@@ -111,7 +105,7 @@ class ALCModel:
                 )
             round_, started = rounds.start(self._store, self._jobs.enqueue_step, self._project.id)
             return {"job": f"round-{round_.id}", "round": round_.number, "started": started}
-        if event in ANSWER_EVENTS:
+        if event in WEBHOOK_ACTIONS:
             return {"answers": dict(answers.record_event(self._store, event, data))}
         return {"ignored": event}
 
@@ -123,7 +117,7 @@ class ALCModel:
         return {
             "result": query.prediction,
             "score": query.rank / ((last or 0) + 1),
-            "model_version": f"alc-round-{query.round.number}",
+            "model_version": rounds.model_version(query.round.number),
         }
 
     def _masks(self, session: Session, maps: ledger.LabelMaps, task: Json) -> tuple[Json, bool]:

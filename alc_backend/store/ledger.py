@@ -117,9 +117,7 @@ def position(session: Session, project_id: int) -> int:
     return session.scalar(select(func.max(Answer.id)).where(Answer.project_id == project_id)) or 0
 
 
-def standing(
-    session: Session, project_id: int, upto: int | None = None, image_id: int | None = None
-) -> list[Answer]:
+def standing(session: Session, project_id: int, upto: int | None = None) -> list[Answer]:
     """The answers in force: of every annotation the last revision, withdrawn ones left out.
 
     Ordered by (answered_at, annotation id). ``upto`` leaves out ledger entries above that number.
@@ -127,8 +125,6 @@ def standing(
     entries = select(Answer).where(Answer.project_id == project_id).order_by(Answer.id)
     if upto is not None:
         entries = entries.where(Answer.id <= upto)
-    if image_id is not None:
-        entries = entries.join(Superpixel).where(Superpixel.image_id == image_id)
     latest = {answer.annotation_id: answer for answer in session.scalars(entries)}
     in_force = [answer for answer in latest.values() if answer.kind != DELETED]
     return sorted(in_force, key=lambda answer: (answer.answered_at, answer.annotation_id))

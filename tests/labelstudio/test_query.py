@@ -32,6 +32,14 @@ def test_the_question_names_the_pseudo_label_and_lists_it_first():
     assert "“dog”" in data["question"]
     assert [choice["value"] for choice in data["choices"]] == ["dog", "background", "cat"]
     assert data["alc"] == {"image": "x", "superpixel": 7}
+    assert query.asked_about(data) == ("x", 7)
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], {}, {"alc": None}, {"alc": "x"}, {"alc": {"image": 7, "superpixel": "x"}}]
+)
+def test_tasks_that_somebody_else_made_are_about_nothing(data):
+    assert query.asked_about(data) == ("", 0)
 
 
 def test_a_class_keeps_its_key_in_every_question():
