@@ -181,6 +181,15 @@ def round_start(
     size: Annotated[
         int | None, typer.Option(help="Queries of this round; default ALC_ROUND_SIZE.", min=1)
     ] = None,
+    per_image: Annotated[
+        int | None, typer.Option(help="Most queries in one picture; default ALC_PER_IMAGE.", min=1)
+    ] = None,
+    min_area: Annotated[
+        int | None,
+        typer.Option(
+            help="Smallest superpixel to ask about, in pixels; default ALC_MIN_AREA.", min=0
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Stay until the round is open.")] = False,
 ) -> None:
     """Train, score and publish; a running round is not started twice."""
@@ -191,7 +200,9 @@ def round_start(
     store = _store()
     jobs = Jobs(store.settings, connect(store.settings))
     project_id = _project_id(store, project)
-    round_, started = rounds.start(store, jobs.enqueue_step, project_id, size)
+    round_, started = rounds.start(
+        store, jobs.enqueue_step, project_id, size=size, per_image=per_image, min_area=min_area
+    )
     if started:
         console.print(f"round {round_.number} started ({round_.state})")
     else:

@@ -41,20 +41,32 @@ Enqueue = Callable[[Round], None]
 
 REPORT_EVERY_S = 0.5
 
+BATCH = ("size", "per_image", "min_area")
+"""What of a round's settings may still change when it goes on after its scores are there."""
+
 _LOCK = {"of": Round}
 """Lock only the round's row where the database has row locks (SQLite locks the whole file)."""
 
 
 def start(
-    store: Store, enqueue: Enqueue, project_id: int, size: int | None = None
+    store: Store,
+    enqueue: Enqueue,
+    project_id: int,
+    *,
+    size: int | None = None,
+    per_image: int | None = None,
+    min_area: int | None = None,
 ) -> tuple[Round, bool]:
     """Start a round, or return the running one; the second value says whether it was started.
 
+    ``size``, ``per_image`` and ``min_area`` say how its batch is chosen, where not as in the
+    settings.
     A failed or cancelled round goes on where it stopped; a training that was stopped goes on from
     its checkpoint unless answers or settings have changed. Raises SettingsError when the settings
     do not make a training, NotFoundError for an unknown project.
     """
-    config = _config(store.settings, size)
+    batch = {"size": size, "per_image": per_image, "min_area": min_area}
+    config = _config(store.settings, batch)
     try:
         with store.session() as session:
             round_, started = _start(store, session, project_id, config)
@@ -89,7 +101,7 @@ def _resume(round_: Round, config: dict[str, Any], trained: bool) -> None:
     """Let a stopped round go on: before its network is trained with new answers and settings."""
     if trained and round_.failed_in in (SCORING, PUBLISHING):
         round_.state = round_.failed_in
-        round_.config = {**round_.config, "size": config["size"]}
+        round_.config = {**round_.config, **{name: config[name] for name in BATCH}}
     else:
         round_.state, round_.config = CREATED, config
     round_.error, round_.failed_in = None, None
@@ -178,7 +190,7 @@ class Reporter:
             raise CancelledError("cancelled, or taken over by another worker")
 
 
-def _config(settings: Settings, size: int | None) -> dict[str, Any]:
+def _config(settings: Settings, batch: dict[str, int | None]) -> dict[str, Any]:
     """The settings of a round, fixed at its start."""
     if settings.acquisition not in ACQUISITIONS:
         raise SettingsError(
@@ -195,7 +207,9 @@ def _config(settings: Settings, size: int | None) -> dict[str, Any]:
         base_rate=settings.base_rate,
     )
     return {
-        "size": size or settings.round_size,
+        "size": batch["size"] or settings.round_size,
+        "per_image": batch["per_image"] or settings.per_image,
+        "min_area": settings.min_area if batch["min_area"] is None else batch["min_area"],
         "acquisition": settings.acquisition,
         "epsilon": settings.epsilon,
         "training": training.as_dict(),

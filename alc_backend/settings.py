@@ -56,9 +56,15 @@ class Settings(BaseSettings):
         None, description="password of the service; needed to listen on a public address"
     )
 
-    acquisition: str = Field("sim", description="score that orders the queries")
+    acquisition: str = Field(
+        "sim",
+        description="score that orders the queries: sim simiou lcil cil softmin aiou entropy bvsb "
+        "classbal random size",
+    )
     epsilon: float = Field(0.0, ge=0, le=1, description="similarity an expansion requires, eq. 12")
     round_size: int = Field(100, ge=1, description="queries of one round (B)")
+    per_image: int | None = Field(None, ge=1, description="most queries of a round in one picture")
+    min_area: int = Field(0, ge=0, description="smallest superpixel that is asked about, in pixels")
     seed: int = Field(0, ge=0, description="seed of every random choice")
     preset: str = Field("cpu", description="training preset")
     encoder: str | None = Field(None, description="overrides the preset's encoder")

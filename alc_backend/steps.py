@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from sqlalchemy.orm import Session
 from alc_backend import answers, rounds
 from alc_backend.core import acquisition, expansion, metrics, pool, selection
 from alc_backend.core.arrays import VOID
+from alc_backend.core.statistics import ImageStatistics
 from alc_backend.datasets.images import read_image
 from alc_backend.errors import LabelStudioError, RoundError, TrainingError
 from alc_backend.labelstudio import publish, query
@@ -143,12 +146,13 @@ def publish_queue(store: Store, round_: Round, report: Reporter) -> None:
             "start the round again"
         )
     report(0, 3, "choosing the batch")
-    _choose(store, round_)
+    too_small = _choose(store, round_)
     with Client.from_settings(store.settings) as client:
         known = publish.existing_tasks(client, project.query_project)
         _sync_tasks(store, round_.project_id, known)
         items = _items(store, round_)
-        report(1, 3, f"bringing {len(items)} queries into Label Studio")
+        left_out = f"; {too_small} too small superpixels left out" if too_small else ""
+        report(1, 3, f"bringing {len(items)} queries into Label Studio{left_out}")
         publish.create_tasks(
             client,
             project.query_project,
@@ -226,17 +230,18 @@ def _score_image(
 ) -> None:
     files = store.files(round_.project_id)
     epsilon = float(round_.config["epsilon"])
-    superpixels = files.read_superpixels(image.id)
-    chosen = pool.representative_pixels(predicted, superpixels)
-    scores = acquisition.score(
-        predicted, labels, superpixels, chosen, round_.config["acquisition"], epsilon
+    statistics = ImageStatistics(predicted, labels, files.read_superpixels(image.id))
+    chosen = pool.representative_pixels(statistics)
+    scores = acquisition.measure(
+        statistics,
+        chosen,
+        round_.config["acquisition"],
+        epsilon=epsilon,
+        seed=(rounds.training_of(round_).seed, zlib.crc32(image.key.encode())),
     )
     if epsilon > 0:
-        reached = expansion.expand_all(predicted, superpixels, chosen, epsilon)
+        reached = expansion.expand_all(statistics, chosen, epsilon)
         files.write_reach(round_.number, image.id, reached)
-    given = labels[chosen.rows, chosen.cols].astype(np.intp)
-    at_star = predicted[:, chosen.rows, chosen.cols].argmax(axis=0)
-    pseudo = np.where(given == VOID, at_star, given)
     with store.session() as session:
         rows = {
             superpixel.number: superpixel.id
@@ -251,35 +256,53 @@ def _score_image(
                 score=float(scores[index]),
                 row=int(chosen.rows[index]),
                 col=int(chosen.cols[index]),
-                pseudo_label=int(pseudo[index]),
+                pseudo_label=int(chosen.pseudo[index]),
+                dominant=int(chosen.dominant[index]),
             )
             for index, number in enumerate(chosen.ids)
             if rows[int(number)] not in settled
         )
 
 
-def _choose(store: Store, round_: Round) -> None:
-    """Write the round's queue into the queries: the best B, then older unanswered ones."""
+def _choose(store: Store, round_: Round) -> int:
+    """Write the round's queue into the queries: the best B, then older unanswered ones.
+
+    Returns how many open superpixels are smaller than the round asks about.
+    """
     with store.reading() as session:
         settled = set(ledger.resolved(ledger.standing(session, round_.project_id)))
         rows = session.execute(
             select(
-                Score.score, Score.row, Score.col, Score.pseudo_label, Score.superpixel_id,
-                Superpixel.number, Image.id.label("image_id"), Image.key, Image.url,
+                Score.score, Score.row, Score.col, Score.pseudo_label, Score.dominant,
+                Score.superpixel_id, Superpixel.number, Superpixel.size,
+                Image.id.label("image_id"), Image.key, Image.url,
             )
             .join(Superpixel, Superpixel.id == Score.superpixel_id)
             .join(Image, Image.id == Superpixel.image_id)
             .where(Score.round_id == round_.id)
         ).all()  # fmt: skip
         asked = {entry.superpixel_id for entry in _queries(session, round_.project_id)}
-    open_ = {(row.key, row.number): row for row in rows if row.superpixel_id not in settled}
-    order = selection.ranked(selection.Scored(row.score, *place) for place, row in open_.items())
-    queue = [open_[item.key, item.superpixel] for item in order]
-    size = round_.config["size"]
-    batch = queue[:size] + [row for row in queue[size:] if row.superpixel_id in asked]
+    scores = _compared(store, round_, rows)
+    open_ = {
+        (row.key, row.number): (row, score)
+        for row, score in zip(rows, scores, strict=True)
+        if row.superpixel_id not in settled
+    }
+    candidates = [
+        selection.Scored(score, *place, row.size) for place, (row, score) in open_.items()
+    ]
+    size, per_image, min_area = (round_.config[name] for name in rounds.BATCH)
+    order = selection.top(candidates, size, per_image=per_image, min_area=min_area)
+    best = set(order)
+    order += [
+        item
+        for item in selection.ranked(candidates)
+        if item not in best and open_[item.key, item.superpixel][0].superpixel_id in asked
+    ]
+    batch = [open_[item.key, item.superpixel] for item in order]
     read_superpixels = lru_cache(maxsize=16)(store.files(round_.project_id).read_superpixels)
     contents: list[query.QueryContent] = []
-    for row in batch:
+    for row, _ in batch:
         if row.url is None:
             raise RoundError(
                 f"picture {row.key} is not in Label Studio; run `alc init` again to upload it"
@@ -300,14 +323,40 @@ def _choose(store: Store, round_: Round) -> None:
     shown = [(query.prediction(content), query.task_data(content)) for content in contents]
     with store.session() as session:
         entries = {entry.superpixel_id: entry for entry in _queries(session, round_.project_id)}
-        for rank, (row, (prediction, data)) in enumerate(zip(batch, shown, strict=True)):
+        for rank, ((row, score), (prediction, data)) in enumerate(zip(batch, shown, strict=True)):
             entry = entries.get(row.superpixel_id)
             if entry is None:
                 entry = Query(superpixel_id=row.superpixel_id)
                 session.add(entry)
-            entry.round_id, entry.rank, entry.score = round_.id, rank, row.score
+            entry.round_id, entry.rank, entry.score = round_.id, rank, score
             entry.row, entry.col, entry.pseudo_label = row.row, row.col, row.pseudo_label
             entry.prediction, entry.task = prediction, data
+    return sum(item.size < min_area for item in candidates)
+
+
+def _compared(store: Store, round_: Round, rows: Sequence[Any]) -> list[float]:
+    """The scores of the round, made comparable over the dataset where the acquisition asks it."""
+    name = round_.config["acquisition"]
+    scores = np.array([row.score for row in rows])
+    if acquisition.ACQUISITIONS[name].compare is not None:
+        pseudo, dominant = (
+            np.array([getattr(row, column) for row in rows], dtype=np.uint8)
+            for column in ("pseudo_label", "dominant")
+        )
+        census = acquisition.Census.of(scores, dominant, _class_pixels(store, round_))
+        scores = acquisition.compare(scores, pseudo, dominant, census, name)
+    compared: list[float] = scores.tolist()
+    return compared
+
+
+def _class_pixels(store: Store, round_: Round) -> NDArray[np.int64]:
+    """How many pixels the label maps, as they are now, give each class."""
+    with store.reading() as session:
+        maps = ledger.LabelMaps(session, store.files(round_.project_id), round_.project_id)
+    counts = np.zeros(VOID + 1, dtype=np.int64)
+    for image in store.images(round_.project_id, TRAIN):
+        counts += np.bincount(maps.read(image.id).ravel(), minlength=VOID + 1)
+    return counts[: len(round_.project.classes)]
 
 
 def _queries(session: Session, project_id: int) -> Sequence[Query]:

@@ -9,9 +9,10 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from alc_backend import rounds, steps
+from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import NotFoundError, RoundError, SettingsError
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
@@ -214,6 +215,75 @@ def test_the_batch_is_the_best_of_what_is_open(store, project, queue):
     assert [entry.score for entry in chosen] == [row.score for row in best]
     assert [entry.task["alc"] for entry in chosen] == [
         {"image": row.key, "superpixel": row.number} for row in best
+    ]
+
+
+def reconfigured(store, **changes) -> Round:
+    """The only round, back before scoring, with other settings and its pictures uploaded."""
+    with store.session() as session:
+        session.execute(delete(Query))
+        session.execute(delete(Score))
+        round_ = session.scalars(select(Round)).one()
+        round_.config = {**round_.config, **changes}
+        for image in session.scalars(select(Image).where(Image.split == "train")):
+            image.url = f"/data/upload/{image.key}.png"
+    return only_round(store)
+
+
+def scored(store, round_) -> int:
+    steps.score(store, round_, lambda done, total, message: None)
+    return steps._choose(store, round_)
+
+
+def test_every_acquisition_orders_a_round(store, project, queue):
+    rounds.start(store, queue.append, project)
+    work(store, queue)
+    for name in ACQUISITIONS:
+        round_ = reconfigured(store, acquisition=name, size=6)
+        scored(store, round_)
+        with store.reading() as session:
+            queries = session.scalars(select(Query).order_by(Query.rank)).all()
+            measured = {row.superpixel_id: row for row in session.scalars(select(Score))}
+        found = [entry.score for entry in queries]
+        assert found == sorted(found, reverse=True)
+        assert len(found) == 6
+        if name == "simiou":
+            pixels = [np.count_nonzero(label == cats_and_background()) for label in range(3)]
+            for entry in queries:
+                raw = measured[entry.superpixel_id].score
+                assert entry.score == pytest.approx(raw / max(pixels[entry.pseudo_label], 1))
+        elif name == "classbal":
+            raw = np.array([measured[entry.superpixel_id].score for entry in queries])
+            share = [
+                np.mean([row.dominant == measured[entry.superpixel_id].dominant
+                         for row in measured.values()])
+                for entry in queries
+            ]  # fmt: skip
+            normalised = (raw - raw.min()) / (raw.max() - raw.min())
+            assert found == pytest.approx((normalised * np.exp(-np.array(share))).tolist())
+        else:
+            assert found == [measured[entry.superpixel_id].score for entry in queries]
+
+
+def cats_and_background():
+    """The three pseudo label maps that ``write_dataset`` makes."""
+    truth = np.zeros((48, 64), dtype=np.uint8)
+    truth[8:24, 8:24] = truth[24:40, 32:56] = 1
+    return np.stack([truth] * 3)
+
+
+def test_a_batch_can_be_spread_over_pictures_and_leave_out_small_superpixels(store, project, queue):
+    rounds.start(store, queue.append, project, per_image=1, min_area=300)
+    work(store, queue)
+    round_ = reconfigured(store, size=6)
+    assert (round_.config["per_image"], round_.config["min_area"]) == (1, 300)
+    assert scored(store, round_) == 3  # the cats have 256 pixels, the dogs 384
+    with store.reading() as session:
+        asked = [entry.task["alc"] for entry in session.scalars(select(Query))]
+    assert sorted((each["image"], each["superpixel"]) for each in asked) == [
+        ("a", 2),
+        ("b", 2),
+        ("c", 2),
     ]
 
 

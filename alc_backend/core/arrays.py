@@ -1,42 +1,45 @@
-"""Checks of the arrays that enter the core, and the grouping of pixels by superpixel."""
+"""Checks of the arrays that enter the core, and the numbering of superpixels."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-VOID = 255
+VOID: Final = 255
 """The label of a pixel whose class is unknown; excluded from losses and metrics."""
+
+TOLERANCE: Final = np.float32(1e-3)
+"""How far the probabilities of a pixel may sum from 1: room for half precision."""
 
 
 def checked_probabilities(probabilities: Any) -> NDArray[np.float32]:
-    """Return ``probabilities`` as contiguous float32 (C, H, W).
+    """Return ``probabilities`` as contiguous float32 (C, H, W); copies only when they are not.
 
-    Raises ValueError for another shape, a non-floating dtype, NaN, negative values, or pixels
-    whose values do not sum to 1 within 1e-3.
+    Raises ValueError for another shape, fewer than 2 or more than 255 classes, or a dtype that is
+    not floating point. Values are checked where they are read (``ImageStatistics``).
     """
     array = np.asarray(probabilities)
-    if array.ndim != 3 or array.shape[0] < 2:
+    if array.ndim != 3 or not 2 <= array.shape[0] <= VOID:
         raise ValueError(
-            f"probabilities must have shape (C, H, W) with C >= 2, not {array.shape}; "
+            f"probabilities must have shape (C, H, W) with 2 <= C <= {VOID}, not {array.shape}; "
             "put the class axis first"
         )
     if array.dtype.kind != "f":
         raise ValueError(f"probabilities must be floating point, not {array.dtype}")
-    array = np.ascontiguousarray(array, dtype=np.float32)
-    if array.size == 0:
-        return array
-    deviation = np.abs(array.sum(axis=0) - 1.0).max()
-    if not deviation <= 1e-3:  # also catches NaN and infinity
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def refuse(probabilities: NDArray[np.float32]) -> NoReturn:
+    """Raise the ValueError that says why ``probabilities`` (C, P) are no distributions."""
+    deviation = np.abs(probabilities.sum(axis=0, dtype=np.float64) - 1.0).max()
+    if not deviation <= TOLERANCE:
         raise ValueError(
             "probabilities must sum to 1 over the classes at every pixel (NaN is not allowed); "
             f"largest deviation {deviation:.3g}: apply softmax over axis 0"
         )
-    if array.min() < 0:
-        raise ValueError("probabilities must not be negative; apply softmax over axis 0")
-    return array
+    raise ValueError("probabilities must not be negative; apply softmax over axis 0")
 
 
 def checked_labels(
@@ -76,26 +79,22 @@ def checked_superpixels(superpixels: Any, shape: tuple[int, int]) -> NDArray[np.
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
-class Segments(NamedTuple):
-    """The queryable pixels of one image, grouped by superpixel.
+def dense(superpixels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Number the superpixels of a map (H, W) without gaps.
 
-    ``pixels`` (M,) flat raster indices, superpixel by superpixel, raster order inside each;
-    ``group`` (M,) position of each pixel's superpixel in ``ids``; ``starts`` (N,) where each
-    superpixel begins in ``pixels``; ``ids`` (N,) ascending; ``sizes`` (N,) in pixels.
+    Returns their ids, int32 (N,) ascending, and for each pixel in raster order the position of its
+    superpixel in the ids plus 1, int32 (H·W,), 0 = in none.
     """
-
-    pixels: NDArray[np.intp]
-    group: NDArray[np.intp]
-    starts: NDArray[np.intp]
-    ids: NDArray[np.int32]
-    sizes: NDArray[np.intp]
-
-
-def segments(superpixels: NDArray[np.int32]) -> Segments:
-    """Group the pixels of ``superpixels`` (H, W) by id; pixels with id 0 are left out."""
     flat = superpixels.ravel()
-    pixels = np.flatnonzero(flat)
-    pixels = pixels[np.argsort(flat[pixels], kind="stable")]
-    ids, starts, sizes = np.unique(flat[pixels], return_index=True, return_counts=True)
-    group = np.repeat(np.arange(len(ids), dtype=np.intp), sizes)
-    return Segments(pixels, group, starts, ids, sizes)
+    if int(flat.max(initial=0)) > 4 * flat.size + 1024:  # a table by id would outgrow the map
+        ids = np.unique(flat)
+        ids = ids[ids > 0]
+        return ids, np.searchsorted(ids, flat, side="right").astype(np.int32)
+    present = np.bincount(flat) > 0
+    present[:1] = False
+    ids = np.flatnonzero(present).astype(np.int32)
+    if len(ids) + 1 >= len(present):
+        return ids, flat
+    positions = np.zeros(len(present), dtype=np.int32)
+    positions[ids] = np.arange(1, len(ids) + 1)
+    return ids, positions[flat]

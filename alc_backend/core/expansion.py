@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend.core.arrays import checked_probabilities, checked_superpixels, segments
 from alc_backend.core.pool import Pool
-from alc_backend.core.similarity import cosines
+from alc_backend.core.statistics import ImageStatistics
 
 
 def checked_epsilon(epsilon: float) -> float:
@@ -19,59 +16,63 @@ def checked_epsilon(epsilon: float) -> float:
     return float(epsilon)
 
 
+def reach(
+    image: ImageStatistics,
+    pixels: NDArray[np.intp],
+    members: NDArray[np.intp],
+    epsilon: float,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Cosines with the asked pixels, float64 (P,), and the pixels s(x_r, ε), bool (P,) (eq. 12).
+
+    ``pixels`` (M,): flat positions of the asked pixels, at most one in each superpixel;
+    ``members`` (M,): positions of their superpixels in ``image.ids``. A pixel is reached when its
+    cosine with the asked pixel of its superpixel is at least ``epsilon``; an asked pixel always.
+    """
+    references = image.representatives.copy()
+    references[members] = pixels
+    similarity = image.similarities(references)
+    asked = np.zeros(len(image) + 1, dtype=np.bool_)
+    asked[members + 1] = True
+    reached = (similarity >= epsilon) & asked[image.index]
+    reached[pixels] = True
+    return similarity, reached
+
+
 def expand(
-    probabilities: Any,
-    superpixels: Any,
-    superpixel_id: int,
-    row: int,
-    col: int,
-    epsilon: float = 0.0,
+    image: ImageStatistics, superpixel_id: int, row: int, col: int, epsilon: float = 0.0
 ) -> NDArray[np.bool_]:
     """The pixels s(x_r, ε) that an answer about pixel (row, col) is written to (eq. 12).
 
-    ``probabilities`` float32 (C, H, W); ``superpixels`` int32 (H, W). Returns bool (H, W): pixels
-    of superpixel ``superpixel_id`` whose prediction has a cosine of at least ``epsilon`` with the
-    one at (row, col); that pixel always belongs. Raises ValueError when it lies outside the
-    superpixel, or naming the array that does not fit.
+    Returns bool (H, W): pixels of superpixel ``superpixel_id`` whose prediction has a cosine of at
+    least ``epsilon`` with the one at (row, col); that pixel always belongs. Raises ValueError when
+    it lies outside the superpixel, or for an ``epsilon`` outside [0, 1].
     """
     epsilon = checked_epsilon(epsilon)
-    probabilities = checked_probabilities(probabilities)
-    _, height, width = probabilities.shape
-    superpixels = checked_superpixels(superpixels, (height, width))
-    inside: NDArray[np.bool_] = superpixels == superpixel_id
-    if not (superpixel_id > 0 and 0 <= row < height and 0 <= col < width) or not inside[row, col]:
+    height, width = image.shape
+    inside = 0 <= row < height and 0 <= col < width
+    member = int(image.index[row * width + col]) - 1 if inside else -1
+    if member < 0 or image.ids[member] != superpixel_id:
         raise ValueError(f"pixel (row {row}, col {col}) is not in superpixel {superpixel_id}")
     if epsilon == 0.0:
-        return inside
-    reached = np.zeros((height, width), dtype=np.bool_)
-    predictions = probabilities[:, inside]
-    reference = probabilities[:, row, col].astype(np.float64)[:, None]
-    alone = np.zeros(predictions.shape[1], dtype=np.intp)
-    reached[inside] = cosines(predictions, reference, alone) >= epsilon
-    reached[row, col] = True
-    return reached
+        superpixel: NDArray[np.bool_] = image.index == member + 1
+        return superpixel.reshape(image.shape)
+    asked = np.array([row * width + col])
+    return reach(image, asked, np.array([member]), epsilon)[1].reshape(image.shape)
 
 
-def expand_all(
-    probabilities: Any, superpixels: Any, pool: Pool, epsilon: float
-) -> NDArray[np.bool_]:
-    """The union over all superpixels of ``expand`` at their representative pixels, bool (H, W).
+def expand_all(image: ImageStatistics, pool: Pool, epsilon: float) -> NDArray[np.bool_]:
+    """The union over a pool of ``expand`` at its pixels, bool (H, W).
 
     Superpixels do not overlap, so ``expand_all(...) & (superpixels == id)`` is ``expand`` of that
     id: one picture keeps every possible expansion of a round.
     """
     epsilon = checked_epsilon(epsilon)
-    probabilities = checked_probabilities(probabilities)
-    classes, height, width = probabilities.shape
-    superpixels = checked_superpixels(superpixels, (height, width))
+    pixels = pool.rows * image.shape[1] + pool.cols
     if epsilon == 0.0:
-        queryable: NDArray[np.bool_] = superpixels > 0
-        return queryable
-    groups = segments(superpixels)
-    predictions = probabilities.reshape(classes, -1)[:, groups.pixels]
-    references = probabilities[:, pool.rows, pool.cols].astype(np.float64)
-    reached = np.zeros(height * width, dtype=np.bool_)
-    reached[groups.pixels] = cosines(predictions, references, groups.group) >= epsilon
-    reached = reached.reshape(height, width)
-    reached[pool.rows, pool.cols] = True
-    return reached
+        asked = np.zeros(len(image) + 1, dtype=np.bool_)
+        asked[pool.members + 1] = True
+        return asked[image.index].reshape(image.shape)
+    union = np.zeros(len(image.index), dtype=np.bool_)
+    for part in pool.layers():
+        union |= reach(image, pixels[part], pool.members[part], epsilon)[1]
+    return union.reshape(image.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,3 +42,48 @@ def mean_iou(confusion: NDArray[np.int64]) -> float:
     iou = class_iou(confusion)
     present = iou[~np.isnan(iou)]
     return float(present.mean()) if len(present) else float("nan")
+
+
+class SelectionCounts(NamedTuple):
+    """Pixels of a selection S against the wrong pixels W; counts of several images add up."""
+
+    selected: int
+    wrong: int
+    both: int
+
+    @property
+    def precision(self) -> float:
+        """|S ∩ W| / |S|; NaN when nothing is selected."""
+        return self.both / self.selected if self.selected else float("nan")
+
+    @property
+    def recall(self) -> float:
+        """|S ∩ W| / |W|; NaN when nothing is wrong."""
+        return self.both / self.wrong if self.wrong else float("nan")
+
+    def plus(self, other: SelectionCounts) -> SelectionCounts:
+        """The counts of both together."""
+        return SelectionCounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+def selection_counts(selected: Any, labels: Any, truth: Any) -> SelectionCounts:
+    """Count what a selection finds: S = ``selected``, W = pixels labelled wrong before the round.
+
+    ``selected`` bool (H, W), the expanded pixels of the queried superpixels; ``labels`` and
+    ``truth`` uint8 (H, W). Pixels whose ground truth is void count nowhere; a pixel labelled void
+    is wrong. Raises ValueError for another dtype or differing shapes.
+    """
+    selected = np.asarray(selected)
+    if selected.dtype != np.bool_ or selected.ndim != 2:
+        raise ValueError(
+            f"selected must be bool (H, W), not {selected.dtype} of shape {selected.shape}"
+        )
+    labels = checked_labels(labels, selected.shape)
+    truth = checked_labels(truth, selected.shape)
+    known = truth != VOID
+    wrong = known & (labels != truth)
+    return SelectionCounts(
+        selected=int(np.count_nonzero(selected & known)),
+        wrong=int(np.count_nonzero(wrong)),
+        both=int(np.count_nonzero(selected & wrong)),
+    )

@@ -1,67 +1,102 @@
-"""The diversified pixel pool: one representative pixel per superpixel (paper, eqs. 3-6)."""
+"""Which pixels may be asked about: one representative pixel per superpixel, or PixelPick's draw."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend.core.arrays import checked_probabilities, checked_superpixels, segments
-from alc_backend.core.similarity import cosines
+from alc_backend.core.arrays import VOID
+from alc_backend.core.statistics import ImageStatistics
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One entry per superpixel of an image, ids ascending; every array has shape (N,).
+    """Candidate queries of an image; every array has shape (M,).
 
-    ``ids`` int32 superpixel ids; ``rows``, ``cols`` of the representative pixels; ``dominant``
-    class ids D(s), eq. 5; ``sizes`` in pixels.
+    ``ids`` int32 superpixel ids; ``rows``, ``cols`` of the pixels to ask about; ``dominant`` class
+    ids D(s) (eq. 5); ``pseudo`` class ids y(x_r), the predicted class where that is void;
+    ``sizes`` of the superpixels in pixels; ``members`` positions of the superpixels among those of
+    the image.
     """
 
     ids: NDArray[np.int32]
     rows: NDArray[np.intp]
     cols: NDArray[np.intp]
-    dominant: NDArray[np.intp]
-    sizes: NDArray[np.intp]
+    dominant: NDArray[np.uint8]
+    pseudo: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+    members: NDArray[np.intp]
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def layers(self) -> list[NDArray[np.intp]]:
+        """Entries (positions) split so that no part asks twice about one superpixel."""
+        order = np.argsort(self.members, kind="stable")
+        ordered = self.members[order]
+        starts = np.searchsorted(ordered, ordered)
+        turn = np.empty(len(self), dtype=np.intp)
+        turn[order] = np.arange(len(self)) - starts
+        return [np.flatnonzero(turn == number) for number in range(turn.max(initial=-1) + 1)]
 
-def representative_pixels(probabilities: Any, superpixels: Any) -> Pool:
-    """Choose the representative pixel of every superpixel (eqs. 3-6).
+    def check(self, image: ImageStatistics) -> None:
+        """Raise ValueError unless this pool was drawn from the superpixels of ``image``."""
+        height, width = image.shape
+        fits = (
+            (self.members < len(image)).all()
+            and (self.rows < height).all()
+            and (self.cols < width).all()
+            and np.array_equal(image.ids[self.members], self.ids)
+            and np.array_equal(image.index[self.rows * width + self.cols], self.members + 1)
+        )
+        if not fits:
+            raise ValueError("pool does not belong to image: its pixels lie in other superpixels")
 
-    ``probabilities`` float32 (C, H, W), softmax over C; ``superpixels`` int32 (H, W), 0 = not
-    queryable. The dominant class is the mode of the pixels' predicted classes (a tie goes to the
-    lowest id); the representative pixel is the one, among those predicted as the dominant class,
-    whose prediction has the largest cosine with their mean (a tie goes to the first in raster
-    order). Raises ValueError naming the argument when an array does not meet this.
+
+def representative_pixels(image: ImageStatistics) -> Pool:
+    """The diversified pixel pool: one entry per superpixel, ids ascending (eqs. 3-6).
+
+    The dominant class is the mode of the pixels' predicted classes (a tie goes to the lowest id);
+    the representative pixel is the one, among those predicted as the dominant class, whose
+    prediction has the largest cosine with their mean (a tie goes to the first in raster order).
     """
-    probabilities = checked_probabilities(probabilities)
-    classes, height, width = probabilities.shape
-    superpixels = checked_superpixels(superpixels, (height, width))
-    groups = segments(superpixels)
-    count = len(groups.ids)
-    if count == 0:
-        empty = np.zeros(0, dtype=np.intp)
-        return Pool(groups.ids, empty, empty, empty, empty)
+    return _pool(image, np.arange(len(image)), image.representatives)
 
-    predictions = probabilities.reshape(classes, -1)[:, groups.pixels]
-    predicted = predictions.argmax(axis=0)
-    votes = np.bincount(groups.group * classes + predicted, minlength=count * classes)
-    dominant = votes.reshape(count, classes).argmax(axis=1)
 
-    agrees = predicted == dominant[groups.group]
-    means: NDArray[np.float64] = np.stack(
-        [np.bincount(groups.group, weights=row * agrees, minlength=count) for row in predictions]
+def pixelpick(
+    image: ImageStatistics, count: int, *, seed: int | tuple[int, ...], share: float = 0.05
+) -> Pool:
+    """PixelPick's pool (App. D.3): a uniform draw from the best ranked pixels of the image.
+
+    All queryable pixels are ranked by their own SIM at ε = 0 (ties in raster order); ``count`` of
+    the best ``share`` (at least one pixel) are drawn without repetition, fewer when there are not
+    as many. Entries come in raster order; two may lie in one superpixel. Set a superpixel to 0 in
+    the map to keep it out. ``count`` is the per-image budget: B over the number of images. Raises
+    ValueError for a negative ``count`` or a ``share`` outside (0, 1].
+    """
+    if count < 0:
+        raise ValueError(f"count must not be negative, not {count}")
+    if not 0.0 < share <= 1.0:
+        raise ValueError(f"share must lie in (0, 1], not {share!r}")
+    queryable = np.flatnonzero(image.index)
+    order = np.argsort(-image.pixel_sims()[queryable], kind="stable")
+    best = queryable[order[: int(np.ceil(share * len(queryable)))]]
+    rng = np.random.default_rng(seed)
+    drawn = np.sort(rng.choice(best, size=min(count, len(best)), replace=False))
+    return _pool(image, image.index[drawn] - 1, drawn)
+
+
+def _pool(image: ImageStatistics, members: NDArray[np.intp], pixels: NDArray[np.intp]) -> Pool:
+    rows, cols = np.divmod(pixels, image.shape[1])
+    given = image.labels[rows, cols]
+    return Pool(
+        ids=image.ids[members],
+        rows=rows,
+        cols=cols,
+        dominant=image.dominant[members],
+        pseudo=np.where(given == VOID, image.predicted[pixels], given),
+        sizes=image.sizes[members],
+        members=members,
     )
-    means /= np.bincount(groups.group, weights=agrees, minlength=count)
-
-    similarity = np.where(agrees, cosines(predictions, means, groups.group), -1.0)
-    best = np.maximum.reduceat(similarity, groups.starts)
-    candidates = np.flatnonzero(similarity == best[groups.group])
-    _, first = np.unique(groups.group[candidates], return_index=True)
-    rows, cols = np.divmod(groups.pixels[candidates[first]], width)
-    return Pool(groups.ids, rows, cols, dominant, groups.sizes)

@@ -211,7 +211,7 @@ def ensure_open_round(
     """The open round of the project; starts the first one, or waits for the running one."""
     latest = rounds.latest_round(demo.store, demo.project_id)
     if latest is None or latest.state not in (rounds.OPEN, *rounds.RUNNING):
-        latest, _ = rounds.start(demo.store, demo.jobs.enqueue_step, demo.project_id, size)
+        latest, _ = rounds.start(demo.store, demo.jobs.enqueue_step, demo.project_id, size=size)
     return wait_until_open(demo.store, demo.project_id, console, processes.check)
 
 
@@ -232,7 +232,7 @@ def walk_rounds(demo: Demo, options: DemoOptions, processes: Processes, console:
                 on_answer=lambda _, bar=bar: progress.advance(bar),  # type: ignore[misc]
             )
         console.print(f"The oracle annotator answered {given} queries.")
-        rounds.start(demo.store, demo.jobs.enqueue_step, demo.project_id, due)
+        rounds.start(demo.store, demo.jobs.enqueue_step, demo.project_id, size=due)
         wait_until_open(demo.store, demo.project_id, console, processes.check)
     console.print(rounds_table(demo.store, demo.project_id))
 

@@ -112,7 +112,11 @@ class Round(Base):
 
 
 class Score(Base):
-    """Acquisition score, representative pixel and dominant class of a superpixel in a round."""
+    """A superpixel in a round: representative pixel, its pseudo label, dominant class, score.
+
+    ``score`` is what the acquisition measured in the image; comparing with the whole dataset comes
+    when the batch is chosen.
+    """
 
     __tablename__ = "scores"
     round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
@@ -121,6 +125,7 @@ class Score(Base):
     row: Mapped[int]
     col: Mapped[int]
     pseudo_label: Mapped[int]
+    dominant: Mapped[int]
 
 
 class Query(Base):

@@ -3,10 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torchmetrics.functional.classification import (
+    binary_precision,
+    binary_recall,
+    multiclass_confusion_matrix,
+    multiclass_jaccard_index,
+)
 
-from alc_backend.core.metrics import class_iou, confusion_matrix, mean_iou
-from alc_backend.core.selection import Scored, ranked, top
+from alc_backend.core.metrics import class_iou, confusion_matrix, mean_iou, selection_counts
 
 
 def test_confusion_matrix_agrees_with_torchmetrics():
@@ -20,7 +24,17 @@ def test_confusion_matrix_agrees_with_torchmetrics():
         num_classes=5,
         ignore_index=255,
     )
-    assert np.array_equal(confusion_matrix(truth, labels, 5)[:, :5], expected.numpy())
+    confusion = confusion_matrix(truth, labels, 5)
+    assert np.array_equal(confusion[:, :5], expected.numpy())
+    iou = multiclass_jaccard_index(
+        torch.from_numpy(labels.astype(np.int64)),
+        torch.from_numpy(truth.astype(np.int64)),
+        num_classes=5,
+        ignore_index=255,
+        average="none",
+    )
+    assert class_iou(confusion) == pytest.approx(iou.numpy())
+    assert mean_iou(confusion) == pytest.approx(float(iou.mean()))
 
 
 def test_mean_iou_by_hand():
@@ -50,10 +64,35 @@ def test_unknown_class_is_an_error():
         confusion_matrix(np.full((1, 1), 7, np.uint8), np.zeros((1, 1), np.uint8), 3)
 
 
-def test_ranking_breaks_ties_by_image_key_then_superpixel():
-    items = [Scored(1.0, "b", 1), Scored(1.0, "a", 10), Scored(2.0, "z", 1), Scored(1.0, "a", 9)]
-    order = [(item.key, item.superpixel) for item in ranked(items)]
-    assert order == [("z", 1), ("a", 9), ("a", 10), ("b", 1)]
-    assert top(items, 2) == ranked(items)[:2]
-    with pytest.raises(ValueError, match="budget"):
-        top(items, -1)
+def test_selection_counts_agree_with_torchmetrics():
+    rng = np.random.default_rng(0)
+    truth, labels = rng.integers(0, 3, (2, 30, 40)).astype(np.uint8)
+    selected = rng.random((30, 40)) < 0.3
+    counts = selection_counts(selected, labels, truth)
+    as_tensors = torch.from_numpy(selected).int(), torch.from_numpy(labels != truth).int()
+    assert counts.precision == pytest.approx(float(binary_precision(*as_tensors)))
+    assert counts.recall == pytest.approx(float(binary_recall(*as_tensors)))
+
+
+def test_selection_counts_by_hand():
+    truth = np.array([[0, 0, 1, 1, 255, 255]], dtype=np.uint8)
+    labels = np.array([[0, 1, 1, 255, 0, 1]], dtype=np.uint8)
+    selected = np.array([[True, True, False, False, True, False]])
+    counts = selection_counts(selected, labels, truth)
+    assert counts == (2, 2, 1)  # the void pixel counts nowhere
+    assert (counts.precision, counts.recall) == (0.5, 0.5)
+    both = counts.plus(selection_counts(~selected, labels, truth))
+    assert (both, both.recall) == ((4, 4, 2), 0.5)
+
+
+def test_without_a_selection_there_is_no_precision():
+    truth = np.zeros((1, 2), dtype=np.uint8)
+    counts = selection_counts(np.zeros((1, 2), dtype=bool), truth, truth)
+    assert np.isnan(counts.precision)
+    assert np.isnan(counts.recall)
+
+
+def test_a_selection_must_be_a_mask():
+    truth = np.zeros((1, 2), dtype=np.uint8)
+    with pytest.raises(ValueError, match="selected must be bool"):
+        selection_counts(truth, truth, truth)

@@ -195,6 +195,7 @@ def test_an_answer_belongs_to_the_question_that_was_shown(store, project):
                 row=30,
                 col=50,
                 pseudo_label=DOG,
+                dominant=0,
             )
         )
     with store.session() as session:

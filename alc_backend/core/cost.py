@@ -1,0 +1,28 @@
+"""What a query costs an annotator, in bits (Theorem 3.1)."""
+
+from __future__ import annotations
+
+import math
+
+
+def classification_cost(classes: int) -> float:
+    """C_cls(L) = log2 L: choosing one of L >= 2 classes. ValueError for fewer."""
+    if classes < 2:
+        raise ValueError(f"classes must be at least 2, not {classes}")
+    return math.log2(classes)
+
+
+def correction_cost(classes: int, accept_rate: float) -> float:
+    """C_cor(L, p) = p + (1 - p) log2 L: the pseudo label is right with probability p.
+
+    ``accept_rate`` p in [0, 1], measured as accepted answers over accepted and corrected ones.
+    ValueError for a rate outside, or fewer than 2 classes.
+    """
+    if not 0.0 <= accept_rate <= 1.0:
+        raise ValueError(f"accept_rate must lie in [0, 1], not {accept_rate!r}")
+    return accept_rate + (1.0 - accept_rate) * classification_cost(classes)
+
+
+def saving(classes: int, accept_rate: float) -> float:
+    """1 - C_cor / C_cls = (1 - 1/log2 L)·p, the share of the cost saved, in [0, 1) (eq. 2)."""
+    return 1.0 - correction_cost(classes, accept_rate) / classification_cost(classes)

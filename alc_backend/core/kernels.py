@@ -1,0 +1,27 @@
+"""The loops over pixels and classes that scoring spends its time in, compiled where possible.
+
+Two modules have the same functions: ``kernels_numba`` (compiled, several times faster) and
+``kernels_numpy`` (wherever numba is not installed). Every sum is taken in float64 in the same
+order, so that both give the same numbers to the last bit.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from types import ModuleType
+
+log = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=1)
+def fastest_kernels() -> ModuleType:
+    """The compiled kernels, or the NumPy ones when numba cannot be imported."""
+    try:
+        from alc_backend.core import kernels_numba
+    except ImportError as error:
+        from alc_backend.core import kernels_numpy
+
+        log.warning("scoring runs in plain NumPy, many times slower: %s", error)
+        return kernels_numpy
+    return kernels_numba

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alc_backend.core.acquisition import ACQUISITIONS, Census, compare, measure
+from alc_backend.core.pool import pixelpick, representative_pixels
+from alc_backend.core.statistics import ImageStatistics
+from tests.core import reference
+from tests.core.scenes import planted, planted_image, scenes
+
+
+def close(value):
+    return pytest.approx(value, rel=1e-5, abs=1e-7)
+
+
+@given(scenes())
+def test_agrees_with_the_formulas(scene):
+    probabilities, labels, superpixels = scene
+    image = ImageStatistics(*scene)
+    pool = representative_pixels(image)
+    scores = {name: measure(image, pool, name) for name in ACQUISITIONS}
+    for index, number in enumerate(pool.ids):
+        star = (int(pool.rows[index]), int(pool.cols[index]))
+        expected = {
+            "sim": reference.sim(probabilities, labels, superpixels, number, star),
+            "lcil": reference.lcil(probabilities, labels, superpixels, number),
+            "cil": reference.doubt(probabilities, labels, star),
+            "softmin": reference.softmin(probabilities, labels, superpixels, number),
+            "aiou": reference.aiou(probabilities, labels, superpixels, number),
+            "entropy": reference.entropy(probabilities, superpixels, number),
+            "bvsb": reference.bvsb(probabilities, superpixels, number),
+            "size": np.count_nonzero(superpixels == number),
+        }
+        for name, value in expected.items():
+            assert scores[name][index] == close(value), name
+
+
+def on_the_edge(probabilities, superpixels, number, star, epsilon):
+    """Whether rounding decides if some pixel is reached."""
+    at_star = probabilities[:, star[0], star[1]]
+    return any(
+        0 < abs(reference.cosine(probabilities[:, r, c], at_star) - epsilon) < 1e-6
+        for r, c in reference.pixels_of(superpixels, number)
+    )
+
+
+@given(scenes(), st.sampled_from([0.5, 0.9, 0.999, 1.0]), st.booleans())
+def test_sim_sums_over_the_expansion(scene, epsilon, several_in_a_superpixel):
+    probabilities, labels, superpixels = scene
+    image = ImageStatistics(*scene)
+    pool = (
+        pixelpick(image, 9, seed=0, share=1.0)
+        if several_in_a_superpixel
+        else representative_pixels(image)
+    )
+    scores = measure(image, pool, epsilon=epsilon)
+    for index, number in enumerate(pool.ids):
+        star = (int(pool.rows[index]), int(pool.cols[index]))
+        if not on_the_edge(probabilities, superpixels, number, star, epsilon):
+            expected = reference.sim(probabilities, labels, superpixels, number, star, epsilon)
+            assert scores[index] == close(expected)
+
+
+def test_at_epsilon_one_only_equal_predictions_count():
+    image = planted_image()
+    scores = measure(image, representative_pixels(image), epsilon=1.0)
+    assert scores[1] == close(4 * 0.7)  # four equal pixels, whatever rounding says
+    assert scores[0] < 4 * 0.2
+
+
+def test_sim_prefers_the_superpixel_whose_labels_are_doubted():
+    image = planted_image()
+    scores = measure(image, representative_pixels(image))
+    assert scores[1] == pytest.approx(4 * 0.7, rel=1e-6)
+    assert scores[1] > scores[0]
+
+
+def test_cil_looks_at_the_asked_pixel_alone():
+    probabilities = planted()[0]
+    probabilities[:, 0, 2] = [0.05, 0.95]
+    image = planted_image(probabilities=probabilities)
+    pool = representative_pixels(image)
+    assert measure(image, pool, "cil")[1] == pytest.approx(0.7)
+    assert measure(image, pool, "lcil")[1] == pytest.approx((0.95 + 3 * 0.7) / 4)
+
+
+def test_a_component_found_in_two_pieces_is_not_to_blame_for_its_neighbour():
+    # given: two components of class 1 (columns 0-1 and 3-4); predicted: one bar over all five
+    labels = np.array([[1, 1, 0, 1, 1]], dtype=np.uint8)
+    predicted = np.ones((1, 5), dtype=int)
+    probabilities = np.where(np.arange(2)[:, None, None] == predicted, 0.9, 0.1).astype(np.float32)
+    image = ImageStatistics(probabilities, labels, np.array([[1, 1, 2, 3, 3]], dtype=np.int32))
+    scores = measure(image, representative_pixels(image), "aiou")
+    # each piece: 2 shared of 2 + the one pixel between them; the piece between is not found at all
+    assert scores == pytest.approx([1 - 2 / 3, 1.0, 1 - 2 / 3])
+
+
+def test_random_is_decided_by_the_seed():
+    image = planted_image()
+    pool = representative_pixels(image)
+    draws = [measure(image, pool, "random", seed=seed).tolist() for seed in (0, 0, 1, (0, 7))]
+    assert draws[0] == draws[1]
+    assert len({tuple(draw) for draw in draws}) == 3
+    assert all(0 <= value < 1 for draw in draws for value in draw)
+
+
+def test_simiou_divides_by_the_pixels_of_the_pseudo_labels_class():
+    scores = np.array([6.0, 6.0, 5.0])
+    pseudo = np.array([0, 1, 2], dtype=np.uint8)
+    census = Census.of(scores, pseudo, np.array([300, 2, 0]))
+    assert compare(scores, pseudo, pseudo, census, "simiou") == pytest.approx([0.02, 3.0, 5.0])
+
+
+def test_classbal_prefers_dominant_classes_that_are_rare():
+    scores = np.array([0.2, 0.6, 0.6, 1.0])
+    dominant = np.array([0, 0, 1, 0], dtype=np.uint8)
+    census = Census.of(scores, dominant, np.zeros(3, dtype=np.int64))
+    compared = compare(scores, dominant, dominant, census, "classbal")
+    common, rare = math.exp(-0.75), math.exp(-0.25)
+    assert compared == pytest.approx([0, 0.5 * common, 0.5 * rare, common])
+    alike = np.full(4, 0.3)
+    census = Census.of(alike, dominant, np.zeros(3, dtype=np.int64))
+    assert compare(alike, dominant, dominant, census, "classbal") == pytest.approx(
+        [common, common, rare, common]
+    )
+
+
+def test_other_acquisitions_need_no_comparing():
+    scores = np.array([3.0, 1.0])
+    none = np.zeros(2, dtype=np.uint8)
+    census = Census.of(scores, none, np.zeros(2, dtype=np.int64))
+    for name in set(ACQUISITIONS) - {"simiou", "classbal"}:
+        assert compare(scores, none, none, census, name) is scores
+
+
+@pytest.mark.parametrize("name", ACQUISITIONS)
+def test_nothing_to_ask(name):
+    image = planted_image(superpixels=np.zeros((2, 4), dtype=np.int32))
+    pool = representative_pixels(image)
+    scores = measure(image, pool, name)
+    assert scores.shape == (0,)
+    none = np.zeros(0, dtype=np.uint8)
+    census = Census.of(scores, none, np.zeros(2, dtype=np.int64))
+    assert compare(scores, none, none, census, name).shape == (0,)
+
+
+def test_wrong_choices_are_named():
+    image = planted_image()
+    pool = representative_pixels(image)
+    with pytest.raises(ValueError, match="acquisition must be one of aiou, bvsb"):
+        measure(image, pool, "best")
+    with pytest.raises(ValueError, match="epsilon"):
+        measure(image, pool, epsilon=1.5)
+    other = planted_image(superpixels=planted()[2][:, ::-1].copy())
+    with pytest.raises(ValueError, match="pool does not belong to image"):
+        measure(other, pool)
+    fewer = planted_image(superpixels=np.zeros((2, 4), dtype=np.int32))
+    with pytest.raises(ValueError, match="pool does not belong to image"):
+        measure(fewer, pool)
