@@ -2,13 +2,14 @@
 # make install  both virtual environments, nothing started
 # make test     all tests, with a real Label Studio
 # make check    ruff and mypy
-# make bench    the benchmarks
+# make bench    the benchmarks; BENCH_ARGS=FILE writes them as JSON too
 
 PYTHON ?= python3
 VENV := .venv
 LS_VENV := .venv-label-studio
 LABEL_STUDIO_VERSION := 1.23.2
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: demo install test check bench clean
 
@@ -36,7 +37,7 @@ check: $(VENV)/.installed
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/.installed
-	$(VENV)/bin/python -m benchmarks
+	$(VENV)/bin/python -m benchmarks $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) $(LS_VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

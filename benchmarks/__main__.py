@@ -1,25 +1,73 @@
-"""Measure pool and SIM against one pass over the probabilities, single-threaded."""
+"""Measure the acquisition core, which has one thread, beside one pass over the probabilities.
+
+``python -m benchmarks [FILE]`` prints two tables and writes all figures to FILE as JSON.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import json
+import platform
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend.core.acquisition import score
+from alc_backend.core import kernels_numpy
+from alc_backend.core.acquisition import ACQUISITIONS, measure
 from alc_backend.core.pool import representative_pixels
+from alc_backend.core.statistics import ImageStatistics
+from tests.core import reference
 
 CASES = [(21, 375, 500, 8), (21, 375, 500, 100), (19, 1024, 2048, 500)]
 """Classes, height, width, superpixels."""
 
+COUNTS = [1, 8, 100, 1000, 5000]
+"""Superpixels of one image, to see that their number does not matter."""
 
-def fastest(work: Callable[[], object], repeats: int = 3) -> float:
+REFERENCE_PIXELS = 20_000
+"""The per-pixel reference runs on so many pixels at least; its time is scaled to the image's."""
+
+Scene = tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32]]
+
+
+def scene(classes: int, height: int, width: int, count: int) -> Scene:
+    """Smooth predictions, as networks make them; labels that agree with most of them; a grid."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn((2, classes, height // 16, width // 16), generator=generator)
+    fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    probabilities = (3 * fine[0]).softmax(dim=0).numpy()
+    labels = (fine[0] + 0.5 * fine[1]).argmax(dim=0).numpy().astype(np.uint8)
+    columns = int(np.ceil(np.sqrt(count * width / height)))
+    rows = int(np.ceil(count / columns))
+    y = np.arange(height)[:, None] * rows // height
+    x = np.arange(width)[None] * columns // width
+    superpixels = np.minimum(y * columns + x + 1, count).astype(np.int32)
+    return probabilities, labels, superpixels
+
+
+def pool_and_sim(arrays: Scene, **options: Any) -> None:
+    """What a round does with one image."""
+    image = ImageStatistics(*arrays, **options)
+    measure(image, representative_pixels(image))
+
+
+def all_acquisitions(arrays: Scene) -> None:
+    """Every acquisition on one pool."""
+    image = ImageStatistics(*arrays)
+    pool = representative_pixels(image)
+    for name in ACQUISITIONS:
+        measure(image, pool, name)
+
+
+def fastest(work: Callable[[], object], repeats: int = 5) -> float:
     """The shortest of several runs, in seconds."""
     times = []
     for _ in range(repeats):
@@ -29,40 +77,97 @@ def fastest(work: Callable[[], object], repeats: int = 3) -> float:
     return min(times)
 
 
-def measure(classes: int, height: int, width: int, count: int) -> dict[str, float | str]:
-    """Time one case."""
-    rng = np.random.default_rng(0)
-    raw = rng.random((classes, height, width), dtype=np.float32)
-    probabilities = raw / raw.sum(axis=0)
-    labels = rng.integers(0, classes, (height, width)).astype(np.uint8)
-    columns = int(np.ceil(np.sqrt(count)))
-    rows = int(np.ceil(count / columns))
-    y = np.arange(height)[:, None] * rows // height
-    x = np.arange(width)[None] * columns // width
-    superpixels = np.minimum(y * columns + x + 1, count).astype(np.int32)
+def per_pixel(arrays: Scene) -> float:
+    """Seconds that pool and SIM take pixel by pixel in Python, scaled to the whole image."""
+    probabilities, labels, superpixels = arrays
+    done = 0
+    began = time.perf_counter()
+    for number in range(1, int(superpixels.max()) + 1):
+        entry = reference.pool_entry(probabilities, superpixels, number)
+        star = max(entry["cosines"], key=entry["cosines"].__getitem__)
+        reference.sim(probabilities, labels, superpixels, number, star)
+        done += entry["size"]
+        if done >= REFERENCE_PIXELS:
+            break
+    return (time.perf_counter() - began) * labels.size / done
 
-    def pool_and_sim() -> None:
-        score(probabilities, labels, superpixels, representative_pixels(probabilities, superpixels))
 
-    one_pass = fastest(lambda: probabilities.sum(), 5)
-    spent = fastest(pool_and_sim)
+def extra_memory(work: Callable[[], object]) -> float:
+    """Bytes of resident memory that ``work`` added at its peak; NaN where Linux is not."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    ctypes.CDLL(None).malloc_trim(0)  # what is free already must count when it is used again
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = _kilobytes(status, "VmRSS")
+    work()
+    return 1024.0 * (_kilobytes(status, "VmHWM") - before)
+
+
+def _kilobytes(status: Path, name: str) -> int:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1])
+
+
+def compare(*case: int) -> dict[str, Any]:
+    """Time one case beside the reference."""
+    arrays = scene(*case)
+    size = arrays[0].nbytes
+    one_pass = fastest(arrays[0].sum, 20)
+    spent = fastest(lambda: pool_and_sim(arrays), 9)
+    everything = fastest(lambda: all_acquisitions(arrays))
+    slow = per_pixel(arrays)
+    memory = extra_memory(lambda: pool_and_sim(arrays))
+    memory_of_all = extra_memory(lambda: all_acquisitions(arrays))
+    classes, height, width, count = case
     return {
         "case": f"{classes}×{height}×{width}, {count} superpixels",
-        "one pass (ms)": round(one_pass * 1000, 2),
-        "pool + sim (ms)": round(spent * 1000, 1),
-        "ratio": round(spent / one_pass, 1),
+        "one pass (ms)": 1000 * one_pass,
+        "pool + SIM (ms)": 1000 * spent,
+        "× one pass": spent / one_pass,
+        "all acquisitions (ms)": 1000 * everything,
+        "× pool + SIM": everything / spent,
+        "NumPy kernels (ms)": 1000
+        * fastest(lambda: pool_and_sim(arrays, kernels=kernels_numpy), 2),
+        "per pixel (s)": slow,
+        "times faster": slow / spent,
+        "memory × probabilities": memory / size,
+        "memory of all": memory_of_all / size,
     }
 
 
+def flatness() -> list[dict[str, Any]]:
+    """Time one image cut into more and more superpixels."""
+    rows = []
+    for count in COUNTS:
+        arrays = scene(21, 375, 500, count)
+        spent = fastest(lambda arrays=arrays: pool_and_sim(arrays), 9)  # type: ignore[misc]
+        rows.append({"superpixels": count, "pool + SIM (ms)": 1000 * spent})
+    for row in rows:
+        row["× the first"] = row["pool + SIM (ms)"] / rows[0]["pool + SIM (ms)"]
+    return rows
+
+
+def show(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print figures as a table, one column a case."""
+    table = Table("", *(str(next(iter(row.values()))) for row in rows))
+    for name in list(rows[0])[1:]:
+        table.add_row(name, *(f"{row[name]:.3g}" for row in rows))
+    console.print(table)
+
+
 def main() -> None:
-    """Print the table; with a file name, write it there as JSON too."""
-    results = [measure(*case) for case in CASES]
-    table = Table(*results[0])
-    for result in results:
-        table.add_row(*map(str, result.values()))
-    Console().print(table)
+    """Measure, print, and write the JSON when a file is named."""
+    console = Console()
+    pool_and_sim(scene(2, 32, 32, 1))  # compiles
+    cases = [compare(*case) for case in CASES]
+    counts = flatness()
+    show(console, cases)
+    show(console, counts)
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        versions = {"python": platform.python_version(), "numpy": np.__version__}
+        document = {"versions": versions, "cases": cases, "superpixels": counts}
+        Path(sys.argv[1]).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 main()

@@ -27,8 +27,9 @@ def reach(
     ``pixels`` (M,): flat positions of the asked pixels, at most one in each superpixel;
     ``members`` (M,): positions of their superpixels in ``image.ids``. A pixel is reached when its
     cosine with the asked pixel of its superpixel is at least ``epsilon``; an asked pixel always.
+    The cosines of superpixels that nothing is asked about mean nothing.
     """
-    references = image.representatives.copy()
+    references = np.zeros(len(image), dtype=np.intp)
     references[members] = pixels
     similarity = image.similarities(references)
     asked = np.zeros(len(image) + 1, dtype=np.bool_)

@@ -127,11 +127,10 @@ def rivalry(probabilities, predicted, out):
 
 
 @njit(inline="always")
-def _run_end(index, start):
-    """Where the run of one superpixel that starts at pixel ``start`` ends, BLOCK pixels at most."""
+def _run_end(index, start, limit):
+    """Where the run of one superpixel that starts at pixel ``start`` ends, ``limit`` at most."""
     k = index[start]
     stop = start + U(1)
-    limit = min(U(len(index)), start + U(BLOCK))
     while stop < limit and index[stop] == k:
         stop += U(1)
     return stop
@@ -143,7 +142,7 @@ def totals(index, values, out):
     out[:] = 0.0
     start, pixels = U(0), U(len(index))
     while start < pixels:
-        stop = _run_end(index, start)
+        stop = _run_end(index, start, pixels)
         total = out[U(index[start])]
         for x in range(start, stop):
             total += values[x]
@@ -157,15 +156,19 @@ def sums(probabilities, index, predicted, dominant, confidence, squares, pull, t
     flat = probabilities.reshape(probabilities.size)
     pixels, classes = U(len(index)), U(pull.shape[1])
     weight, agrees = np.empty(BLOCK, np.float64), np.empty(BLOCK, np.float64)
-    start = U(0)
+    start = block = limit = U(0)
     while start < pixels:
+        if start == limit:
+            block, limit = start, min(pixels, start + U(BLOCK))
+            for i in range(limit - block):
+                x = block + i
+                weight[i] = (1.0 - F(confidence[x])) / math.sqrt(squares[x])
+            for i in range(limit - block):
+                x = block + i
+                agrees[i] = 1.0 if predicted[x] == dominant[U(index[x])] else 0.0
         k = U(index[start])
-        stop = _run_end(index, start)
-        size = stop - start
-        for i in range(size):
-            weight[i] = (1.0 - F(confidence[start + i])) / math.sqrt(squares[start + i])
-        for i in range(size):
-            agrees[i] = 1.0 if predicted[start + i] == dominant[k] else 0.0
+        stop = _run_end(index, start, limit)
+        first, size = start - block, stop - start
         c = U(0)
         while c + U(8) <= classes:  # eight classes at a time: a sum waits for its last addition
             x0 = c * pixels + start
@@ -178,7 +181,7 @@ def sums(probabilities, index, predicted, dominant, confidence, squares, pull, t
             t0, t1, t2, t3 = total[k, c], total[k, c1], total[k, c2], total[k, c3]
             t4, t5, t6, t7 = total[k, c4], total[k, c5], total[k, c6], total[k, c7]
             for i in range(size):
-                w, t = weight[i], agrees[i]
+                w, t = weight[first + i], agrees[first + i]
                 p0, p1 = F(flat[x0 + i]), F(flat[x1 + i])
                 p2, p3 = F(flat[x2 + i]), F(flat[x3 + i])
                 p4, p5 = F(flat[x4 + i]), F(flat[x5 + i])
@@ -197,8 +200,8 @@ def sums(probabilities, index, predicted, dominant, confidence, squares, pull, t
             w0, t0 = pull[k, c], total[k, c]
             for i in range(size):
                 p0 = F(flat[x0 + i])
-                w0 += p0 * weight[i]
-                t0 += p0 * agrees[i]
+                w0 += p0 * weight[first + i]
+                t0 += p0 * agrees[first + i]
             pull[k, c], total[k, c] = w0, t0
             c += U(1)
         start = stop
@@ -237,7 +240,7 @@ def dots(probabilities, index, references, out):
     flat = probabilities.reshape(probabilities.size)
     pixels, start = U(len(index)), U(0)
     while start < pixels:
-        stop = _run_end(index, start)
+        stop = _run_end(index, start, pixels)
         _project(flat, pixels, start, stop, references, U(index[start]), out, start)
         start = stop
 
@@ -253,8 +256,8 @@ def representatives(probabilities, index, predicted, dominant, squares, means, o
             mean_squares[row] += means[row, c] * means[row, c]
     pixels, start = U(len(index)), U(0)
     while start < pixels:
-        stop = _run_end(index, start)
         k = U(index[start])
+        stop = _run_end(index, start, min(pixels, start + U(BLOCK)))
         _project(flat, pixels, start, stop, means, k, products, U(0))
         for i in range(stop - start):
             if predicted[start + i] == dominant[k]:
