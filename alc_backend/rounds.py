@@ -42,7 +42,7 @@ Enqueue = Callable[[Round], None]
 REPORT_EVERY_S = 0.5
 
 BATCH = ("size", "per_image", "min_area")
-"""What of a round's settings may still change when it goes on after its scores are there."""
+"""How a round's batch is chosen: what may still change when it goes on with its network trained."""
 
 _LOCK = {"of": Round}
 """Lock only the round's row where the database has row locks (SQLite locks the whole file)."""
@@ -60,16 +60,16 @@ def start(
     """Start a round, or return the running one; the second value says whether it was started.
 
     ``size``, ``per_image`` and ``min_area`` say how its batch is chosen, where not as in the
-    settings.
+    settings; a round that goes on keeps what it was given.
     A failed or cancelled round goes on where it stopped; a training that was stopped goes on from
     its checkpoint unless answers or settings have changed. Raises SettingsError when the settings
     do not make a training, NotFoundError for an unknown project.
     """
-    batch = {"size": size, "per_image": per_image, "min_area": min_area}
-    config = _config(store.settings, batch)
+    asked = {"size": size, "per_image": per_image, "min_area": min_area}
+    given = {name: value for name, value in asked.items() if value is not None}
     try:
         with store.session() as session:
-            round_, started = _start(store, session, project_id, config)
+            round_, started = _start(store, session, project_id, given)
     except IntegrityError:  # somebody else was a moment faster
         with store.reading() as session:
             running = _latest(session, project_id)
@@ -80,7 +80,7 @@ def start(
 
 
 def _start(
-    store: Store, session: Session, project_id: int, config: dict[str, Any]
+    store: Store, session: Session, project_id: int, given: dict[str, int]
 ) -> tuple[Round, bool]:
     if session.get(Project, project_id) is None:
         raise NotFoundError(f"there is no project {project_id}; `alc round status` lists them")
@@ -88,9 +88,11 @@ def _start(
     if latest is not None and latest.state in RUNNING:
         return latest, False
     if latest is not None and latest.state in (FAILED, CANCELLED):
+        config = _config(store.settings, {**latest.config["given"], **given})
         _resume(latest, config, store.files(project_id).network(latest.number).is_file())
         return latest, True
     number = latest.number + 1 if latest else 1
+    config = _config(store.settings, given)
     round_ = Round(project_id=project_id, number=number, state=CREATED, config=config)
     session.add(round_)
     session.flush()
@@ -101,7 +103,7 @@ def _resume(round_: Round, config: dict[str, Any], trained: bool) -> None:
     """Let a stopped round go on: before its network is trained with new answers and settings."""
     if trained and round_.failed_in in (SCORING, PUBLISHING):
         round_.state = round_.failed_in
-        round_.config = {**round_.config, **{name: config[name] for name in BATCH}}
+        round_.config = {**round_.config, **{name: config[name] for name in (*BATCH, "given")}}
     else:
         round_.state, round_.config = CREATED, config
     round_.error, round_.failed_in = None, None
@@ -190,8 +192,8 @@ class Reporter:
             raise CancelledError("cancelled, or taken over by another worker")
 
 
-def _config(settings: Settings, batch: dict[str, int | None]) -> dict[str, Any]:
-    """The settings of a round, fixed at its start."""
+def _config(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
+    """The settings of a round, fixed at its start; ``given`` replaces those of the batch."""
     if settings.acquisition not in ACQUISITIONS:
         raise SettingsError(
             f"ALC_ACQUISITION {settings.acquisition!r} is unknown; choose one of "
@@ -207,9 +209,11 @@ def _config(settings: Settings, batch: dict[str, int | None]) -> dict[str, Any]:
         base_rate=settings.base_rate,
     )
     return {
-        "size": batch["size"] or settings.round_size,
-        "per_image": batch["per_image"] or settings.per_image,
-        "min_area": settings.min_area if batch["min_area"] is None else batch["min_area"],
+        "size": settings.round_size,
+        "per_image": settings.per_image,
+        "min_area": settings.min_area,
+        **given,
+        "given": given,
         "acquisition": settings.acquisition,
         "epsilon": settings.epsilon,
         "training": training.as_dict(),

@@ -138,7 +138,7 @@ def _score_all(store: Store, round_: Round, report: Reporter) -> None:
 
 
 def publish_queue(store: Store, round_: Round, report: Reporter) -> None:
-    """Put the best B open queries, and older unanswered ones, into Label Studio in SIM order."""
+    """Put the best B open queries, and older unanswered ones, into Label Studio in order."""
     project = round_.project
     if project.query_project is None:
         raise RoundError(
@@ -146,13 +146,16 @@ def publish_queue(store: Store, round_: Round, report: Reporter) -> None:
             "start the round again"
         )
     report(0, 3, "choosing the batch")
-    too_small = _choose(store, round_)
+    chosen = _choose(store, round_)
+    if chosen and chosen not in (round_.warning or ""):
+        with store.session() as session:
+            row = session.get_one(Round, round_.id)
+            row.warning = "; ".join(filter(None, [row.warning, chosen]))
     with Client.from_settings(store.settings) as client:
         known = publish.existing_tasks(client, project.query_project)
         _sync_tasks(store, round_.project_id, known)
         items = _items(store, round_)
-        left_out = f"; {too_small} too small superpixels left out" if too_small else ""
-        report(1, 3, f"bringing {len(items)} queries into Label Studio{left_out}")
+        report(1, 3, f"bringing {len(items)} queries into Label Studio")
         publish.create_tasks(
             client,
             project.query_project,
@@ -264,10 +267,10 @@ def _score_image(
         )
 
 
-def _choose(store: Store, round_: Round) -> int:
+def _choose(store: Store, round_: Round) -> str | None:
     """Write the round's queue into the queries: the best B, then older unanswered ones.
 
-    Returns how many open superpixels are smaller than the round asks about.
+    Returns what an admin should know about superpixels that were left out, or None.
     """
     with store.reading() as session:
         settled = set(ledger.resolved(ledger.standing(session, round_.project_id)))
@@ -299,6 +302,7 @@ def _choose(store: Store, round_: Round) -> int:
         for item in selection.ranked(candidates)
         if item not in best and open_[item.key, item.superpixel][0].superpixel_id in asked
     ]
+    best.update(order)
     batch = [open_[item.key, item.superpixel] for item in order]
     read_superpixels = lru_cache(maxsize=16)(store.files(round_.project_id).read_superpixels)
     contents: list[query.QueryContent] = []
@@ -331,7 +335,10 @@ def _choose(store: Store, round_: Round) -> int:
             entry.round_id, entry.rank, entry.score = round_.id, rank, score
             entry.row, entry.col, entry.pseudo_label = row.row, row.col, row.pseudo_label
             entry.prediction, entry.task = prediction, data
-    return sum(item.size < min_area for item in candidates)
+    too_small = sum(item.size < min_area and item not in best for item in candidates)
+    if too_small:
+        return f"{too_small} superpixels of fewer than {min_area} pixels are not asked about"
+    return None if candidates else "every superpixel has been answered"
 
 
 def _compared(store: Store, round_: Round, rows: Sequence[Any]) -> list[float]:

@@ -83,22 +83,26 @@ def per_pixel(arrays: Scene) -> float:
     done = 0
     began = time.perf_counter()
     for number in range(1, int(superpixels.max()) + 1):
-        entry = reference.pool_entry(probabilities, superpixels, number)
+        ys, xs = np.nonzero(superpixels == number)
+        box = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
+        inside = probabilities[(slice(None), *box)], labels[box], superpixels[box]
+        entry = reference.pool_entry(inside[0], inside[2], number)
         star = max(entry["cosines"], key=entry["cosines"].__getitem__)
-        reference.sim(probabilities, labels, superpixels, number, star)
+        reference.sim(*inside, number, star)
         done += entry["size"]
         if done >= REFERENCE_PIXELS:
             break
     return (time.perf_counter() - began) * labels.size / done
 
 
-def extra_memory(work: Callable[[], object]) -> float:
-    """Bytes of resident memory that ``work`` added at its peak; NaN where Linux is not."""
+def extra_memory(work: Callable[[], object]) -> float | None:
+    """Bytes of resident memory that ``work`` added at its peak; None where Linux does not tell."""
     status = Path("/proc/self/status")
-    if not status.exists():
-        return float("nan")
-    ctypes.CDLL(None).malloc_trim(0)  # what is free already must count when it is used again
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what is free already must count when it is used again
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    except (AttributeError, OSError):
+        return None
     before = _kilobytes(status, "VmRSS")
     work()
     return 1024.0 * (_kilobytes(status, "VmHWM") - before)
@@ -131,8 +135,8 @@ def compare(*case: int) -> dict[str, Any]:
         * fastest(lambda: pool_and_sim(arrays, kernels=kernels_numpy), 2),
         "per pixel (s)": slow,
         "times faster": slow / spent,
-        "memory × probabilities": memory / size,
-        "memory of all": memory_of_all / size,
+        "memory × probabilities": memory and memory / size,
+        "memory of all": memory_of_all and memory_of_all / size,
     }
 
 
@@ -152,7 +156,7 @@ def show(console: Console, rows: list[dict[str, Any]]) -> None:
     """Print figures as a table, one column a case."""
     table = Table("", *(str(next(iter(row.values()))) for row in rows))
     for name in list(rows[0])[1:]:
-        table.add_row(name, *(f"{row[name]:.3g}" for row in rows))
+        table.add_row(name, *("–" if row[name] is None else f"{row[name]:.3g}" for row in rows))
     console.print(table)
 
 
@@ -170,4 +174,5 @@ def main() -> None:
         Path(sys.argv[1]).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

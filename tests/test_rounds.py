@@ -230,7 +230,7 @@ def reconfigured(store, **changes) -> Round:
     return only_round(store)
 
 
-def scored(store, round_) -> int:
+def scored(store, round_) -> str | None:
     steps.score(store, round_, lambda done, total, message: None)
     return steps._choose(store, round_)
 
@@ -277,7 +277,7 @@ def test_a_batch_can_be_spread_over_pictures_and_leave_out_small_superpixels(sto
     work(store, queue)
     round_ = reconfigured(store, size=6)
     assert (round_.config["per_image"], round_.config["min_area"]) == (1, 300)
-    assert scored(store, round_) == 3  # the cats have 256 pixels, the dogs 384
+    assert scored(store, round_).startswith("3 superpixels")  # cats: 256 pixels, dogs: 384
     with store.reading() as session:
         asked = [entry.task["alc"] for entry in session.scalars(select(Query))]
     assert sorted((each["image"], each["superpixel"]) for each in asked) == [
@@ -285,6 +285,15 @@ def test_a_batch_can_be_spread_over_pictures_and_leave_out_small_superpixels(sto
         ("b", 2),
         ("c", 2),
     ]
+
+
+def test_a_round_that_goes_on_keeps_what_it_was_given(store, project, queue):
+    rounds.start(store, queue.append, project, size=7, min_area=300)
+    work(store, queue)  # it fails in publishing: there is no query project
+    assert only_round(store).state == rounds.FAILED
+    rounds.start(store, queue.append, project, per_image=2)
+    config = only_round(store).config
+    assert [config[name] for name in rounds.BATCH] == [7, 2, 300]
 
 
 def test_the_same_inputs_give_the_same_scores(settings, dataset, tmp_path, queue):

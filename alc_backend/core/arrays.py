@@ -28,18 +28,20 @@ def checked_probabilities(probabilities: Any) -> NDArray[np.float32]:
         )
     if array.dtype.kind != "f":
         raise ValueError(f"probabilities must be floating point, not {array.dtype}")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite and is refused
+        return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def refuse(probabilities: NDArray[np.float32]) -> NoReturn:
     """Raise the ValueError that says why ``probabilities`` (C, P) are no distributions."""
-    deviation = np.abs(probabilities.sum(axis=0, dtype=np.float64) - 1.0).max()
-    if not deviation <= TOLERANCE:
-        raise ValueError(
-            "probabilities must sum to 1 over the classes at every pixel (NaN is not allowed); "
-            f"largest deviation {deviation:.3g}: apply softmax over axis 0"
-        )
-    raise ValueError("probabilities must not be negative; apply softmax over axis 0")
+    if (probabilities < 0).any():
+        raise ValueError("probabilities must not be negative; apply softmax over axis 0")
+    with np.errstate(invalid="ignore"):
+        deviation = np.abs(probabilities.sum(axis=0) - np.float32(1)).max()
+    raise ValueError(
+        "probabilities must sum to 1 over the classes at every pixel (NaN is not allowed); "
+        f"largest deviation {deviation:.3g}: apply softmax over axis 0"
+    )
 
 
 def checked_labels(
@@ -65,7 +67,7 @@ def checked_labels(
 
 
 def checked_superpixels(superpixels: Any, shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Return ``superpixels`` as contiguous int32 (H, W).
+    """Return ``superpixels`` as int32 (H, W).
 
     Raises ValueError for another shape, a non-integer dtype, negative ids or ids above 2³¹-1.
     """
@@ -76,16 +78,16 @@ def checked_superpixels(superpixels: Any, shape: tuple[int, int]) -> NDArray[np.
         raise ValueError(f"superpixels must have shape {shape} like the image, not {array.shape}")
     if array.size and (array.min() < 0 or array.max() > np.iinfo(np.int32).max):
         raise ValueError("superpixels must hold ids from 0 to 2147483647 (0 = not queryable)")
-    return np.ascontiguousarray(array, dtype=np.int32)
+    return array.astype(np.int32, copy=False)
 
 
 def dense(superpixels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Number the superpixels of a map (H, W) without gaps.
 
     Returns their ids, int32 (N,) ascending, and for each pixel in raster order the position of its
-    superpixel in the ids plus 1, int32 (H·W,), 0 = in none.
+    superpixel in the ids plus 1, int32 (H·W,), 0 = in none; always new memory.
     """
-    flat = superpixels.ravel()
+    flat = superpixels.flatten()
     if int(flat.max(initial=0)) > 4 * flat.size + 1024:  # a table by id would outgrow the map
         ids = np.unique(flat)
         ids = ids[ids > 0]

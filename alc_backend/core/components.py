@@ -29,13 +29,18 @@ def adjusted_iou(given: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDAr
     """
     parts, found = components(given).ravel(), components(predicted).ravel()
     agrees = (given == predicted).ravel()
-    sizes = np.bincount(parts)
-    shared = np.bincount(parts, weights=agrees)
-    spare = np.bincount(found, weights=~agrees)  # |j| without the pixels labelled with its class
+    missed, shared = _counts(parts, agrees)
+    spare, _ = _counts(found, agrees)  # pixels of the match that are not labelled with its class
     part, match = _pairs(parts, found, agrees)
-    union = sizes + np.bincount(part, weights=spare[match], minlength=len(sizes))
+    union = missed + shared + np.bincount(part, weights=spare[match], minlength=len(shared))
     iou: NDArray[np.float64] = (shared / union)[parts]
     return iou.reshape(given.shape)
+
+
+def _counts(numbered: NDArray[np.intp], flag: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """How many pixels of each component have not the flag, and how many have it, (2, M)."""
+    last = int(numbered.max(initial=-1))
+    return np.bincount(2 * numbered + flag, minlength=2 * last + 2).reshape(-1, 2).T
 
 
 def _pairs(

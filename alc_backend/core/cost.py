@@ -25,4 +25,5 @@ def correction_cost(classes: int, accept_rate: float) -> float:
 
 def saving(classes: int, accept_rate: float) -> float:
     """1 - C_cor / C_cls = (1 - 1/log2 L)·p, the share of the cost saved, in [0, 1) (eq. 2)."""
-    return 1.0 - correction_cost(classes, accept_rate) / classification_cost(classes)
+    correction_cost(classes, accept_rate)  # names a value that cannot be
+    return (1.0 - 1.0 / classification_cost(classes)) * accept_rate

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import float32, float64, int32, int64, intp, njit, types, uint8, void
+from numba import float32, float64, int32, intp, njit, types, uint8, void
 
 from alc_backend.core.arrays import TOLERANCE, VOID
 
@@ -35,14 +35,14 @@ def _compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., A
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             compiled: Callable[..., Any] = njit(*signature, cache=True, **options)(function)
-        except RuntimeError:  # no folder to keep it in
+        except (RuntimeError, OSError):  # no folder to keep it in
             compiled = njit(*signature, **options)(function)
         return compiled
 
     return compile_
 
 
-@_compiled(intp(_F32_2D, _U8, _IDX, uint8[::1], float32[::1], float64[::1], int64[:, ::1]))
+@_compiled(intp(_F32_2D, _U8, _IDX, uint8[::1], float32[::1], float64[::1], int32[:, ::1]))
 def survey(probabilities, labels, index, predicted, confidence, squares, votes):
     """See ``kernels_numpy.survey``."""
     classes, pixels = probabilities.shape
@@ -99,7 +99,7 @@ def survey(probabilities, labels, index, predicted, confidence, squares, votes):
             unsound[i] += not (abs(total[i] - one) <= TOLERANCE and lowest[i] >= 0)
         for i in range(size):
             predicted[start + i] = argbest[i]
-            confidence[start + i] = best[i] if label[i] == VOID else given[i]
+            confidence[start + i] = min(best[i] if label[i] == VOID else given[i], one)
         for i in range(size):
             votes[U(indices[i]), U(argbest[i])] += 1
     return unsound.sum()
@@ -155,22 +155,21 @@ def sums(probabilities, index, predicted, dominant, confidence, squares, pull, t
     """See ``kernels_numpy.sums``."""
     flat = probabilities.reshape(probabilities.size)
     pixels, classes = U(len(index)), U(pull.shape[1])
-    weight, agrees = np.empty(BLOCK, np.float64), np.empty(BLOCK, np.float64)
+    weight = np.empty(BLOCK, np.float64)
     start = block = limit = U(0)
     while start < pixels:
         if start == limit:
             block, limit = start, min(pixels, start + U(BLOCK))
             for i in range(limit - block):
-                x = block + i
-                weight[i] = (1.0 - F(confidence[x])) / math.sqrt(squares[x])
-            for i in range(limit - block):
-                x = block + i
-                agrees[i] = 1.0 if predicted[x] == dominant[U(index[x])] else 0.0
+                weight[i] = (1.0 - F(confidence[block + i])) / math.sqrt(squares[block + i])
         k = U(index[start])
-        stop = _run_end(index, start, limit)
+        agrees = predicted[start] == dominant[k]
+        stop = start + U(1)
+        while stop < limit and index[stop] == k and (predicted[stop] == dominant[k]) == agrees:
+            stop += U(1)
         first, size = start - block, stop - start
-        c = U(0)
-        while c + U(8) <= classes:  # eight classes at a time: a sum waits for its last addition
+        c = U(0) if k > 0 else classes
+        while c + U(8) <= classes:  # eight: a sum waits for its last addition
             x0 = c * pixels + start
             x1, x2, x3, x4 = x0 + pixels, x0 + U(2) * pixels, x0 + U(3) * pixels, x0 + U(4) * pixels
             x5, x6, x7 = x0 + U(5) * pixels, x0 + U(6) * pixels, x0 + U(7) * pixels
@@ -178,30 +177,57 @@ def sums(probabilities, index, predicted, dominant, confidence, squares, pull, t
             c5, c6, c7 = c + U(5), c + U(6), c + U(7)
             w0, w1, w2, w3 = pull[k, c], pull[k, c1], pull[k, c2], pull[k, c3]
             w4, w5, w6, w7 = pull[k, c4], pull[k, c5], pull[k, c6], pull[k, c7]
-            t0, t1, t2, t3 = total[k, c], total[k, c1], total[k, c2], total[k, c3]
-            t4, t5, t6, t7 = total[k, c4], total[k, c5], total[k, c6], total[k, c7]
-            for i in range(size):
-                w, t = weight[first + i], agrees[first + i]
-                p0, p1 = F(flat[x0 + i]), F(flat[x1 + i])
-                p2, p3 = F(flat[x2 + i]), F(flat[x3 + i])
-                p4, p5 = F(flat[x4 + i]), F(flat[x5 + i])
-                p6, p7 = F(flat[x6 + i]), F(flat[x7 + i])
-                w0, w1, w2, w3 = w0 + p0 * w, w1 + p1 * w, w2 + p2 * w, w3 + p3 * w
-                w4, w5, w6, w7 = w4 + p4 * w, w5 + p5 * w, w6 + p6 * w, w7 + p7 * w
-                t0, t1, t2, t3 = t0 + p0 * t, t1 + p1 * t, t2 + p2 * t, t3 + p3 * t
-                t4, t5, t6, t7 = t4 + p4 * t, t5 + p5 * t, t6 + p6 * t, t7 + p7 * t
+            if agrees:
+                t0, t1, t2, t3 = total[k, c], total[k, c1], total[k, c2], total[k, c3]
+                t4, t5, t6, t7 = total[k, c4], total[k, c5], total[k, c6], total[k, c7]
+                for i in range(size):
+                    w = weight[first + i]
+                    p0, p1, p2, p3 = (
+                        F(flat[x0 + i]),
+                        F(flat[x1 + i]),
+                        F(flat[x2 + i]),
+                        F(flat[x3 + i]),
+                    )
+                    p4, p5, p6, p7 = (
+                        F(flat[x4 + i]),
+                        F(flat[x5 + i]),
+                        F(flat[x6 + i]),
+                        F(flat[x7 + i]),
+                    )
+                    w0, w1, w2, w3 = w0 + p0 * w, w1 + p1 * w, w2 + p2 * w, w3 + p3 * w
+                    w4, w5, w6, w7 = w4 + p4 * w, w5 + p5 * w, w6 + p6 * w, w7 + p7 * w
+                    t0, t1, t2, t3, t4, t5 = t0 + p0, t1 + p1, t2 + p2, t3 + p3, t4 + p4, t5 + p5
+                    t6, t7 = t6 + p6, t7 + p7
+                total[k, c], total[k, c1], total[k, c2], total[k, c3] = t0, t1, t2, t3
+                total[k, c4], total[k, c5], total[k, c6], total[k, c7] = t4, t5, t6, t7
+            else:
+                for i in range(size):
+                    w = weight[first + i]
+                    p0, p1, p2, p3 = (
+                        F(flat[x0 + i]),
+                        F(flat[x1 + i]),
+                        F(flat[x2 + i]),
+                        F(flat[x3 + i]),
+                    )
+                    p4, p5, p6, p7 = (
+                        F(flat[x4 + i]),
+                        F(flat[x5 + i]),
+                        F(flat[x6 + i]),
+                        F(flat[x7 + i]),
+                    )
+                    w0, w1, w2, w3 = w0 + p0 * w, w1 + p1 * w, w2 + p2 * w, w3 + p3 * w
+                    w4, w5, w6, w7 = w4 + p4 * w, w5 + p5 * w, w6 + p6 * w, w7 + p7 * w
             pull[k, c], pull[k, c1], pull[k, c2], pull[k, c3] = w0, w1, w2, w3
             pull[k, c4], pull[k, c5], pull[k, c6], pull[k, c7] = w4, w5, w6, w7
-            total[k, c], total[k, c1], total[k, c2], total[k, c3] = t0, t1, t2, t3
-            total[k, c4], total[k, c5], total[k, c6], total[k, c7] = t4, t5, t6, t7
             c += U(8)
         while c < classes:
             x0 = c * pixels + start
             w0, t0 = pull[k, c], total[k, c]
+            share = 1.0 if agrees else 0.0
             for i in range(size):
                 p0 = F(flat[x0 + i])
                 w0 += p0 * weight[first + i]
-                t0 += p0 * agrees[first + i]
+                t0 += p0 * share
             pull[k, c], total[k, c] = w0, t0
             c += U(1)
         start = stop
@@ -213,7 +239,7 @@ def _project(flat, pixels, start, stop, references, k, out, first):
     size, classes = stop - start, U(references.shape[1])
     for i in range(size):
         out[first + i] = 0.0
-    c = U(0)
+    c = U(0) if k > 0 else classes
     while c + U(8) <= classes:
         x0 = c * pixels + start
         x1, x2, x3, x4 = x0 + pixels, x0 + U(2) * pixels, x0 + U(3) * pixels, x0 + U(4) * pixels
@@ -227,6 +253,15 @@ def _project(flat, pixels, start, stop, references, k, out, first):
             product = (((out[first + i] + p0 * r0) + p1 * r1) + p2 * r2) + p3 * r3
             out[first + i] = (((product + p4 * r4) + p5 * r5) + p6 * r6) + p7 * r7
         c += U(8)
+    while c + U(4) <= classes:
+        x0 = c * pixels + start
+        x1, x2, x3 = x0 + pixels, x0 + U(2) * pixels, x0 + U(3) * pixels
+        r0, r1 = references[k, c], references[k, c + U(1)]
+        r2, r3 = references[k, c + U(2)], references[k, c + U(3)]
+        for i in range(size):
+            p0, p1, p2, p3 = F(flat[x0 + i]), F(flat[x1 + i]), F(flat[x2 + i]), F(flat[x3 + i])
+            out[first + i] = (((out[first + i] + p0 * r0) + p1 * r1) + p2 * r2) + p3 * r3
+        c += U(4)
     while c < classes:
         x0, r0 = c * pixels + start, references[k, c]
         for i in range(size):
@@ -259,9 +294,10 @@ def representatives(probabilities, index, predicted, dominant, squares, means, o
         k = U(index[start])
         stop = _run_end(index, start, min(pixels, start + U(BLOCK)))
         _project(flat, pixels, start, stop, means, k, products, U(0))
-        for i in range(stop - start):
-            if predicted[start + i] == dominant[k]:
-                cosine = min(products[i] / math.sqrt(mean_squares[k] * squares[start + i]), 1.0)
-                if cosine > best[k]:
-                    best[k], out[k] = cosine, start + i
+        square, winner, top = mean_squares[k], dominant[k], best[k]
+        for i in range(stop - start if k > 0 else U(0)):
+            cosine = min(products[i] / math.sqrt(square * squares[start + i]), 1.0)
+            if predicted[start + i] == winner and cosine > top:
+                top, out[k] = cosine, start + i
+        best[k] = top
         start = stop

@@ -2,7 +2,7 @@
 
 In every function ``probabilities`` is float32 (C, P), the pixels of an image in raster order;
 ``index`` int32 (P,) names each pixel's superpixel, 1..N, 0 = in none; tables by superpixel have
-N + 1 rows of which row 0 means nothing.
+N + 1 rows, row 0 for the pixels in none.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def survey(
     predicted: NDArray[np.uint8],
     confidence: NDArray[np.float32],
     squares: NDArray[np.float64],
-    votes: NDArray[np.int64],
+    votes: NDArray[np.int32],
 ) -> int:
     """Look at every pixel once; returns how many are not a probability distribution.
 
-    Fills, for every pixel, ``predicted`` ŷ (the first of equals), ``confidence`` f(y; x) with void
-    labels replaced by ŷ, ``squares`` ‖f‖²; and adds to ``votes`` (N + 1, C) how many pixels of a
-    superpixel each class has.
+    Fills, for every pixel, ``predicted`` ŷ (the first of equals), ``confidence`` f(y; x), 1 at
+    most, with void labels replaced by ŷ, ``squares`` ‖f‖²; and adds to ``votes`` (N + 1, C) how
+    many pixels of a superpixel each class has.
     """
     best, predicted[:] = probabilities[0].copy(), 0
     lowest, total = best.copy(), best.copy()
@@ -40,7 +40,7 @@ def survey(
         np.maximum(best, row, out=best)
         squares += row.astype(np.float64) ** 2
     given = np.where(labels == VOID, predicted, labels)
-    confidence[:] = probabilities[given, np.arange(len(given))]
+    np.minimum(probabilities[given, np.arange(len(given))], np.float32(1), out=confidence)
     np.add.at(votes, (index, predicted), 1)
     sound = (np.abs(total - np.float32(1)) <= TOLERANCE) & (lowest >= 0)
     return int(np.count_nonzero(~sound))
@@ -73,13 +73,16 @@ def sums(
     pull: NDArray[np.float64],
     total: NDArray[np.float64],
 ) -> None:
-    """Fill ``pull`` (N + 1, C), Σ f/‖f‖·(1 - f(y)) over s, and ``total``, Σ f over s' (eq. 6)."""
+    """Add Σ f/‖f‖·(1 - f(y)) over s to ``pull`` (N + 1, C), and Σ f over s' to ``total`` (eq. 6).
+
+    Row 0 of both stays as it is.
+    """
     weights = (1.0 - confidence.astype(np.float64)) / np.sqrt(squares)
     agrees = (predicted == dominant[index]).astype(np.float64)
     for number, row in enumerate(probabilities):
         values = row.astype(np.float64)
-        pull[:, number] = np.bincount(index, weights=values * weights, minlength=len(pull))
-        total[:, number] = np.bincount(index, weights=values * agrees, minlength=len(total))
+        for table, weighted in ((pull, values * weights), (total, values * agrees)):
+            table[1:, number] += np.bincount(index, weights=weighted, minlength=len(table))[1:]
 
 
 def dots(
@@ -88,10 +91,11 @@ def dots(
     references: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Fill ``out`` (P,) with f · the row of ``references`` (N + 1, C) that is the superpixel's."""
+    """Fill ``out`` (P,) with f · the superpixel's row of ``references`` (N + 1, C); 0 in none."""
     out[:] = 0.0
     for number, row in enumerate(probabilities):
         out += row.astype(np.float64) * references[index, number]
+    out[index == 0] = 0.0
 
 
 def representatives(
@@ -112,7 +116,7 @@ def representatives(
     mean_squares = np.zeros(len(means))
     for column in means.T:
         mean_squares += column * column
-    members: NDArray[Any] = np.flatnonzero(predicted == dominant[index])
+    members: NDArray[Any] = np.flatnonzero((index > 0) & (predicted == dominant[index]))
     group = index[members]
     cosine = np.minimum(products[members] / np.sqrt(mean_squares[group] * squares[members]), 1.0)
     best = np.full(len(out), -1.0)

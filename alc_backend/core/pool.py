@@ -42,12 +42,15 @@ class Pool:
         return [np.flatnonzero(turn == number) for number in range(turn.max(initial=-1) + 1)]
 
     def check(self, image: ImageStatistics) -> None:
-        """Raise ValueError unless this pool was drawn from the superpixels of ``image``."""
+        """Raise ValueError unless this pool lies in the superpixels of ``image``.
+
+        A pool of other predictions on the same superpixels is not noticed.
+        """
         height, width = image.shape
         fits = (
-            (self.members < len(image)).all()
-            and (self.rows < height).all()
-            and (self.cols < width).all()
+            ((self.members >= 0) & (self.members < len(image))).all()
+            and ((self.rows >= 0) & (self.rows < height)).all()
+            and ((self.cols >= 0) & (self.cols < width)).all()
             and np.array_equal(image.ids[self.members], self.ids)
             and np.array_equal(image.index[self.rows * width + self.cols], self.members + 1)
         )
@@ -60,7 +63,9 @@ def representative_pixels(image: ImageStatistics) -> Pool:
 
     The dominant class is the mode of the pixels' predicted classes (a tie goes to the lowest id);
     the representative pixel is the one, among those predicted as the dominant class, whose
-    prediction has the largest cosine with their mean (a tie goes to the first in raster order).
+    prediction has the largest cosine with their mean (a tie goes to the first in raster order;
+    cosines are compared in float64, so that rounding may decide between ones that are equal only
+    in exact arithmetic).
     """
     return _pool(image, np.arange(len(image)), image.representatives)
 
@@ -85,7 +90,7 @@ def pixelpick(
     best = queryable[order[: int(np.ceil(share * len(queryable)))]]
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.choice(best, size=min(count, len(best)), replace=False))
-    return _pool(image, image.index[drawn] - 1, drawn)
+    return _pool(image, image.index[drawn].astype(np.intp) - 1, drawn)
 
 
 def _pool(image: ImageStatistics, members: NDArray[np.intp], pixels: NDArray[np.intp]) -> Pool:

@@ -28,6 +28,9 @@ LEAST_LOG = np.float32(-104)
 class ImageStatistics:
     """One image's probabilities beside its current labels and superpixels, checked.
 
+    Labels and superpixels are copied: the compiled kernels rely on what was checked. Besides 21
+    bytes a pixel, three tables of N·C numbers are held.
+
     With P = H·W pixels in raster order and N superpixels, ids ascending:
 
     - ``probabilities`` float32 (C, H, W), ``labels`` uint8 (H, W), ``shape`` (H, W);
@@ -50,25 +53,27 @@ class ImageStatistics:
         """Check and survey the arrays; ValueError names the one that does not fit.
 
         ``probabilities`` (C, H, W), 2 <= C <= 255, softmax over C, any floating dtype and strides
-        (converted to contiguous float32 once); ``labels`` uint8 (H, W), class ids, 255 = void;
-        ``superpixels`` integer (H, W), 0 = not queryable. ``kernels``: which of the two modules
-        does the work; the fastest by default, with the same results.
+        (contiguous float32 is not copied, anything else converted to it once); ``labels`` uint8
+        (H, W), class ids, 255 = void; ``superpixels`` integer (H, W), 0 = not queryable.
+        ``kernels``: which of the two modules does the work; the fastest by default, with the same
+        results.
         """
         self._kernels = kernels or fastest_kernels()
         self.probabilities = checked_probabilities(probabilities)
         classes, height, width = self.probabilities.shape
         self.shape = (height, width)
-        self.labels = checked_labels(labels, self.shape, classes)
+        self.labels = checked_labels(labels, self.shape, classes).copy()
         self.ids, self.index = dense(checked_superpixels(superpixels, self.shape))
+        self.index.setflags(write=False)
         self._flat = self.probabilities.reshape(classes, -1)
         pixels = height * width
         self.predicted = np.empty(pixels, dtype=np.uint8)
         self.confidence = np.empty(pixels, dtype=np.float32)
         self.squares = np.empty(pixels, dtype=np.float64)
-        votes = np.zeros((len(self.ids) + 1, classes), dtype=np.int64)
+        votes = np.zeros((len(self.ids) + 1, classes), dtype=np.int32)
         unsound = self._kernels.survey(
             self._flat,
-            np.ascontiguousarray(self.labels).reshape(-1),
+            self.labels.reshape(-1),
             self.index,
             self.predicted,
             self.confidence,
@@ -79,7 +84,7 @@ class ImageStatistics:
             refuse(self._flat)
         self._dominant = votes.argmax(axis=1).astype(np.uint8)
         self.dominant = self._dominant[1:]
-        self.sizes = votes[1:].sum(axis=1)
+        self.sizes = votes[1:].sum(axis=1, dtype=np.int64)
         self._agreeing = votes.max(axis=1)
 
     @property
@@ -158,7 +163,7 @@ class ImageStatistics:
         return np.minimum(products, 1.0, out=products)
 
     def pixel_sims(self) -> NDArray[np.float64]:
-        """SIM at ε = 0 of every pixel as if it were asked about (P,); nothing for index 0."""
+        """SIM at ε = 0 of every pixel as if it were asked about, (P,); 0 where not queryable."""
         products = self._dots(self._sums[0])
         products /= np.sqrt(self.squares)
         return products
@@ -170,7 +175,7 @@ class ImageStatistics:
             block = self._flat[:, start : start + ENTROPY_BLOCK]
             with np.errstate(divide="ignore"):
                 logarithms = np.log(block)
-            np.maximum(logarithms, LEAST_LOG, out=logarithms)  # so that 0 log 0 = 0
+            np.clip(logarithms, LEAST_LOG, 0, out=logarithms)  # so that 0 log 0 = 0
             np.einsum("cp,cp->p", logarithms, block, out=entropy[start : start + ENTROPY_BLOCK])
         return -entropy
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import create_engine, event, select
+from sqlalchemy import create_engine, event, inspect, select
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
@@ -71,11 +71,27 @@ def _engine(settings: Settings) -> Engine:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin)
         Base.metadata.create_all(engine)
+        _check_columns(engine)
     except (ArgumentError, SQLAlchemyError, OSError) as error:
         raise SettingsError(
             f"the database cannot be opened ({error}); check DATABASE_URL or ALC_DATA_DIR"
         ) from error
     return engine
+
+
+def _check_columns(engine: Engine) -> None:
+    """Raise SettingsError for a database that another version has made."""
+    present = inspect(engine)
+    for table in Base.metadata.sorted_tables:
+        missing = {column.name for column in table.columns} - {
+            column["name"] for column in present.get_columns(table.name)
+        }
+        if missing:
+            raise SettingsError(
+                f"the database was made by another version of alc-backend: its table {table.name} "
+                f"has no {', '.join(sorted(missing))}; use that version, or set ALC_DATA_DIR (or "
+                "DATABASE_URL) to a new place and run `alc init` again"
+            )
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

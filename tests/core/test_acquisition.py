@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -112,20 +113,22 @@ def test_random_is_decided_by_the_seed():
 def test_simiou_divides_by_the_pixels_of_the_pseudo_labels_class():
     scores = np.array([6.0, 6.0, 5.0])
     pseudo = np.array([0, 1, 2], dtype=np.uint8)
-    census = Census.of(scores, pseudo, np.array([300, 2, 0]))
-    assert compare(scores, pseudo, pseudo, census, "simiou") == pytest.approx([0.02, 3.0, 5.0])
+    dominant = np.array([1, 2, 0], dtype=np.uint8)
+    census = Census.of(scores, dominant, np.array([300, 2, 0]))
+    assert compare(scores, pseudo, dominant, census, "simiou") == pytest.approx([0.02, 3.0, 5.0])
 
 
 def test_classbal_prefers_dominant_classes_that_are_rare():
     scores = np.array([0.2, 0.6, 0.6, 1.0])
     dominant = np.array([0, 0, 1, 0], dtype=np.uint8)
+    pseudo = np.array([1, 1, 2, 2], dtype=np.uint8)
     census = Census.of(scores, dominant, np.zeros(3, dtype=np.int64))
-    compared = compare(scores, dominant, dominant, census, "classbal")
+    compared = compare(scores, pseudo, dominant, census, "classbal")
     common, rare = math.exp(-0.75), math.exp(-0.25)
     assert compared == pytest.approx([0, 0.5 * common, 0.5 * rare, common])
     alike = np.full(4, 0.3)
     census = Census.of(alike, dominant, np.zeros(3, dtype=np.int64))
-    assert compare(alike, dominant, dominant, census, "classbal") == pytest.approx(
+    assert compare(alike, pseudo, dominant, census, "classbal") == pytest.approx(
         [common, common, rare, common]
     )
 
@@ -159,6 +162,17 @@ def test_wrong_choices_are_named():
     other = planted_image(superpixels=planted()[2][:, ::-1].copy())
     with pytest.raises(ValueError, match="pool does not belong to image"):
         measure(other, pool)
+    for rows in ([-1, 0], [2, 0]):
+        with pytest.raises(ValueError, match="pool does not belong to image"):
+            measure(image, dataclasses.replace(pool, rows=np.array(rows)))
     fewer = planted_image(superpixels=np.zeros((2, 4), dtype=np.int32))
     with pytest.raises(ValueError, match="pool does not belong to image"):
         measure(fewer, pool)
+
+
+def test_probabilities_rounded_above_one_do_not_make_scores_negative():
+    probabilities = np.array([[[1.0005, 0.4]], [[0.0, 0.6]]], dtype=np.float32)
+    image = ImageStatistics(probabilities, np.zeros((1, 2), np.uint8), np.array([[1, 2]]))
+    pool = representative_pixels(image)
+    for name in ACQUISITIONS:
+        assert (measure(image, pool, name) >= 0).all(), name

@@ -52,10 +52,12 @@ def test_a_void_representative_has_the_predicted_class_as_pseudo_label():
     assert representative_pixels(planted_image(labels=labels)).pseudo.tolist() == [0, 1]
 
 
-def test_ids_keep_their_gaps_and_size():
+def test_ids_with_gaps():
     superpixels = planted()[2] * 70_000
+    superpixels[0, 0] = 0
     pool = representative_pixels(planted_image(superpixels=superpixels))
     assert pool.ids.tolist() == [70_000, 140_000]
+    assert pool.sizes.tolist() == [3, 4]
 
 
 @given(scenes(), st.integers(0, 12), st.sampled_from([0.05, 0.5, 1.0]))
@@ -86,6 +88,20 @@ def test_pixelpick_is_decided_by_the_seed():
     draws = [pixelpick(image, 5, seed=seed).cols.tolist() for seed in (1, 1, 2, (1, 5))]
     assert draws[0] == draws[1]
     assert len({tuple(draw) for draw in draws}) == 3
+
+
+def test_pixelpick_draws_every_eligible_pixel_as_often():
+    image = planted_image()
+    best = set(np.argsort(-image.pixel_sims(), kind="stable")[:4].tolist())
+    drawn = [
+        row * 4 + col
+        for seed in range(600)
+        for pool in [pixelpick(image, 2, seed=seed, share=0.5)]
+        for row, col in zip(pool.rows.tolist(), pool.cols.tolist(), strict=True)
+    ]
+    times = [drawn.count(pixel) for pixel in best]
+    assert sum(times) == len(drawn) == 1200
+    assert min(times) > 240  # 300 each, give or take four standard deviations
 
 
 def test_wrong_choices_are_named():

@@ -58,6 +58,9 @@ def test_images_larger_than_a_block_and_more_classes_than_are_taken_at_once():
         (lambda p, y, s: (np.where(p > 0.8, np.nan, p), y, s), "probabilities must sum to 1"),
         (lambda p, y, s: (np.where(p > 0.8, np.inf, p), y, s), "probabilities must sum to 1"),
         (lambda p, y, s: (np.zeros_like(p), y, s), "probabilities must sum to 1"),
+        (lambda p, y, s: (p.astype(np.float64) * 1e300, y, s), "probabilities must sum to 1"),
+        (lambda p, y, s: (p * np.float32(1.0011), y, s), "probabilities must sum to 1"),
+        (lambda p, y, s: (p * np.float32(0.9989), y, s), "probabilities must sum to 1"),
         (lambda p, y, s: (np.stack([p[0] + 1, -p[0]]), y, s), "probabilities must not be neg"),
         (lambda p, y, s: (p, y.astype(np.int64), s), "labels must be uint8"),
         (lambda p, y, s: (p, y[:1], s), "labels must have shape"),
@@ -68,7 +71,6 @@ def test_images_larger_than_a_block_and_more_classes_than_are_taken_at_once():
         (lambda p, y, s: (p, y, s.astype(np.int64) << 40), "superpixels must hold ids from 0"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_wrong_arrays_are_named(kernels, change, named):
     with pytest.raises(ValueError, match=named):
         ImageStatistics(*change(*planted()), kernels=kernels)
@@ -89,6 +91,35 @@ def test_other_floating_dtypes_and_strides_are_accepted(dtype):
         measure(expected, representative_pixels(expected)),
         rel=1e-3 if dtype == np.float16 else 1e-6,
     )
+
+
+@pytest.mark.parametrize("factor", [1.0009, 0.9991])
+def test_sums_may_be_off_as_half_precision_is(factor):
+    assert len(planted_image(probabilities=planted()[0] * np.float32(factor))) == 2
+
+
+@pytest.mark.parametrize("kernels", [kernels_numba, kernels_numpy])
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0), (1, 1)])
+@pytest.mark.parametrize("classes", [2, 255])
+def test_the_smallest_and_the_most(kernels, shape, classes):
+    probabilities = np.full((classes, *shape), 1 / classes, dtype=np.float32)
+    labels = np.full(shape, classes - 1, dtype=np.uint8)
+    image = ImageStatistics(probabilities, labels, np.ones(shape, np.int32), kernels=kernels)
+    pool = representative_pixels(image)
+    for name in ACQUISITIONS:
+        assert len(measure(image, pool, name, epsilon=0.5)) == shape[0] * shape[1]
+    assert len(pixelpick(image, 3, seed=0)) == shape[0] * shape[1]
+
+
+def test_arrays_written_to_afterwards_change_nothing():
+    probabilities, labels, superpixels = planted()
+    image = ImageStatistics(probabilities, labels, superpixels)
+    labels[:], superpixels[:] = 200, 2**30
+    expected = planted_image()
+    assert np.array_equal(image.representatives, expected.representatives)
+    assert representative_pixels(image).pseudo.tolist() == [0, 0]
+    with pytest.raises(ValueError, match="read-only"):
+        image.index[0] = 7
 
 
 def test_contiguous_float32_is_not_copied():
