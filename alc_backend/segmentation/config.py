@@ -7,6 +7,9 @@ from typing import Any
 
 from alc_backend.errors import SettingsError
 
+OUTPUT_STRIDE = 16
+"""Pixels of the picture to one of the encoder's last map; inputs are multiples of it."""
+
 ENCODERS = ("efficientnet-lite0", "resnet18", "resnet50", "resnet101")
 """Backbones by the name used in settings."""
 
@@ -16,7 +19,7 @@ class TrainingConfig:
     """Hyper-parameters of one training (paper, Sec. 4.1).
 
     ``input_size`` pixels of the square crop; ``base_rate`` learning rate of the head (the encoder
-    has a tenth of it).
+    has a tenth of it); ``encoder_weights``: ``imagenet``, ``none`` (random), or a file.
     """
 
     encoder: str
@@ -25,16 +28,15 @@ class TrainingConfig:
     batch_size: int
     base_rate: float
     seed: int = 0
+    encoder_weights: str = "imagenet"
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
             raise SettingsError(
                 f"encoder {self.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}"
             )
-        if self.input_size % 16 or self.input_size < 64:
-            raise SettingsError(
-                f"input_size {self.input_size} must be a multiple of 16 and at least 64"
-            )
+        if self.input_size < 64:
+            raise SettingsError(f"input_size {self.input_size} must be at least 64")
         if self.iterations < 1 or self.batch_size < 2 or not self.base_rate > 0:
             raise SettingsError(
                 "iterations must be at least 1, batch_size at least 2 (batch norm needs two "
@@ -47,10 +49,14 @@ class TrainingConfig:
 
 
 PRESETS = {
+    "pascal": TrainingConfig("resnet101", 513, 30_000, 16, 0.01),
+    "cityscapes": TrainingConfig("resnet101", 768, 30_000, 16, 0.01),
+    "kvasir": TrainingConfig("resnet101", 352, 6_300, 32, 0.01),
     "cpu": TrainingConfig("efficientnet-lite0", 192, 400, 8, 0.02),
     "sample": TrainingConfig("efficientnet-lite0", 128, 160, 8, 0.05),
 }
-"""Hyper-parameters by name: ``cpu`` for a machine without GPU, ``sample`` for the built-in one."""
+"""Hyper-parameters by name: the paper's three datasets, ``cpu`` for a machine without GPU, and
+``sample`` for the built-in dataset."""
 
 
 def training_config(preset: str, *, seed: int = 0, **overrides: Any) -> TrainingConfig:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alc_backend.core.arrays import VOID
+from alc_backend.segmentation.config import OUTPUT_STRIDE
 
 Loader = Callable[[str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 """Image key → picture uint8 (H, W, 3) and label map uint8 (H, W)."""
 
 
 class Batch(NamedTuple):
-    """``images`` uint8 (N, S, S, 3), ``labels`` uint8 (N, S, S), and the image keys."""
+    """``images`` uint8 (N, S, S, 3), ``labels`` uint8 (N, S, S), and the image keys.
+
+    S is the input size, rounded up to a multiple of 16 with padding labelled void.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -26,7 +34,7 @@ class Batch(NamedTuple):
 class TrainingCrops:
     """Batches of random crops; batch ``i`` depends on the seed and ``i`` alone.
 
-    Decoded pictures are kept in memory up to ``cache_bytes``.
+    Decoded pictures are kept in memory up to ``cache_bytes``. May be used by several threads.
     """
 
     def __init__(
@@ -48,18 +56,42 @@ class TrainingCrops:
         self._batch_size = batch_size
         self._fill = np.array(fill, dtype=np.uint8)
         self._seed = seed
+        self._padded = -(-input_size // OUTPUT_STRIDE) * OUTPUT_STRIDE
         self._room = cache_bytes
+        self._lock = threading.Lock()
         self._cache: dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
 
-    def batch(self, iteration: int) -> Batch:
-        """The crops of one iteration; every image is drawn once before any is drawn again."""
+    def batch(self, iteration: int, rank: int = 0, ranks: int = 1) -> Batch:
+        """The crops of one iteration; every image is drawn once before any is drawn again.
+
+        Of several processes each takes its share: crops ``rank``, ``rank + ranks``, …
+        """
         first = iteration * self._batch_size
-        places = range(first, first + self._batch_size)
+        places = range(first + rank, first + self._batch_size, ranks)
         keys = [self._key(place) for place in places]
         crops = [self._crop(key, place) for key, place in zip(keys, places, strict=True)]
         return Batch(
             np.stack([image for image, _ in crops]), np.stack([labels for _, labels in crops]), keys
         )
+
+    def batches(
+        self, start: int, stop: int, *, threads: int, rank: int = 0, ranks: int = 1
+    ) -> Iterator[Batch]:
+        """The batches of iterations ``start`` to ``stop``, made ahead by so many threads."""
+        iterations = iter(range(start, stop))
+        with ThreadPoolExecutor(threads, thread_name_prefix="crops") as pool:
+            pending: deque[Future[Batch]] = deque(
+                pool.submit(self.batch, iteration, rank, ranks)
+                for iteration in islice(iterations, 2 * threads)
+            )
+            try:
+                while pending:
+                    batch = pending.popleft().result()
+                    for iteration in islice(iterations, 1):
+                        pending.append(pool.submit(self.batch, iteration, rank, ranks))
+                    yield batch
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _key(self, place: int) -> str:
         epoch, index = divmod(place, len(self._keys))
@@ -70,9 +102,11 @@ class TrainingCrops:
         if key in self._cache:
             return self._cache[key]
         pair = self._load(key)
-        if (size := pair[0].nbytes + pair[1].nbytes) <= self._room:
-            self._room -= size
-            self._cache[key] = pair
+        size = pair[0].nbytes + pair[1].nbytes
+        with self._lock:
+            if key not in self._cache and size <= self._room:
+                self._room -= size
+                self._cache[key] = pair
         return pair
 
     def _crop(self, key: str, place: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -102,4 +136,10 @@ class TrainingCrops:
         )
         if rng.random() < 0.5:
             scaled_image, scaled_labels = scaled_image[:, ::-1], scaled_labels[:, ::-1]
-        return scaled_image, scaled_labels
+        if (missing := self._padded - self._size) == 0:
+            return scaled_image, scaled_labels
+        padded_image = np.empty((self._padded, self._padded, 3), dtype=np.uint8)
+        padded_image[:] = self._fill
+        padded_image[:-missing, :-missing] = scaled_image
+        around = ((0, missing), (0, missing))
+        return padded_image, np.pad(scaled_labels, around, constant_values=VOID)

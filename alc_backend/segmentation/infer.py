@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 
 from alc_backend.errors import TrainingError
 from alc_backend.segmentation import model as networks
+from alc_backend.segmentation.config import OUTPUT_STRIDE
 
 
 class Predictor:
@@ -32,7 +33,7 @@ class Predictor:
         height, width = image.shape[:2]
         pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float().div_(255)
         pixels = (pixels - self._scale[0]) / self._scale[1]
-        stride = networks.OUTPUT_STRIDE
+        stride = OUTPUT_STRIDE
         padded = pad(pixels, (0, -width % stride, 0, -height % stride))
         logits = self._network(padded)[0, :, :height, :width]
         probabilities = torch.softmax(logits, dim=0)

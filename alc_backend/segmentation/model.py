@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import safetensors.torch
 import segmentation_models_pytorch as smp
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from alc_backend.errors import TrainingError
+from alc_backend.segmentation.config import OUTPUT_STRIDE
 from alc_backend.store.files import write_atomically
 
-OUTPUT_STRIDE = 16
 ENCODER_BATCH_NORM_MOMENTUM = 0.01
 
 _SMP_NAMES = {"efficientnet-lite0": "tu-tf_efficientnet_lite0"}
@@ -29,31 +31,34 @@ def normalisation(
     return (_HALF, _HALF) if encoder == "efficientnet-lite0" else _IMAGENET
 
 
-def build(encoder: str, classes: int, *, pretrained: bool) -> nn.Module:
+def build(encoder: str, classes: int, *, weights: str) -> nn.Module:
     """DeepLab-v3+ for ``classes`` classes; maps (N, 3, H, W) to logits (N, C, H, W).
 
-    ``pretrained`` loads ImageNet weights into the encoder. Raises TrainingError when they cannot
-    be had.
+    H and W are multiples of 16. ``weights`` of the encoder: ``imagenet``, ``none`` for random
+    ones, or the path of a file (.safetensors, or .pth with tensors by torchvision's names). Raises
+    TrainingError when they cannot be had or do not fit.
     """
-    name = _SMP_NAMES.get(encoder, encoder)
     packaged = encoder == "efficientnet-lite0"
     try:
         model = cast(
             nn.Module,
             smp.DeepLabV3Plus(
-                name,
-                encoder_weights="imagenet" if pretrained and not packaged else None,
+                _SMP_NAMES.get(encoder, encoder),
+                encoder_weights="imagenet" if weights == "imagenet" and not packaged else None,
                 encoder_output_stride=OUTPUT_STRIDE,
                 classes=classes,
             ),
         )
     except OSError as error:
         raise TrainingError(
-            f"the ImageNet weights of {encoder} cannot be downloaded ({error}); connect once to "
-            "fill the cache, or choose the encoder efficientnet-lite0, whose weights are packaged"
+            f"the ImageNet weights of {encoder} cannot be downloaded ({error}); set "
+            "ALC_ENCODER_WEIGHTS to a file that holds them, or choose the encoder "
+            "efficientnet-lite0 (ALC_ENCODER), whose weights are packaged"
         ) from error
-    if pretrained and packaged:
+    if weights == "imagenet" and packaged:
         _load_packaged_weights(model)
+    elif weights not in ("imagenet", "none"):
+        _load_weights_file(model, encoder, Path(weights))
     for module in cast(nn.Module, model.encoder).modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = ENCODER_BATCH_NORM_MOMENTUM
@@ -83,6 +88,31 @@ def _load_packaged_weights(model: nn.Module) -> None:
             )
         state[name] = tensor
     encoder.load_state_dict(state)
+
+
+def _load_weights_file(model: nn.Module, encoder: str, path: Path) -> None:
+    """Fill the encoder from a file; the classifier's tensors (fc) have no place and are left."""
+    remedy = f"ALC_ENCODER_WEIGHTS must name the weights of {encoder}, as torchvision calls them"
+    try:
+        if path.suffix == ".safetensors":
+            tensors = safetensors.torch.load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); {remedy}") from error
+    if not isinstance(tensors, dict):
+        raise TrainingError(f"{path}: holds no tensors by name; {remedy}")
+    target = cast(nn.Module, model.encoder)
+    state = target.state_dict()
+    for name, own in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        tensor = tensors.get(name)
+        if tensor is None or tensor.shape != own.shape:
+            found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
+            raise TrainingError(f"{path}: does not fit {encoder}: {name} {found}; {remedy}")
+        state[name] = tensor
+    target.load_state_dict(state)
 
 
 def save(
@@ -125,13 +155,19 @@ def load(path: Path, classes: list[str]) -> tuple[nn.Module, str]:
     try:
         config: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         tensors = safetensors.torch.load_file(path)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(f"{path.name}: cannot be read ({error}); train it again") from error
     if config["classes"] != classes:
         raise TrainingError(
             f"{path.name}: was trained for the classes {', '.join(config['classes'])}, the "
             f"project has {', '.join(classes)}; start a new round"
         )
-    model = build(config["encoder"], len(classes), pretrained=False)
-    model.load_state_dict(tensors)
+    model = build(config["encoder"], len(classes), weights="none")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{path.name}: its weights are not those of {config['encoder']} that {path.stem}.json "
+            "names; train it again"
+        ) from error
     return model.eval(), config["encoder"]

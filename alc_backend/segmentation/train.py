@@ -6,11 +6,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import TrainingError
@@ -36,68 +37,239 @@ def train(
     progress: Progress,
     checkpoint_every: int = 50,
     cache_bytes: int = 2**31,
+    loader_threads: int = 1,
+    log_folder: Path | None = None,
 ) -> None:
-    """Train from ImageNet weights and save the network to ``path`` (safetensors).
+    """Train and save the network to ``path`` (safetensors).
 
     ``data_version`` names the state of the label maps that ``load`` gives. A checkpoint beside
     ``path`` is written every ``checkpoint_every`` iterations; a killed training called again with
     the same arguments continues there and, on a CPU, ends with the same weights as an undisturbed
-    one; a finished one is not repeated. ``progress`` may raise CancelledError to stop. Raises
-    TrainingError when the loss is not finite.
+    one; a finished one is not repeated. ``progress`` may raise CancelledError to stop.
+    ``loader_threads`` prepare crops ahead; ``log_folder`` takes TensorBoard files when TensorBoard
+    is installed.
+
+    On CUDA the network computes in bfloat16. Inside a process group (``torchrun``) every process
+    takes its share of each batch, and the gradients are those of the whole batch. A batch that
+    does not fit into memory is taken in parts, which is reported; batch norm then sees the parts.
+    Raises TrainingError when the loss is not finite, or two pictures do not fit.
     """
-    fingerprint = _fingerprint(config, keys, classes, data_version)
-    if networks.trained_by(path) == fingerprint:
+    run = _Run(config, keys, classes, path, data_version)
+    if networks.trained_by(path) == run.fingerprint:
         return  # finished before its worker could say so
-    path.unlink(missing_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    mean, deviation = networks.normalisation(config.encoder)
+    if run.rank == 0:
+        path.unlink(missing_ok=True)
     crops = TrainingCrops(
         keys,
         load,
         input_size=config.input_size,
         batch_size=config.batch_size,
-        fill=cast(tuple[int, int, int], tuple(round(255 * value) for value in mean)),
+        fill=cast(tuple[int, int, int], tuple(round(255 * value) for value in run.mean)),
         seed=config.seed,
         cache_bytes=cache_bytes,
     )
-    torch.manual_seed(config.seed)
-    network = networks.build(config.encoder, len(classes), pretrained=True).to(device)
-    optimiser = _optimiser(network, config)
-    checkpoint = path.with_suffix(".checkpoint")
-    start = _restore(checkpoint, network, optimiser, fingerprint)
-
-    loss_function = nn.CrossEntropyLoss(ignore_index=VOID)
-    network.train()
+    start = run.restore()
+    run.network.train()
+    log = _TensorBoard(log_folder if run.rank == 0 else None)
     smoothed, began = 0.0, time.monotonic()
-    for iteration in range(start, config.iterations):
-        decay = (1 - iteration / config.iterations) ** POWER
-        for group in optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * decay
-        torch.manual_seed(_iteration_seed(config.seed, iteration))  # dropout
-        batch = crops.batch(iteration)
-        images, labels = _tensors(batch, mean, deviation, device)
-        optimiser.zero_grad(set_to_none=True)
-        if bool((labels != VOID).any()):
-            loss = loss_function(network(images), labels)
-            value = float(loss.detach())
-            if not value < float("inf"):
-                checkpoint.unlink(missing_ok=True)
-                raise TrainingError(
-                    f"the loss became {value} at iteration {iteration} (images "
-                    f"{', '.join(batch.keys)}); lower base_rate and start the round again"
-                )
-            loss.backward()
-            optimiser.step()
-            smoothed = value if iteration == start else 0.95 * smoothed + 0.05 * value
-        done = iteration + 1
-        if done % checkpoint_every == 0 and done < config.iterations:
-            _save_checkpoint(checkpoint, network, optimiser, done, fingerprint)
-        rate = (done - start) * config.batch_size / (time.monotonic() - began)
-        progress(done, config.iterations, f"loss {smoothed:.3f}, {rate:.1f} images/s")
-    networks.save(
-        network.cpu(), path, encoder=config.encoder, classes=classes, training=fingerprint
+    batches = crops.batches(
+        start, config.iterations, threads=loader_threads, rank=run.rank, ranks=run.ranks
     )
-    checkpoint.unlink(missing_ok=True)
+    with closing(log), closing(batches):  # type: ignore[type-var]
+        for iteration, batch in enumerate(batches, start=start):
+            value = run.step(iteration, batch)
+            if value is not None:
+                smoothed = value if iteration == start else 0.95 * smoothed + 0.05 * value
+                log.write(iteration, value, run.rate(iteration))
+            done = iteration + 1
+            if done % checkpoint_every == 0 and done < config.iterations and run.rank == 0:
+                run.save_checkpoint(done)
+            speed = (done - start) / (time.monotonic() - began)
+            progress(
+                done,
+                config.iterations,
+                f"loss {smoothed:.3f}, {speed * config.batch_size:.1f} images/s, "
+                f"{_duration((config.iterations - done) / speed)} left{run.note}",
+            )
+    if run.rank == 0:
+        run.finish()
+
+
+class _Run:
+    """The network, its optimiser and what identifies the training."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        keys: Sequence[str],
+        classes: list[str],
+        path: Path,
+        data_version: str,
+    ) -> None:
+        together = distributed.is_available() and distributed.is_initialized()
+        self.rank, self.ranks = (
+            (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+        )
+        self.fingerprint = _fingerprint(config, keys, classes, data_version)
+        self.note = ""
+        self._config, self._classes, self._path = config, classes, path
+        self._checkpoint = path.with_suffix(".checkpoint")
+        cuda = torch.cuda.is_available()
+        self._device = (
+            torch.device("cuda", self.rank if together else 0) if cuda else torch.device("cpu")
+        )
+        self.mean, deviation = networks.normalisation(config.encoder)
+        self._scale = torch.tensor([self.mean, deviation], device=self._device).view(2, 1, 3, 1, 1)
+        torch.manual_seed(config.seed)
+        self.network = networks.build(config.encoder, len(classes), weights=config.encoder_weights)
+        self.network = self.network.to(self._device)
+        if together and cuda:
+            convert = cast(
+                Callable[[nn.Module], nn.Module], nn.SyncBatchNorm.convert_sync_batchnorm
+            )
+            self.network = convert(self.network)
+        self._optimiser = _optimiser(self.network, config)
+        self._loss = nn.CrossEntropyLoss(ignore_index=VOID, reduction="sum")
+        self._part = -(-config.batch_size // self.ranks)
+
+    def rate(self, iteration: int) -> float:
+        """The head's learning rate (polynomial decay)."""
+        decay: float = (1 - iteration / self._config.iterations) ** POWER
+        return self._config.base_rate * decay
+
+    def step(self, iteration: int, batch: Batch) -> float | None:
+        """One iteration; returns the mean loss over labelled pixels, None when there are none."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = group["share"] * self.rate(iteration)
+        images, labels = self._tensors(batch)
+        labelled = self._over_all((labels != VOID).sum())
+        if not labelled:
+            return None
+        while True:
+            self._optimiser.zero_grad(set_to_none=True)
+            torch.manual_seed(_iteration_seed(self._config.seed, iteration, self.rank))  # dropout
+            try:
+                total = self._backward(images, labels, labelled)
+                break
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._take_smaller_parts()
+        value = self._over_all(total)
+        if not value < float("inf"):
+            if self.rank == 0:
+                self._checkpoint.unlink(missing_ok=True)
+            raise TrainingError(
+                f"the loss became {value} at iteration {iteration} (images "
+                f"{', '.join(batch.keys)}); lower base_rate and start the round again"
+            )
+        if self.ranks > 1:
+            for parameter in self.network.parameters():
+                if parameter.grad is not None:
+                    distributed.all_reduce(parameter.grad)
+        self._optimiser.step()
+        return value
+
+    def restore(self) -> int:
+        """Load a checkpoint of this very training; returns the iterations already done."""
+        if not self._checkpoint.is_file():
+            return 0
+        state: dict[str, Any] = torch.load(
+            self._checkpoint, map_location=self._device, weights_only=True
+        )
+        if state["fingerprint"] != self.fingerprint:
+            return 0
+        self.network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        return int(state["done"])
+
+    def save_checkpoint(self, done: int) -> None:
+        """Write what :meth:`restore` reads; every random choice follows from the iteration."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "done": done,
+            "fingerprint": self.fingerprint,
+        }
+        write_atomically(self._checkpoint, lambda part: torch.save(state, part))
+
+    def finish(self) -> None:
+        """Save the network and remove the checkpoint."""
+        networks.save(
+            self.network.cpu(),
+            self._path,
+            encoder=self._config.encoder,
+            classes=self._classes,
+            training=self.fingerprint,
+        )
+        self._checkpoint.unlink(missing_ok=True)
+
+    def _backward(
+        self, images: torch.Tensor, labels: torch.Tensor, labelled: float
+    ) -> torch.Tensor:
+        """Add the gradients of the batch, part by part; returns the loss of this process."""
+        total = torch.zeros((), device=self._device)
+        parts = max(1, len(images) // self._part)
+        for part, truth in zip(
+            torch.tensor_split(images, parts), torch.tensor_split(labels, parts), strict=True
+        ):
+            with torch.autocast(
+                self._device.type, dtype=torch.bfloat16, enabled=self._device.type == "cuda"
+            ):
+                logits = self.network(part)
+            loss = self._loss(logits.float(), truth) / labelled
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _take_smaller_parts(self) -> None:
+        if self._part < 4 or self.ranks > 1:  # other processes wait in the batch norm
+            raise TrainingError(
+                f"{self._part} pictures at a time do not fit into memory; lower ALC_INPUT_SIZE or "
+                "ALC_BATCH_SIZE, choose a smaller encoder (ALC_ENCODER), or free memory, and start "
+                "the round again"
+            )
+        self._part //= 2
+        self.note = f" (in parts of {self._part}: the batch does not fit into memory)"
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _tensors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+        if self._device.type == "cuda":
+            images, labels = images.pin_memory(), labels.pin_memory()
+        images = images.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+        scaled = (images - self._scale[0]) / self._scale[1]
+        return scaled, labels.to(self._device, non_blocking=True).long()
+
+    def _over_all(self, value: torch.Tensor) -> float:
+        """The sum over all processes."""
+        if self.ranks > 1:
+            value = value.clone()
+            distributed.all_reduce(value)
+        return float(value)
+
+
+class _TensorBoard:
+    """Writes scalars where TensorBoard is installed and a folder is named."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._writer: Any = None
+        if folder is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return
+            self._writer = SummaryWriter(str(folder))
+
+    def write(self, iteration: int, loss: float, rate: float) -> None:
+        if self._writer is not None:
+            self._writer.add_scalar("loss", loss, iteration)
+            self._writer.add_scalar("learning rate", rate, iteration)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _optimiser(network: nn.Module, config: TrainingConfig) -> torch.optim.SGD:
@@ -105,27 +277,21 @@ def _optimiser(network: nn.Module, config: TrainingConfig) -> torch.optim.SGD:
     head = [parameter for parameter in network.parameters() if id(parameter) not in encoder]
     backbone = [parameter for parameter in network.parameters() if id(parameter) in encoder]
     groups = [
-        {"params": backbone, "lr": config.base_rate * ENCODER_SHARE},
-        {"params": head, "lr": config.base_rate},
+        {"params": backbone, "share": ENCODER_SHARE},
+        {"params": head, "share": 1.0},
     ]
-    for group in groups:
-        group["initial_lr"] = group["lr"]
-    return torch.optim.SGD(groups, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    return torch.optim.SGD(
+        groups, lr=config.base_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+    )
 
 
-def _tensors(
-    batch: Batch,
-    mean: tuple[float, float, float],
-    deviation: tuple[float, float, float],
-    device: torch.device,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    images = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float().div_(255)
-    scale = torch.tensor([mean, deviation], device=device).view(2, 1, 3, 1, 1)
-    return (images - scale[0]) / scale[1], torch.from_numpy(batch.labels).to(device).long()
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _iteration_seed(seed: int, iteration: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{iteration}".encode()).digest()[:7], "big")
+def _iteration_seed(seed: int, iteration: int, rank: int) -> int:
+    name = f"{seed}/{iteration}/{rank}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
 
 
 def _fingerprint(
@@ -135,25 +301,9 @@ def _fingerprint(
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _save_checkpoint(
-    path: Path, network: nn.Module, optimiser: torch.optim.SGD, done: int, fingerprint: str
-) -> None:
-    state = {
-        "network": network.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "done": done,
-        "fingerprint": fingerprint,
-    }
-    write_atomically(path, lambda part: torch.save(state, part))
-
-
-def _restore(path: Path, network: nn.Module, optimiser: torch.optim.SGD, fingerprint: str) -> int:
-    """Load a checkpoint of this very training; returns the iterations already done."""
-    if not path.is_file():
-        return 0
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    if state["fingerprint"] != fingerprint:
-        return 0
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["done"])
+def _duration(seconds: float) -> str:
+    """A rough time for people: 40 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,136 @@
+"""Train the cpu preset on a dataset folder and measure what it learns and what it costs.
+
+``python -m benchmarks.training DATA [FILE]``: DATA holds ``train/`` and ``val/``. Three trainings:
+on the pseudo labels, on ground truth, and on ground truth from random weights. Then the network is
+timed beside pool and SIM, and its memory after 50 and 150 pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from rich.console import Console
+
+from alc_backend.core.acquisition import measure
+from alc_backend.core.metrics import class_iou, confusion_matrix
+from alc_backend.core.pool import representative_pixels
+from alc_backend.core.statistics import ImageStatistics
+from alc_backend.datasets.folder import read_classes
+from alc_backend.datasets.images import read_image, read_mask
+from alc_backend.segmentation.config import TrainingConfig, training_config
+from alc_backend.segmentation.infer import Predictor
+from alc_backend.segmentation.train import train
+
+COMMON = ("background", "cat", "cow", "dog", "horse", "person", "sheep")
+"""Classes frequent enough to be learned in 400 iterations."""
+
+TRAININGS = {
+    "pseudo labels": ("pseudo_labels", "imagenet"),
+    "ground truth": ("ground_truth", "imagenet"),
+    "ground truth, random weights": ("ground_truth", "none"),
+}
+"""Name → folder of the label maps, weights of the encoder."""
+
+console = Console(stderr=True)
+
+
+def pictures(folder: Path) -> dict[str, Path]:
+    """Image key → file."""
+    return {path.stem: path for path in sorted((folder / "images").glob("*.jpg"))}
+
+
+def mask(folder: Path, key: str) -> NDArray[np.uint8]:
+    """A label map of class ids."""
+    return read_mask(folder / f"{key}.png").astype(np.uint8)
+
+
+def run(
+    root: Path, labels: str, config: TrainingConfig, classes: list[str], path: Path
+) -> dict[str, Any]:
+    """Train once; returns wall time and IoU on the validation pictures."""
+    images = pictures(root / "train")
+    began = time.perf_counter()
+    train(
+        config,
+        sorted(images),
+        lambda key: (read_image(images[key]), mask(root / "train" / labels, key)),
+        classes=classes,
+        path=path,
+        data_version=labels,
+        progress=lambda done, total, message: console.print(
+            f"{labels}: {done}/{total} {message}", end="\r"
+        ),
+    )
+    wall = time.perf_counter() - began
+    predictor = Predictor(path, classes)
+    confusion = np.zeros((len(classes), len(classes) + 1), dtype=np.int64)
+    for key, image in pictures(root / "val").items():
+        predicted = predictor.probabilities(read_image(image)).argmax(axis=0).astype(np.uint8)
+        confusion += confusion_matrix(
+            mask(root / "val" / "ground_truth", key), predicted, len(classes)
+        )
+    iou = dict(zip(classes, class_iou(confusion).tolist(), strict=True))
+    return {
+        "seconds": wall,
+        "mean IoU of the common classes": float(np.mean([iou[name] for name in COMMON])),
+        "class IoU": {name: value for name, value in iou.items() if not np.isnan(value)},
+    }
+
+
+def scoring(root: Path, classes: list[str], path: Path) -> dict[str, Any]:
+    """Time of network and scoring per picture, and resident memory after 50 and 150 pictures."""
+    predictor = Predictor(path, classes)
+    spent = {"network": 0.0, "pool + SIM": 0.0}
+    resident = {}
+    for number, (key, file) in enumerate(list(pictures(root / "train").items())[:151]):
+        image = read_image(file)
+        labels = mask(root / "train" / "pseudo_labels", key)
+        superpixels = read_mask(root / "train" / "objects" / f"{key}.png")
+        began = time.perf_counter()
+        probabilities = predictor.probabilities(image)
+        between = time.perf_counter()
+        statistics = ImageStatistics(probabilities, labels, superpixels)
+        measure(statistics, representative_pixels(statistics))
+        if number:  # the first one loads the kernels
+            spent["network"] += between - began
+            spent["pool + SIM"] += time.perf_counter() - between
+        if number in (50, 150):
+            resident[number] = psutil.Process().memory_info().rss / 2**20
+    return {
+        "network (ms)": 1000 * spent["network"] / 150,
+        "pool + SIM (ms)": 1000 * spent["pool + SIM"] / 150,
+        "share": spent["pool + SIM"] / spent["network"],
+        "resident after 50 (MiB)": resident[50],
+        "resident after 150 (MiB)": resident[150],
+    }
+
+
+def main() -> None:
+    """Run everything and print the JSON; with a second argument, write it there too."""
+    root = Path(sys.argv[1])
+    classes = read_classes(root / "train")
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (labels, weights) in TRAININGS.items():
+            path = Path(folder) / f"{labels}-{weights}.safetensors"
+            config = training_config("cpu", encoder_weights=weights)
+            result[name] = run(root, labels, config, classes, path)
+        result["scoring"] = scoring(
+            root, classes, Path(folder) / "pseudo_labels-imagenet.safetensors"
+        )
+    document = json.dumps(result, indent=1)
+    print(document)
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(document + "\n")
+
+
+if __name__ == "__main__":
+    main()
