@@ -234,7 +234,7 @@ def round_status(
     if not found:
         console.print("No round yet: `alc init` makes a project, `alc round start` a round.")
         return
-    table = Table("project", "round", "state", "progress", "answers", "data mIoU", "model mIoU")
+    table = Table("project", "round", "state", "progress", "answers", "data mIoU", "model")
     for round_ in found:
         values = rounds.summary(round_)
         progress = values["error"] or values["warning"] or values["message"]
@@ -245,7 +245,8 @@ def round_status(
             str(round_.number),
             round_.state,
             progress,
-            *(_shown(values[name]) for name in ("answers", "data_miou", "model_miou")),
+            *(_shown(values[name]) for name in ("answers", "data_miou")),
+            _model_quality(values),
         )
     console.print(table)
 
@@ -329,6 +330,16 @@ def _project_id(store: Any, name: str | None) -> int:
             f"there are several projects; name one with --project: {', '.join(known)}"
         )
     return int(next(iter(known.values())))
+
+
+def _model_quality(values: dict[str, Any]) -> str:
+    """Model mIoU, or what held-out answers tell in its place."""
+    if values["estimated_accuracy"] is None:
+        return "–" if values["model_miou"] is None else f"mIoU {values['model_miou']:.3f}"
+    return (
+        f"accuracy {values['estimated_accuracy']:.3f} (estimated from "
+        f"{values['estimated_from_answers']} held-out answers)"
+    )
 
 
 def _shown(value: float | int | None) -> str:

@@ -207,6 +207,7 @@ def _config(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
         iterations=settings.iterations,
         batch_size=settings.batch_size,
         base_rate=settings.base_rate,
+        encoder_weights=settings.encoder_weights,
     )
     return {
         "size": settings.round_size,
@@ -216,6 +217,10 @@ def _config(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
         "given": given,
         "acquisition": settings.acquisition,
         "epsilon": settings.epsilon,
+        "folds": settings.folds,
+        "share_iterations": settings.share_iterations,
+        "flip": settings.flip,
+        "holdout": settings.holdout,
         "training": training.as_dict(),
     }
 
@@ -338,7 +343,16 @@ def summary(round_: Round) -> dict[str, Any]:
         "answers": round_.answers,
         "data_miou": round_.data_miou,
         "model_miou": round_.model_miou,
+        "class_iou": _by_class(round_),
+        "estimated_accuracy": round_.estimate,
+        "estimated_from_answers": round_.estimate_answers,
     }
+
+
+def _by_class(round_: Round) -> dict[str, float | None] | None:
+    if round_.class_iou is None:
+        return None
+    return dict(zip(round_.project.classes, round_.class_iou, strict=True))
 
 
 def _eta(round_: Round) -> int | None:

@@ -72,6 +72,27 @@ class Settings(BaseSettings):
     iterations: int | None = Field(None, description="overrides the preset's iterations")
     batch_size: int | None = Field(None, description="overrides the preset's batch size")
     base_rate: float | None = Field(None, description="overrides the preset's learning rate")
+    encoder_weights: str | None = Field(
+        None, description="the encoder's first weights: imagenet, none (random), or a file"
+    )
+    folds: int = Field(
+        1,
+        ge=1,
+        description="networks for cross-fitting; 1 scores with the one network of the paper",
+    )
+    share_iterations: bool = Field(
+        False, description="the networks of a round share the iterations of one training"
+    )
+    flip: bool = Field(False, description="predict each picture mirrored too, and average")
+    holdout: float = Field(
+        0.1, ge=0, le=0.5,
+        description="share of the answers kept from training to estimate the network's accuracy, "
+        "where there are no validation pictures",
+    )  # fmt: skip
+    train_processes: int | None = Field(
+        None, ge=1, description="processes that train together; default: one for each GPU"
+    )
+    loader_threads: int = Field(2, ge=1, description="threads that prepare training crops")
     checkpoint_every: int = Field(50, ge=1, description="iterations between checkpoints")
     image_cache_mb: int = Field(2048, ge=0, description="memory for decoded training pictures")
     job_timeout_hours: float = Field(48.0, gt=0, description="longest time one job may take")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select
 
-from alc_backend import rounds, steps
+from alc_backend import batch, learning, rounds
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import NotFoundError, RoundError, SettingsError
 from alc_backend.settings import Settings
@@ -176,7 +176,7 @@ def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, m
     rounds.start(store, queue.append, project)
     work(store, queue, 2)
     monkeypatch.setattr(rounds, "REPORT_EVERY_S", 0.0)
-    scored = steps._score_image
+    scored = learning._score_image
     calls = []
 
     def die_at_two(store, round_, image, *arguments):
@@ -185,7 +185,7 @@ def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, m
             raise KeyboardInterrupt
         scored(store, round_, image, *arguments)
 
-    monkeypatch.setattr(steps, "_score_image", die_at_two)
+    monkeypatch.setattr(learning, "_score_image", die_at_two)
     with pytest.raises(KeyboardInterrupt):
         work(store, queue, 1)
     claim(store, os.getppid(), age_s=3600)
@@ -203,7 +203,7 @@ def test_the_batch_is_the_best_of_what_is_open(store, project, queue):
         for image in session.scalars(select(Image).where(Image.split == "train")):
             image.url = f"/data/upload/{image.key}.png"
     round_ = only_round(store)
-    steps._choose(store, round_)
+    batch.choose(store, round_)
     with store.reading() as session:
         best = session.execute(
             select(Score.score, Image.key, Superpixel.number)
@@ -231,8 +231,8 @@ def reconfigured(store, **changes) -> Round:
 
 
 def scored(store, round_) -> str | None:
-    steps.score(store, round_, lambda done, total, message: None)
-    return steps._choose(store, round_)
+    learning.score(store, round_, lambda done, total, message: None)
+    return batch.choose(store, round_)
 
 
 def test_every_acquisition_orders_a_round(store, project, queue):

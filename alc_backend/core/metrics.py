@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,11 @@ def mean_iou(confusion: NDArray[np.int64]) -> float:
     iou = class_iou(confusion)
     present = iou[~np.isnan(iou)]
     return float(present.mean()) if len(present) else float("nan")
+
+
+def known(value: float) -> float | None:
+    """``value``, or None where it is NaN: JSON and databases have no NaN."""
+    return None if math.isnan(value) else value
 
 
 class SelectionCounts(NamedTuple):

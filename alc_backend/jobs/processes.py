@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -108,13 +109,7 @@ class Processes:
     def stop(self) -> None:
         """End every process, the last started first: kindly, then by force."""
         for child in reversed(self._children):
-            _signal_group(child.process, signal.SIGTERM)
-            try:
-                child.process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                log.warning("%s does not stop, killing it", child.name)
-            _signal_group(child.process, signal.SIGKILL)
-            child.process.wait()
+            end(child.process, child.name)
         self._children.clear()
 
     def _spawn(
@@ -130,7 +125,7 @@ class Processes:
                     stderr=subprocess.STDOUT,
                     env=environment,
                     start_new_session=True,  # a Ctrl-C in the terminal reaches only the parent
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=die_with_parent,
                 )
             except OSError as error:
                 raise ServiceError(f"{name} cannot be started: {error}") from error
@@ -194,13 +189,24 @@ def _answers(connection: Redis) -> bool:
         return False
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux to end this process when its parent is killed (elsewhere: nothing)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def end(process: subprocess.Popen[Any], name: str) -> None:
+    """End a process and what it started: kindly, then by force."""
+    _signal_group(process, signal.SIGTERM)
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        log.warning("%s does not stop, killing it", name)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(process: subprocess.Popen[Any], number: signal.Signals) -> None:
     """Signal a process and what it started; nothing happens when all have ended."""
     try:
         os.killpg(process.pid, number)

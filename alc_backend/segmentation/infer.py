@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,27 @@ from alc_backend.errors import TrainingError
 from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import OUTPUT_STRIDE
 
+WHOLE_PIXELS = 2048 * 1152
+"""Pictures of at most so many pixels (Cityscapes' are smaller) are predicted in one piece."""
+
+TILE, MARGIN = 1024, 128
+"""Larger ones in tiles of this side, of which so much is thrown away towards the neighbours."""
+
+MEMORY_BYTES = 2**29
+"""Larger probabilities lie in a temporary file, which the system pages in and out."""
+
 
 class Predictor:
-    """A trained network ready to predict, on the GPU when there is one."""
+    """A trained network ready to predict, on the GPU when there is one.
 
-    def __init__(self, path: Path, classes: list[str]) -> None:
+    ``flip`` averages the prediction with that of the mirrored picture.
+    """
+
+    def __init__(self, path: Path, classes: list[str], *, flip: bool = False) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network, encoder = networks.load(path, classes)
         self._network = network.to(self._device)
+        self._classes, self._flip, self._folder = len(classes), flip, path.parent
         mean, deviation = networks.normalisation(encoder)
         self._scale = torch.tensor([mean, deviation], device=self._device).view(2, 1, 3, 1, 1)
 
@@ -28,15 +43,50 @@ class Predictor:
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Softmax over the classes for ``image`` uint8 (H, W, 3): float32 (C, H, W).
 
-        Raises TrainingError when the network's weights have become useless (NaN).
+        Beside the result, memory does not grow with the picture. Raises TrainingError when the
+        network's weights have become useless (NaN).
         """
         height, width = image.shape[:2]
-        pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float().div_(255)
-        pixels = (pixels - self._scale[0]) / self._scale[1]
-        stride = OUTPUT_STRIDE
-        padded = pad(pixels, (0, -width % stride, 0, -height % stride))
-        logits = self._network(padded)[0, :, :height, :width]
-        probabilities = torch.softmax(logits, dim=0)
+        if height * width <= WHOLE_PIXELS:
+            return self._predict(image)
+        result = self._room((self._classes, height, width))
+        for rows, inner_rows in _tiles(height):
+            for cols, inner_cols in _tiles(width):
+                tile = self._predict(image[rows, cols])
+                inside = (
+                    slice(inner_rows.start - rows.start, inner_rows.stop - rows.start),
+                    slice(inner_cols.start - cols.start, inner_cols.stop - cols.start),
+                )
+                result[:, inner_rows, inner_cols] = tile[(slice(None), *inside)]
+        return result
+
+    def _predict(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        probabilities = self._softmax(image)
+        if self._flip:
+            mirrored = self._softmax(np.ascontiguousarray(image[:, ::-1]))
+            probabilities = (probabilities + mirrored.flip(-1)) / 2
         if not bool(torch.isfinite(probabilities).all()):
             raise TrainingError("it predicts values that are not numbers")
         return probabilities.cpu().numpy()
+
+    def _softmax(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        height, width = image.shape[:2]
+        pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float().div_(255)
+        pixels = (pixels - self._scale[0]) / self._scale[1]
+        padded = pad(pixels, (0, -width % OUTPUT_STRIDE, 0, -height % OUTPUT_STRIDE))
+        return torch.softmax(self._network(padded)[0, :, :height, :width], dim=0)
+
+    def _room(self, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+        """An array of that shape: in memory, or in a file that has no name any more."""
+        if 4 * int(np.prod(shape)) <= MEMORY_BYTES:
+            return np.empty(shape, dtype=np.float32)
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+
+
+def _tiles(length: int) -> Iterator[tuple[slice, slice]]:
+    """Along one side: what to look at, and the part of it to keep."""
+    step = TILE - 2 * MARGIN
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        yield slice(max(0, start - MARGIN), min(length, stop + MARGIN)), slice(start, stop)

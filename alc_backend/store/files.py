@@ -40,9 +40,10 @@ class ProjectFiles:
         """The picture as it was imported."""
         return self.root / "images" / f"{image_id}{suffix}"
 
-    def network(self, number: int) -> Path:
-        """The weights of round ``number``."""
-        return self.root / "rounds" / str(number) / "model.safetensors"
+    def network(self, number: int, fold: int | None = None) -> Path:
+        """The weights of round ``number``; with a fold, of the network that has not seen it."""
+        name = "model" if fold is None else f"model-without-fold-{fold}"
+        return self.root / "rounds" / str(number) / f"{name}.safetensors"
 
     def write_label_map(self, kind: str, image_id: int, labels: NDArray[np.uint8]) -> None:
         """Keep a label map; ``kind`` is ``initial`` or ``ground_truth``."""

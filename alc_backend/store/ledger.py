@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from alc_backend.core.arrays import VOID
+from alc_backend.core.draws import draw
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import Answer, Image, Query, Round, Score, Superpixel
 
@@ -174,21 +176,47 @@ class LabelMaps:
                 .where(Image.project_id == project_id)
             )
         }
-        self._corrections: dict[int, list[tuple[int, Answer]]] = {}
+        self._answered: dict[int, list[tuple[int, Answer]]] = {}
         for answer in answers.values():
-            if answer.kind == CORRECT:
-                image_id, number = numbers[answer.superpixel_id]
-                self._corrections.setdefault(image_id, []).append((number, answer))
+            image_id, number = numbers[answer.superpixel_id]
+            self._answered.setdefault(image_id, []).append((number, answer))
 
-    def read(self, image_id: int) -> NDArray[np.uint8]:
-        """The label map of an image, uint8 (H, W): the initial one with the corrections written."""
+    def held_out(self, share: float, seed: int) -> set[int]:
+        """The superpixels (row ids) of about a ``share`` of the answers, always the same ones."""
+        return {
+            answer.superpixel_id
+            for answers in self._answered.values()
+            for _, answer in answers
+            if draw(f"answer/{answer.superpixel_id}", seed) < share * 2**64
+        }
+
+    def answered(self, chosen: set[int]) -> dict[int, list[int]]:
+        """Image id → superpixel numbers of those answers whose superpixel is ``chosen``."""
+        found = {
+            image_id: [number for number, answer in answers if answer.superpixel_id in chosen]
+            for image_id, answers in self._answered.items()
+        }
+        return {image_id: numbers for image_id, numbers in found.items() if numbers}
+
+    def read(self, image_id: int, hidden: Collection[int] = ()) -> NDArray[np.uint8]:
+        """The label map of an image, uint8 (H, W): the initial one with the corrections written.
+
+        Superpixels (row ids) in ``hidden`` become void.
+        """
         labels = self._files.read_label_map("initial", image_id)
-        corrections = self._corrections.get(image_id)
-        if not corrections:
+        written_over = [
+            (number, answer)
+            for number, answer in self._answered.get(image_id, [])
+            if answer.kind == CORRECT or answer.superpixel_id in hidden
+        ]
+        if not written_over:
             return labels
         labels = labels.copy()
         superpixels = self._files.read_superpixels(image_id)
-        for number, answer in corrections:
+        for number, answer in written_over:
+            if answer.superpixel_id in hidden:
+                labels[superpixels == number] = VOID
+                continue
             written = superpixels == number
             if answer.round_number in self._reach_rounds:
                 written &= self._files.read_reach(answer.round_number, image_id)

@@ -99,6 +99,9 @@ class Round(Base):
     answers: Mapped[int | None]
     data_miou: Mapped[float | None]
     model_miou: Mapped[float | None]
+    class_iou: Mapped[list[Any] | None]
+    estimate: Mapped[float | None]
+    estimate_answers: Mapped[int | None]
     done: Mapped[int] = mapped_column(default=0)
     total: Mapped[int] = mapped_column(default=0)
     message: Mapped[str] = mapped_column(default="")

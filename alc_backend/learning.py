@@ -1,0 +1,264 @@
+"""The networks of a round: training them on the label maps, scoring the pictures with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from alc_backend import rounds
+from alc_backend.core import acquisition, expansion, metrics, pool
+from alc_backend.core.arrays import VOID
+from alc_backend.core.draws import draw, fold_of
+from alc_backend.core.statistics import ImageStatistics
+from alc_backend.datasets.images import read_image
+from alc_backend.errors import SettingsError, TrainingError
+from alc_backend.rounds import Reporter
+from alc_backend.segmentation.config import TrainingConfig
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.files import ProjectFiles
+from alc_backend.store.models import TRAIN, VAL, Image, Round, Score, Superpixel
+
+Probabilities = Callable[[Image], NDArray[np.float32]]
+Progress = Callable[[int, int, str], None]
+
+
+def train(store: Store, round_: Round, report: Reporter) -> None:
+    """Train the round's networks, with one process for each GPU of this machine.
+
+    Fewer where a batch has not two pictures for each: batch norm needs them.
+    """
+    import torch
+
+    processes = store.settings.train_processes or torch.cuda.device_count()
+    processes = min(processes, rounds.training_of(round_).batch_size // 2)
+    if processes > 1:
+        from alc_backend.jobs import together
+
+        together.run(store.settings, round_.id, processes, report)
+    else:
+        train_networks(store, round_, report)
+
+
+def train_networks(store: Store, round_: Round, report: Progress) -> None:
+    """Train the round's networks on D_t, each from the encoder's first weights (eqs. 1 and 11).
+
+    One on everything; with K folds, one more without each fold of the pictures (cross-fitting).
+    Every process of a group calls this.
+    """
+    from alc_backend.segmentation.train import train as train_network
+
+    files = store.files(round_.project_id)
+    maps, hidden = _label_maps(store, round_)
+    images = {image.key: image for image in store.images(round_.project_id, TRAIN)}
+
+    def load(key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        image = images[key]
+        return read_image(files.image(image.id, image.suffix)), maps.read(image.id, hidden)
+
+    config = _training_config(round_)
+    networks = list(_networks(round_))
+    total = len(networks) * config.iterations
+    for place, fold in enumerate(networks):
+        keys = [key for key in sorted(images) if fold is None or _fold(round_, key) != fold]
+        if not keys:
+            raise SettingsError(
+                f"fold {fold} of {round_.config['folds']} leaves no picture to train on; lower "
+                "ALC_FOLDS and start the round again"
+            )
+        name = f"network {place + 1} of {len(networks)}, " if len(networks) > 1 else ""
+        before = place * config.iterations
+
+        def progress(
+            done: int, _: int, message: str, before: int = before, name: str = name
+        ) -> None:
+            report(before + done, total, name + message)
+
+        train_network(
+            config,
+            keys,
+            load,
+            classes=round_.project.classes,
+            path=files.network(round_.number, fold),
+            data_version=f"ledger entry {round_.ledger_position}, {len(hidden)} held out",
+            progress=progress,
+            checkpoint_every=store.settings.checkpoint_every,
+            cache_bytes=store.settings.image_cache_mb * 2**20,
+            loader_threads=store.settings.loader_threads,
+            log_folder=files.network(round_.number, fold).with_suffix(".tensorboard"),
+        )
+
+
+def score(store: Store, round_: Round, report: Reporter) -> None:
+    """Measure the networks, then score every open superpixel, one picture in memory at a time.
+
+    A network that cannot be used is removed, so that starting the round again trains anew.
+    """
+    try:
+        _measure(store, round_, report)
+        _score_all(store, round_, report)
+    except TrainingError as error:
+        for fold in _networks(round_):
+            store.files(round_.project_id).network(round_.number, fold).unlink(missing_ok=True)
+        raise TrainingError(
+            f"the network of round {round_.number} cannot be used: {error}; start the round again "
+            "to train a new one"
+        ) from error
+
+
+def _measure(store: Store, round_: Round, report: Reporter) -> None:
+    """Model mIoU on the validation pictures; without any, accuracy on held-out answers."""
+    if round_.model_miou is not None or round_.estimate is not None:
+        return
+    files = store.files(round_.project_id)
+    held_out = store.images(round_.project_id, VAL)
+    predict = _predictor(files, round_, None)
+    if held_out:
+        confusion = np.zeros(
+            (len(round_.project.classes), len(round_.project.classes) + 1), np.int64
+        )
+        for done, image in enumerate(held_out):
+            report(done, len(held_out), f"measuring the network on {image.key}")
+            truth = files.read_label_map("ground_truth", image.id)
+            predicted = predict(image).argmax(axis=0).astype(np.uint8)
+            confusion += metrics.confusion_matrix(truth, predicted, len(confusion))
+        with store.session() as session:
+            row = session.get_one(Round, round_.id)
+            row.model_miou = metrics.known(metrics.mean_iou(confusion))
+            row.class_iou = [
+                metrics.known(value) for value in metrics.class_iou(confusion).tolist()
+            ]
+        return
+    maps, hidden = _label_maps(store, round_)
+    images = {image.id: image for image in store.images(round_.project_id, TRAIN)}
+    answered = maps.answered(hidden)
+    right = counted = 0
+    for done, (image_id, numbers) in enumerate(sorted(answered.items())):
+        image = images[image_id]
+        report(done, len(answered), f"measuring the network on {image.key}")
+        labels, superpixels = maps.read(image.id), files.read_superpixels(image.id)
+        asked = np.isin(superpixels, numbers) & (labels != VOID)
+        right += int((predict(image).argmax(axis=0) == labels)[asked].sum())
+        counted += int(asked.sum())
+    if counted:
+        with store.session() as session:
+            row = session.get_one(Round, round_.id)
+            row.estimate, row.estimate_answers = right / counted, len(hidden)
+
+
+def _score_all(store: Store, round_: Round, report: Reporter) -> None:
+    files = store.files(round_.project_id)
+    with store.reading() as session:
+        maps = ledger.LabelMaps(session, files, round_.project_id)
+        settled = set(ledger.resolved(ledger.standing(session, round_.project_id)))
+        scored = set(
+            session.scalars(
+                select(Superpixel.image_id)
+                .join(Score, Score.superpixel_id == Superpixel.id)
+                .where(Score.round_id == round_.id)
+                .distinct()
+            )
+        )
+    images = store.images(round_.project_id, TRAIN)
+    folds = round_.config["folds"]
+    done = 0
+    for fold in range(folds) if folds > 1 else [None]:
+        members = [image for image in images if fold is None or _fold(round_, image.key) == fold]
+        left = [image for image in members if image.id not in scored]
+        done += len(members) - len(left)
+        predict = _predictor(files, round_, fold) if left else None
+        for image in left:
+            report(done, len(images), f"scoring {image.key}")
+            assert predict is not None
+            _score_image(store, round_, image, predict(image), maps.read(image.id), settled)
+            done += 1
+
+
+def _predictor(files: ProjectFiles, round_: Round, fold: int | None) -> Probabilities:
+    from alc_backend.segmentation.infer import Predictor
+
+    predictor = Predictor(
+        files.network(round_.number, fold), round_.project.classes, flip=round_.config["flip"]
+    )
+    return lambda image: predictor.probabilities(read_image(files.image(image.id, image.suffix)))
+
+
+def _networks(round_: Round) -> Iterator[int | None]:
+    """The networks of a round: the one that users see (None), then one for each fold."""
+    yield None
+    if round_.config["folds"] > 1:
+        yield from range(round_.config["folds"])
+
+
+def _fold(round_: Round, key: str) -> int:
+    return fold_of(key, rounds.training_of(round_).seed, round_.config["folds"])
+
+
+def _training_config(round_: Round) -> TrainingConfig:
+    """The hyper-parameters of each network; the iterations are shared where that is set."""
+    config = rounds.training_of(round_)
+    if not round_.config["share_iterations"]:
+        return config
+    return replace(config, iterations=max(1, config.iterations // len(list(_networks(round_)))))
+
+
+def _label_maps(store: Store, round_: Round) -> tuple[ledger.LabelMaps, set[int]]:
+    """The label maps that the round trains on, and the answered superpixels that it holds out.
+
+    Answers are held out only where no validation picture can tell how good the network is.
+    """
+    with store.reading() as session:
+        maps = ledger.LabelMaps(
+            session, store.files(round_.project_id), round_.project_id, round_.ledger_position
+        )
+    if store.images(round_.project_id, VAL):
+        return maps, set()
+    return maps, maps.held_out(round_.config["holdout"], rounds.training_of(round_).seed)
+
+
+def _score_image(
+    store: Store,
+    round_: Round,
+    image: Image,
+    predicted: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    settled: set[int],
+) -> None:
+    files = store.files(round_.project_id)
+    epsilon = float(round_.config["epsilon"])
+    statistics = ImageStatistics(predicted, labels, files.read_superpixels(image.id))
+    chosen = pool.representative_pixels(statistics)
+    scores = acquisition.measure(
+        statistics,
+        chosen,
+        round_.config["acquisition"],
+        epsilon=epsilon,
+        seed=draw(f"image/{image.key}", rounds.training_of(round_).seed),
+    )
+    if epsilon > 0:
+        reached = expansion.expand_all(statistics, chosen, epsilon)
+        files.write_reach(round_.number, image.id, reached)
+    with store.session() as session:
+        rows = {
+            superpixel.number: superpixel.id
+            for superpixel in session.scalars(
+                select(Superpixel).where(Superpixel.image_id == image.id)
+            )
+        }
+        session.add_all(
+            Score(
+                round_id=round_.id,
+                superpixel_id=rows[int(number)],
+                score=float(scores[index]),
+                row=int(chosen.rows[index]),
+                col=int(chosen.cols[index]),
+                pseudo_label=int(chosen.pseudo[index]),
+                dominant=int(chosen.dominant[index]),
+            )
+            for index, number in enumerate(chosen.ids)
+            if rows[int(number)] not in settled
+        )

@@ -1,0 +1,182 @@
+"""Cross-fitting, held-out answers and training by several processes, in real rounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import pytest
+from sqlalchemy import select
+
+from alc_backend import learning, rounds
+from alc_backend.core.draws import fold_of
+from alc_backend.errors import TrainingError
+from alc_backend.segmentation import infer
+from alc_backend.segmentation import train as training
+from alc_backend.store import ledger
+from alc_backend.store.importing import import_folder
+from alc_backend.store.models import Answer, Image, Score, Superpixel, utc_now
+from tests.conftest import write_dataset
+from tests.test_rounds import only_round, settings, work  # noqa: F401
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return write_dataset(tmp_path / "many", names=tuple("abcdef"))
+
+
+def scored_by(store, queue, project, **changes):
+    """Run a round with other settings as far as it comes: it has no query project."""
+    store.settings = store.settings.model_copy(update=changes)
+    rounds.start(store, queue.append, project)
+    work(store, queue)
+    return only_round(store)
+
+
+def test_every_picture_is_scored_by_a_network_that_has_not_seen_it(store, pictures, monkeypatch):
+    trained, used = {}, {}
+    train, load = training.train, infer.Predictor.__init__
+
+    def watched(config, keys, *arguments, path, **options):
+        trained[path.name] = (list(keys), config.iterations)
+        train(config, keys, *arguments, path=path, **options)
+
+    monkeypatch.setattr(training, "train", watched)
+    score = learning._score_image
+    current = []
+    monkeypatch.setattr(
+        infer.Predictor,
+        "__init__",
+        lambda self, path, *rest, **options: (
+            current.append(path.name), load(self, path, *rest, **options)
+        )[1],
+    )  # fmt: skip
+
+    def noted(store, round_, image, *rest):
+        used[image.key] = current[-1]
+        score(store, round_, image, *rest)
+
+    monkeypatch.setattr(learning, "_score_image", noted)
+    project = import_folder(store, pictures, "pets").project_id
+    round_ = scored_by(store, [], project, folds=2, share_iterations=True, iterations=6)
+    assert round_.state == rounds.FAILED  # in publishing: there is no query project
+    assert {keys_and_iterations[1] for keys_and_iterations in trained.values()} == {2}
+    assert trained["model.safetensors"][0] == list("abcdef")
+    assert set(used) == set("abcdef")
+    for key, network in used.items():
+        assert network == f"model-without-fold-{fold_of(key, 0, 2)}.safetensors"
+        assert key not in trained[network][0]
+    with store.reading() as session:
+        assert len(session.scalars(select(Score)).all()) == 12
+
+
+def test_folds_depend_on_key_and_seed_alone():
+    folds = [fold_of(f"picture {number}", 3, 4) for number in range(4000)]
+    assert folds == [fold_of(f"picture {number}", 3, 4) for number in range(4000)]
+    assert min(np.bincount(folds)) > 900
+    assert folds != [fold_of(f"picture {number}", 4, 4) for number in range(4000)]
+
+
+def answer_everything(store, project):
+    with store.session() as session:
+        superpixels = session.scalars(select(Superpixel).join(Image)).all()
+        for number, superpixel in enumerate(superpixels):
+            session.add(
+                Answer(
+                    project_id=project,
+                    superpixel_id=superpixel.id,
+                    annotation_id=number + 1,
+                    revision=1,
+                    annotator="1",
+                    kind="correct",
+                    class_id=superpixel.number,
+                    pseudo_label=1,
+                    round_number=0,
+                    row=0,
+                    col=0,
+                    answered_at=utc_now(),
+                    updated_at=utc_now(),
+                )
+            )
+        return {superpixel.id for superpixel in superpixels}
+
+
+def test_held_out_answers_tell_how_good_the_network_is(store, pictures, monkeypatch):
+    project = import_folder(store, pictures, "pets").project_id
+    everything = answer_everything(store, project)
+    seen = []
+    train = training.train
+
+    def watched(config, keys, load, **options):
+        seen.extend(load(key)[1] for key in keys)
+        train(config, keys, load, **options)
+
+    monkeypatch.setattr(training, "train", watched)
+    round_ = scored_by(store, [], project, holdout=0.4)
+    with store.reading() as session:
+        maps = ledger.LabelMaps(session, store.files(project), project)
+    hidden = maps.held_out(0.4, 0)
+    assert 0 < len(hidden) < len(everything)
+    assert maps.held_out(0.4, 0) == hidden
+    assert maps.held_out(0.0, 0) == set()
+    pixels = {1: 256, 2: 384}
+    numbers = [number for found in maps.answered(hidden).values() for number in found]
+    assert sum((labels == 255).sum() for labels in seen) == sum(pixels[n] for n in numbers)
+    assert round_.estimate_answers == len(hidden)
+    assert 0 <= round_.estimate <= 1
+    assert round_.model_miou is None
+    summary = rounds.summary(round_)
+    assert summary["estimated_accuracy"] == round_.estimate
+    assert summary["class_iou"] is None
+
+
+def test_validation_pictures_take_the_place_of_held_out_answers(store, pictures):
+    project = import_folder(store, pictures, "pets", validation=pictures).project_id
+    answer_everything(store, project)
+    round_ = scored_by(store, [], project, holdout=0.4)
+    assert round_.estimate is None
+    assert round_.model_miou is not None
+    iou = rounds.summary(round_)["class_iou"]
+    assert list(iou) == ["background", "cat", "dog"]
+    assert round_.model_miou == pytest.approx(np.mean(list(iou.values())))
+
+
+def started(store, project, **changes):
+    """A round that two processes shall train."""
+    changes = {"train_processes": 2, "batch_size": 4, **changes}
+    store.settings = store.settings.model_copy(update=changes)
+    rounds.start(store, [].append, project)
+
+
+def test_two_processes_train_one_network(store, pictures):
+    project = import_folder(store, pictures, "pets").project_id
+    said = []
+    started(store, project)
+    learning.train(
+        store, only_round(store), lambda done, total, message: said.append((done, total))
+    )
+    assert said == [(1, 3), (2, 3), (3, 3)]
+    path = store.files(project).network(1)
+    predictor = infer.Predictor(path, ["background", "cat", "dog"])
+    probabilities = predictor.probabilities(np.zeros((64, 64, 3), dtype=np.uint8))
+    assert probabilities.shape == (3, 64, 64)
+
+
+def test_what_stops_one_of_the_processes_is_told(store, pictures):
+    project = import_folder(store, pictures, "pets").project_id
+    started(store, project, base_rate=1e30)
+    with pytest.raises(TrainingError, match="lower base_rate"):
+        learning.train(store, only_round(store), lambda done, total, message: None)
+
+
+def test_cancelling_stops_all_processes(store, pictures):
+    project = import_folder(store, pictures, "pets").project_id
+    started(store, project, iterations=500)
+
+    def cancel(done, total, message):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learning.train(store, only_round(store), cancel)
+    assert not store.files(project).network(1).exists()
+    left = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
+    assert not [command for command in left if "alc_backend.jobs.together" in command]
