@@ -99,8 +99,8 @@ def score(store: Store, round_: Round, report: Reporter) -> None:
     A network that cannot be used is removed, so that starting the round again trains anew.
     """
     try:
-        _measure(store, round_, report)
-        _score_all(store, round_, report)
+        measured = _measure(store, round_, report)
+        _score_all(store, round_, report, measured)
     except TrainingError as error:
         for fold in _networks(round_):
             store.files(round_.project_id).network(round_.number, fold).unlink(missing_ok=True)
@@ -110,19 +110,23 @@ def score(store: Store, round_: Round, report: Reporter) -> None:
         ) from error
 
 
-def _measure(store: Store, round_: Round, report: Reporter) -> None:
-    """Model mIoU on the validation pictures; without any, accuracy on held-out answers."""
-    if round_.model_miou is not None or round_.estimate is not None:
-        return
+def _measure(store: Store, round_: Round, report: Reporter) -> int:
+    """Model mIoU on the validation pictures; without any, accuracy on held-out answers.
+
+    Returns how many pictures were looked at.
+    """
+    if round_.class_iou is not None or round_.estimate is not None:
+        return 0
     files = store.files(round_.project_id)
     held_out = store.images(round_.project_id, VAL)
     predict = _predictor(files, round_, None)
+    scored_after = len(store.images(round_.project_id, TRAIN))
     if held_out:
         confusion = np.zeros(
             (len(round_.project.classes), len(round_.project.classes) + 1), np.int64
         )
         for done, image in enumerate(held_out):
-            report(done, len(held_out), f"measuring the network on {image.key}")
+            report(done, len(held_out) + scored_after, f"measuring the network on {image.key}")
             truth = files.read_label_map("ground_truth", image.id)
             predicted = predict(image).argmax(axis=0).astype(np.uint8)
             confusion += metrics.confusion_matrix(truth, predicted, len(confusion))
@@ -132,14 +136,14 @@ def _measure(store: Store, round_: Round, report: Reporter) -> None:
             row.class_iou = [
                 metrics.known(value) for value in metrics.class_iou(confusion).tolist()
             ]
-        return
+        return len(held_out)
     maps, hidden = _label_maps(store, round_)
     images = {image.id: image for image in store.images(round_.project_id, TRAIN)}
     answered = maps.answered(hidden)
     right = counted = 0
     for done, (image_id, numbers) in enumerate(sorted(answered.items())):
         image = images[image_id]
-        report(done, len(answered), f"measuring the network on {image.key}")
+        report(done, len(answered) + scored_after, f"measuring the network on {image.key}")
         labels, superpixels = maps.read(image.id), files.read_superpixels(image.id)
         asked = np.isin(superpixels, numbers) & (labels != VOID)
         right += int((predict(image).argmax(axis=0) == labels)[asked].sum())
@@ -148,9 +152,10 @@ def _measure(store: Store, round_: Round, report: Reporter) -> None:
         with store.session() as session:
             row = session.get_one(Round, round_.id)
             row.estimate, row.estimate_answers = right / counted, len(hidden)
+    return len(answered)
 
 
-def _score_all(store: Store, round_: Round, report: Reporter) -> None:
+def _score_all(store: Store, round_: Round, report: Reporter, measured: int) -> None:
     files = store.files(round_.project_id)
     with store.reading() as session:
         maps = ledger.LabelMaps(session, files, round_.project_id)
@@ -172,7 +177,7 @@ def _score_all(store: Store, round_: Round, report: Reporter) -> None:
         done += len(members) - len(left)
         predict = _predictor(files, round_, fold) if left else None
         for image in left:
-            report(done, len(images), f"scoring {image.key}")
+            report(measured + done, measured + len(images), f"scoring {image.key}")
             assert predict is not None
             _score_image(store, round_, image, predict(image), maps.read(image.id), settled)
             done += 1

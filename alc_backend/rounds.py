@@ -179,16 +179,17 @@ class Reporter:
         self._last = float("-inf")
 
     def __call__(self, done: int, total: int, message: str) -> None:
-        """Report ``done`` of ``total`` and a sentence; at most a few times a second."""
+        """Report ``done`` of ``total`` and a sentence; written a few times a second at most."""
         now = time.monotonic()
         if now - self._last < REPORT_EVERY_S and done < total:
-            return
-        self._last = now
-        with self._store.session() as session:
-            round_ = session.get_one(Round, self._round_id)
-            round_.done, round_.total, round_.message = done, total, message
-            stop = round_.cancel_requested or round_.claimed_by != self._claim
-        if stop:
+            with self._store.reading() as session:
+                round_ = session.get_one(Round, self._round_id)
+        else:
+            self._last = now
+            with self._store.session() as session:
+                round_ = session.get_one(Round, self._round_id)
+                round_.done, round_.total, round_.message = done, total, message
+        if round_.cancel_requested or round_.claimed_by != self._claim:
             raise CancelledError("cancelled, or taken over by another worker")
 
 

@@ -46,7 +46,8 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
     with store.session() as session:
         row = session.get_one(Round, round_.id)
         row.ledger_position, row.answers, row.data_miou = upto, maps.answers, miou
-        row.model_miou, row.warning = None, warning
+        row.warning = warning
+        row.model_miou = row.class_iou = row.estimate = row.estimate_answers = None
         session.execute(delete(Score).where(Score.round_id == round_.id))  # of another network
 
 

@@ -34,7 +34,7 @@ class Predictor:
     def __init__(self, path: Path, classes: list[str], *, flip: bool = False) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network, encoder = networks.load(path, classes)
-        self._network = network.to(self._device)
+        self._network = network.to(self._device).to(memory_format=networks.LAYOUT)
         self._classes, self._flip, self._folder = len(classes), flip, path.parent
         mean, deviation = networks.normalisation(encoder)
         self._scale = torch.tensor([mean, deviation], device=self._device).view(2, 1, 3, 1, 1)
@@ -74,6 +74,7 @@ class Predictor:
         pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float().div_(255)
         pixels = (pixels - self._scale[0]) / self._scale[1]
         padded = pad(pixels, (0, -width % OUTPUT_STRIDE, 0, -height % OUTPUT_STRIDE))
+        padded = padded.contiguous(memory_format=networks.LAYOUT)
         return torch.softmax(self._network(padded)[0, :, :height, :width], dim=0)
 
     def _room(self, shape: tuple[int, int, int]) -> NDArray[np.float32]:

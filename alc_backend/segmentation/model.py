@@ -19,6 +19,9 @@ from alc_backend.store.files import write_atomically
 
 ENCODER_BATCH_NORM_MOMENTUM = 0.01
 
+LAYOUT = torch.channels_last
+"""How pictures and weights lie in memory: convolutions are up to twice as fast so."""
+
 _SMP_NAMES = {"efficientnet-lite0": "tu-tf_efficientnet_lite0"}
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -122,7 +122,7 @@ class _Run:
         self._scale = torch.tensor([self.mean, deviation], device=self._device).view(2, 1, 3, 1, 1)
         torch.manual_seed(config.seed)
         self.network = networks.build(config.encoder, len(classes), weights=config.encoder_weights)
-        self.network = self.network.to(self._device)
+        self.network = self.network.to(self._device).to(memory_format=networks.LAYOUT)
         if together and cuda:
             convert = cast(
                 Callable[[nn.Module], nn.Module], nn.SyncBatchNorm.convert_sync_batchnorm
@@ -240,7 +240,9 @@ class _Run:
             images, labels = images.pin_memory(), labels.pin_memory()
         images = images.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
         scaled = (images - self._scale[0]) / self._scale[1]
-        return scaled, labels.to(self._device, non_blocking=True).long()
+        return scaled.contiguous(memory_format=networks.LAYOUT), labels.to(
+            self._device, non_blocking=True
+        ).long()
 
     def _over_all(self, value: torch.Tensor) -> float:
         """The sum over all processes."""

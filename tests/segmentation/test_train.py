@@ -16,6 +16,7 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alc_backend.errors import CancelledError, SettingsError, TrainingError
 from alc_backend.segmentation import model as networks
@@ -320,6 +321,23 @@ def test_progress_says_loss_speed_and_time_left(tmp_path):
     said = []
     run(tmp_path / "n.safetensors", progress=lambda done, total, message: said.append(message))
     assert all(re.fullmatch(r"loss [\d.]+, [\d.]+ images/s, \d+ s left", line) for line in said)
+
+
+def test_tensorboard_gets_loss_and_rate(tmp_path):
+    train(
+        config(),
+        ["1", "2", "3"],
+        load,
+        classes=CLASSES,
+        path=tmp_path / "n.safetensors",
+        data_version="1",
+        progress=lambda done, total, message: None,
+        log_folder=tmp_path / "log",
+    )
+    events = EventAccumulator(str(tmp_path / "log")).Reload()
+    assert [entry.step for entry in events.Scalars("loss")] == [0, 1, 2, 3, 4, 5]
+    rates = [entry.value for entry in events.Scalars("learning rate")]
+    assert rates == pytest.approx([0.02 * (1 - step / 6) ** 0.9 for step in range(6)])
 
 
 def test_an_odd_input_size_is_padded_with_void():
