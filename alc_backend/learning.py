@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,11 @@ def train(store: Store, round_: Round, report: Reporter) -> None:
     import torch
 
     processes = store.settings.train_processes or torch.cuda.device_count()
+    if 0 < torch.cuda.device_count() < processes:
+        raise SettingsError(
+            f"ALC_TRAIN_PROCESSES is {processes}, but this machine has "
+            f"{torch.cuda.device_count()} GPUs"
+        )
     processes = min(processes, rounds.training_of(round_).batch_size // 2)
     if processes > 1:
         from alc_backend.jobs import together
@@ -60,16 +67,11 @@ def train_networks(store: Store, round_: Round, report: Progress) -> None:
         image = images[key]
         return read_image(files.image(image.id, image.suffix)), maps.read(image.id, hidden)
 
-    config = _training_config(round_)
-    networks = list(_networks(round_))
+    networks = _networks(round_, images)
+    config = _training_config(round_, len(networks))
     total = len(networks) * config.iterations
     for place, fold in enumerate(networks):
         keys = [key for key in sorted(images) if fold is None or _fold(round_, key) != fold]
-        if not keys:
-            raise SettingsError(
-                f"fold {fold} of {round_.config['folds']} leaves no picture to train on; lower "
-                "ALC_FOLDS and start the round again"
-            )
         name = f"network {place + 1} of {len(networks)}, " if len(networks) > 1 else ""
         before = place * config.iterations
 
@@ -98,16 +100,8 @@ def score(store: Store, round_: Round, report: Reporter) -> None:
 
     A network that cannot be used is removed, so that starting the round again trains anew.
     """
-    try:
-        measured = _measure(store, round_, report)
-        _score_all(store, round_, report, measured)
-    except TrainingError as error:
-        for fold in _networks(round_):
-            store.files(round_.project_id).network(round_.number, fold).unlink(missing_ok=True)
-        raise TrainingError(
-            f"the network of round {round_.number} cannot be used: {error}; start the round again "
-            "to train a new one"
-        ) from error
+    measured = _measure(store, round_, report)
+    _score_all(store, round_, report, measured)
 
 
 def _measure(store: Store, round_: Round, report: Reporter) -> int:
@@ -119,9 +113,9 @@ def _measure(store: Store, round_: Round, report: Reporter) -> int:
         return 0
     files = store.files(round_.project_id)
     held_out = store.images(round_.project_id, VAL)
-    predict = _predictor(files, round_, None)
     scored_after = len(store.images(round_.project_id, TRAIN))
     if held_out:
+        predict = _predictor(files, round_, None)
         confusion = np.zeros(
             (len(round_.project.classes), len(round_.project.classes) + 1), np.int64
         )
@@ -139,15 +133,16 @@ def _measure(store: Store, round_: Round, report: Reporter) -> int:
         return len(held_out)
     maps, hidden = _label_maps(store, round_)
     images = {image.id: image for image in store.images(round_.project_id, TRAIN)}
-    answered = maps.answered(hidden)
+    answered = sorted(maps.images_of(hidden))
     right = counted = 0
-    for done, (image_id, numbers) in enumerate(sorted(answered.items())):
+    predict = _predictor(files, round_, None) if answered else _nothing
+    for done, image_id in enumerate(answered):
         image = images[image_id]
         report(done, len(answered) + scored_after, f"measuring the network on {image.key}")
-        labels, superpixels = maps.read(image.id), files.read_superpixels(image.id)
-        asked = np.isin(superpixels, numbers) & (labels != VOID)
-        right += int((predict(image).argmax(axis=0) == labels)[asked].sum())
-        counted += int(asked.sum())
+        labels, judged = maps.read(image.id), maps.judged(image.id, hidden)
+        judged &= labels != VOID
+        right += int((predict(image).argmax(axis=0) == labels)[judged].sum())
+        counted += int(judged.sum())
     if counted:
         with store.session() as session:
             row = session.get_one(Round, round_.id)
@@ -169,16 +164,22 @@ def _score_all(store: Store, round_: Round, report: Reporter, measured: int) -> 
             )
         )
     images = store.images(round_.project_id, TRAIN)
-    folds = round_.config["folds"]
+    trained = {
+        fold
+        for fold in range(round_.config["folds"])
+        if files.network(round_.number, fold).is_file()
+    }
+    unseen_by: dict[int | None, list[Image]] = {}
+    for image in images:
+        fold = _fold(round_, image.key)  # a picture that came later is new to every network
+        unseen_by.setdefault(fold if fold in trained else None, []).append(image)
     done = 0
-    for fold in range(folds) if folds > 1 else [None]:
-        members = [image for image in images if fold is None or _fold(round_, image.key) == fold]
+    for network, members in unseen_by.items():
         left = [image for image in members if image.id not in scored]
         done += len(members) - len(left)
-        predict = _predictor(files, round_, fold) if left else None
+        predict = _predictor(files, round_, network) if left else _nothing
         for image in left:
             report(measured + done, measured + len(images), f"scoring {image.key}")
-            assert predict is not None
             _score_image(store, round_, image, predict(image), maps.read(image.id), settled)
             done += 1
 
@@ -186,29 +187,60 @@ def _score_all(store: Store, round_: Round, report: Reporter, measured: int) -> 
 def _predictor(files: ProjectFiles, round_: Round, fold: int | None) -> Probabilities:
     from alc_backend.segmentation.infer import Predictor
 
-    predictor = Predictor(
-        files.network(round_.number, fold), round_.project.classes, flip=round_.config["flip"]
-    )
-    return lambda image: predictor.probabilities(read_image(files.image(image.id, image.suffix)))
+    path = files.network(round_.number, fold)
+
+    def predict(image: Image) -> NDArray[np.float32]:
+        with _removing(path):
+            return predictor.probabilities(read_image(files.image(image.id, image.suffix)))
+
+    with _removing(path):
+        predictor = Predictor(path, round_.project.classes, flip=round_.config["flip"])
+    return predict
 
 
-def _networks(round_: Round) -> Iterator[int | None]:
-    """The networks of a round: the one that users see (None), then one for each fold."""
-    yield None
-    if round_.config["folds"] > 1:
-        yield from range(round_.config["folds"])
+def _nothing(image: Image) -> NDArray[np.float32]:
+    raise AssertionError(f"no network was loaded for {image.key}")
+
+
+@contextmanager
+def _removing(network: Path) -> Iterator[None]:
+    """Remove a network that cannot be used."""
+    try:
+        yield
+    except TrainingError as error:
+        network.unlink(missing_ok=True)
+        raise TrainingError(
+            f"the network {network.name} cannot be used: {error}; start the round again to train "
+            "a new one"
+        ) from error
+
+
+def _networks(round_: Round, keys: Collection[str]) -> list[int | None]:
+    """The networks of a round: the one that users see (None), then one for each fold.
+
+    A fold that no picture is in needs none. Raises SettingsError when one fold has all pictures.
+    """
+    if round_.config["folds"] == 1:
+        return [None]
+    folds = sorted({_fold(round_, key) for key in keys})
+    if len(folds) == 1:
+        raise SettingsError(
+            f"{len(keys)} pictures are too few for {round_.config['folds']} folds (all of them "
+            "fall into one); set ALC_FOLDS=1 and start the round again"
+        )
+    return [None, *folds]
 
 
 def _fold(round_: Round, key: str) -> int:
     return fold_of(key, rounds.training_of(round_).seed, round_.config["folds"])
 
 
-def _training_config(round_: Round) -> TrainingConfig:
+def _training_config(round_: Round, networks: int) -> TrainingConfig:
     """The hyper-parameters of each network; the iterations are shared where that is set."""
     config = rounds.training_of(round_)
     if not round_.config["share_iterations"]:
         return config
-    return replace(config, iterations=max(1, config.iterations // len(list(_networks(round_)))))
+    return replace(config, iterations=max(1, config.iterations // networks))
 
 
 def _label_maps(store: Store, round_: Round) -> tuple[ledger.LabelMaps, set[int]]:

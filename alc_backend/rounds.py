@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -89,7 +90,12 @@ def _start(
         return latest, False
     if latest is not None and latest.state in (FAILED, CANCELLED):
         config = _config(store.settings, {**latest.config["given"], **given})
-        _resume(latest, config, store.files(project_id).network(latest.number).is_file())
+        files, folds = store.files(project_id), latest.config["folds"]
+        trained = all(
+            files.network(latest.number, fold).is_file()
+            for fold in (None, *(range(folds) if folds > 1 else ()))
+        )
+        _resume(latest, config, trained)
         return latest, True
     number = latest.number + 1 if latest else 1
     config = _config(store.settings, given)
@@ -199,6 +205,11 @@ def _config(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
         raise SettingsError(
             f"ALC_ACQUISITION {settings.acquisition!r} is unknown; choose one of "
             f"{', '.join(sorted(ACQUISITIONS))}"
+        )
+    weights = settings.encoder_weights
+    if weights not in (None, "imagenet", "none") and not Path(str(weights)).is_file():
+        raise SettingsError(
+            f"ALC_ENCODER_WEIGHTS {weights!r} is no file; name one, or imagenet or none"
         )
     training = training_config(
         settings.preset,

@@ -9,9 +9,10 @@ from sqlalchemy import select
 
 from alc_backend import learning, rounds
 from alc_backend.core.draws import fold_of
-from alc_backend.errors import TrainingError
+from alc_backend.errors import SettingsError, TrainingError
 from alc_backend.segmentation import infer
 from alc_backend.segmentation import train as training
+from alc_backend.segmentation.dataset import TrainingCrops
 from alc_backend.store import ledger
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Answer, Image, Score, Superpixel, utc_now
@@ -110,7 +111,11 @@ def test_held_out_answers_tell_how_good_the_network_is(store, pictures, monkeypa
         seen.extend(load(key)[1] for key in keys)
         train(config, keys, load, **options)
 
+    def cats_everywhere(self, image):
+        return np.eye(3, dtype=np.float32)[1][:, None, None] * np.ones((1, *image.shape[:2]), "f")
+
     monkeypatch.setattr(training, "train", watched)
+    monkeypatch.setattr(infer.Predictor, "probabilities", cats_everywhere)
     round_ = scored_by(store, [], project, holdout=0.4)
     with store.reading() as session:
         maps = ledger.LabelMaps(session, store.files(project), project)
@@ -118,11 +123,14 @@ def test_held_out_answers_tell_how_good_the_network_is(store, pictures, monkeypa
     assert 0 < len(hidden) < len(everything)
     assert maps.held_out(0.4, 0) == hidden
     assert maps.held_out(0.0, 0) == set()
+    assert maps.held_out(1.0, 0) == everything
     pixels = {1: 256, 2: 384}
-    numbers = [number for found in maps.answered(hidden).values() for number in found]
+    with store.reading() as session:
+        numbers = session.scalars(select(Superpixel.number).where(Superpixel.id.in_(hidden))).all()
     assert sum((labels == 255).sum() for labels in seen) == sum(pixels[n] for n in numbers)
+    cats = sum(pixels[number] for number in numbers if number == 1)
+    assert round_.estimate == pytest.approx(cats / sum(pixels[number] for number in numbers))
     assert round_.estimate_answers == len(hidden)
-    assert 0 <= round_.estimate <= 1
     assert round_.model_miou is None
     summary = rounds.summary(round_)
     assert summary["estimated_accuracy"] == round_.estimate
@@ -168,6 +176,35 @@ def test_what_stops_one_of_the_processes_is_told(store, pictures):
         learning.train(store, only_round(store), lambda done, total, message: None)
 
 
+def test_what_stops_another_than_the_first_is_told_too(store, pictures):
+    project = import_folder(store, pictures, "pets").project_id
+    started(store, project)
+    crops = TrainingCrops(
+        list("abcdef"), None, input_size=64, batch_size=4, fill=(0, 0, 0), seed=0, cache_bytes=0
+    )
+    key = crops.keys(0)[1]  # drawn by the second process
+    image = next(image for image in store.images(project, "train") if image.key == key)
+    (store.files(project).root / "initial" / f"{image.id}.png").write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="import the image again"):
+        learning.train(store, only_round(store), lambda done, total, message: None)
+
+
+def test_too_few_pictures_for_the_folds_are_told_before_training(store, pictures, monkeypatch):
+    project = import_folder(store, pictures, "pets").project_id
+    monkeypatch.setattr(learning, "fold_of", lambda key, seed, folds: 0)
+    round_ = scored_by(store, [], project, folds=3)
+    assert (round_.state, round_.failed_in) == (rounds.FAILED, rounds.TRAINING)
+    assert "too few for 3 folds" in round_.error
+    assert not store.files(project).network(1).exists()
+
+
+def test_a_weights_file_that_is_not_there_is_named_at_once(store, pictures):
+    project = import_folder(store, pictures, "pets").project_id
+    store.settings = store.settings.model_copy(update={"encoder_weights": "/nowhere.pth"})
+    with pytest.raises(SettingsError, match=r"ALC_ENCODER_WEIGHTS.*nowhere"):
+        rounds.start(store, [].append, project)
+
+
 def test_cancelling_stops_all_processes(store, pictures):
     project = import_folder(store, pictures, "pets").project_id
     started(store, project, iterations=500)
@@ -178,5 +215,5 @@ def test_cancelling_stops_all_processes(store, pictures):
     with pytest.raises(KeyboardInterrupt):
         learning.train(store, only_round(store), cancel)
     assert not store.files(project).network(1).exists()
-    left = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
+    left = [child.cmdline() for child in psutil.Process().children(recursive=True)]
     assert not [command for command in left if "alc_backend.jobs.together" in command]

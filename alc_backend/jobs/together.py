@@ -1,100 +1,141 @@
-"""One training by several processes of this machine, one for each GPU (``torchrun``).
+"""One training by several processes of this machine, one for each GPU.
 
-``run`` starts them and hears what the first one says, a JSON object a line; ``python -m
-alc_backend.jobs.together ROUND`` is what each of them is.
+``run`` starts them and hears what they say, a JSON object a line; ``python -m
+alc_backend.jobs.together ROUND FILE`` is what each of them is. They meet through a file that only
+this user can read, not through a port as ``torchrun`` does, and talk over the loopback interface.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
-from alc_backend.errors import AlcError, TrainingError
+from alc_backend.errors import TrainingError
 from alc_backend.jobs.processes import die_with_parent, end
 from alc_backend.rounds import Reporter
 from alc_backend.settings import Settings
 
-_MARK = "alc-training:"
+_MARK = b"alc-training:"
 
 
 def run(settings: Settings, round_id: int, processes: int, report: Reporter) -> None:
     """Train the networks of a round with so many processes.
 
-    ``report`` may raise to stop them. Raises TrainingError with what the first process says, or
-    with the end of their output when they end without a word.
+    ``report`` may raise to stop them. Raises TrainingError with what one of them says, or with the
+    end of their output when they end without a word.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={processes}", "-m", __name__, str(round_id)]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        started = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, **settings.environment(), "OMP_NUM_THREADS": _threads(processes)},
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-        said: str | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        errors = Path(folder) / "errors"
+        started: list[subprocess.Popen[bytes]] = []
+        reading, writing = os.pipe()
         try:
-            assert started.stdout is not None
-            for line in started.stdout:
-                if _MARK not in line:
-                    continue
+            with errors.open("w") as sink:
+                for rank in range(processes):
+                    started.append(
+                        subprocess.Popen(
+                            [sys.executable, "-m", __name__, str(round_id), f"{folder}/meeting"],
+                            stdout=writing,
+                            stderr=sink,
+                            env=_environment(settings, rank, processes),
+                            start_new_session=True,
+                            preexec_fn=die_with_parent,
+                        )
+                    )
+            os.close(writing)
+            writing = -1
+            _listen(reading, started, report)
+            codes = [process.poll() for process in started]
+            if any(codes) or any(process.wait() for process in started):
+                raise TrainingError(
+                    "a training process ended without a word; the end of its output: "
+                    + errors.read_text(errors="replace")[-2000:]
+                )
+        finally:
+            for process in started:
+                end(process, "a training process")
+            for pipe in (reading, writing):
+                if pipe >= 0:
+                    os.close(pipe)
+
+
+def _listen(said: int, started: list[subprocess.Popen[bytes]], report: Reporter) -> None:
+    """Pass progress on until all have ended, or one has without success."""
+    rest = b""
+    while True:
+        ready, _, _ = select.select([said], [], [], 1.0)
+        if not ready:
+            if any(process.poll() for process in started):
+                return  # the others would wait for it
+            continue
+        chunk = os.read(said, 65536)
+        if not chunk:
+            return
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if _MARK in line:
                 words: dict[str, Any] = json.loads(line.split(_MARK, 1)[1])
                 if "error" in words:
-                    said = words["error"]
-                else:
-                    report(words["done"], words["total"], words["message"])
-            code = started.wait()
-        finally:
-            if started.poll() is None:
-                end(started, "the training")
-        if code != 0:
-            errors.seek(0)
-            raise TrainingError(said or f"the training processes failed: {errors.read()[:2000]}")
+                    raise TrainingError(words["error"])
+                report(words["done"], words["total"], words["message"])
 
 
-def _threads(processes: int) -> str:
-    return str(max(1, (os.cpu_count() or 1) // processes))
+def _environment(settings: Settings, rank: int, processes: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        **settings.environment(),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "NCCL_SOCKET_IFNAME": "lo",
+    }
+
+
+def _say(**words: Any) -> None:
+    print(_MARK.decode() + json.dumps(words), flush=True)
 
 
 def main() -> None:
-    """One of the processes: train, and say how it goes if it is the first."""
+    """One of the processes: train; the first says how it goes, each what stops it."""
+    die_with_parent()
     import torch
     from torch import distributed
 
     from alc_backend import learning
+    from alc_backend.errors import AlcError
     from alc_backend.settings import settings
     from alc_backend.store.database import Store
     from alc_backend.store.models import Round
 
-    die_with_parent()
+    round_id, meeting = sys.argv[1:]
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if cuda else "gloo")
-    first = distributed.get_rank() == 0
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    distributed.init_process_group(
+        "nccl" if cuda else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world
+    )
 
-    def say(**words: Any) -> None:
-        if first:
-            print(_MARK + json.dumps(words), flush=True)
+    def progress(done: int, total: int, message: str) -> None:
+        if rank == 0:
+            _say(done=done, total=total, message=message)
 
     try:
         store = Store(settings())
         with store.reading() as session:
-            round_ = session.get_one(Round, int(sys.argv[1]))
-        learning.train_networks(
-            store, round_, lambda done, total, message: say(done=done, total=total, message=message)
-        )
+            round_ = session.get_one(Round, int(round_id))
+        learning.train_networks(store, round_, progress)
     except AlcError as error:
-        say(error=str(error))
+        _say(error=str(error))
         sys.exit(1)
+    distributed.barrier()  # nobody leaves before the first one has saved
     distributed.destroy_process_group()
 
 

@@ -66,13 +66,19 @@ class TrainingCrops:
 
         Of several processes each takes its share: crops ``rank``, ``rank + ranks``, …
         """
-        first = iteration * self._batch_size
-        places = range(first + rank, first + self._batch_size, ranks)
+        places = self._places(iteration)[rank::ranks]
         keys = [self._key(place) for place in places]
         crops = [self._crop(key, place) for key, place in zip(keys, places, strict=True)]
         return Batch(
             np.stack([image for image, _ in crops]), np.stack([labels for _, labels in crops]), keys
         )
+
+    def keys(self, iteration: int) -> list[str]:
+        """The image keys of the whole batch of an iteration."""
+        return [self._key(place) for place in self._places(iteration)]
+
+    def _places(self, iteration: int) -> range:
+        return range(iteration * self._batch_size, (iteration + 1) * self._batch_size)
 
     def batches(
         self, start: int, stop: int, *, threads: int, rank: int = 0, ranks: int = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ class Predictor:
             mirrored = self._softmax(np.ascontiguousarray(image[:, ::-1]))
             probabilities = (probabilities + mirrored.flip(-1)) / 2
         if not bool(torch.isfinite(probabilities).all()):
-            raise TrainingError("it predicts values that are not numbers")
+            raise TrainingError("it predicts values that are not numbers; lower ALC_BASE_RATE")
         return probabilities.cpu().numpy()
 
     def _softmax(self, image: NDArray[np.uint8]) -> torch.Tensor:
@@ -82,7 +83,14 @@ class Predictor:
         if 4 * int(np.prod(shape)) <= MEMORY_BYTES:
             return np.empty(shape, dtype=np.float32)
         with tempfile.TemporaryFile(dir=self._folder) as file:
-            return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+            try:
+                os.posix_fallocate(file.fileno(), 0, 4 * int(np.prod(shape)))
+            except OSError as error:  # later, a full disk would end the process without a word
+                raise TrainingError(
+                    f"{self._folder} has no room for the {4 * int(np.prod(shape)) >> 20} MiB that "
+                    f"the probabilities of one picture take ({error}); free some"
+                ) from error
+            return np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
 
 
 def _tiles(length: int) -> Iterator[tuple[slice, slice]]:

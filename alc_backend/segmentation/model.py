@@ -20,7 +20,7 @@ from alc_backend.store.files import write_atomically
 ENCODER_BATCH_NORM_MOMENTUM = 0.01
 
 LAYOUT = torch.channels_last
-"""How pictures and weights lie in memory: convolutions are up to twice as fast so."""
+"""How pictures and weights lie in memory: convolutions are fastest so."""
 
 _SMP_NAMES = {"efficientnet-lite0": "tu-tf_efficientnet_lite0"}
 _HALF = (0.5, 0.5, 0.5)
@@ -95,13 +95,16 @@ def _load_packaged_weights(model: nn.Module) -> None:
 
 def _load_weights_file(model: nn.Module, encoder: str, path: Path) -> None:
     """Fill the encoder from a file; the classifier's tensors (fc) have no place and are left."""
-    remedy = f"ALC_ENCODER_WEIGHTS must name the weights of {encoder}, as torchvision calls them"
+    remedy = (
+        f"ALC_ENCODER_WEIGHTS must name a file with the weights of {encoder}, as torchvision calls "
+        "them, or be imagenet or none"
+    )
     try:
         if path.suffix == ".safetensors":
             tensors = safetensors.torch.load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, UnpicklingError, SafetensorError) as error:
         raise TrainingError(f"{path}: cannot be read ({error}); {remedy}") from error
     if not isinstance(tensors, dict):
         raise TrainingError(f"{path}: holds no tensors by name; {remedy}")
@@ -111,8 +114,10 @@ def _load_weights_file(model: nn.Module, encoder: str, path: Path) -> None:
         if name.endswith("num_batches_tracked"):
             continue
         tensor = tensors.get(name)
-        if tensor is None or tensor.shape != own.shape:
-            found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
+        if not isinstance(tensor, torch.Tensor):
+            raise TrainingError(f"{path}: does not fit {encoder}: {name} is missing; {remedy}")
+        if tensor.shape != own.shape:
+            found = f"has shape {tuple(tensor.shape)}"
             raise TrainingError(f"{path}: does not fit {encoder}: {name} {found}; {remedy}")
         state[name] = tensor
     target.load_state_dict(state)
@@ -160,6 +165,8 @@ def load(path: Path, classes: list[str]) -> tuple[nn.Module, str]:
         tensors = safetensors.torch.load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(f"{path.name}: cannot be read ({error}); train it again") from error
+    if not isinstance(config, dict) or not {"classes", "encoder"} <= config.keys():
+        raise TrainingError(f"{path.stem}.json: names no classes and encoder; train it again")
     if config["classes"] != classes:
         raise TrainingError(
             f"{path.name}: was trained for the classes {', '.join(config['classes'])}, the "

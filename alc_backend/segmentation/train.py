@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
@@ -19,6 +21,8 @@ from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import TrainingConfig
 from alc_backend.segmentation.dataset import Batch, Loader, TrainingCrops
 from alc_backend.store.files import write_atomically
+
+log = logging.getLogger(__name__)
 
 MOMENTUM, WEIGHT_DECAY, POWER, ENCODER_SHARE = 0.9, 1e-4, 0.9, 0.1
 
@@ -54,9 +58,10 @@ def train(
     does not fit into memory is taken in parts, which is reported; batch norm then sees the parts.
     Raises TrainingError when the loss is not finite, or two pictures do not fit.
     """
-    run = _Run(config, keys, classes, path, data_version)
-    if networks.trained_by(path) == run.fingerprint:
+    fingerprint = _fingerprint(config, keys, classes, data_version)
+    if networks.trained_by(path) == fingerprint:
         return  # finished before its worker could say so
+    run = _Run(config, classes, path, fingerprint)
     if run.rank == 0:
         path.unlink(missing_ok=True)
     crops = TrainingCrops(
@@ -66,21 +71,22 @@ def train(
         batch_size=config.batch_size,
         fill=cast(tuple[int, int, int], tuple(round(255 * value) for value in run.mean)),
         seed=config.seed,
-        cache_bytes=cache_bytes,
+        cache_bytes=cache_bytes // run.ranks,
     )
     start = run.restore()
     run.network.train()
-    log = _TensorBoard(log_folder if run.rank == 0 else None)
-    smoothed, began = 0.0, time.monotonic()
+    board = _TensorBoard(log_folder if run.rank == 0 else None, start)
+    smoothed: float | None = None
+    began = time.monotonic()
     batches = crops.batches(
         start, config.iterations, threads=loader_threads, rank=run.rank, ranks=run.ranks
     )
-    with closing(log), closing(batches):  # type: ignore[type-var]
+    with closing(board), closing(batches):  # type: ignore[type-var]
         for iteration, batch in enumerate(batches, start=start):
-            value = run.step(iteration, batch)
+            value = run.step(iteration, batch, crops.keys(iteration))
             if value is not None:
-                smoothed = value if iteration == start else 0.95 * smoothed + 0.05 * value
-                log.write(iteration, value, run.rate(iteration))
+                smoothed = value if smoothed is None else 0.95 * smoothed + 0.05 * value
+                board.write(iteration, value, run.rate(iteration))
             done = iteration + 1
             if done % checkpoint_every == 0 and done < config.iterations and run.rank == 0:
                 run.save_checkpoint(done)
@@ -88,7 +94,7 @@ def train(
             progress(
                 done,
                 config.iterations,
-                f"loss {smoothed:.3f}, {speed * config.batch_size:.1f} images/s, "
+                f"loss {smoothed or 0:.3f}, {speed * config.batch_size:.1f} images/s, "
                 f"{_duration((config.iterations - done) / speed)} left{run.note}",
             )
     if run.rank == 0:
@@ -101,17 +107,16 @@ class _Run:
     def __init__(
         self,
         config: TrainingConfig,
-        keys: Sequence[str],
         classes: list[str],
         path: Path,
-        data_version: str,
+        fingerprint: str,
     ) -> None:
         together = distributed.is_available() and distributed.is_initialized()
         self.rank, self.ranks = (
             (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
         )
-        self.fingerprint = _fingerprint(config, keys, classes, data_version)
         self.note = ""
+        self._fingerprint = fingerprint
         self._config, self._classes, self._path = config, classes, path
         self._checkpoint = path.with_suffix(".checkpoint")
         cuda = torch.cuda.is_available()
@@ -137,23 +142,27 @@ class _Run:
         decay: float = (1 - iteration / self._config.iterations) ** POWER
         return self._config.base_rate * decay
 
-    def step(self, iteration: int, batch: Batch) -> float | None:
-        """One iteration; returns the mean loss over labelled pixels, None when there are none."""
+    def step(self, iteration: int, batch: Batch, keys: Sequence[str]) -> float | None:
+        """One iteration; returns the mean loss over labelled pixels, None when there are none.
+
+        ``keys`` of the whole batch, of which ``batch`` is this process's share.
+        """
         for group in self._optimiser.param_groups:
             group["lr"] = group["share"] * self.rate(iteration)
         images, labels = self._tensors(batch)
         labelled = self._over_all((labels != VOID).sum())
         if not labelled:
             return None
-        while True:
+        total: torch.Tensor | None = None
+        while total is None:
             self._optimiser.zero_grad(set_to_none=True)
             torch.manual_seed(_iteration_seed(self._config.seed, iteration, self.rank))  # dropout
             try:
                 total = self._backward(images, labels, labelled)
-                break
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
+            if total is None:  # after the handler, which keeps what did not fit
                 self._take_smaller_parts()
         value = self._over_all(total)
         if not value < float("inf"):
@@ -161,7 +170,7 @@ class _Run:
                 self._checkpoint.unlink(missing_ok=True)
             raise TrainingError(
                 f"the loss became {value} at iteration {iteration} (images "
-                f"{', '.join(batch.keys)}); lower base_rate and start the round again"
+                f"{', '.join(keys)}); lower base_rate and start the round again"
             )
         if self.ranks > 1:
             for parameter in self.network.parameters():
@@ -174,13 +183,18 @@ class _Run:
         """Load a checkpoint of this very training; returns the iterations already done."""
         if not self._checkpoint.is_file():
             return 0
-        state: dict[str, Any] = torch.load(
-            self._checkpoint, map_location=self._device, weights_only=True
-        )
-        if state["fingerprint"] != self.fingerprint:
+        try:
+            state: dict[str, Any] = torch.load(
+                self._checkpoint, map_location=self._device, weights_only=True
+            )
+            if state["fingerprint"] != self._fingerprint:
+                return 0
+        except (OSError, EOFError, UnpicklingError, RuntimeError, KeyError, TypeError) as error:
+            log.warning("training starts anew, %s cannot be read: %s", self._checkpoint, error)
             return 0
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
+        self._part = state["part"]
         return int(state["done"])
 
     def save_checkpoint(self, done: int) -> None:
@@ -189,7 +203,8 @@ class _Run:
             "network": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "done": done,
-            "fingerprint": self.fingerprint,
+            "part": self._part,
+            "fingerprint": self._fingerprint,
         }
         write_atomically(self._checkpoint, lambda part: torch.save(state, part))
 
@@ -200,7 +215,7 @@ class _Run:
             self._path,
             encoder=self._config.encoder,
             classes=self._classes,
-            training=self.fingerprint,
+            training=self._fingerprint,
         )
         self._checkpoint.unlink(missing_ok=True)
 
@@ -209,7 +224,7 @@ class _Run:
     ) -> torch.Tensor:
         """Add the gradients of the batch, part by part; returns the loss of this process."""
         total = torch.zeros((), device=self._device)
-        parts = max(1, len(images) // self._part)
+        parts = max(1, min(-(-len(images) // self._part), len(images) // 2))  # of two at least
         for part, truth in zip(
             torch.tensor_split(images, parts), torch.tensor_split(labels, parts), strict=True
         ):
@@ -223,14 +238,14 @@ class _Run:
         return total
 
     def _take_smaller_parts(self) -> None:
-        if self._part < 4 or self.ranks > 1:  # other processes wait in the batch norm
+        if self._part <= 2 or self.ranks > 1:  # other processes wait in the batch norm
             raise TrainingError(
                 f"{self._part} pictures at a time do not fit into memory; lower ALC_INPUT_SIZE or "
                 "ALC_BATCH_SIZE, choose a smaller encoder (ALC_ENCODER), or free memory, and start "
                 "the round again"
             )
-        self._part //= 2
-        self.note = f" (in parts of {self._part}: the batch does not fit into memory)"
+        self._part = max(2, self._part // 2)
+        self.note = f" (in parts of about {self._part}: the batch does not fit into memory)"
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -255,14 +270,14 @@ class _Run:
 class _TensorBoard:
     """Writes scalars where TensorBoard is installed and a folder is named."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, start: int) -> None:
         self._writer: Any = None
         if folder is not None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 return
-            self._writer = SummaryWriter(str(folder))
+            self._writer = SummaryWriter(str(folder), purge_step=start)
 
     def write(self, iteration: int, loss: float, rate: float) -> None:
         if self._writer is not None:

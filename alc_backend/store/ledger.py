@@ -190,13 +190,31 @@ class LabelMaps:
             if draw(f"answer/{answer.superpixel_id}", seed) < share * 2**64
         }
 
-    def answered(self, chosen: set[int]) -> dict[int, list[int]]:
-        """Image id → superpixel numbers of those answers whose superpixel is ``chosen``."""
-        found = {
-            image_id: [number for number, answer in answers if answer.superpixel_id in chosen]
+    def images_of(self, chosen: Collection[int]) -> set[int]:
+        """The images (ids) in which an answered superpixel is ``chosen`` (row ids)."""
+        return {
+            image_id
             for image_id, answers in self._answered.items()
+            if any(answer.superpixel_id in chosen for _, answer in answers)
         }
-        return {image_id: numbers for image_id, numbers in found.items() if numbers}
+
+    def judged(self, image_id: int, chosen: Collection[int]) -> NDArray[np.bool_]:
+        """The pixels, bool (H, W), whose class the answers about ``chosen`` superpixels tell."""
+        superpixels = self._files.read_superpixels(image_id)
+        judged = np.zeros(superpixels.shape, dtype=np.bool_)
+        for number, answer in self._answered.get(image_id, []):
+            if answer.superpixel_id in chosen:
+                judged |= self._written(image_id, superpixels, number, answer)
+        return judged
+
+    def _written(
+        self, image_id: int, superpixels: NDArray[np.int32], number: int, answer: Answer
+    ) -> NDArray[np.bool_]:
+        """The pixels that an answer is about: the superpixel, or what a correction reached."""
+        written: NDArray[np.bool_] = superpixels == number
+        if answer.kind == CORRECT and answer.round_number in self._reach_rounds:
+            written &= self._files.read_reach(answer.round_number, image_id)
+        return written
 
     def read(self, image_id: int, hidden: Collection[int] = ()) -> NDArray[np.uint8]:
         """The label map of an image, uint8 (H, W): the initial one with the corrections written.
@@ -217,9 +235,7 @@ class LabelMaps:
             if answer.superpixel_id in hidden:
                 labels[superpixels == number] = VOID
                 continue
-            written = superpixels == number
-            if answer.round_number in self._reach_rounds:
-                written &= self._files.read_reach(answer.round_number, image_id)
+            written = self._written(image_id, superpixels, number, answer)
             assert answer.class_id is not None  # a correction names a class
             labels[written] = answer.class_id
         return labels

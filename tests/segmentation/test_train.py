@@ -172,8 +172,10 @@ def test_a_file_of_other_weights_is_refused(tmp_path, resnet18, content, named):
     with pytest.raises(TrainingError, match=named) as refused:
         networks.build("resnet18", 2, weights=str(path))
     assert "ALC_ENCODER_WEIGHTS" in str(refused.value)
-    with pytest.raises(TrainingError, match="cannot be read"):
-        networks.build("resnet18", 2, weights=str(tmp_path / "nothing.pth"))
+    (tmp_path / "empty.pth").touch()
+    for name in ("nothing.pth", "empty.pth"):
+        with pytest.raises(TrainingError, match="cannot be read"):
+            networks.build("resnet18", 2, weights=str(tmp_path / name))
 
 
 def in_a_process_of_its_own(code, **environment):
@@ -282,7 +284,9 @@ def test_a_batch_that_does_not_fit_is_taken_in_parts(tmp_path, monkeypatch):
         progress=lambda done, total, message: said.append(message),
     )
     assert seen == [2, 2, 2, 2]
-    assert all("in parts of 2: the batch does not fit into memory" in message for message in said)
+    assert all(
+        "in parts of about 2: the batch does not fit into memory" in message for message in said
+    )
     monkeypatch.setattr(networks, "build", build)
     monkeypatch.setattr(
         torch.nn.CrossEntropyLoss, "forward", raising(torch.OutOfMemoryError("CUDA out of memory"))
@@ -305,16 +309,94 @@ def test_parts_have_the_gradient_of_the_whole_batch(tmp_path):
         crops = TrainingCrops(
             ["1", "2"], load, input_size=64, batch_size=4, fill=(0, 0, 0), seed=0, cache_bytes=0
         )
-        training = _Run(config(batch_size=4), ["1", "2"], CLASSES, tmp_path / "n", "1")
+        training = _Run(config(batch_size=4), CLASSES, tmp_path / "n", "1")
         training.network.eval()
         training._part = part
-        training.step(0, crops.batch(0))
+        training.step(0, crops.batch(0), crops.keys(0))
         return [p.grad for p in training.network.parameters() if p.grad is not None]
 
     whole, halves = gradient(4), gradient(2)
     assert len(whole) > 100
     for one, other in zip(whole, halves, strict=True):
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+SHARE = """
+import sys, torch
+from torch import distributed
+from alc_backend.segmentation.train import _Run
+from tests.segmentation.test_train import *
+rank, meeting, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+crops = TrainingCrops(
+    ["1", "2"], load, input_size=64, batch_size=4, fill=(0, 0, 0), seed=0, cache_bytes=0
+)
+training = _Run(config(batch_size=4), CLASSES, Path(out) / "n", "1")
+training.network.eval()
+training.step(0, crops.batch(0, rank, 2), crops.keys(0))
+torch.save(training.network.state_dict(), f"{out}/{rank}.pt")
+"""
+
+
+def test_two_processes_take_the_step_of_one(tmp_path):
+    """Without batch norm's statistics of the batch, shares must add up to the whole."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARE, str(rank), str(tmp_path / "meeting"), str(tmp_path)],
+            env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+            cwd=Path(__file__).parents[2],
+        )
+        for rank in (0, 1)
+    ]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    crops = TrainingCrops(
+        ["1", "2"], load, input_size=64, batch_size=4, fill=(0, 0, 0), seed=0, cache_bytes=0
+    )
+    alone = _Run(config(batch_size=4), CLASSES, tmp_path / "n", "1")
+    alone.network.eval()
+    before = {name: value.clone() for name, value in alone.network.state_dict().items()}
+    alone.step(0, crops.batch(0), crops.keys(0))
+    after = alone.network.state_dict()
+    for name, value in after.items():
+        assert torch.equal(first[name], second[name]), name
+        if value.is_floating_point():
+            assert torch.allclose(first[name], value, rtol=1e-3, atol=1e-6), name
+    assert any(not torch.equal(before[name], after[name]) for name in after)
+
+
+def test_a_damaged_checkpoint_starts_anew(tmp_path, caplog):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "n.safetensors", progress=stop_at(5, KeyboardInterrupt()))
+    (tmp_path / "n.checkpoint").write_bytes(b"")
+    seen = []
+    run(tmp_path / "n.safetensors", progress=lambda done, total, m: seen.append(done))
+    assert seen[0] == 1
+    assert "training starts anew" in caplog.text
+
+
+def test_decoded_pictures_are_kept_within_the_budget():
+    loaded = []
+
+    def counted(key):
+        loaded.append(key)
+        return load(key)
+
+    image, labels = load("1")
+    for room, expected in ((0, 12), (image.nbytes + labels.nbytes, 9), (10**6, 3)):
+        loaded.clear()
+        crops = TrainingCrops(
+            ["1", "2", "3"],
+            counted,
+            input_size=64,
+            batch_size=3,
+            fill=(0, 0, 0),
+            seed=0,
+            cache_bytes=room,
+        )
+        for iteration in range(4):
+            crops.batch(iteration)
+        assert len(loaded) == expected
 
 
 def test_progress_says_loss_speed_and_time_left(tmp_path):
