@@ -190,6 +190,10 @@ def round_start(
             help="Smallest superpixel to ask about, in pixels; default ALC_MIN_AREA.", min=0
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Networks for cross-fitting, 1 = the paper; default ALC_FOLDS.", min=1),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Stay until the round is open.")] = False,
 ) -> None:
     """Train, score and publish; a running round is not started twice."""
@@ -201,7 +205,13 @@ def round_start(
     jobs = Jobs(store.settings, connect(store.settings))
     project_id = _project_id(store, project)
     round_, started = rounds.start(
-        store, jobs.enqueue_step, project_id, size=size, per_image=per_image, min_area=min_area
+        store,
+        jobs.enqueue_step,
+        project_id,
+        size=size,
+        per_image=per_image,
+        min_area=min_area,
+        folds=folds,
     )
     if started:
         console.print(f"round {round_.number} started ({round_.state})")

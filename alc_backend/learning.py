@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -96,9 +97,10 @@ def train_networks(store: Store, round_: Round, report: Progress) -> None:
 
 
 def score(store: Store, round_: Round, report: Reporter) -> None:
-    """Measure the networks, then score every open superpixel, one picture in memory at a time.
+    """Measure the networks, then score every open superpixel.
 
-    A network that cannot be used is removed, so that starting the round again trains anew.
+    The probabilities of two pictures are in memory at most. A network that cannot be used is
+    removed, so that starting the round again trains it anew.
     """
     measured = _measure(store, round_, report)
     _score_all(store, round_, report, measured)
@@ -174,14 +176,22 @@ def _score_all(store: Store, round_: Round, report: Reporter, measured: int) -> 
         fold = _fold(round_, image.key)  # a picture that came later is new to every network
         unseen_by.setdefault(fold if fold in trained else None, []).append(image)
     done = 0
-    for network, members in unseen_by.items():
-        left = [image for image in members if image.id not in scored]
-        done += len(members) - len(left)
-        predict = _predictor(files, round_, network) if left else _nothing
-        for image in left:
-            report(measured + done, measured + len(images), f"scoring {image.key}")
-            _score_image(store, round_, image, predict(image), maps.read(image.id), settled)
-            done += 1
+    with ThreadPoolExecutor(1, thread_name_prefix="scoring") as pool:
+        behind: Future[None] | None = None  # one picture is scored while the next is predicted
+        for network, members in unseen_by.items():
+            left = [image for image in members if image.id not in scored]
+            done += len(members) - len(left)
+            predict = _predictor(files, round_, network) if left else _nothing
+            for image in left:
+                report(measured + done, measured + len(images), f"scoring {image.key}")
+                predicted = predict(image)
+                if behind is not None:
+                    behind.result()
+                labels = maps.read(image.id)
+                behind = pool.submit(_score_image, store, round_, image, predicted, labels, settled)
+                done += 1
+        if behind is not None:
+            behind.result()
 
 
 def _predictor(files: ProjectFiles, round_: Round, fold: int | None) -> Probabilities:

@@ -57,16 +57,17 @@ def start(
     size: int | None = None,
     per_image: int | None = None,
     min_area: int | None = None,
+    folds: int | None = None,
 ) -> tuple[Round, bool]:
     """Start a round, or return the running one; the second value says whether it was started.
 
     ``size``, ``per_image`` and ``min_area`` say how its batch is chosen, where not as in the
-    settings; a round that goes on keeps what it was given.
+    settings; ``folds`` how many networks cross-fit. A round that goes on keeps what it was given.
     A failed or cancelled round goes on where it stopped; a training that was stopped goes on from
     its checkpoint unless answers or settings have changed. Raises SettingsError when the settings
     do not make a training, NotFoundError for an unknown project.
     """
-    asked = {"size": size, "per_image": per_image, "min_area": min_area}
+    asked = {"size": size, "per_image": per_image, "min_area": min_area, "folds": folds}
     given = {name: value for name, value in asked.items() if value is not None}
     try:
         with store.session() as session:
@@ -225,11 +226,11 @@ def _config(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
         "size": settings.round_size,
         "per_image": settings.per_image,
         "min_area": settings.min_area,
+        "folds": settings.folds,
         **given,
         "given": given,
         "acquisition": settings.acquisition,
         "epsilon": settings.epsilon,
-        "folds": settings.folds,
         "share_iterations": settings.share_iterations,
         "flip": settings.flip,
         "holdout": settings.holdout,
