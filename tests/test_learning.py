@@ -35,28 +35,23 @@ def scored_by(store, queue, project, **changes):
 
 def test_every_picture_is_scored_by_a_network_that_has_not_seen_it(store, pictures, monkeypatch):
     trained, used = {}, {}
-    train, load = training.train, infer.Predictor.__init__
+    train, predictor = training.train, learning._predictor
 
     def watched(config, keys, *arguments, path, **options):
         trained[path.name] = (list(keys), config.iterations)
         train(config, keys, *arguments, path=path, **options)
 
+    def noted(files, round_, fold):
+        predict = predictor(files, round_, fold)
+
+        def noting(image):
+            used[image.key] = files.network(round_.number, fold).name
+            return predict(image)
+
+        return noting
+
     monkeypatch.setattr(training, "train", watched)
-    score = learning._score_image
-    current = []
-    monkeypatch.setattr(
-        infer.Predictor,
-        "__init__",
-        lambda self, path, *rest, **options: (
-            current.append(path.name), load(self, path, *rest, **options)
-        )[1],
-    )  # fmt: skip
-
-    def noted(store, round_, image, *rest):
-        used[image.key] = current[-1]
-        score(store, round_, image, *rest)
-
-    monkeypatch.setattr(learning, "_score_image", noted)
+    monkeypatch.setattr(learning, "_predictor", noted)
     project = import_folder(store, pictures, "pets").project_id
     round_ = scored_by(store, [], project, folds=2, share_iterations=True, iterations=6)
     assert round_.state == rounds.FAILED  # in publishing: there is no query project
