@@ -176,7 +176,7 @@ def _score_all(store: Store, round_: Round, report: Reporter, measured: int) -> 
         fold = _fold(round_, image.key)  # a picture that came later is new to every network
         unseen_by.setdefault(fold if fold in trained else None, []).append(image)
     done = 0
-    with ThreadPoolExecutor(1, thread_name_prefix="scoring") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="scoring") as executor:
         behind: Future[None] | None = None  # one picture is scored while the next is predicted
         for network, members in unseen_by.items():
             left = [image for image in members if image.id not in scored]
@@ -188,7 +188,9 @@ def _score_all(store: Store, round_: Round, report: Reporter, measured: int) -> 
                 if behind is not None:
                     behind.result()
                 labels = maps.read(image.id)
-                behind = pool.submit(_score_image, store, round_, image, predicted, labels, settled)
+                behind = executor.submit(
+                    _score_image, store, round_, image, predicted, labels, settled
+                )
                 done += 1
         if behind is not None:
             behind.result()
