@@ -173,9 +173,7 @@ class _Run:
                 f"{', '.join(keys)}); lower base_rate and start the round again"
             )
         if self.ranks > 1:
-            for parameter in self.network.parameters():
-                if parameter.grad is not None:
-                    distributed.all_reduce(parameter.grad)
+            self._add_gradients()
         self._optimiser.step()
         return value
 
@@ -236,6 +234,16 @@ class _Run:
             loss.backward()
             total += loss.detach()
         return total
+
+    def _add_gradients(self) -> None:
+        """Add the gradients of all processes, in one message."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        sizes = [gradient.numel() for gradient in gradients]
+        message = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        distributed.all_reduce(message)
+        parts = torch.split(message, sizes)
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view(gradient.shape))
 
     def _take_smaller_parts(self) -> None:
         if self._part <= 2 or self.ranks > 1:  # other processes wait in the batch norm
