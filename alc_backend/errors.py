@@ -7,6 +7,7 @@ AlcError
 ├── RoundError          a round cannot do what was asked of it
 ├── CancelledError      the work was cancelled by the admin (not a failure)
 ├── TrainingError       the network cannot be trained, saved or loaded
+├── StorageError        the data folder has no room
 ├── LabelStudioError    Label Studio is away, refuses, or holds something unexpected
 └── ServiceError        a process the backend needs (Redis, Label Studio) does not start
 """
@@ -40,6 +41,10 @@ class CancelledError(AlcError):
 
 class TrainingError(AlcError):
     """The network cannot be trained, saved or loaded."""
+
+
+class StorageError(AlcError):
+    """The data folder has no room."""
 
 
 class LabelStudioError(AlcError):

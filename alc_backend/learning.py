@@ -166,9 +166,10 @@ def _score_all(store: Store, round_: Round, report: Reporter, measured: int) -> 
             )
         )
     images = store.images(round_.project_id, TRAIN)
-    trained = {
+    folds = round_.config["folds"]
+    trained = {  # without folds, what an earlier attempt left is not for this round
         fold
-        for fold in range(round_.config["folds"])
+        for fold in (range(folds) if folds > 1 else ())
         if files.network(round_.number, fold).is_file()
     }
     unseen_by: dict[int | None, list[Image]] = {}

@@ -92,7 +92,7 @@ def _start(
     if latest is not None and latest.state in (FAILED, CANCELLED):
         config = _config(store.settings, {**latest.config["given"], **given})
         files, folds = store.files(project_id), latest.config["folds"]
-        trained = all(
+        trained = given.get("folds", folds) == folds and all(
             files.network(latest.number, fold).is_file()
             for fold in (None, *(range(folds) if folds > 1 else ()))
         )

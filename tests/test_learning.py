@@ -65,6 +65,26 @@ def test_every_picture_is_scored_by_a_network_that_has_not_seen_it(store, pictur
         assert len(session.scalars(select(Score)).all()) == 12
 
 
+def test_networks_of_folds_are_not_used_without_folds(store, pictures, monkeypatch):
+    project = import_folder(store, pictures, "pets").project_id
+    rounds.start(store, [].append, project, folds=2)
+    queue = [only_round(store)]
+    work(store, queue)  # it fails in publishing: there is no query project
+    assert store.files(project).network(1, 0).is_file()
+    used = set()
+    predictor = learning._predictor
+
+    def noted(files, round_, fold):
+        used.add(fold)
+        return predictor(files, round_, fold)
+
+    monkeypatch.setattr(learning, "_predictor", noted)
+    rounds.start(store, queue.append, project, folds=1)
+    assert only_round(store).state == rounds.CREATED
+    work(store, queue)
+    assert used == {None}
+
+
 def test_folds_depend_on_key_and_seed_alone():
     folds = [fold_of(f"picture {number}", 3, 4) for number in range(4000)]
     assert folds == [fold_of(f"picture {number}", 3, 4) for number in range(4000)]

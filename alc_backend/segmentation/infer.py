@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import pad
 
-from alc_backend.errors import TrainingError
+from alc_backend.errors import StorageError, TrainingError
 from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import OUTPUT_STRIDE
 
@@ -45,7 +45,7 @@ class Predictor:
         """Softmax over the classes for ``image`` uint8 (H, W, 3): float32 (C, H, W).
 
         Beside the result, memory does not grow with the picture. Raises TrainingError when the
-        network's weights have become useless (NaN).
+        network's weights have become useless (NaN), StorageError when a large result has no room.
         """
         height, width = image.shape[:2]
         if height * width <= WHOLE_PIXELS:
@@ -86,7 +86,7 @@ class Predictor:
             try:
                 os.posix_fallocate(file.fileno(), 0, 4 * int(np.prod(shape)))
             except OSError as error:  # later, a full disk would end the process without a word
-                raise TrainingError(
+                raise StorageError(
                     f"{self._folder} has no room for the {4 * int(np.prod(shape)) >> 20} MiB that "
                     f"the probabilities of one picture take ({error}); free some"
                 ) from error

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from alc_backend.core.acquisition import measure
 from alc_backend.core.pool import representative_pixels
 from alc_backend.core.statistics import ImageStatistics
-from alc_backend.errors import TrainingError
+from alc_backend.errors import StorageError, TrainingError
 from alc_backend.segmentation import infer
 from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.infer import Predictor
@@ -73,6 +73,17 @@ def test_probabilities_too_large_for_memory_lie_in_a_file(network, monkeypatch):
         for image in (ImageStatistics(p, labels, superpixels) for p in (found, expected))
     ]
     assert scores[0] == scores[1]
+
+
+def test_a_full_disk_is_told_and_does_not_blame_the_network(network, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(infer, "WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(infer, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr(infer.os, "posix_fallocate", full)
+    with pytest.raises(StorageError, match=r"no room.*No space left"):
+        Predictor(network, CLASSES).probabilities(load("1")[0])
 
 
 def test_flip_averages_with_the_mirrored_picture(network):
