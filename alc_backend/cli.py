@@ -139,14 +139,31 @@ def init(
 
 
 @app.command()
-def reconcile(project: ProjectOption = None) -> None:
+def reconcile(
+    project: ProjectOption = None,
+    full: Annotated[
+        bool, typer.Option(help="Look at every answered task, not only at what has changed.")
+    ] = False,
+    accept_deletions: Annotated[
+        bool, typer.Option(help="Withdraw answers even when a large share of them is gone.")
+    ] = False,
+) -> None:
     """Collect the answers from Label Studio that webhooks lost."""
-    from alc_backend import answers
+    from alc_backend import inbox
+    from alc_backend import reconcile as reconciling
     from alc_backend.labelstudio.client import Client
 
     store = _store()
-    with Client.from_settings(store.settings) as client:
-        counts = answers.reconcile(store, client, _project_id(store, project))
+    with Client.from_settings(store.settings) as client, console.status("") as status:
+        counts = inbox.drain(store, lambda: client)
+        counts += reconciling.reconcile(
+            store,
+            client,
+            _project_id(store, project),
+            full=full,
+            accept_deletions=accept_deletions,
+            progress=lambda done, total, message: status.update(f"{message}: {done} tasks"),
+        )
     console.print(", ".join(f"{count} {name}" for name, count in counts.items()) or "no answers")
 
 
@@ -159,15 +176,17 @@ def export(
 
     Answers that webhooks lost are collected first when Label Studio can be asked.
     """
-    from alc_backend import answers
+    from alc_backend import inbox
     from alc_backend.export import export_project
     from alc_backend.labelstudio.client import Client
+    from alc_backend.reconcile import reconcile
 
     store = _store()
     project_id = _project_id(store, project)
     try:
         with Client.from_settings(store.settings) as client:
-            answers.reconcile(store, client, project_id)
+            inbox.drain(store, lambda: client)
+            reconcile(store, client, project_id)
     except (SettingsError, LabelStudioError, NotFoundError) as error:
         warning = f"Label Studio was not asked for lost answers: {error}"
         Console(stderr=True).print(warning, style="yellow", markup=False, highlight=False)
@@ -206,7 +225,7 @@ def round_start(
     project_id = _project_id(store, project)
     round_, started = rounds.start(
         store,
-        jobs.enqueue_step,
+        jobs.enqueue_part,
         project_id,
         size=size,
         per_image=per_image,

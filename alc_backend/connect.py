@@ -14,9 +14,11 @@ from sqlalchemy import select
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.folder import Sample, checked_classes
 from alc_backend.datasets.images import IMAGE_SUFFIXES, read_image
+from alc_backend.edits import uncovered_class
 from alc_backend.errors import AlcError, DatasetError, LabelStudioError, SettingsError
 from alc_backend.foundation.superpixels import slic
 from alc_backend.labelstudio import projects
+from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.regions import painted
@@ -28,8 +30,7 @@ from alc_backend.store.models import TRAIN, Image, Project
 Json = dict[str, Any]
 Report = Callable[[str], None]
 
-BACKGROUND_NAMES = ("background", "bg", "void", "other", "none")
-"""Class names that mean what no region covers."""
+ANNOTATIONS = "annotations"
 
 
 def connect_project(store: Store, client: Client, project_id: int, report: Report) -> Project:
@@ -47,8 +48,10 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
     _upload(store, client, project, report)
     if project.query_project is None:
         report("making the query project")
-        number = projects.create_query_project(client, f"{project.name} – correction queries")
-        project = _remember(store, project_id, query_project=number)
+        overlap = store.settings.overlap
+        name = f"{project.name} – correction queries"
+        number = projects.create_query_project(client, name, overlap)
+        project = _remember(store, project_id, query_project=number, overlap=overlap)
     report("connecting the backend")
     for connected in (project.dataset_project, project.query_project):
         assert connected is not None
@@ -105,7 +108,7 @@ def import_project(
     with tempfile.TemporaryDirectory(prefix="alc-import-") as folder:
         for task in client.tasks(label_studio_project):
             report(f"importing task {task['id']}")
-            uploaded_as, _ = asked_about(task["data"])
+            uploaded_as = asked_about(task["data"]).image
             if task["id"] in known_tasks or uploaded_as in known_keys:
                 summary.present += 1
                 continue
@@ -113,11 +116,16 @@ def import_project(
                 url = str(task["data"].get(tags.image_field, ""))
                 path = Path(folder) / f"picture{_suffix(url)}"
                 path.write_bytes(client.download(url))
-                sample = _sample(task, path, classes, superpixel_count)
+                kind, newest = _newest(task)
+                results = list(newest["result"]) if newest else []
+                sample = _sample(task, results, path, classes, superpixel_count)
+                begun = parse(newest, task["id"]) if newest and kind == ANNOTATIONS else None
             except (AlcError, ValueError) as error:
                 summary.problems.append(f"task {task['id']}: {error}")
                 continue
-            added = add_sample(store, project_id, TRAIN, sample, url=url, task=int(task["id"]))
+            added = add_sample(
+                store, project_id, TRAIN, sample, url=url, task=int(task["id"]), annotation=begun
+            )
             if added is None:
                 summary.present += 1
             else:
@@ -133,7 +141,7 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
     waiting = _waiting(store, project.id)
     if waiting:  # some may be there from an attempt that was interrupted
         tasks = client.tasks(project.dataset_project, fields="task_only")
-        there = {asked_about(task["data"])[0]: task for task in tasks}
+        there = {asked_about(task["data"]).image: task for task in tasks}
         known = [image for image in waiting if image.key in there]
         urls = [str(there[image.key]["data"]["image"]) for image in known]
         _remember_tasks(store, known, urls, [int(there[image.key]["id"]) for image in known])
@@ -173,13 +181,14 @@ def _remember_tasks(
             row.url, row.dataset_task = url, int(task)
 
 
-def _sample(task: Json, path: Path, classes: list[str], superpixel_count: int) -> Sample:
+def _sample(
+    task: Json, results: list[Json], path: Path, classes: list[str], superpixel_count: int
+) -> Sample:
     image = read_image(path)
     shape = (image.shape[0], image.shape[1])
-    background = [c for c, name in enumerate(classes) if name.casefold() in BACKGROUND_NAMES]
-    uncovered = background[0] if background else VOID
-    maps = painted(_newest_result(task), classes, uncovered)
-    if maps is None and not background:
+    uncovered = uncovered_class(classes)
+    maps = painted(results, classes, uncovered)
+    if maps is None and uncovered == VOID:
         raise DatasetError(
             "has no regions to start from, and no class of the label config is the background; add "
             'regions, or a <Label value="background"/>'
@@ -194,13 +203,13 @@ def _sample(task: Json, path: Path, classes: list[str], superpixel_count: int) -
     return Sample(f"task-{task['id']}", path, *shape, *maps, None)
 
 
-def _newest_result(task: Json) -> list[Json]:
-    for kind in ("annotations", "predictions"):
+def _newest(task: Json) -> tuple[str, Json | None]:
+    """A task's newest annotation, else its newest prediction; which of them it is."""
+    for kind in (ANNOTATIONS, "predictions"):
         records = [item for item in task.get(kind, []) if not item.get("was_cancelled")]
         if records:
-            newest = max(records, key=lambda item: str(item["created_at"]))
-            return list(newest["result"])
-    return []
+            return kind, max(records, key=lambda item: str(item["created_at"]))
+    return "", None
 
 
 def _suffix(url: str) -> str:

@@ -7,8 +7,9 @@ AlcError
 ├── RoundError          a round cannot do what was asked of it
 ├── CancelledError      the work was cancelled by the admin (not a failure)
 ├── TrainingError       the network cannot be trained, saved or loaded
-├── StorageError        the data folder has no room
-├── LabelStudioError    Label Studio is away, refuses, or holds something unexpected
+├── StorageError        files cannot be kept or fetched (disk full, storage away)
+├── LabelStudioError    Label Studio refuses, or holds something unexpected
+│   └── LabelStudioAwayError   it does not answer, or is overloaded: try again later
 └── ServiceError        a process the backend needs (Redis, Label Studio) does not start
 """
 
@@ -44,15 +45,19 @@ class TrainingError(AlcError):
 
 
 class StorageError(AlcError):
-    """The data folder has no room."""
+    """Files cannot be kept or fetched (disk full, storage away)."""
 
 
 class LabelStudioError(AlcError):
-    """Label Studio is away, refuses, or holds something unexpected."""
+    """Label Studio refuses, or holds something unexpected."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class LabelStudioAwayError(LabelStudioError):
+    """Label Studio does not answer, or is overloaded: the same may work later."""
 
 
 class ServiceError(AlcError):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.datasets.export import export_label_maps
-from alc_backend.store import ledger
 from alc_backend.store.database import Store
+from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import TRAIN, Project
 
 
@@ -18,7 +18,7 @@ def export_project(store: Store, project_id: int, folder: Path) -> int:
     """Replay the label maps and write them to ``folder``; returns how many."""
     with store.reading() as session:
         project = session.get_one(Project, project_id)
-        maps = ledger.LabelMaps(session, store.files(project_id), project_id)
+        maps = LabelMaps(session, store.files(project_id), project_id)
 
     def replayed() -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for image in store.images(project_id, TRAIN):

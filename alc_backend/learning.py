@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from alc_backend import rounds
+from alc_backend.claims import Reporter
 from alc_backend.core import acquisition, expansion, metrics, pool
 from alc_backend.core.arrays import VOID
 from alc_backend.core.draws import draw, fold_of
 from alc_backend.core.statistics import ImageStatistics
 from alc_backend.datasets.images import read_image
-from alc_backend.errors import SettingsError, TrainingError
-from alc_backend.rounds import Reporter
+from alc_backend.errors import NotFoundError, SettingsError, TrainingError
 from alc_backend.segmentation.config import TrainingConfig
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.models import TRAIN, VAL, Image, Round, Score, Superpixel
+from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.models import TRAIN, VAL, Image, Part, Round, Score, Superpixel
 
 Probabilities = Callable[[Image], NDArray[np.float32]]
 Progress = Callable[[int, int, str], None]
+
+SHARD_IMAGES = 50
+"""Pictures of one part of the scoring."""
 
 
 def train(store: Store, round_: Round, report: Reporter) -> None:
@@ -94,35 +102,52 @@ def train_networks(store: Store, round_: Round, report: Progress) -> None:
             loader_threads=store.settings.loader_threads,
             log_folder=files.network(round_.number, fold).with_suffix(".tensorboard"),
         )
+        if os.environ.get("RANK", "0") == "0":
+            files.keep_network(round_.number, fold)
 
 
-def score(store: Store, round_: Round, report: Reporter) -> None:
-    """Measure the networks, then score every open superpixel.
+def shards(session: Session, round_: Round) -> list[dict[str, Any]]:
+    """The parts of a round's scoring: measuring the network, and shards of pictures to score.
+
+    A shard's pictures are scored by the same network, the one that has not seen them.
+    """
+    pictures = select(Image.id, Image.key).where(Image.project_id == round_.project_id)
+    held_out = session.execute(pictures.where(Image.split == VAL)).all()
+    by_fold: dict[int | None, list[int]] = {}
+    for image in session.execute(pictures.where(Image.split == TRAIN).order_by(Image.key)):
+        fold = _fold(round_, image.key) if round_.config["folds"] > 1 else None
+        by_fold.setdefault(fold, []).append(image.id)
+    works: list[dict[str, Any]] = [{"measure": True, "total": len(held_out)}]
+    for fold, images in by_fold.items():
+        for first in range(0, len(images), SHARD_IMAGES):
+            shard = images[first : first + SHARD_IMAGES]
+            works.append({"images": shard, "fold": fold, "total": len(shard)})
+    return works
+
+
+def score(store: Store, part: Part, report: Reporter) -> None:
+    """Do a part of the scoring: measure the network, or score every open superpixel of a shard.
 
     The probabilities of two pictures are in memory at most. A network that cannot be used is
     removed, so that starting the round again trains it anew.
     """
-    measured = _measure(store, round_, report)
-    _score_all(store, round_, report, measured)
+    if "measure" in part.work:
+        _measure(store, part.round, report)
+    else:
+        _score_shard(store, part.round, part.work["images"], part.work["fold"], report)
 
 
-def _measure(store: Store, round_: Round, report: Reporter) -> int:
-    """Model mIoU on the validation pictures; without any, accuracy on held-out answers.
-
-    Returns how many pictures were looked at.
-    """
-    if round_.class_iou is not None or round_.estimate is not None:
-        return 0
+def _measure(store: Store, round_: Round, report: Reporter) -> None:
+    """Model mIoU on the validation pictures; without any, accuracy on held-out answers."""
     files = store.files(round_.project_id)
     held_out = store.images(round_.project_id, VAL)
-    scored_after = len(store.images(round_.project_id, TRAIN))
     if held_out:
         predict = _predictor(files, round_, None)
         confusion = np.zeros(
             (len(round_.project.classes), len(round_.project.classes) + 1), np.int64
         )
         for done, image in enumerate(held_out):
-            report(done, len(held_out) + scored_after, f"measuring the network on {image.key}")
+            report(done, len(held_out), f"measuring the network on {image.key}")
             truth = files.read_label_map("ground_truth", image.id)
             predicted = predict(image).argmax(axis=0).astype(np.uint8)
             confusion += metrics.confusion_matrix(truth, predicted, len(confusion))
@@ -132,7 +157,7 @@ def _measure(store: Store, round_: Round, report: Reporter) -> int:
             row.class_iou = [
                 metrics.known(value) for value in metrics.class_iou(confusion).tolist()
             ]
-        return len(held_out)
+        return
     maps, hidden = _label_maps(store, round_)
     images = {image.id: image for image in store.images(round_.project_id, TRAIN)}
     answered = sorted(maps.images_of(hidden))
@@ -140,7 +165,7 @@ def _measure(store: Store, round_: Round, report: Reporter) -> int:
     predict = _predictor(files, round_, None) if answered else _nothing
     for done, image_id in enumerate(answered):
         image = images[image_id]
-        report(done, len(answered) + scored_after, f"measuring the network on {image.key}")
+        report(done, len(answered), f"measuring the network on {image.key}")
         labels, judged = maps.read(image.id), maps.judged(image.id, hidden)
         judged &= labels != VOID
         right += int((predict(image).argmax(axis=0) == labels)[judged].sum())
@@ -149,66 +174,68 @@ def _measure(store: Store, round_: Round, report: Reporter) -> int:
         with store.session() as session:
             row = session.get_one(Round, round_.id)
             row.estimate, row.estimate_answers = right / counted, len(hidden)
-    return len(answered)
 
 
-def _score_all(store: Store, round_: Round, report: Reporter, measured: int) -> None:
+def _score_shard(
+    store: Store, round_: Round, image_ids: list[int], fold: int | None, report: Reporter
+) -> None:
     files = store.files(round_.project_id)
     with store.reading() as session:
-        maps = ledger.LabelMaps(session, files, round_.project_id)
-        settled = set(ledger.resolved(ledger.standing(session, round_.project_id)))
+        maps = LabelMaps(session, files, round_.project_id)
+        settled = ledger.judgement(session, round_.project_id).settled
         scored = set(
             session.scalars(
                 select(Superpixel.image_id)
                 .join(Score, Score.superpixel_id == Superpixel.id)
+                .join(Image, Image.id == Superpixel.image_id)
                 .where(Score.round_id == round_.id)
                 .distinct()
             )
         )
-    images = store.images(round_.project_id, TRAIN)
-    folds = round_.config["folds"]
-    trained = {  # without folds, what an earlier attempt left is not for this round
-        fold
-        for fold in (range(folds) if folds > 1 else ())
-        if files.network(round_.number, fold).is_file()
-    }
-    unseen_by: dict[int | None, list[Image]] = {}
-    for image in images:
-        fold = _fold(round_, image.key)  # a picture that came later is new to every network
-        unseen_by.setdefault(fold if fold in trained else None, []).append(image)
-    done = 0
+        images = {
+            image.id: image
+            for image in session.scalars(
+                select(Image).where(Image.project_id == round_.project_id, Image.split == TRAIN)
+            )
+        }
+    left = [images[number] for number in image_ids if number not in scored]
+    if fold is not None and not files.has_network(round_.number, fold):
+        fold = None  # a fold that no picture was in when the networks were trained
+    predict = _predictor(files, round_, fold) if left else _nothing
     with ThreadPoolExecutor(1, thread_name_prefix="scoring") as executor:
         behind: Future[None] | None = None  # one picture is scored while the next is predicted
-        for network, members in unseen_by.items():
-            left = [image for image in members if image.id not in scored]
-            done += len(members) - len(left)
-            predict = _predictor(files, round_, network) if left else _nothing
-            for image in left:
-                report(measured + done, measured + len(images), f"scoring {image.key}")
-                predicted = predict(image)
-                if behind is not None:
-                    behind.result()
-                labels = maps.read(image.id)
-                behind = executor.submit(
-                    _score_image, store, round_, image, predicted, labels, settled
-                )
-                done += 1
+        for done, image in enumerate(left, start=len(image_ids) - len(left)):
+            report(done, len(image_ids), f"scoring {image.key}")
+            predicted = predict(image)
+            if behind is not None:
+                behind.result()
+            labels = maps.read(image.id)
+            behind = executor.submit(_score_image, store, round_, image, predicted, labels, settled)
         if behind is not None:
             behind.result()
 
 
 def _predictor(files: ProjectFiles, round_: Round, fold: int | None) -> Probabilities:
-    from alc_backend.segmentation.infer import Predictor
-
-    path = files.network(round_.number, fold)
 
     def predict(image: Image) -> NDArray[np.float32]:
-        with _removing(path):
-            return predictor.probabilities(read_image(files.image(image.id, image.suffix)))
+        picture = read_image(files.image(image.id, image.suffix))
+        with _removing(files, round_.number, fold):
+            probabilities: NDArray[np.float32] = predictor.probabilities(picture)
+            return probabilities
 
-    with _removing(path):
-        predictor = Predictor(path, round_.project.classes, flip=round_.config["flip"])
+    with _removing(files, round_.number, fold):
+        path = files.fetch_network(round_.number, fold)
+        written = path.stat().st_mtime_ns
+        predictor = _loaded(path, written, tuple(round_.project.classes), round_.config["flip"])
     return predict
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, written: int, classes: tuple[str, ...], flip: bool) -> Any:
+    """A network as it was ``written``, kept by the worker process for the next shard."""
+    from alc_backend.segmentation.infer import Predictor
+
+    return Predictor(path, list(classes), flip=flip)
 
 
 def _nothing(image: Image) -> NDArray[np.float32]:
@@ -216,15 +243,15 @@ def _nothing(image: Image) -> NDArray[np.float32]:
 
 
 @contextmanager
-def _removing(network: Path) -> Iterator[None]:
+def _removing(files: ProjectFiles, number: int, fold: int | None) -> Iterator[None]:
     """Remove a network that cannot be used."""
     try:
         yield
-    except TrainingError as error:
-        network.unlink(missing_ok=True)
+    except (TrainingError, NotFoundError) as error:
+        files.delete_network(number, fold)
         raise TrainingError(
-            f"the network {network.name} cannot be used: {error}; start the round again to train "
-            "a new one"
+            f"the network of round {number} cannot be used: {error}; start the round again to "
+            "train a new one"
         ) from error
 
 
@@ -256,13 +283,13 @@ def _training_config(round_: Round, networks: int) -> TrainingConfig:
     return replace(config, iterations=max(1, config.iterations // networks))
 
 
-def _label_maps(store: Store, round_: Round) -> tuple[ledger.LabelMaps, set[int]]:
+def _label_maps(store: Store, round_: Round) -> tuple[LabelMaps, set[int]]:
     """The label maps that the round trains on, and the answered superpixels that it holds out.
 
     Answers are held out only where no validation picture can tell how good the network is.
     """
     with store.reading() as session:
-        maps = ledger.LabelMaps(
+        maps = LabelMaps(
             session, store.files(round_.project_id), round_.project_id, round_.ledger_position
         )
     if store.images(round_.project_id, VAL):

@@ -1,34 +1,38 @@
 """The loop: a round's states and transitions.
 
 created → training → scoring → publishing → open → closed; failed and cancelled from each of the
-first four. The database holds the state; a step is claimed by one worker at a time, may be
-repeated after a crash at any moment, and ends in one transaction that moves the round on.
+first four. The database holds the state. A step has one part or several; a part is claimed by one
+worker at a time and may be repeated after a crash at any moment. The transaction that finishes
+the last part moves the round on and makes the parts of the next step.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
-import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
-from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from alc_backend.claims import Heartbeat, Reporter, at_work, is_dead, is_ours, locked, take
 from alc_backend.core.acquisition import ACQUISITIONS
-from alc_backend.errors import AlcError, CancelledError, NotFoundError, RoundError, SettingsError
+from alc_backend.errors import (
+    AlcError,
+    CancelledError,
+    LabelStudioAwayError,
+    NotFoundError,
+    RoundError,
+    SettingsError,
+)
 from alc_backend.segmentation.config import TrainingConfig, training_config
 from alc_backend.settings import Settings
+from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Project, Round, utc_now
+from alc_backend.store.models import Part, Project, Query, Round, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +41,14 @@ OPEN, CLOSED, FAILED, CANCELLED = "open", "closed", "failed", "cancelled"
 RUNNING = (CREATED, TRAINING, SCORING, PUBLISHING)
 NEXT = {CREATED: TRAINING, TRAINING: SCORING, SCORING: PUBLISHING, PUBLISHING: OPEN}
 
-Enqueue = Callable[[Round], None]
-"""Puts the round's present step on its queue; does nothing when it is there already."""
+Enqueue = Callable[[Part], object]
+"""Puts a part of a round's present step on its queue; does nothing when it is there already."""
 
-REPORT_EVERY_S = 0.5
+RETRY_S = (5, 10, 20, 40, 80, 160, 300)
+"""Pauses before a part is tried again that Label Studio's absence stopped; the last one repeats."""
 
 BATCH = ("size", "per_image", "min_area")
 """How a round's batch is chosen: what may still change when it goes on with its network trained."""
-
-_LOCK = {"of": Round}
-"""Lock only the round's row where the database has row locks (SQLite locks the whole file)."""
 
 
 def start(
@@ -77,7 +79,8 @@ def start(
             running = _latest(session, project_id)
         assert running is not None
         round_, started = running, False
-    enqueue(round_)
+    for part in _waiting_parts(store, round_.id):
+        enqueue(part)
     return round_, started
 
 
@@ -93,78 +96,170 @@ def _start(
         config = _config(store.settings, {**latest.config["given"], **given})
         files, folds = store.files(project_id), latest.config["folds"]
         trained = given.get("folds", folds) == folds and all(
-            files.network(latest.number, fold).is_file()
+            files.has_network(latest.number, fold)
             for fold in (None, *(range(folds) if folds > 1 else ()))
         )
-        _resume(latest, config, trained)
+        _resume(session, latest, config, trained)
         return latest, True
     number = latest.number + 1 if latest else 1
     config = _config(store.settings, given)
     round_ = Round(project_id=project_id, number=number, state=CREATED, config=config)
     session.add(round_)
     session.flush()
+    _enter(session, round_, CREATED, [{}])
     return round_, True
 
 
-def _resume(round_: Round, config: dict[str, Any], trained: bool) -> None:
+def _resume(session: Session, round_: Round, config: dict[str, Any], trained: bool) -> None:
     """Let a stopped round go on: before its network is trained with new answers and settings."""
     if trained and round_.failed_in in (SCORING, PUBLISHING):
         round_.state = round_.failed_in
         round_.config = {**round_.config, **{name: config[name] for name in (*BATCH, "given")}}
+        session.execute(
+            update(Part)
+            .where(Part.round_id == round_.id)
+            .values(claimed_by=None, retry_at=None, retries=0)
+        )
+        known = session.scalar(
+            select(func.count()).where(Part.round_id == round_.id, Part.step == round_.state)
+        )
+        if not known:
+            _enter(session, round_, round_.state, [{}])
     else:
-        round_.state, round_.config = CREATED, config
+        round_.config = config
+        _enter(session, round_, CREATED, [{}])
     round_.error, round_.failed_in = None, None
-    round_.cancel_requested, round_.claimed_by = False, None
+    round_.cancel_requested = False
+
+
+def _enter(session: Session, round_: Round, state: str, works: list[dict[str, Any]]) -> None:
+    """Let a round begin a step, in parts; ``works`` says what each is to do.
+
+    ``total`` in a part's work is how much that is, where it is known beforehand.
+    """
+    round_.state, round_.step_began_at, round_.message = state, None, ""
+    round_.done, round_.total = 0, sum(work.get("total", 0) for work in works)
+    gone = delete(Part).where(Part.round_id == round_.id)
+    session.execute(gone if state == CREATED else gone.where(Part.step == state))
+    session.add_all(
+        Part(round_id=round_.id, step=state, number=number, work=work, total=work.get("total", 0))
+        for number, work in enumerate(works)
+    )
+
+
+def _waiting_parts(store: Store, round_id: int | None = None) -> list[Part]:
+    """The parts of running rounds' present steps that no living worker has and that may begin."""
+    wanted = (
+        select(Part)
+        .join(Round, Round.id == Part.round_id)
+        .where(Round.state.in_(RUNNING), Part.step == Round.state, Part.finished_at.is_(None))
+        .order_by(Part.id)
+    )
+    if round_id is not None:
+        wanted = wanted.where(Round.id == round_id)
+    with store.reading() as session:
+        parts = session.scalars(wanted).all()
+    now = utc_now()
+    return [
+        part
+        for part in parts
+        if (part.claimed_by is None or is_dead(part, store.settings))
+        and (part.retry_at is None or part.retry_at <= now)
+    ]
+
+
+def start_due(store: Store, enqueue: Enqueue) -> list[Round]:
+    """Start the next round of every project whose open round's batch is answered."""
+    due: list[int] = []
+    with store.reading() as session:
+        for round_ in _open_rounds(session):
+            if _latest(session, round_.project_id) is not round_:
+                continue  # the next one is on its way, or was stopped
+            asked = session.scalar(
+                select(func.count()).select_from(Query).where(Query.round_id == round_.id)
+            )
+            wanted = min(round_.config["size"], asked or 0)
+            settled = ledger.judgement(session, round_.project_id).resolved
+            if wanted and len(settled) - (round_.answers or 0) >= wanted:
+                due.append(round_.project_id)
+    return [start(store, enqueue, project_id)[0] for project_id in due]
 
 
 def cancel(store: Store, project_id: int) -> Round:
     """Ask the running round to stop; RoundError when none is running."""
     with store.session() as session:
-        latest = _latest(session, project_id)
+        latest = _latest(session, project_id, lock=True)
         if latest is None or latest.state not in RUNNING:
             raise RoundError(f"no round of project {project_id} is running")
         latest.cancel_requested = True
-        if latest.claimed_by is None or _is_dead(latest, store.settings):
-            _stop(latest, CANCELLED, None)
+        if not at_work(session, latest, store.settings):
+            _stop(session, latest, CANCELLED, None)
         return latest
 
 
-def run_step(store: Store, enqueue: Enqueue, round_id: int) -> None:
-    """Do the present step of a round and put the next one on its queue.
+def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
+    """Do a part of a round's present step; after the last part, queue those of the next step.
 
-    Returns without doing anything when another worker has the step or nothing is to be done.
+    Returns without doing anything when another worker has the part or nothing is to be done.
+    While Label Studio is away the part waits, and is tried again later.
     """
-    round_ = _claim(store, round_id)
-    if round_ is None:
+    part = _claim(store, part_id)
+    if part is None:
         return
     from alc_backend import steps  # the network's libraries load here, in the worker
 
-    log.info("project %s round %s: %s", round_.project_id, round_.number, round_.state)
+    round_ = part.round
+    log.info(
+        "project %s round %s: %s, part %s", round_.project_id, round_.number, part.step, part.number
+    )
+    following: list[Part] = []
     try:
-        with _Heartbeat(store, round_):
-            steps.STEPS[round_.state](store, round_, Reporter(store, round_))
-        following = _move_on(store, round_)
+        with Heartbeat(store, part):
+            steps.STEPS[part.step](store, part, Reporter(store, part))
+        following = _finish(store, part)
     except CancelledError:
-        _end(store, round_, CANCELLED, None)
+        _end(store, part, CANCELLED, None)
+    except LabelStudioAwayError as error:
+        log.warning("round %s waits: %s", round_.number, error)
+        _postpone(store, part, str(error))
     except AlcError as error:
         log.error("round %s failed: %s", round_.number, error)
-        _end(store, round_, FAILED, str(error))
+        _end(store, part, FAILED, str(error))
     except Exception as error:
-        _end(store, round_, FAILED, f"{type(error).__name__}: {error}; see the worker's log")
+        _end(store, part, FAILED, f"{type(error).__name__}: {error}; see the worker's log")
         raise
-    else:
-        if following is not None:
-            enqueue(following)
+    for waiting in following:
+        enqueue(waiting)
 
 
 def recover(store: Store, enqueue: Enqueue) -> int:
-    """Queue again the steps whose worker has died or that never reached a queue; how many."""
+    """Queue again the parts whose worker has died or that never reached a queue; how many."""
+    parts = _waiting_parts(store)
+    for part in parts:
+        enqueue(part)
+    return len(parts)
+
+
+def disputing(store: Store) -> list[int]:
+    """The projects whose open round lacks questions about what annotators disagree about."""
     with store.reading() as session:
-        running = list(session.scalars(select(Round).where(Round.state.in_(RUNNING))))
-    orphans = [r for r in running if r.claimed_by is None or _is_dead(r, store.settings)]
-    for round_ in orphans:
-        enqueue(round_)
-    return len(orphans)
+        return [round_.project_id for round_ in _open_rounds(session) if round_.disputes]
+
+
+def _open_rounds(session: Session) -> list[Round]:
+    return list(
+        session.scalars(
+            select(Round)
+            .join(Project, Project.id == Round.project_id)
+            .where(Round.state == OPEN, Project.query_project.is_not(None))
+        )
+    )
+
+
+def workers(store: Store, round_: Round) -> int:
+    """How many workers are at a round."""
+    with store.reading() as session:
+        return at_work(session, round_, store.settings)
 
 
 def latest_round(store: Store, project_id: int) -> Round | None:
@@ -176,28 +271,6 @@ def latest_round(store: Store, project_id: int) -> Round | None:
 def model_version(number: int) -> str:
     """The version that Label Studio knows the predictions of round ``number`` by."""
     return f"alc-round-{number}"
-
-
-class Reporter:
-    """A step's progress in the round's row; raises CancelledError once cancelling is asked for."""
-
-    def __init__(self, store: Store, round_: Round) -> None:
-        self._store, self._round_id, self._claim = store, round_.id, round_.claimed_by
-        self._last = float("-inf")
-
-    def __call__(self, done: int, total: int, message: str) -> None:
-        """Report ``done`` of ``total`` and a sentence; written a few times a second at most."""
-        now = time.monotonic()
-        if now - self._last < REPORT_EVERY_S and done < total:
-            with self._store.reading() as session:
-                round_ = session.get_one(Round, self._round_id)
-        else:
-            self._last = now
-            with self._store.session() as session:
-                round_ = session.get_one(Round, self._round_id)
-                round_.done, round_.total, round_.message = done, total, message
-        if round_.cancel_requested or round_.claimed_by != self._claim:
-            raise CancelledError("cancelled, or taken over by another worker")
 
 
 def _config(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
@@ -243,102 +316,108 @@ def training_of(round_: Round) -> TrainingConfig:
     return TrainingConfig(**round_.config["training"])
 
 
-def _latest(session: Session, project_id: int) -> Round | None:
-    return session.scalars(
+def _latest(session: Session, project_id: int, *, lock: bool = False) -> Round | None:
+    latest = (
         select(Round).where(Round.project_id == project_id).order_by(Round.number.desc()).limit(1)
-    ).first()
+    )
+    return session.scalars(latest.with_for_update(of=Round) if lock else latest).first()
 
 
-def _claim(store: Store, round_id: int) -> Round | None:
+def _claim(store: Store, part_id: int) -> Part | None:
     with store.session() as session:
-        round_ = session.get(Round, round_id, with_for_update=_LOCK)
-        if round_ is None or round_.state not in RUNNING:
+        found = locked(session, part_id)
+        if found is None:
             return None
-        if round_.claimed_by is not None and not _is_dead(round_, store.settings):
+        part, round_ = found
+        if round_.state != part.step or part.finished_at is not None:
+            return None
+        if part.claimed_by is not None and not is_dead(part, store.settings):
             return None
         if round_.cancel_requested:
-            _stop(round_, CANCELLED, None)
+            part.claimed_by = None
+            if not at_work(session, round_, store.settings):
+                _stop(session, round_, CANCELLED, None)
             return None
-        round_.claimed_by = f"{socket.gethostname()}|{os.getpid()}|{secrets.token_hex(4)}"
-        round_.heartbeat_at = utc_now()
-        round_.step_began_at, round_.done, round_.total, round_.message = utc_now(), 0, 0, ""
-        return round_
+        take(part)
+        if round_.step_began_at is None:
+            round_.step_began_at = utc_now()
+        return part
 
 
-def _move_on(store: Store, claimed: Round) -> Round | None:
-    """End a step; returns the round when it has a next step."""
+def _finish(store: Store, claimed: Part) -> list[Part]:
+    """End a part; the last one of a step ends the step. Returns the parts that can begin."""
+    from alc_backend import steps
+
     with store.session() as session:
-        round_ = session.get_one(Round, claimed.id, with_for_update=_LOCK)
-        if round_.claimed_by != claimed.claimed_by:
-            return None  # taken over by another worker after a long silence
+        found = locked(session, claimed.id)
+        if found is None or not is_ours(found, claimed):
+            return []  # taken over by another worker after a long silence
+        part, round_ = found
         if round_.cancel_requested:
             raise CancelledError("cancelled")
-        round_.state, round_.claimed_by = NEXT[round_.state], None
-        if round_.state != OPEN:
-            return round_
-        round_.opened_at, round_.message = utc_now(), ""
-        session.execute(
-            update(Round)
-            .where(
-                Round.project_id == round_.project_id,
-                Round.number < round_.number,
-                Round.state == OPEN,
+        part.claimed_by, part.finished_at = None, utc_now()
+        part.done = part.total
+        session.flush()
+        left = session.scalar(
+            select(func.count()).where(
+                Part.round_id == round_.id, Part.step == part.step, Part.finished_at.is_(None)
             )
-            .values(state=CLOSED)
         )
-        return None
+        if left:
+            return []
+        following = NEXT[part.step]
+        if following != OPEN:
+            _enter(session, round_, following, steps.parts(session, round_, following))
+        else:
+            _open(session, round_)
+    return _waiting_parts(store, claimed.round_id)
 
 
-def _end(store: Store, claimed: Round, state: str, error: str | None) -> None:
+def _open(session: Session, round_: Round) -> None:
+    round_.state, round_.opened_at, round_.message = OPEN, utc_now(), ""
+    session.execute(
+        update(Round)
+        .where(
+            Round.project_id == round_.project_id,
+            Round.number < round_.number,
+            Round.state == OPEN,
+        )
+        .values(state=CLOSED)
+    )
+
+
+def _end(store: Store, claimed: Part, state: str, error: str | None) -> None:
+    """Give a part back after it was cancelled or has failed; its round ends with it.
+
+    A cancelled round ends with the last worker that lets go of it.
+    """
     with store.session() as session:
-        round_ = session.get_one(Round, claimed.id, with_for_update=_LOCK)
-        if round_.claimed_by == claimed.claimed_by:
-            _stop(round_, state, error)
+        found = locked(session, claimed.id)
+        if found is None or not is_ours(found, claimed):
+            return
+        part, round_ = found
+        part.claimed_by = None
+        session.flush()
+        if state == FAILED or not at_work(session, round_, store.settings):
+            _stop(session, round_, state, error)
 
 
-class _Heartbeat:
-    """Says every few seconds, while a step works, that its worker is alive."""
-
-    def __init__(self, store: Store, claimed: Round) -> None:
-        self._store, self._claimed = store, claimed
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._over.wait(self._store.settings.stale_after_s / 5):
-            try:
-                with self._store.session() as session:
-                    session.execute(
-                        update(Round)
-                        .where(
-                            Round.id == self._claimed.id,
-                            Round.claimed_by == self._claimed.claimed_by,
-                        )
-                        .values(heartbeat_at=utc_now())
-                    )
-            except SQLAlchemyError as error:
-                log.warning("the heartbeat could not be written, trying again: %s", error)
+def _postpone(store: Store, claimed: Part, reason: str) -> None:
+    with store.session() as session:
+        found = locked(session, claimed.id)
+        if found is None or not is_ours(found, claimed):
+            return
+        part, round_ = found
+        pause = RETRY_S[min(part.retries, len(RETRY_S) - 1)]
+        part.claimed_by, part.retries = None, part.retries + 1
+        part.retry_at = utc_now() + timedelta(seconds=pause)
+        round_.message = f"trying again in {pause} s: {reason}"
 
 
-def _stop(round_: Round, state: str, error: str | None) -> None:
+def _stop(session: Session, round_: Round, state: str, error: str | None) -> None:
     round_.failed_in, round_.state, round_.error = round_.state, state, error
-    round_.claimed_by, round_.cancel_requested = None, False
-
-
-def _is_dead(round_: Round, settings: Settings) -> bool:
-    """Whether the worker that claimed the round is gone."""
-    host, process, _ = (round_.claimed_by or "").split("|")
-    if host == socket.gethostname() and not psutil.pid_exists(int(process)):
-        return True
-    limit = utc_now() - timedelta(seconds=settings.stale_after_s)
-    return round_.heartbeat_at is None or round_.heartbeat_at < limit
+    round_.cancel_requested = False
+    session.execute(update(Part).where(Part.round_id == round_.id).values(claimed_by=None))
 
 
 def summary(round_: Round) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     AliasChoices,
@@ -27,6 +27,11 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(Path("alc-data"), description="folder of all state on disk")
+    files_url: SecretStr | None = Field(
+        None,
+        description="where pictures, label maps and networks are kept: a folder, or any address "
+        "that fsspec knows (s3://…); default: the data folder",
+    )
     database_url: str | None = Field(
         None,
         validation_alias=AliasChoices("DATABASE_URL"),
@@ -63,6 +68,18 @@ class Settings(BaseSettings):
     )
     epsilon: float = Field(0.0, ge=0, le=1, description="similarity an expansion requires, eq. 12")
     round_size: int = Field(100, ge=1, description="queries of one round (B)")
+    start_by_itself: bool = Field(
+        False, description="start the next round as soon as the queries of one are answered"
+    )
+    fallen_out: Literal["keep", "remove"] = Field(
+        "keep",
+        description="unanswered queries that are no longer among the best: keep them at the end of "
+        "the queue, or remove them",
+    )
+    overlap: int = Field(1, ge=1, description="annotators per query, for `alc init`")
+    reconcile_every_s: float = Field(
+        300.0, ge=10, description="pause between looking for answers that webhooks lost"
+    )
     per_image: int | None = Field(None, ge=1, description="most queries of a round in one picture")
     min_area: int = Field(0, ge=0, description="smallest superpixel that is asked about, in pixels")
     seed: int = Field(0, ge=0, description="seed of every random choice")
@@ -128,6 +145,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The SQLAlchemy address in force."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'alc.sqlite').absolute()}"
+
+    @property
+    def files(self) -> str:
+        """The address of the storage in force."""
+        return self.files_url.get_secret_value() if self.files_url else str(self.data_dir)
 
     @property
     def backend(self) -> str:

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, select
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
 
-from alc_backend import answers, batch, learning, rounds
+from alc_backend import batch, inbox, learning, rounds
+from alc_backend.claims import Reporter
 from alc_backend.core import metrics
 from alc_backend.errors import LabelStudioError, RoundError
-from alc_backend.labelstudio import publish
 from alc_backend.labelstudio.client import Client
-from alc_backend.rounds import Reporter
+from alc_backend.reconcile import reconcile
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import TRAIN, Project, Query, Round, Score
+from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.models import TRAIN, Part, Project, Round, Score
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +36,14 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
         report(0, 1, "collecting answers from Label Studio")
         try:
             with Client.from_settings(store.settings) as client:
-                answers.reconcile(store, client, project_id)
+                inbox.drain(store, lambda: client)
+                reconcile(store, client, project_id, progress=report)
         except LabelStudioError as error:
             warning = f"started without looking for lost answers: {error}"
             log.warning("round %s %s", round_.number, warning)
     with store.reading() as session:
         upto = ledger.position(session, project_id)
-        maps = ledger.LabelMaps(session, store.files(project_id), project_id, upto)
+        maps = LabelMaps(session, store.files(project_id), project_id, upto)
     if not store.images(project_id, TRAIN):
         raise RoundError(f"project {project_id} has no pictures; import a dataset with `alc init`")
     miou = data_miou(store, project_id, maps, report)
@@ -51,37 +55,24 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
         session.execute(delete(Score).where(Score.round_id == round_.id))  # of another network
 
 
-STEPS: dict[str, Callable[[Store, Round, Reporter], None]] = {
-    rounds.CREATED: prepare,
-    rounds.TRAINING: learning.train,
+STEPS: dict[str, Callable[[Store, Part, Reporter], None]] = {
+    rounds.CREATED: lambda store, part, report: prepare(store, part.round, report),
+    rounds.TRAINING: lambda store, part, report: learning.train(store, part.round, report),
     rounds.SCORING: learning.score,
-    rounds.PUBLISHING: batch.publish_queue,
+    rounds.PUBLISHING: lambda store, part, report: batch.publish_round(store, part.round, report),
 }
 """The work of each running state."""
 
 
-def prune(store: Store, project_id: int) -> None:
-    """Remove what older rounds left behind: predictions in Label Studio and scores."""
-    latest = rounds.latest_round(store, project_id)
-    if latest is None or latest.state != rounds.OPEN or latest.project.query_project is None:
-        return
-    with Client.from_settings(store.settings) as client:
-        publish.prune_versions(
-            client, latest.project.query_project, rounds.model_version(latest.number)
-        )
-    with store.session() as session:
-        older = select(Round.id).where(Round.project_id == project_id, Round.number < latest.number)
-        session.execute(  # what was asked once may still be open in somebody's browser
-            delete(Score).where(
-                Score.round_id.in_(older), Score.superpixel_id.not_in(select(Query.superpixel_id))
-            )
-        )
+def parts(session: Session, round_: Round, state: str) -> list[dict[str, Any]]:
+    """What each part of a state's work is to do; the scoring is spread over several."""
+    return learning.shards(session, round_) if state == rounds.SCORING else [{}]
 
 
 def data_miou(
     store: Store,
     project_id: int,
-    maps: ledger.LabelMaps,
+    maps: LabelMaps,
     report: Callable[[int, int, str], None] = lambda done, total, message: None,
 ) -> float | None:
     """mIoU of the label maps against ground truth over all training images; None without any."""

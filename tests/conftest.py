@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from alc_backend.jobs.processes import Processes, start_redis
 from alc_backend.jobs.queues import connect
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
+from tests.postgres import PostgresServer
 
 hypothesis_settings.register_profile(
     "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -20,6 +23,14 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("tests")
 
 CLASSES = ["background", "cat", "dog"]
+
+
+def wait_for(condition, limit_s=120):
+    deadline = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.05)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +41,33 @@ def _no_settings_from_outside(monkeypatch):
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request) -> str | None:
+    """Both databases, one after the other; each test has an empty one of its own."""
+    if request.param == "sqlite":
+        yield None
+        return
+    server = request.getfixturevalue("postgres")
+    name = f"t{uuid.uuid4().hex}"
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
 @pytest.fixture
-def settings(tmp_path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", secret="s3cret", preset="sample", _env_file=None)
+def settings(tmp_path, database_url) -> Settings:
+    return Settings(
+        data_dir=tmp_path / "data",
+        database_url=database_url,
+        secret="s3cret",
+        preset="sample",
+        _env_file=None,
+    )
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from alc_backend.errors import SettingsError, TrainingError
 from alc_backend.segmentation import infer
 from alc_backend.segmentation import train as training
 from alc_backend.segmentation.dataset import TrainingCrops
-from alc_backend.store import ledger
 from alc_backend.store.importing import import_folder
+from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Answer, Image, Score, Superpixel, utc_now
 from tests.conftest import write_dataset
 from tests.test_rounds import only_round, settings, work  # noqa: F401
@@ -68,7 +68,8 @@ def test_every_picture_is_scored_by_a_network_that_has_not_seen_it(store, pictur
 def test_networks_of_folds_are_not_used_without_folds(store, pictures, monkeypatch):
     project = import_folder(store, pictures, "pets").project_id
     rounds.start(store, [].append, project, folds=2)
-    queue = [only_round(store)]
+    queue = []
+    rounds.recover(store, queue.append)
     work(store, queue)  # it fails in publishing: there is no query project
     assert store.files(project).network(1, 0).is_file()
     used = set()
@@ -100,6 +101,7 @@ def answer_everything(store, project):
                 Answer(
                     project_id=project,
                     superpixel_id=superpixel.id,
+                    image_id=superpixel.image_id,
                     annotation_id=number + 1,
                     revision=1,
                     annotator="1",
@@ -133,7 +135,7 @@ def test_held_out_answers_tell_how_good_the_network_is(store, pictures, monkeypa
     monkeypatch.setattr(infer.Predictor, "probabilities", cats_everywhere)
     round_ = scored_by(store, [], project, holdout=0.4)
     with store.reading() as session:
-        maps = ledger.LabelMaps(session, store.files(project), project)
+        maps = LabelMaps(session, store.files(project), project)
     hidden = maps.held_out(0.4, 0)
     assert 0 < len(hidden) < len(everything)
     assert maps.held_out(0.4, 0) == hidden
@@ -199,7 +201,9 @@ def test_what_stops_another_than_the_first_is_told_too(store, pictures):
     )
     key = crops.keys(0)[1]  # drawn by the second process
     image = next(image for image in store.images(project, "train") if image.key == key)
-    (store.files(project).root / "initial" / f"{image.id}.png").write_bytes(b"damaged")
+    (store.settings.data_dir / f"projects/{project}/initial" / f"{image.id}.png").write_bytes(
+        b"damaged"
+    )
     with pytest.raises(TrainingError, match="import the image again"):
         learning.train(store, only_round(store), lambda done, total, message: None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -11,19 +12,20 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select
 
-from alc_backend import batch, learning, rounds
+from alc_backend import batch, claims, learning, rounds
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import NotFoundError, RoundError, SettingsError
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Image, Query, Round, Score, Superpixel, utc_now
+from alc_backend.store.models import Image, Part, Query, Round, Score, Superpixel, utc_now
 
 
 @pytest.fixture
-def settings(tmp_path) -> Settings:
+def settings(tmp_path, database_url) -> Settings:
     return Settings(
         data_dir=tmp_path / "data",
+        database_url=database_url,
         preset="cpu",
         iterations=3,
         input_size=64,
@@ -44,11 +46,11 @@ def queue():
     return []
 
 
-def work(store, queue, steps_at_most=99):
-    """Run queued steps as a worker does."""
+def work(store, queue, parts_at_most=99):
+    """Do queued parts as a worker does."""
     done = 0
-    while queue and done < steps_at_most:
-        rounds.run_step(store, queue.append, queue.pop(0).id)
+    while queue and done < parts_at_most:
+        rounds.run_part(store, queue.append, queue.pop(0).id)
         done += 1
 
 
@@ -93,10 +95,10 @@ def test_a_failed_round_goes_on_where_it_stopped(store, project, queue, monkeypa
 
 
 def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, queue, monkeypatch):
-    monkeypatch.setattr(rounds, "REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr(claims, "REPORT_EVERY_S", 0.0)
     rounds.start(store, queue.append, project)
     work(store, queue, 1)
-    report = rounds.Reporter.__call__
+    report = claims.Reporter.__call__
     seen = []
 
     def cancel_at_two(self, done, total, message):
@@ -105,7 +107,7 @@ def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, que
             rounds.cancel(store, project)
         report(self, done, total, message)
 
-    monkeypatch.setattr(rounds.Reporter, "__call__", cancel_at_two)
+    monkeypatch.setattr(claims.Reporter, "__call__", cancel_at_two)
     work(store, queue, 1)
     assert only_round(store).state == rounds.CANCELLED
     assert seen == [1, 2]
@@ -113,7 +115,7 @@ def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, que
     with pytest.raises(RoundError, match="no round"):
         rounds.cancel(store, project)
 
-    monkeypatch.setattr(rounds.Reporter, "__call__", report)
+    monkeypatch.setattr(claims.Reporter, "__call__", report)
     rounds.start(store, queue.append, project)
     assert only_round(store).state == rounds.CREATED  # new answers and settings count
     work(store, queue, 2)
@@ -142,11 +144,16 @@ def test_a_waiting_round_is_cancelled_at_once(store, project, queue):
 
 
 def claim(store, process, age_s=0.0):
+    """Let another process have the next part of the round."""
     with store.session() as session:
-        round_ = session.scalars(select(Round)).one()
-        host = rounds.socket.gethostname()
-        round_.claimed_by = f"{host}|{process}|x"
-        round_.heartbeat_at = utc_now() - timedelta(seconds=age_s)
+        part = session.scalars(
+            select(Part)
+            .join(Round)
+            .where(Part.step == Round.state, Part.finished_at.is_(None))
+            .order_by(Part.id)
+        ).first()
+        part.claimed_by = f"{socket.gethostname()}|{process}|x"
+        part.heartbeat_at = utc_now() - timedelta(seconds=age_s)
 
 
 def test_a_step_is_done_by_one_worker_at_a_time(store, project, queue):
@@ -175,7 +182,7 @@ def test_the_step_of_a_dead_worker_is_queued_again(store, project, queue, silent
 def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, monkeypatch):
     rounds.start(store, queue.append, project)
     work(store, queue, 2)
-    monkeypatch.setattr(rounds, "REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr(claims, "REPORT_EVERY_S", 0.0)
     scored = learning._score_image
     calls = []
 
@@ -186,6 +193,7 @@ def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, m
         scored(store, round_, image, *arguments)
 
     monkeypatch.setattr(learning, "_score_image", die_at_two)
+    work(store, queue, 1)  # it measures the network
     with pytest.raises(KeyboardInterrupt):
         work(store, queue, 1)
     claim(store, os.getppid(), age_s=3600)
@@ -213,9 +221,12 @@ def test_the_batch_is_the_best_of_what_is_open(store, project, queue):
         best = sorted(best, key=lambda row: (-row.score, row.key, row.number))[:2]
         chosen = session.scalars(select(Query).order_by(Query.rank)).all()
     assert [entry.score for entry in chosen] == [row.score for row in best]
-    assert [entry.task["alc"] for entry in chosen] == [
-        {"image": row.key, "superpixel": row.number} for row in best
-    ]
+    assert asked(store, round_) == [(row.key, row.number) for row in best]
+
+
+def asked(store, round_) -> list[tuple[str, int]]:
+    """What the queue of a round asks about, best first."""
+    return [(item.key.image, item.key.superpixel) for item in batch.items(store, round_)]
 
 
 def reconfigured(store, **changes) -> Round:
@@ -231,7 +242,10 @@ def reconfigured(store, **changes) -> Round:
 
 
 def scored(store, round_) -> str | None:
-    learning.score(store, round_, lambda done, total, message: None)
+    with store.reading() as session:
+        shards = learning.shards(session, round_)
+    for work in shards:
+        learning.score(store, Part(round=round_, work=work), lambda done, total, message: None)
     return batch.choose(store, round_)
 
 
@@ -278,13 +292,7 @@ def test_a_batch_can_be_spread_over_pictures_and_leave_out_small_superpixels(sto
     round_ = reconfigured(store, size=6)
     assert (round_.config["per_image"], round_.config["min_area"]) == (1, 300)
     assert scored(store, round_).startswith("3 superpixels")  # cats: 256 pixels, dogs: 384
-    with store.reading() as session:
-        asked = [entry.task["alc"] for entry in session.scalars(select(Query))]
-    assert sorted((each["image"], each["superpixel"]) for each in asked) == [
-        ("a", 2),
-        ("b", 2),
-        ("c", 2),
-    ]
+    assert sorted(asked(store, round_)) == [("a", 2), ("b", 2), ("c", 2)]
 
 
 def test_a_round_that_goes_on_keeps_what_it_was_given(store, project, queue):
@@ -299,7 +307,8 @@ def test_a_round_that_goes_on_keeps_what_it_was_given(store, project, queue):
 def test_the_same_inputs_give_the_same_scores(settings, dataset, tmp_path, queue):
     found = []
     for name in ("one", "two"):
-        store = Store(settings.model_copy(update={"data_dir": tmp_path / name}))
+        changes = {"data_dir": tmp_path / name, "database_url": None}
+        store = Store(settings.model_copy(update=changes))
         project = import_folder(store, dataset, "pets").project_id
         rounds.start(store, queue.append, project)
         work(store, queue)

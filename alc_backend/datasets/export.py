@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from alc_backend.datasets.images import encode_label_map
 from alc_backend.errors import DatasetError
-from alc_backend.store.files import write_atomically
+from alc_backend.store.storage import write_atomically
 
 
 def export_label_maps(

@@ -33,9 +33,9 @@ from alc_backend.labelstudio.client import Client, create_personal_token
 from alc_backend.settings import Settings
 from alc_backend.simulate.labeler import answer_queries
 from alc_backend.store.database import Store
-from alc_backend.store.files import write_atomically
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Round
+from alc_backend.store.storage import write_atomically
 
 EMAIL = "demo@example.com"
 LABEL_STUDIO_LIMIT_S = 600
@@ -211,7 +211,7 @@ def ensure_open_round(
     """The open round of the project; starts the first one, or waits for the running one."""
     latest = rounds.latest_round(demo.store, demo.project_id)
     if latest is None or latest.state not in (rounds.OPEN, *rounds.RUNNING):
-        latest, _ = rounds.start(demo.store, demo.jobs.enqueue_step, demo.project_id, size=size)
+        latest, _ = rounds.start(demo.store, demo.jobs.enqueue_part, demo.project_id, size=size)
     return wait_until_open(demo.store, demo.project_id, console, processes.check)
 
 
@@ -232,7 +232,7 @@ def walk_rounds(demo: Demo, options: DemoOptions, processes: Processes, console:
                 on_answer=lambda _, bar=bar: progress.advance(bar),  # type: ignore[misc]
             )
         console.print(f"The oracle annotator answered {given} queries.")
-        rounds.start(demo.store, demo.jobs.enqueue_step, demo.project_id, size=due)
+        rounds.start(demo.store, demo.jobs.enqueue_part, demo.project_id, size=due)
         wait_until_open(demo.store, demo.project_id, console, processes.check)
     console.print(rounds_table(demo.store, demo.project_id))
 
@@ -253,7 +253,7 @@ def wait_until_open(
                 break
             eta = rounds.summary(round_)["eta_s"]
             what = round_.message + (f", {eta} s left" if eta is not None else "")
-            if round_.claimed_by is None:
+            if not rounds.workers(store, round_):
                 what = "waiting for a worker (`alc serve` or `alc worker`)"
             progress.update(
                 bar,

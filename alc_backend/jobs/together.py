@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from alc_backend.claims import Reporter
 from alc_backend.errors import TrainingError
 from alc_backend.jobs.processes import die_with_parent, end
-from alc_backend.rounds import Reporter
 from alc_backend.settings import Settings
 
 _MARK = b"alc-training:"

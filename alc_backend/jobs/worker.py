@@ -3,50 +3,90 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
+import time
 from collections.abc import Sequence
 
+from redis.exceptions import RedisError
 from rq import SimpleWorker
 from sqlalchemy.exc import SQLAlchemyError
 
-from alc_backend import rounds
+from alc_backend import rounds, tidy
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.jobs.functions import store
-from alc_backend.jobs.queues import QUEUES, Jobs, connect
+from alc_backend.jobs.queues import QUEUES, Jobs, connect, is_up
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-RECOVER_EVERY_S = 15.0
+RECOVER_EVERY_S = 5.0
+RECONNECT_S = 2.0
 
 
 def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, *, burst: bool = False) -> None:
     """Work on ``queues``, in their order, until stopped (``burst``: until they are empty).
 
-    Jobs run in this very process: networks stay loaded, and CUDA never meets a fork. Raises
-    SettingsError for an unknown queue, ServiceError without Redis.
+    Jobs run in this very process: networks stay loaded, and CUDA never meets a fork. While Redis
+    is away the worker waits for it. Raises SettingsError for an unknown queue, ServiceError when
+    ``burst`` finds no Redis.
     """
     unknown = [name for name in queues if name not in QUEUES]
     if unknown:
         raise SettingsError(f"queue {unknown[0]!r} is unknown; choose from {', '.join(QUEUES)}")
     connection = connect(settings)
-    jobs = Jobs(settings, connection)
+    if burst and not is_up(connection):
+        raise ServiceError(
+            "no Redis answers; start `alc serve`, or set REDIS_URL to a running server"
+        )
     over = threading.Event()
-    watchdog = threading.Thread(target=_watch, args=(jobs, over), name="watchdog", daemon=True)
+    watchdog = threading.Thread(
+        target=_watch, args=(Jobs(settings, connection), over), name="watchdog", daemon=True
+    )
     watchdog.start()
     try:
-        SimpleWorker(list(queues), connection=connection).work(burst=burst, logging_level="WARNING")
+        while not _work(settings, queues, burst):
+            time.sleep(RECONNECT_S)
     finally:
         over.set()
         watchdog.join()
 
 
+def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
+    """Work until told to stop; False when Redis went away."""
+    connection = connect(settings)
+    if not is_up(connection):
+        return False
+    worker = SimpleWorker(list(queues), connection=connection)
+    asked_to_stop = threading.Event()
+    stop = worker.request_stop
+
+    def request_stop(number: int, frame: object) -> None:
+        asked_to_stop.set()
+        stop(number, frame)
+
+    worker.request_stop = request_stop
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        worker.work(burst=burst, logging_level="WARNING")
+    except RedisError as error:
+        log.warning("Redis went away (%s), waiting for it", error)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return burst or asked_to_stop.is_set()
+
+
 def _watch(jobs: Jobs, over: threading.Event) -> None:
-    """Queue steps again whose worker has died: at the start and every few seconds."""
+    """Queue again what no worker has and no queue may hold: at the start and every few seconds."""
     while True:
         try:
-            rounds.recover(store(), jobs.enqueue_step)
-        except (ServiceError, SQLAlchemyError) as error:
+            rounds.recover(store(), jobs.enqueue_part)
+            for project_id in tidy.due(store()):
+                jobs.enqueue_tidy(project_id)
+            for project_id in rounds.disputing(store()):
+                jobs.enqueue_adjudication(project_id)
+        except SQLAlchemyError as error:
             log.warning("looking for left work failed, trying again: %s", error)
         if over.wait(RECOVER_EVERY_S):
             return

@@ -12,10 +12,11 @@ from alc_backend.labelstudio.query import CHOICE
 
 @dataclass(frozen=True)
 class Annotation:
-    """One annotation of a query task.
+    """One annotation, of a query task or of a dataset task.
 
     ``choice`` is None for a skip or an empty answer; ``round_number`` is the round whose question
-    was on the screen, None when the regions do not tell.
+    was on the screen, None when the regions do not tell. ``parent_prediction`` is the prediction
+    that the annotator started from, ``shown`` its result where the record holds it.
     """
 
     annotation_id: int
@@ -26,6 +27,10 @@ class Annotation:
     created_at: datetime
     updated_at: datetime
     round_number: int | None
+    cancelled: bool
+    result: list[Any]
+    parent_prediction: int | None
+    shown: list[Any] | None
 
 
 def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
@@ -35,16 +40,23 @@ def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
     naming the field when the record is not one of an annotation.
     """
     task = record.get("task") if task_id is None else task_id
+    result = record.get("result")
+    parent, begun_from = record.get("parent_prediction"), record.get("prediction")
+    shown = begun_from.get("result") if isinstance(begun_from, dict) else None
     try:
         return Annotation(
             annotation_id=positive_integer(record["id"], "id"),
             task_id=positive_integer(task, "task"),
-            choice=None if record.get("was_cancelled") else _choice(record.get("result")),
+            choice=None if record.get("was_cancelled") else _choice(result),
             annotator=_annotator(record.get("completed_by")),
             lead_time=_number(record.get("lead_time")),
             created_at=_moment(record["created_at"]),
             updated_at=_moment(record.get("updated_at") or record["created_at"]),
-            round_number=_round(record.get("result")),
+            round_number=_round(result),
+            cancelled=bool(record.get("was_cancelled")),
+            result=result if isinstance(result, list) else [],
+            parent_prediction=None if parent is None else positive_integer(parent, "prediction"),
+            shown=shown if isinstance(shown, list) else None,
         )
     except KeyError as error:
         raise ValueError(f"annotation has no field {error}") from None

@@ -14,13 +14,16 @@ from typing import Any
 
 import httpx
 
-from alc_backend.errors import LabelStudioError, SettingsError
+from alc_backend.errors import LabelStudioAwayError, LabelStudioError, SettingsError
 from alc_backend.settings import Settings
 
 REFRESH_AFTER_S = 200.0
 """Age at which an access token (good for 300 s) is replaced."""
 
 RETRIES = 3
+OVERLOADED = (429, 502, 503, 504)
+"""Answers that another try may change."""
+
 UPLOAD_FILES = 50
 """Pictures per upload request; Label Studio refuses more than 100."""
 
@@ -167,12 +170,12 @@ class Client:
                 response = self._authorised(method, path, **arguments)
             except httpx.HTTPError as error:
                 if attempt == tries:
-                    raise LabelStudioError(
+                    raise LabelStudioAwayError(
                         f"Label Studio does not answer at {self.url} ({error}); check that it runs "
                         "and LABEL_STUDIO_URL"
                     ) from error
             else:
-                if response.status_code not in (429, 502, 503, 504) or attempt == tries:
+                if response.status_code not in OVERLOADED or attempt == tries:
                     return response
             time.sleep(0.5 * 2**attempt)
         raise AssertionError("unreachable")
@@ -194,6 +197,8 @@ class Client:
         with self._lock:
             if time.monotonic() - self._access_since > REFRESH_AFTER_S:
                 response = self._http.post("/api/token/refresh/", json={"refresh": self._token})
+                if response.status_code in OVERLOADED:
+                    raise _error("POST", "/api/token/refresh/", response)
                 if response.status_code != 200:
                     raise LabelStudioError(
                         "Label Studio refuses the personal access token in LABEL_STUDIO_API_KEY; "
@@ -222,7 +227,9 @@ def create_personal_token(url: str, email: str, password: str) -> str:
             token = http.cookies.get("csrftoken") or ""
             response = http.post("/api/token/", headers={"X-CSRFToken": token, **referer})
         except httpx.HTTPError as error:
-            raise LabelStudioError(f"Label Studio does not answer at {url} ({error})") from error
+            raise LabelStudioAwayError(
+                f"Label Studio does not answer at {url} ({error})"
+            ) from error
     if response.status_code == 409:
         raise LabelStudioError(
             f"{email} already has a personal access token; put it into LABEL_STUDIO_API_KEY, or "
@@ -247,6 +254,5 @@ def _error(method: str, path: str, response: httpx.Response) -> LabelStudioError
     except (ValueError, AttributeError):
         detail = "no details"
     remedy = remedies.get(status, "see Label Studio's log")
-    return LabelStudioError(
-        f"Label Studio answered {status} to {method} {path}: {detail}; {remedy}", status
-    )
+    kind = LabelStudioAwayError if status in OVERLOADED else LabelStudioError
+    return kind(f"Label Studio answered {status} to {method} {path}: {detail}; {remedy}", status)

@@ -15,6 +15,7 @@ WEBHOOK_ACTIONS = [
     "ANNOTATIONS_CREATED",
     "ANNOTATION_UPDATED",
     "ANNOTATIONS_DELETED",
+    "TASKS_DELETED",
 ]
 
 
@@ -70,8 +71,11 @@ def create_dataset_project(client: Client, name: str, classes: list[str]) -> int
     return int(client.post("/api/projects/", body)["id"])
 
 
-def create_query_project(client: Client, name: str) -> int:
-    """Create the query project: best query first, skipped ones come back last; returns its id."""
+def create_query_project(client: Client, name: str, overlap: int = 1) -> int:
+    """Create the query project: best query first, skipped ones come back last; returns its id.
+
+    ``overlap`` annotators are asked each query.
+    """
     body = {
         "title": name,
         "label_config": label_config(),
@@ -79,6 +83,7 @@ def create_query_project(client: Client, name: str) -> int:
         "show_collab_predictions": True,
         "enable_empty_annotation": False,
         "skip_queue": "REQUEUE_FOR_ME",
+        "maximum_annotations": overlap,
     }
     project = int(client.post("/api/projects/", body)["id"])
     order_default_tab(client, project)

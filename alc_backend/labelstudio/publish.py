@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +16,22 @@ Json = dict[str, Any]
 IMPORT_TASKS = 1000
 """Tasks per import request."""
 
+DELETE_TASKS = 1000
+"""Tasks per request that deletes them."""
+
 
 @dataclass(frozen=True)
 class QueueItem:
-    """One query to publish; ``task_id`` None for a new one. ``changed``: its task data differs."""
+    """One query to publish; ``task_id`` None for a new one.
+
+    ``changed``: the task's data differs from what Label Studio holds; ``closed``: it serves the
+    task to nobody.
+    """
 
     key: Key
     task_id: int | None
     changed: bool
+    closed: bool
     data: Json
     result: list[Json]
 
@@ -33,13 +42,26 @@ def existing_tasks(client: Client, project: int) -> dict[int, Key]:
     return {int(task["id"]): asked_about(task["data"]) for task in tasks}
 
 
+def count_tasks(client: Client, project: int) -> int:
+    """How many tasks a project has."""
+    return int(client.get(f"/api/projects/{project}", include="task_number")["task_number"])
+
+
 def create_tasks(
     client: Client,
     project: int,
     items: Sequence[QueueItem],
     created: Callable[[dict[Key, int]], None],
 ) -> None:
-    """Create the tasks of ``items``; ``created`` learns the ids after each request."""
+    """Create the tasks of ``items``; ``created`` learns the ids after each request.
+
+    An adjudication asks one annotator, however many the project asks.
+    """
+    for item in items:
+        if item.key.adjudication:
+            body = {"project": project, "data": item.data, "overlap": 1}
+            created({item.key: int(client.post("/api/tasks/", body)["id"])})
+    items = [item for item in items if not item.key.adjudication]
     for first in range(0, len(items), IMPORT_TASKS):
         part = items[first : first + IMPORT_TASKS]
         answer = client.post(
@@ -57,19 +79,65 @@ def create_tasks(
 
 
 def update_task(client: Client, item: QueueItem) -> None:
-    """Give a task whose question changed its new data."""
-    client.patch(f"/api/tasks/{item.task_id}/", {"data": item.data})
+    """Give a task whose question changed its new data, and serve it again if it was closed."""
+    reopened = {"is_labeled": False} if item.closed else {}
+    client.patch(f"/api/tasks/{item.task_id}/", {"data": item.data, **reopened})
 
 
-def publish_queue(client: Client, project: int, version: str, items: Sequence[QueueItem]) -> None:
+def close_task(client: Client, task_id: int) -> None:
+    """Serve a task to nobody any more; who has it on the screen can still submit it."""
+    client.patch(f"/api/tasks/{task_id}/", {"is_labeled": True})
+
+
+def drafted_tasks(client: Client, project: int) -> set[int]:
+    """The tasks that somebody has a draft for."""
+    item = {
+        "filter": "filter:tasks:draft_exists",
+        "operator": "equal",
+        "type": "Boolean",
+        "value": True,
+    }
+    query = json.dumps({"filters": {"conjunction": "and", "items": [item]}})
+    return {
+        int(task["id"])
+        for task in client.tasks(project, fields="task_only", include="id", query=query)
+    }
+
+
+def delete_tasks(client: Client, project: int, tasks: Sequence[int]) -> None:
+    """Delete tasks with everything in them, in few requests."""
+    for first in range(0, len(tasks), DELETE_TASKS):
+        part = list(tasks[first : first + DELETE_TASKS])  # never empty: that would mean all tasks
+        client.request(
+            "POST",
+            "/api/dm/actions/",
+            params={"id": "delete_tasks", "project": project},
+            json={"selectedItems": {"all": False, "included": part}},
+        )
+
+
+def put_first(client: Client, item: QueueItem, version: str) -> None:
+    """Give a task its prediction of ``version`` with the best score, unless it has one."""
+    there = client.get("/api/predictions/", task=item.task_id)
+    if not any(found["model_version"] == version for found in there):
+        client.post(
+            "/api/predictions/",
+            {"task": item.task_id, "result": item.result, "score": 0.0, "model_version": version},
+        )
+
+
+def publish_queue(client: Client, project: int, version: str, items: Sequence[QueueItem]) -> bool:
     """Import the predictions of ``items`` (best first) and switch the project to ``version``.
 
-    Safe to repeat: predictions of this version from an interrupted attempt are removed first.
+    Returns False, and switches nothing, when Label Studio did not keep all of them: a task is gone.
+    Safe to repeat until it has switched: predictions of this version from an interrupted attempt
+    are removed first. (Later they must stay: Label Studio refuses an answer whose prediction is
+    gone, see :func:`prune_version`.)
     """
     if version in client.get(f"/api/projects/{project}/model-versions/"):
         client.delete(f"/api/projects/{project}/model-versions/", {"model_version": version})
     if not items:
-        return
+        return True
     predictions = [
         {
             "task": item.task_id,
@@ -81,22 +149,28 @@ def publish_queue(client: Client, project: int, version: str, items: Sequence[Qu
     ]
     created = client.post(f"/api/projects/{project}/import/predictions", predictions)["created"]
     if created != len(items):
-        raise LabelStudioError(
-            f"Label Studio kept {created} of {len(items)} predictions; a task was deleted "
-            "meanwhile: start the round again"
-        )
+        return False
     client.patch(
         f"/api/projects/{project}",
         {"model_version": version, "sampling": "Uncertainty sampling"},
     )
+    return True
 
 
-def prune_versions(client: Client, project: int, keep: str) -> int:
-    """Delete the predictions of all versions but ``keep``; returns how many versions went."""
-    versions = [v for v in client.get(f"/api/projects/{project}/model-versions/") if v != keep]
-    for version in versions:
+def is_switched(client: Client, project: int, version: str) -> bool:
+    """Whether the project's queue is that of ``version``."""
+    answer = client.get(f"/api/projects/{project}", include="model_version")
+    return bool(answer["model_version"] == version)
+
+
+def prune_version(client: Client, project: int, version: str) -> None:
+    """Delete the predictions of a version.
+
+    Label Studio refuses the answer from a screen that still shows one of them, until the page is
+    loaded again: only versions that were replaced long ago may go.
+    """
+    if version in client.get(f"/api/projects/{project}/model-versions/"):
         client.delete(f"/api/projects/{project}/model-versions/", {"model_version": version})
-    return len(versions)
 
 
 def annotation_result(prediction: list[Json], choice: str) -> list[Json]:

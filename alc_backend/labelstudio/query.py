@@ -6,18 +6,29 @@ superpixel, and the pseudo label as the preselected choice.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Json = dict[str, Any]
 
-Key = tuple[str, int]
-"""(image key, superpixel id): what identifies a query in Label Studio."""
+
+class Key(NamedTuple):
+    """What identifies a query in Label Studio."""
+
+    image: str
+    superpixel: int
+    adjudication: bool = False
+
+
+NOT_OURS = Key("", 0)
+"""Of a task that does not say what it asks."""
 
 CHOICE = "label"
 """Name of the ``Choices`` tag in the label config."""
@@ -34,17 +45,23 @@ STAR_RADIUS = 0.018
 
 @dataclass(frozen=True)
 class QueryContent:
-    """What a query shows; ``mask`` is the superpixel, bool (H, W)."""
+    """What a query shows; ``shape`` is the superpixel as :func:`shape_of` gives it.
+
+    ``proposed`` are the class ids that annotators disagree about, for an adjudication query.
+    """
 
     url: str
     image_key: str
+    height: int
+    width: int
     superpixel: int
     row: int
     col: int
     pseudo_label: int
     classes: list[str]
     round_number: int
-    mask: NDArray[np.bool_]
+    shape: Json
+    proposed: tuple[int, ...] = ()
 
 
 def label_config() -> str:
@@ -57,35 +74,50 @@ def task_data(query: QueryContent) -> Json:
 
     ``alc`` says which superpixel is meant, so that the store can be rebuilt from Label Studio.
     """
-    order = [query.pseudo_label]
-    order += [index for index in range(len(query.classes)) if index != query.pseudo_label]
+    first = query.proposed or (query.pseudo_label,)
+    order = [*first, *(index for index in range(len(query.classes)) if index not in first)]
     choices: list[Json] = []
     for index in order:
         choice = {"value": query.classes[index]}
         if index < len(HOTKEYS):
             choice["hotkey"] = HOTKEYS[index]
         choices.append(choice)
+    about: Json = {"image": query.image_key, "superpixel": query.superpixel}
+    if query.proposed:
+        names = " or ".join(f"“{query.classes[index]}”" for index in query.proposed)
+        question = f"Annotators disagree: is this pixel a {names}?"
+        hint = "Your answer settles it: press the key of the correct label, then submit."
+        about["adjudication"] = True
+    else:
+        question = f"Is this pixel a “{query.classes[query.pseudo_label]}”?"
+        hint = "Give the correct label only if it is not: press its key first. Submit accepts."
     return {
         "image": query.url,
-        "question": f"Is this pixel a “{query.classes[query.pseudo_label]}”?",
-        "hint": "Give the correct label only if it is not: press its key first. Submit accepts.",
+        "question": question,
+        "hint": hint,
         "choices": choices,
-        "alc": {"image": query.image_key, "superpixel": query.superpixel},
+        "alc": about,
     }
 
 
+def digest(data: Json) -> str:
+    """A short name for a task's data, to see whether Label Studio holds the present one."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def asked_about(data: Any) -> Key:
-    """What a task's ``data`` says it is about; ("", 0) for tasks that somebody else made.
+    """What a task's ``data`` says it is about; NOT_OURS for tasks that somebody else made.
 
     Tasks of a dataset project that we uploaded name their image and superpixel 0.
     """
     about = data.get("alc") if isinstance(data, dict) else None
     if not isinstance(about, dict):
-        return "", 0
+        return NOT_OURS
     image, superpixel = about.get("image"), about.get("superpixel")
-    return (
+    return Key(
         image if isinstance(image, str) else "",
-        superpixel if isinstance(superpixel, int) else 0,
+        superpixel if isinstance(superpixel, int) and 0 <= superpixel < 2**31 else 0,
+        about.get("adjudication") is True,
     )
 
 
@@ -94,7 +126,6 @@ def prediction(query: QueryContent) -> list[Json]:
 
     Their ids carry the round; annotations keep them, which tells what an annotator was shown.
     """
-    height, width = query.mask.shape
 
     def region(kind: str, name: str, number: int, value: Json) -> Json:
         return {
@@ -102,16 +133,12 @@ def prediction(query: QueryContent) -> list[Json]:
             "type": kind,
             "from_name": name,
             "to_name": "image",
-            "original_width": width,
-            "original_height": height,
+            "original_width": query.width,
+            "original_height": query.height,
             "image_rotation": 0,
             "readonly": True,
             "value": value,
         }
-
-    def percent(points: NDArray[np.float64]) -> list[list[float]]:
-        scaled = np.clip(points / [width, height] * 100, 0, 100)
-        return [[round(float(x), 3), round(float(y), 3)] for x, y in scaled]
 
     result: list[Json] = [
         {
@@ -122,18 +149,36 @@ def prediction(query: QueryContent) -> list[Json]:
             "value": {"choices": [query.classes[query.pseudo_label]]},
         }
     ]
-    rows, cols = np.nonzero(query.mask)
-    corner = percent(np.array([[cols.min(), rows.min()], [cols.max() + 1, rows.max() + 1]]))
-    (left, top), (right, bottom) = corner
-    box = {"x": left, "y": top, "width": right - left, "height": bottom - top, "rotation": 0}
-    result.append(region("rectanglelabels", "box", 0, {**box, "rectanglelabels": ["region"]}))
-    for number, outline in enumerate(outlines(query.mask)):
-        value = {"points": percent(outline), "closed": True, "polygonlabels": ["superpixel"]}
+    box = {**query.shape["box"], "rotation": 0, "rectanglelabels": ["region"]}
+    result.append(region("rectanglelabels", "box", 0, box))
+    for number, outline in enumerate(query.shape["outlines"]):
+        value = {"points": outline, "closed": True, "polygonlabels": ["superpixel"]}
         result.append(region("polygonlabels", "outline", number, value))
-    star = percent(_star(query.row, query.col, STAR_RADIUS * max(height, width)))
+    longer = max(query.height, query.width)
+    star = _percent(_star(query.row, query.col, STAR_RADIUS * longer), (query.height, query.width))
     value = {"points": star, "closed": True, "polygonlabels": ["pixel"]}
     result.append(region("polygonlabels", "star", 0, value))
     return result
+
+
+def shape_of(mask: NDArray[np.bool_]) -> Json:
+    """How a query shows a superpixel, bool (H, W): its box and outlines in per cent of the picture.
+
+    It stays the same over all rounds.
+    """
+    rows, cols = np.nonzero(mask)
+    corners = np.array([[cols.min(), rows.min()], [cols.max() + 1, rows.max() + 1]])
+    (left, top), (right, bottom) = _percent(corners, mask.shape)
+    return {
+        "box": {"x": left, "y": top, "width": right - left, "height": bottom - top},
+        "outlines": [_percent(outline, mask.shape) for outline in outlines(mask)],
+    }
+
+
+def _percent(points: NDArray[np.float64], shape: tuple[int, ...]) -> list[list[float]]:
+    """(x, y) in pixels as shares of a picture (height, width), in per cent."""
+    scaled = np.clip(points / [shape[1], shape[0]] * 100, 0, 100)
+    return [[round(float(x), 3), round(float(y), 3)] for x, y in scaled]
 
 
 def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,20 +57,26 @@ def brush_regions(
     return regions
 
 
-def painted(
-    results: list[Json], classes: list[str], uncovered: int = 0
-) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | None:
-    """Paint brush regions into a label map and a superpixel map (algorithm.md, Grounded-SAM).
+@dataclass(frozen=True)
+class Region:
+    """A brush region: Label Studio's name of it, its class id, and its pixels, bool (H, W)."""
 
-    Regions are painted by descending area, so that small ones lie on top; each region that stays
-    visible is a superpixel; uncovered pixels get the label ``uncovered`` and superpixel 0. Returns
-    None without a brush region of a known class. Raises ValueError for regions of differing or
-    false sizes, and for those that lack a field.
+    name: str
+    class_id: int
+    mask: NDArray[np.bool_]
+
+
+def read_regions(
+    results: list[Json], classes: list[str], shape: tuple[int, ...] | None = None
+) -> list[Region]:
+    """The brush regions of known classes in an annotation's or a prediction's ``result``.
+
+    Raises ValueError for regions of differing or false sizes (``shape`` is (H, W) of the picture
+    where it is known), and for those that lack a field.
     """
     from label_studio_sdk.converter import brush
 
-    masks: list[tuple[int, NDArray[np.bool_]]] = []
-    shape: tuple[int, int] | None = None
+    regions: list[Region] = []
     for item in results:
         value = item.get("value", {})
         names = value.get("brushlabels") or [None]
@@ -79,20 +86,34 @@ def painted(
         if missing:
             raise ValueError(f"a brush region has no field {sorted(missing)[0]!r}")
         size = (int(item["original_height"]), int(item["original_width"]))
-        if shape is not None and size != shape:
+        shape = shape or size
+        if size != shape:
             raise ValueError(f"brush regions differ in size: {size} and {shape}")
-        shape = size
         rle = bytes(value["rle"])
         if int.from_bytes(rle[:4], "big") != 4 * size[0] * size[1]:
             raise ValueError("a brush region's length does not fit the picture's size")
         pixels = brush.decode_rle(list(rle)).reshape(*size, 4)[:, :, 3]
-        masks.append((classes.index(names[0]), pixels > 127))
-    if shape is None:
+        regions.append(Region(str(item.get("id")), classes.index(names[0]), pixels > 127))
+    return regions
+
+
+def painted(
+    results: list[Json], classes: list[str], uncovered: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | None:
+    """Paint brush regions into a label map and a superpixel map (algorithm.md, Grounded-SAM).
+
+    Regions are painted by descending area, so that small ones lie on top; each region that stays
+    visible is a superpixel; uncovered pixels get the label ``uncovered`` and superpixel 0. Returns
+    None without a brush region of a known class. Raises ValueError as :func:`read_regions` does.
+    """
+    regions = read_regions(results, classes)
+    if not regions:
         return None
+    shape = regions[0].mask.shape
     labels = np.full(shape, uncovered, dtype=np.uint8)
     superpixels = np.zeros(shape, dtype=np.int32)
-    by_area = sorted(masks, key=lambda pair: -int(pair[1].sum()))
-    for number, (class_id, mask) in enumerate(by_area, start=1):
-        labels[mask] = class_id
-        superpixels[mask] = number
+    by_area = sorted(regions, key=lambda region: -int(region.mask.sum()))
+    for number, region in enumerate(by_area, start=1):
+        labels[region.mask] = region.class_id
+        superpixels[region.mask] = number
     return labels, superpixels

@@ -7,6 +7,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
 
+import safetensors
 import safetensors.torch
 import segmentation_models_pytorch as smp
 import torch
@@ -15,7 +16,10 @@ from torch import nn
 
 from alc_backend.errors import TrainingError
 from alc_backend.segmentation.config import OUTPUT_STRIDE
-from alc_backend.store.files import write_atomically
+from alc_backend.store.storage import write_atomically
+
+METADATA = "alc"
+"""Where a network's file keeps its configuration."""
 
 ENCODER_BATCH_NORM_MOMENTUM = 0.01
 
@@ -126,7 +130,7 @@ def _load_weights_file(model: nn.Module, encoder: str, path: Path) -> None:
 def save(
     model: nn.Module, path: Path, *, encoder: str, classes: list[str], training: str = ""
 ) -> None:
-    """Write weights to ``path`` (safetensors) and the configuration beside it (.json).
+    """Write weights and configuration to ``path``, one file (safetensors).
 
     ``training`` identifies the training that made them; see :func:`trained_by`.
     """
@@ -138,10 +142,11 @@ def save(
     }
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     write_atomically(
-        path.with_suffix(".json"),
-        lambda part: part.write_text(json.dumps(config, indent=1), encoding="utf-8"),
+        path,
+        lambda part: safetensors.torch.save_file(
+            tensors, part, metadata={METADATA: json.dumps(config)}
+        ),
     )
-    write_atomically(path, lambda part: safetensors.torch.save_file(tensors, part))
 
 
 def trained_by(path: Path) -> str | None:
@@ -149,10 +154,21 @@ def trained_by(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        config: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return str(_configuration(path).get("training"))
+    except (OSError, ValueError, SafetensorError):
         return None
-    return str(config.get("training"))
+
+
+def _configuration(path: Path) -> dict[str, Any]:
+    """What :func:`save` noted about a network; before it was in the file, it lay beside it."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        noted = (file.metadata() or {}).get(METADATA)
+    if noted is None:
+        noted = path.with_suffix(".json").read_text(encoding="utf-8")
+    config = json.loads(noted)
+    if not isinstance(config, dict) or not {"classes", "encoder"} <= config.keys():
+        raise ValueError("it names no classes and encoder")
+    return config
 
 
 def load(path: Path, classes: list[str]) -> tuple[nn.Module, str]:
@@ -161,12 +177,10 @@ def load(path: Path, classes: list[str]) -> tuple[nn.Module, str]:
     Raises TrainingError when a file is missing or the class list differs.
     """
     try:
-        config: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        config = _configuration(path)
         tensors = safetensors.torch.load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(f"{path.name}: cannot be read ({error}); train it again") from error
-    if not isinstance(config, dict) or not {"classes", "encoder"} <= config.keys():
-        raise TrainingError(f"{path.stem}.json: names no classes and encoder; train it again")
     if config["classes"] != classes:
         raise TrainingError(
             f"{path.name}: was trained for the classes {', '.join(config['classes'])}, the "
@@ -177,7 +191,7 @@ def load(path: Path, classes: list[str]) -> tuple[nn.Module, str]:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise TrainingError(
-            f"{path.name}: its weights are not those of {config['encoder']} that {path.stem}.json "
-            "names; train it again"
+            f"{path.name}: its weights are not those of {config['encoder']} that it names; train "
+            "it again"
         ) from error
     return model.eval(), config["encoder"]

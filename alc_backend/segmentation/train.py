@@ -20,7 +20,7 @@ from alc_backend.errors import TrainingError
 from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import TrainingConfig
 from alc_backend.segmentation.dataset import Batch, Loader, TrainingCrops
-from alc_backend.store.files import write_atomically
+from alc_backend.store.storage import write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,8 @@ import base64
 import binascii
 import hmac
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
@@ -16,10 +18,11 @@ from sqlalchemy import select
 from alc_backend import __version__, rounds
 from alc_backend.errors import AlcError, NotFoundError, SettingsError
 from alc_backend.jobs.queues import Jobs, connect
+from alc_backend.service.ingest import Ingest
 from alc_backend.service.model import ALCModel
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
-from alc_backend.store.models import Round
+from alc_backend.store.models import Project, Round
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +30,14 @@ Json = dict[str, Any]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-ANSWERS = Counter(
-    "alc_answers", "Annotations that webhooks reported, by what became of them", ["outcome"]
-)
 PREDICTIONS = Counter("alc_predictions", "Tasks that Label Studio asked predictions for")
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The web application.
 
-    Raises SettingsError when it would listen on a public address without a secret, ServiceError
-    when Redis is away.
+    Redis and Label Studio may be away. Raises SettingsError when it would listen on a public
+    address without a secret.
     """
     if settings.secret is None and settings.host not in LOOPBACK:
         raise SettingsError(
@@ -46,7 +46,17 @@ def create_app(settings: Settings) -> FastAPI:
         )
     store = Store(settings)
     jobs = Jobs(settings, connect(settings))
-    app = FastAPI(title="alc-backend", version=__version__, docs_url=None, redoc_url=None)
+    ingest = Ingest(store, jobs)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with ingest:
+            yield
+        store.close()
+
+    app = FastAPI(
+        title="alc-backend", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
     guarded = [Depends(_guard(settings))]
 
     @app.exception_handler(AlcError)
@@ -83,8 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
             outcome = model.fit(str(body.get("action")), body)
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
-        for name, count in outcome.get("answers", {}).items():
-            ANSWERS.labels(name).inc(count)
+        ingest.notice()
         return outcome
 
     @app.post("/train", dependencies=guarded)
@@ -123,7 +132,31 @@ def create_app(settings: Settings) -> FastAPI:
             found = session.scalars(select(Round).order_by(Round.project_id, Round.number)).all()
         return [rounds.summary(round_) for round_ in found]
 
+    @app.post("/rounds", dependencies=guarded)
+    def start_round(body: Json = Body()) -> Json:
+        project_id = _project_id(store, body.get("project"))
+        given = {name: body.get(name) for name in ("size", "per_image", "min_area", "folds")}
+        for name, value in given.items():
+            least = 0 if name == "min_area" else 1
+            if value is not None and (type(value) is not int or not least <= value < 2**31):
+                raise HTTPException(422, f"{name} must be an integer from {least} on")
+        round_, started = rounds.start(store, jobs.enqueue_part, project_id, **given)
+        return {**rounds.summary(round_), "started": started}
+
+    @app.post("/rounds/cancel", dependencies=guarded)
+    def cancel_round(body: Json = Body()) -> Json:
+        return rounds.summary(rounds.cancel(store, _project_id(store, body.get("project"))))
+
     return app
+
+
+def _project_id(store: Store, given: Any) -> int:
+    """The id of a project of ours, given by name or id; 404 when there is none."""
+    with store.reading() as session:
+        for project in session.scalars(select(Project)):
+            if given in (project.id, project.name) and type(given) is not bool:
+                return project.id
+    raise NotFoundError(f"there is no project {given!r}; GET /rounds lists them")
 
 
 def _guard(settings: Settings) -> Any:

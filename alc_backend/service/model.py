@@ -9,13 +9,14 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from alc_backend import answers, rounds
+from alc_backend import batch, inbox, rounds
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.jobs.queues import Jobs
+from alc_backend.labelstudio import query
 from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS, read_dataset_config
 from alc_backend.labelstudio.regions import brush_regions
-from alc_backend.store import ledger
 from alc_backend.store.database import Store
+from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, Project, Query, Round
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 START_TRAINING = "START_TRAINING"
+
+ASKED_AT_ONCE = 500
+"""Tasks looked up by one database query."""
 NO_VERSION = rounds.model_version(0)
 """The model version before the first round is published."""
 
@@ -82,8 +86,8 @@ class ALCModel:
             return [self._empty() for _ in tasks]
         with self._store.reading() as session:
             if self._label_studio_project == self._project.query_project:
-                return [self._query(session, task) for task in tasks]
-            maps = ledger.LabelMaps(session, self._store.files(self._project.id), self._project.id)
+                return self._queries(session, tasks)
+            maps = LabelMaps(session, self._store.files(self._project.id), self._project.id)
             masks = [self._masks(session, maps, task) for task in tasks]
         if not all(found for _, found in masks):
             self._jobs.enqueue_import(self._project.id)
@@ -92,9 +96,10 @@ class ALCModel:
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
         """Take note of an event; never trains here.
 
-        Answers go into the ledger. START_TRAINING starts a round, or finds the running one, and
-        returns its ``job``. Raises ValueError for a payload that is not Label Studio's,
-        NotFoundError when START_TRAINING names an unknown project.
+        Answers go into the inbox, whose number for them is returned as ``event``. START_TRAINING
+        starts a round, or finds the running one, and returns its ``job``. Raises ValueError for a
+        payload that is not Label Studio's, NotFoundError when START_TRAINING names an unknown
+        project.
         """
         del kwargs
         if event == START_TRAINING:
@@ -103,24 +108,41 @@ class ALCModel:
                     f"Label Studio project {self._label_studio_project} is not connected to a "
                     "dataset; run `alc init`"
                 )
-            round_, started = rounds.start(self._store, self._jobs.enqueue_step, self._project.id)
+            round_, started = rounds.start(self._store, self._jobs.enqueue_part, self._project.id)
             return {"job": f"round-{round_.id}", "round": round_.number, "started": started}
-        if event in WEBHOOK_ACTIONS:
-            return {"answers": dict(answers.record_event(self._store, event, data))}
-        return {"ignored": event}
+        if event not in WEBHOOK_ACTIONS or self._project is None:
+            return {"ignored": event}
+        return {"event": inbox.receive(self._store, self._project.id, event, data)}
 
-    def _query(self, session: Session, task: Json) -> Json:
-        query = session.scalars(select(Query).where(Query.task_id == task.get("id"))).first()
-        if query is None or not query.prediction:
-            return self._empty()
-        last = session.scalar(select(func.max(Query.rank)).where(Query.round_id == query.round_id))
-        return {
-            "result": query.prediction,
-            "score": query.rank / ((last or 0) + 1),
-            "model_version": rounds.model_version(query.round.number),
+    def _queries(self, session: Session, tasks: Sequence[Json]) -> list[Json]:
+        assert self._project is not None
+        asked = {number for task in tasks if isinstance(number := task.get("id"), int)}
+        found: dict[int | None, tuple[Query, query.QueryContent]] = {}
+        numbers = sorted(asked)
+        for first in range(0, len(numbers), ASKED_AT_ONCE):
+            part = numbers[first : first + ASKED_AT_ONCE]
+            for entry, content in batch.contents(session, self._project, Query.task_id.in_(part)):
+                found[entry.task_id] = entry, content
+        lengths = {
+            round_id: last + 1
+            for round_id, last in session.execute(
+                select(Query.round_id, func.max(Query.rank))
+                .where(Query.round_id.in_({entry.round_id for entry, _ in found.values()}))
+                .group_by(Query.round_id)
+            )
         }
+        return [
+            {
+                "result": query.prediction(found[number][1]),
+                "score": found[number][0].rank / lengths[found[number][0].round_id],
+                "model_version": rounds.model_version(found[number][1].round_number),
+            }
+            if (number := task.get("id")) in found
+            else self._empty()
+            for task in tasks
+        ]
 
-    def _masks(self, session: Session, maps: ledger.LabelMaps, task: Json) -> tuple[Json, bool]:
+    def _masks(self, session: Session, maps: LabelMaps, task: Json) -> tuple[Json, bool]:
         """The masks of a dataset task, and whether its picture is known."""
         assert self._project is not None
         image = session.scalars(

@@ -11,8 +11,8 @@ from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.publish import annotation_result
 from alc_backend.simulate import oracle as oracles
-from alc_backend.store import ledger
 from alc_backend.store.database import Store
+from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, Project, Query, Superpixel
 
 
@@ -74,7 +74,7 @@ def _decide(store: Store, project: Project, task_id: int, oracle: str) -> tuple[
             raise NotFoundError(f"task {task_id} is not one of project {project.name!r}")
         superpixel = session.get_one(Superpixel, query.superpixel_id)
         image = session.get_one(Image, superpixel.image_id)
-        maps = ledger.LabelMaps(session, files, project.id)
+        maps = LabelMaps(session, files, project.id)
     class_id = oracles.answer(
         oracle,
         files.read_label_map("ground_truth", image.id),

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, event, inspect, select
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy import create_engine, event, func, inspect, select
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import NullPool
 
 from alc_backend.errors import SettingsError
 from alc_backend.settings import Settings
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.models import Base, Image
+from alc_backend.store.models import Image
+from alc_backend.store.storage import Storage
+
+_MIGRATION_LOCK = 7_210_301
+"""Advisory lock of PostgreSQL that one migrating process holds."""
+
+_FIRST_TABLES = (("rounds", "estimate_answers"), ("scores", "dominant"), ("queries", "published"))
+"""Columns that tables made before there were migrations must have."""
 
 
 class Store:
@@ -22,10 +31,14 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.storage = Storage(settings.files, settings.data_dir / "cache")
         self.engine = _engine(settings)
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
+        reading: dict[str, Any] = {"read_only": True}
+        if self.engine.dialect.name == "postgresql":
+            reading["isolation_level"] = "REPEATABLE READ"
         self._reading = sessionmaker(
-            self.engine.execution_options(read_only=True), expire_on_commit=False
+            self.engine.execution_options(**reading), expire_on_commit=False
         )
 
     @contextmanager
@@ -53,7 +66,7 @@ class Store:
 
     def files(self, project_id: int) -> ProjectFiles:
         """The array files of a project."""
-        return ProjectFiles(self.settings.data_dir, project_id)
+        return ProjectFiles(self.storage, project_id, self.settings.data_dir / "work")
 
     def close(self) -> None:
         """Close the database connections."""
@@ -66,12 +79,13 @@ def _engine(settings: Settings) -> Engine:
         sqlite = url.get_backend_name() == "sqlite"
         if sqlite:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
+        elif url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+        _migrate(url)
         engine = create_engine(url, pool_pre_ping=not sqlite)
         if sqlite:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin)
-        Base.metadata.create_all(engine)
-        _check_columns(engine)
     except (ArgumentError, SQLAlchemyError, OSError) as error:
         raise SettingsError(
             f"the database cannot be opened ({error}); check DATABASE_URL or ALC_DATA_DIR"
@@ -79,19 +93,65 @@ def _engine(settings: Settings) -> Engine:
     return engine
 
 
-def _check_columns(engine: Engine) -> None:
-    """Raise SettingsError for a database that another version has made."""
-    present = inspect(engine)
-    for table in Base.metadata.sorted_tables:
-        missing = {column.name for column in table.columns} - {
-            column["name"] for column in present.get_columns(table.name)
-        }
-        if missing:
+def _migrate(url: URL) -> None:
+    """Bring the tables to this version's form; processes that start together wait for the first.
+
+    Raises SettingsError for a database that a newer version, or another program, has made.
+    """
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    scripts = ScriptDirectory.from_config(config)
+    engine = create_engine(url, poolclass=NullPool)  # of its own: SQLite checks no foreign keys
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _wait_for_locks)
+        event.listen(engine, "begin", _begin)
+    with engine.execution_options(read_only=True).connect() as connection:
+        if (
+            MigrationContext.configure(connection).get_current_revision()
+            == scripts.get_current_head()
+        ):
+            return
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        revision = MigrationContext.configure(connection).get_current_revision()
+        if revision not in {None, *(script.revision for script in scripts.walk_revisions())}:
             raise SettingsError(
-                f"the database was made by another version of alc-backend: its table {table.name} "
-                f"has no {', '.join(sorted(missing))}; use that version, or set ALC_DATA_DIR (or "
-                "DATABASE_URL) to a new place and run `alc init` again"
+                "the database was made by a newer version of alc-backend; use that version, or "
+                "set ALC_DATA_DIR (or DATABASE_URL) to a new place and run `alc init` again"
             )
+        config.attributes["connection"] = connection
+        if revision is None and inspect(connection).has_table("projects"):
+            _check_first_tables(connection)
+            command.stamp(config, "0001")
+        command.upgrade(config, "head")
+
+
+def _check_first_tables(connection: Connection) -> None:
+    """Raise SettingsError when tables without a version are not those of the first migration."""
+    present = inspect(connection)
+    missing = [
+        f"{table}.{column}"
+        for table, column in _FIRST_TABLES
+        if not present.has_table(table)
+        or column not in {found["name"] for found in present.get_columns(table)}
+    ]
+    if missing:
+        raise SettingsError(
+            "the database was made by another program or by an unreleased version of alc-backend "
+            f"(it has no {missing[0]}); set ALC_DATA_DIR (or DATABASE_URL) to a new place and run "
+            "`alc init` again"
+        )
+
+
+def _wait_for_locks(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy's "begin" event starts the transactions
+    connection.execute("PRAGMA busy_timeout=30000")
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -1,10 +1,9 @@
-"""Array files in the data folder, written to a temporary name and renamed."""
+"""A project's arrays, pictures and networks as files of the storage."""
 
 from __future__ import annotations
 
-import os
+import io
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,97 +11,148 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alc_backend.errors import NotFoundError
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it over ``path``.
-
-    A reader sees the old content or the new one, never a part; so does the disk after a power cut.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+from alc_backend.store.storage import Storage
 
 
 class ProjectFiles:
-    """Where a project's arrays and networks lie; names come from database ids, never from users."""
+    """Where a project's arrays and networks lie; names come from database ids, never from users.
 
-    def __init__(self, data_dir: Path, project_id: int) -> None:
-        self.root = data_dir / "projects" / str(project_id)
+    ``work`` is a local folder for networks in training, where the storage is somewhere else.
+    """
+
+    def __init__(self, storage: Storage, project_id: int, work: Path) -> None:
+        self._storage, self._folder, self._work = storage, f"projects/{project_id}", work
 
     def image(self, image_id: int, suffix: str) -> Path:
-        """The picture as it was imported."""
-        return self.root / "images" / f"{image_id}{suffix}"
+        """A local file with the picture as it was imported, to be read only."""
+        return self._storage.local(self._image(image_id, suffix))
+
+    def keep_image(self, image_id: int, suffix: str, path: Path) -> None:
+        """Keep a copy of a picture."""
+        self._storage.put(path, self._image(image_id, suffix))
 
     def network(self, number: int, fold: int | None = None) -> Path:
-        """The weights of round ``number``; with a fold, of the network that has not seen it."""
-        name = "model" if fold is None else f"model-without-fold-{fold}"
-        return self.root / "rounds" / str(number) / f"{name}.safetensors"
+        """Where the network of round ``number`` is trained on this machine.
+
+        With a fold, the one that has not seen it. In a local storage it also stays there.
+        """
+        return self._storage.place(self._network(number, fold)) or (
+            self._work / self._network(number, fold)
+        )
+
+    def keep_network(self, number: int, fold: int | None = None) -> None:
+        """Let other machines have a network that was trained on this one."""
+        name = self._network(number, fold)
+        if self._storage.place(name) is None:
+            self._storage.put(self._work / name, name)
+
+    def has_network(self, number: int, fold: int | None = None) -> bool:
+        """Whether the round's training has ended with this network."""
+        return self._storage.exists(self._network(number, fold))
+
+    def fetch_network(self, number: int, fold: int | None = None) -> Path:
+        """A local file with a trained network, to be read only; NotFoundError without one."""
+        return self._storage.local(self._network(number, fold))
+
+    def delete_network(self, number: int, fold: int | None = None) -> None:
+        """Remove a network that cannot be used."""
+        self._storage.delete(self._network(number, fold))
+        self.network(number, fold).unlink(missing_ok=True)
 
     def write_label_map(self, kind: str, image_id: int, labels: NDArray[np.uint8]) -> None:
         """Keep a label map; ``kind`` is ``initial`` or ``ground_truth``."""
-        picture = Image.fromarray(labels)
-        write_atomically(self._mask(kind, image_id), lambda part: picture.save(part, format="PNG"))
+        self._write_picture(self._mask(kind, image_id), Image.fromarray(labels))
 
     def read_label_map(self, kind: str, image_id: int) -> NDArray[np.uint8]:
         """The label map uint8 (H, W); NotFoundError when there is none."""
-        return np.asarray(_open(self._mask(kind, image_id)), dtype=np.uint8)
+        return np.asarray(self._read_picture(self._mask(kind, image_id)), dtype=np.uint8)
 
     def has_label_map(self, kind: str, image_id: int) -> bool:
         """Whether this label map was kept."""
-        return self._mask(kind, image_id).is_file()
+        return self._storage.exists(self._mask(kind, image_id))
 
     def write_superpixels(self, image_id: int, superpixels: NDArray[np.int32]) -> None:
         """Keep a superpixel map."""
-
-        def write(part: Path) -> None:
-            with part.open("wb") as file:
-                np.savez_compressed(file, superpixels=superpixels)
-
-        write_atomically(self._superpixels(image_id), write)
+        content = io.BytesIO()
+        np.savez_compressed(content, superpixels=superpixels)
+        self._storage.write(self._superpixels(image_id), content.getvalue())
 
     def read_superpixels(self, image_id: int) -> NDArray[np.int32]:
         """The superpixel map int32 (H, W); NotFoundError when it is missing or damaged."""
-        path = self._superpixels(image_id)
+        name = self._superpixels(image_id)
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with np.load(io.BytesIO(self._read(name)), allow_pickle=False) as archive:
                 return np.asarray(archive["superpixels"], dtype=np.int32)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise NotFoundError(f"{path}: cannot be read ({error}); import the image again") from (
-                error
-            )
+            raise NotFoundError(
+                f"{name}: cannot be read ({error}); import the image again"
+            ) from error
 
     def write_reach(self, number: int, image_id: int, reached: NDArray[np.bool_]) -> None:
         """Keep which pixels the answers of round ``number`` reach (only when ε > 0)."""
         picture = Image.fromarray((reached * 255).astype(np.uint8)).convert("1")
-        write_atomically(
-            self._reach(number, image_id), lambda part: picture.save(part, format="PNG")
-        )
+        self._write_picture(self._reach(number, image_id), picture)
 
     def read_reach(self, number: int, image_id: int) -> NDArray[np.bool_]:
         """The pixels that answers of round ``number`` reach, bool (H, W)."""
-        return np.asarray(_open(self._reach(number, image_id)), dtype=np.bool_)
+        return np.asarray(self._read_picture(self._reach(number, image_id)), dtype=np.bool_)
 
-    def _mask(self, kind: str, image_id: int) -> Path:
-        return self.root / kind / f"{image_id}.png"
+    def write_edit(
+        self,
+        annotation_id: int,
+        revision: int,
+        labels: NDArray[np.uint8],
+        changed: NDArray[np.bool_],
+    ) -> None:
+        """Keep what a direct edit wrote: ``labels`` where ``changed``, both (H, W)."""
+        kept = np.where(changed, labels, 0).astype(np.uint8)
+        layers = [Image.fromarray(layer) for layer in (kept, changed * np.uint8(255))]
+        self._write_picture(self._edit(annotation_id, revision), Image.merge("LA", layers))
 
-    def _superpixels(self, image_id: int) -> Path:
-        return self.root / "superpixels" / f"{image_id}.npz"
+    def read_edit(
+        self, annotation_id: int, revision: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The classes that a direct edit wrote, uint8 (H, W), and where, bool (H, W)."""
+        labels, changed = self._read_picture(self._edit(annotation_id, revision)).split()
+        return np.asarray(labels, dtype=np.uint8), np.asarray(changed) > 0
 
-    def _reach(self, number: int, image_id: int) -> Path:
-        return self.root / "rounds" / str(number) / "reach" / f"{image_id}.png"
+    def _read(self, name: str) -> bytes:
+        try:
+            return self._storage.read(name)
+        except NotFoundError as error:
+            raise NotFoundError(f"{error}; import the image again") from error
 
+    def _write_picture(self, name: str, picture: Image.Image) -> None:
+        content = io.BytesIO()
+        picture.save(content, format="PNG")
+        self._storage.write(name, content.getvalue())
 
-def _open(path: Path) -> Image.Image:
-    try:
-        picture = Image.open(path)
-        picture.load()
-    except (OSError, ValueError) as error:
-        raise NotFoundError(f"{path}: cannot be read ({error}); import the image again") from error
-    return picture
+    def _read_picture(self, name: str) -> Image.Image:
+        content = io.BytesIO(self._read(name))
+        try:
+            picture = Image.open(content)
+            picture.load()
+        except (OSError, ValueError) as error:
+            raise NotFoundError(
+                f"{name}: cannot be read ({error}); import the image again"
+            ) from error
+        return picture
+
+    def _image(self, image_id: int, suffix: str) -> str:
+        return f"{self._folder}/images/{image_id}{suffix}"
+
+    def _network(self, number: int, fold: int | None) -> str:
+        name = "model" if fold is None else f"model-without-fold-{fold}"
+        return f"{self._folder}/rounds/{number}/{name}.safetensors"
+
+    def _mask(self, kind: str, image_id: int) -> str:
+        return f"{self._folder}/{kind}/{image_id}.png"
+
+    def _superpixels(self, image_id: int) -> str:
+        return f"{self._folder}/superpixels/{image_id}.npz"
+
+    def _reach(self, number: int, image_id: int) -> str:
+        return f"{self._folder}/rounds/{number}/reach/{image_id}.png"
+
+    def _edit(self, annotation_id: int, revision: int) -> str:
+        return f"{self._folder}/edits/{annotation_id}-{revision}.png"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from alc_backend.datasets.folder import Folder, Sample, open_folder
 from alc_backend.errors import DatasetError
+from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.store.database import Store
-from alc_backend.store.files import write_atomically
 from alc_backend.store.models import TRAIN, VAL, Image, Project, Superpixel
 
 Progress = Callable[[int, str], None]
@@ -95,8 +94,12 @@ def add_sample(
     *,
     url: str | None = None,
     task: int | None = None,
+    annotation: Annotation | None = None,
 ) -> int | None:
-    """Add one picture with its arrays; returns its number of superpixels, None if it is there."""
+    """Add one picture with its arrays; returns its number of superpixels, None if it is there.
+
+    ``annotation`` is the one of Label Studio that its label map came from.
+    """
     files = store.files(project_id)
     with store.session() as session:
         if _find(session, project_id, split, sample.key):
@@ -110,12 +113,12 @@ def add_sample(
             width=sample.width,
             url=url,
             dataset_task=task,
+            initial_annotation=annotation.annotation_id if annotation else None,
+            initial_annotation_at=annotation.updated_at if annotation else None,
         )
         session.add(image)
         session.flush()
-        write_atomically(
-            files.image(image.id, image.suffix), lambda part: shutil.copyfile(sample.path, part)
-        )
+        files.keep_image(image.id, image.suffix, sample.path)
         if sample.truth is not None:
             files.write_label_map("ground_truth", image.id, sample.truth)
         if sample.labels is None or sample.superpixels is None:

@@ -1,40 +1,59 @@
-"""The ledger of answers, and label maps replayed from it: D_t = D_0 + answers."""
+"""The ledger of answers: writing entries, and what the entries in force say."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from alc_backend.core.arrays import VOID
-from alc_backend.core.draws import draw
-from alc_backend.store.files import ProjectFiles
-from alc_backend.store.models import Answer, Image, Query, Round, Score, Superpixel
+from alc_backend.store.models import (
+    Answer,
+    Image,
+    Project,
+    Query,
+    Round,
+    Score,
+    Withdrawal,
+    utc_now,
+)
 
-ACCEPT, CORRECT, SKIP, DELETED = "accept", "correct", "skip", "deleted"
+ACCEPT, CORRECT, SKIP, EDIT, DELETED = "accept", "correct", "skip", "edit", "deleted"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An annotation as it stands in Label Studio, in the store's words.
+    """An annotation of a query task as it stands in Label Studio, in the store's words.
 
-    ``class_id`` is None for a skip and for a withdrawn annotation (``deleted``);
-    ``round_number`` is the round in which the question was shown, None for the present one.
+    ``class_id`` is None for a skip; ``round_number`` is the round in which the question was shown,
+    None for the present one.
     """
 
     annotation_id: int
     class_id: int | None
-    deleted: bool
     annotator: str
     lead_time: float | None
     answered_at: datetime
     updated_at: datetime
     round_number: int | None = None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An annotation of a dataset task as it stands in Label Studio: masks changed by hand.
+
+    ``changes`` lists per superpixel what changed, as :func:`alc_backend.edits.changes` gives it.
+    """
+
+    annotation_id: int
+    annotator: str
+    lead_time: float | None
+    answered_at: datetime
+    updated_at: datetime
+    changes: list[dict[str, Any]]
 
 
 def record(session: Session, query: Query, reply: Reply) -> Answer | None:
@@ -44,30 +63,21 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
     order: an entry is written only when the content differs from the last one and is not older.
     """
     image = query.superpixel.image
-    last = session.scalars(
-        select(Answer)
-        .where(Answer.project_id == image.project_id, Answer.annotation_id == reply.annotation_id)
-        .order_by(Answer.revision.desc())
-        .limit(1)
-    ).first()
-    if last is not None and (
-        last.kind == DELETED or (reply.updated_at < last.updated_at and not reply.deleted)
-    ):
-        return None
-    if last is None and reply.deleted:
+    project = lock(session, image.project_id)
+    last = last_revision(session, project.id, reply.annotation_id)
+    if not _is_news(session, project.id, last, reply):
         return None
     # a revision answers the question as it was first asked
-    question = last or _as_shown(session, query, image.project_id, reply.round_number)
-    if reply.deleted:
-        kind = DELETED
-    elif reply.class_id is None:
+    question = last or _as_shown(session, query, project.id, reply.round_number)
+    if reply.class_id is None:
         kind = SKIP
     else:
         kind = ACCEPT if reply.class_id == question.pseudo_label else CORRECT
     if last is not None and (kind, reply.class_id) == (last.kind, last.class_id):
         return None
     answer = Answer(
-        project_id=image.project_id,
+        project_id=project.id,
+        image_id=image.id,
         superpixel_id=query.superpixel_id,
         annotation_id=reply.annotation_id,
         revision=last.revision + 1 if last else 0,
@@ -77,6 +87,8 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
         row=question.row,
         col=question.col,
         round_number=question.round_number,
+        overlap=last.overlap if last else project.overlap,
+        adjudication=query.adjudication,
         annotator=reply.annotator,
         lead_time=reply.lead_time,
         answered_at=reply.answered_at,
@@ -85,6 +97,99 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
     session.add(answer)
     session.flush()
     return answer
+
+
+def record_edit(session: Session, image: Image, edit: Edit) -> Answer | None:
+    """Append ``edit`` to the ledger, as :func:`record` does; None when it is known or older.
+
+    The caller writes its map (``ProjectFiles.write_edit``) in the same transaction.
+    """
+    lock(session, image.project_id)
+    last = last_revision(session, image.project_id, edit.annotation_id)
+    if not _is_news(session, image.project_id, last, edit):
+        return None
+    if last is None and not edit.changes:
+        return None
+    latest = session.scalar(
+        select(func.max(Round.number)).where(
+            Round.project_id == image.project_id, Round.opened_at.is_not(None)
+        )
+    )
+    answer = Answer(
+        project_id=image.project_id,
+        image_id=image.id,
+        annotation_id=edit.annotation_id,
+        revision=last.revision + 1 if last else 0,
+        kind=EDIT,
+        changes=edit.changes,
+        round_number=latest or 0,
+        annotator=edit.annotator,
+        lead_time=edit.lead_time,
+        answered_at=edit.answered_at,
+        updated_at=edit.updated_at,
+    )
+    session.add(answer)
+    session.flush()
+    return answer
+
+
+def withdraw(session: Session, project_id: int, annotation_id: int) -> Answer | None:
+    """Note that an annotation is gone; None when that is known or the ledger never had it.
+
+    One that the ledger never had will not enter it any more, should news of it come late.
+    """
+    lock(session, project_id)
+    last = last_revision(session, project_id, annotation_id)
+    if last is None:
+        if session.get(Withdrawal, (project_id, annotation_id)) is None:
+            session.add(Withdrawal(project_id=project_id, annotation_id=annotation_id))
+        return None
+    if last.kind == DELETED:
+        return None
+    answer = Answer(
+        project_id=project_id,
+        image_id=last.image_id,
+        superpixel_id=last.superpixel_id,
+        annotation_id=annotation_id,
+        revision=last.revision + 1,
+        kind=DELETED,
+        pseudo_label=last.pseudo_label,
+        row=last.row,
+        col=last.col,
+        round_number=last.round_number,
+        overlap=last.overlap,
+        adjudication=last.adjudication,
+        annotator=last.annotator,
+        lead_time=None,
+        answered_at=last.answered_at,
+        updated_at=utc_now(),
+    )
+    session.add(answer)
+    session.flush()
+    return answer
+
+
+def lock(session: Session, project_id: int) -> Project:
+    """Let one transaction at a time write a project's ledger: its entries come in order."""
+    return session.get_one(Project, project_id, with_for_update={"of": Project})
+
+
+def last_revision(session: Session, project_id: int, annotation_id: int) -> Answer | None:
+    """The ledger's last entry about an annotation."""
+    return session.scalars(
+        select(Answer)
+        .where(Answer.project_id == project_id, Answer.annotation_id == annotation_id)
+        .order_by(Answer.revision.desc())
+        .limit(1)
+    ).first()
+
+
+def _is_news(session: Session, project_id: int, last: Answer | None, new: Reply | Edit) -> bool:
+    if last is None:
+        return session.get(Withdrawal, (project_id, new.annotation_id)) is None
+    older = new.updated_at < last.updated_at
+    same = isinstance(new, Edit) and new.updated_at == last.updated_at
+    return last.kind != DELETED and not older and not same
 
 
 @dataclass(frozen=True)
@@ -120,122 +225,117 @@ def position(session: Session, project_id: int) -> int:
 
 
 def standing(session: Session, project_id: int, upto: int | None = None) -> list[Answer]:
-    """The answers in force: of every annotation the last revision, withdrawn ones left out.
+    """The entries in force: of every annotation the last revision, withdrawn ones left out.
 
-    Ordered by (answered_at, annotation id). ``upto`` leaves out ledger entries above that number.
+    In the order of replay. ``upto`` leaves out ledger entries above that number.
     """
-    entries = select(Answer).where(Answer.project_id == project_id).order_by(Answer.id)
-    if upto is not None:
-        entries = entries.where(Answer.id <= upto)
+    entries = select(Answer).where(Answer.project_id == project_id)
+    return _standing(session, entries if upto is None else entries.where(Answer.id <= upto))
+
+
+def is_disputed(session: Session, superpixel_id: int, overlap: int) -> bool:
+    """Whether annotators disagree about a superpixel and nobody has settled it."""
+    entries = _standing(session, select(Answer).where(Answer.superpixel_id == superpixel_id))
+    return superpixel_id in judge(entries, overlap).disputed
+
+
+def _standing(session: Session, entries: Select[Any]) -> list[Answer]:
+    entries = entries.order_by(Answer.id)
     latest = {answer.annotation_id: answer for answer in session.scalars(entries)}
-    in_force = [answer for answer in latest.values() if answer.kind != DELETED]
-    return sorted(in_force, key=lambda answer: (answer.answered_at, answer.annotation_id))
+    return sorted((a for a in latest.values() if a.kind != DELETED), key=place)
 
 
-def resolved(answers: Iterable[Answer]) -> dict[int, Answer]:
-    """Superpixel row id → the answer that settles it, from answers in their order.
+def place(answer: Answer) -> tuple[datetime, int]:
+    """Where an entry stands in the replay.
 
-    The latest accept or correct wins; accepting what an earlier correction wrote leaves that
-    correction in force.
+    An answer stays where it was given when it is revised; an edit is a living document, and counts
+    from when it was last submitted.
     """
-    settled: dict[int, Answer] = {}
-    for answer in answers:
-        if answer.kind == SKIP:
+    moment = answer.updated_at if answer.kind == EDIT else answer.answered_at
+    return moment, answer.annotation_id
+
+
+@dataclass
+class Judgement:
+    """What the entries in force say about each superpixel (row ids).
+
+    ``resolved``: the answer that settles it; ``disputed``: the classes that annotators disagree
+    about, in the order they were given; ``waiting``: it needs more annotators; ``edited``: most of
+    it was changed by hand in the dataset project.
+    """
+
+    resolved: dict[int, Answer] = field(default_factory=dict)
+    disputed: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    waiting: set[int] = field(default_factory=set)
+    edited: set[int] = field(default_factory=set)
+
+    @property
+    def settled(self) -> set[int]:
+        """The superpixels that are not to be asked about any more."""
+        return self.resolved.keys() | self.edited
+
+
+def judge(entries: Iterable[Answer], overlap: int) -> Judgement:
+    """Judge every superpixel by the entries in force, in their order (algorithm.md, "Answers").
+
+    ``overlap`` is the number of annotators that the project asks now; a query needs no more than
+    were asked when it was answered. With one annotator the latest accept or correct wins. With
+    several, agreement resolves, disagreement waits for an adjudication, whose latest answer wins.
+    """
+    judgement = Judgement()
+    given: dict[int, list[Answer]] = {}
+    for entry in entries:
+        if entry.kind == EDIT:
+            judgement.edited.update(
+                change["superpixel"] for change in entry.changes or () if change["most"]
+            )
+        elif entry.kind != SKIP and entry.superpixel_id is not None:
+            given.setdefault(entry.superpixel_id, []).append(entry)
+    for superpixel_id, answers in given.items():
+        adjudicated = [answer for answer in answers if answer.adjudication]
+        required = min(answers[-1].overlap, overlap)
+        if adjudicated or required <= 1:
+            judgement.resolved[superpixel_id] = _latest(adjudicated or answers)
             continue
-        before = settled.get(answer.superpixel_id)
+        votes = votes_of(answers)
+        classes = tuple(dict.fromkeys(_class_of(vote) for vote in votes))
+        if len(votes) < required:
+            judgement.waiting.add(superpixel_id)
+        elif len(classes) == 1:
+            judgement.resolved[superpixel_id] = _latest(votes)
+        else:
+            judgement.disputed[superpixel_id] = classes
+    return judgement
+
+
+def votes_of(answers: Iterable[Answer]) -> list[Answer]:
+    """The last accept or correct of each annotator, adjudications left out, in their order."""
+    votes: dict[str, Answer] = {}
+    for answer in answers:
+        if answer.class_id is not None and not answer.adjudication:
+            votes.pop(answer.annotator, None)
+            votes[answer.annotator] = answer
+    return list(votes.values())
+
+
+def _latest(answers: Sequence[Answer]) -> Answer:
+    """The last of ``answers``; accepting what an earlier correction wrote leaves that in force."""
+    latest = answers[0]
+    for answer in answers[1:]:
         confirms = (
-            before is not None
-            and before.kind == CORRECT
-            and answer.kind == ACCEPT
-            and answer.class_id == before.class_id
+            latest.kind == CORRECT and answer.kind == ACCEPT and answer.class_id == latest.class_id
         )
         if not confirms:
-            settled[answer.superpixel_id] = answer
-    return settled
+            latest = answer
+    return latest
 
 
-class LabelMaps:
-    """The label maps of a project at one moment of the ledger."""
+def _class_of(answer: Answer) -> int:
+    assert answer.class_id is not None  # an accept or a correction names a class
+    return answer.class_id
 
-    def __init__(
-        self, session: Session, files: ProjectFiles, project_id: int, upto: int | None = None
-    ) -> None:
-        self._files = files
-        self._reach_rounds = {
-            round.number
-            for round in session.scalars(select(Round).where(Round.project_id == project_id))
-            if round.config.get("epsilon", 0.0) > 0
-        }
-        answers = resolved(standing(session, project_id, upto))
-        self.answers = len(answers)
-        numbers = {
-            row.id: (row.image_id, row.number)
-            for row in session.execute(
-                select(Superpixel.id, Superpixel.image_id, Superpixel.number)
-                .join(Image)
-                .where(Image.project_id == project_id)
-            )
-        }
-        self._answered: dict[int, list[tuple[int, Answer]]] = {}
-        for answer in answers.values():
-            image_id, number = numbers[answer.superpixel_id]
-            self._answered.setdefault(image_id, []).append((number, answer))
 
-    def held_out(self, share: float, seed: int) -> set[int]:
-        """The superpixels (row ids) of about a ``share`` of the answers, always the same ones."""
-        return {
-            answer.superpixel_id
-            for answers in self._answered.values()
-            for _, answer in answers
-            if draw(f"answer/{answer.superpixel_id}", seed) < share * 2**64
-        }
-
-    def images_of(self, chosen: Collection[int]) -> set[int]:
-        """The images (ids) in which an answered superpixel is ``chosen`` (row ids)."""
-        return {
-            image_id
-            for image_id, answers in self._answered.items()
-            if any(answer.superpixel_id in chosen for _, answer in answers)
-        }
-
-    def judged(self, image_id: int, chosen: Collection[int]) -> NDArray[np.bool_]:
-        """The pixels, bool (H, W), whose class the answers about ``chosen`` superpixels tell."""
-        superpixels = self._files.read_superpixels(image_id)
-        judged = np.zeros(superpixels.shape, dtype=np.bool_)
-        for number, answer in self._answered.get(image_id, []):
-            if answer.superpixel_id in chosen:
-                judged |= self._written(image_id, superpixels, number, answer)
-        return judged
-
-    def _written(
-        self, image_id: int, superpixels: NDArray[np.int32], number: int, answer: Answer
-    ) -> NDArray[np.bool_]:
-        """The pixels that an answer is about: the superpixel, or what a correction reached."""
-        written: NDArray[np.bool_] = superpixels == number
-        if answer.kind == CORRECT and answer.round_number in self._reach_rounds:
-            written &= self._files.read_reach(answer.round_number, image_id)
-        return written
-
-    def read(self, image_id: int, hidden: Collection[int] = ()) -> NDArray[np.uint8]:
-        """The label map of an image, uint8 (H, W): the initial one with the corrections written.
-
-        Superpixels (row ids) in ``hidden`` become void.
-        """
-        labels = self._files.read_label_map("initial", image_id)
-        written_over = [
-            (number, answer)
-            for number, answer in self._answered.get(image_id, [])
-            if answer.kind == CORRECT or answer.superpixel_id in hidden
-        ]
-        if not written_over:
-            return labels
-        labels = labels.copy()
-        superpixels = self._files.read_superpixels(image_id)
-        for number, answer in written_over:
-            if answer.superpixel_id in hidden:
-                labels[superpixels == number] = VOID
-                continue
-            written = self._written(image_id, superpixels, number, answer)
-            assert answer.class_id is not None  # a correction names a class
-            labels[written] = answer.class_id
-        return labels
+def judgement(session: Session, project_id: int, upto: int | None = None) -> Judgement:
+    """What the ledger says about each superpixel of a project, up to an entry's number."""
+    overlap = session.get_one(Project, project_id).overlap
+    return judge(standing(session, project_id, upto), overlap)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -30,10 +39,24 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=timezone.utc) if value and value.tzinfo is None else value
 
 
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""How constraints are named, so that migrations can change them on every database."""
+
+
 class Base(DeclarativeBase):
     """Base of all tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, datetime: UtcDateTime}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
+        datetime: UtcDateTime,
+    }
+    metadata = MetaData(naming_convention=NAMES)
 
 
 TRAIN, VAL = "train", "val"
@@ -41,7 +64,12 @@ TRAIN, VAL = "train", "val"
 
 
 class Project(Base):
-    """One dataset under correction and its two Label Studio projects."""
+    """One dataset under correction and its two Label Studio projects.
+
+    ``overlap`` is the number of annotators whose agreement settles a query. ``reconciled_to`` is
+    the moment, by Label Studio's clock, up to which its annotations are known to be in the ledger;
+    ``reconciled_at`` when that was last looked at.
+    """
 
     __tablename__ = "projects"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -51,11 +79,18 @@ class Project(Base):
     query_project: Mapped[int | None] = mapped_column(unique=True)
     brush_name: Mapped[str] = mapped_column(default="label")
     image_name: Mapped[str] = mapped_column(default="image")
+    overlap: Mapped[int] = mapped_column(default=1)
+    reconciled_to: Mapped[datetime | None]
+    reconciled_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Image(Base):
-    """One picture. ``url`` is its address inside Label Studio; ``split`` TRAIN or VAL."""
+    """One picture. ``url`` is its address inside Label Studio; ``split`` TRAIN or VAL.
+
+    ``initial_annotation`` is the annotation of Label Studio that the first label map came from, as
+    it was at ``initial_annotation_at``.
+    """
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("project_id", "split", "key"),)
@@ -67,11 +102,16 @@ class Image(Base):
     height: Mapped[int]
     width: Mapped[int]
     url: Mapped[str | None]
-    dataset_task: Mapped[int | None] = mapped_column(index=True)
+    dataset_task: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    initial_annotation: Mapped[int | None] = mapped_column(BigInteger)
+    initial_annotation_at: Mapped[datetime | None]
 
 
 class Superpixel(Base):
-    """One region that can be asked about; ``number`` is its id in the superpixel map."""
+    """One region that can be asked about; ``number`` is its id in the superpixel map.
+
+    ``shape`` is how a query shows it (box and outlines), from when it is first asked about.
+    """
 
     __tablename__ = "superpixels"
     __table_args__ = (UniqueConstraint("image_id", "number"),)
@@ -79,11 +119,16 @@ class Superpixel(Base):
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
     number: Mapped[int]
     size: Mapped[int]
+    shape: Mapped[dict[str, Any] | None]
     image: Mapped[Image] = relationship()
 
 
 class Round(Base):
-    """Train → score → publish a batch → collect answers."""
+    """Train → score → publish a batch → collect answers.
+
+    ``pruned``: its predictions, long replaced, are gone from Label Studio. ``disputes``:
+    annotators disagree, and Label Studio does not hold the question that settles it yet.
+    """
 
     __tablename__ = "rounds"
     __table_args__ = (UniqueConstraint("project_id", "number"),)
@@ -107,11 +152,36 @@ class Round(Base):
     message: Mapped[str] = mapped_column(default="")
     step_began_at: Mapped[datetime | None]
     cancel_requested: Mapped[bool] = mapped_column(default=False)
-    claimed_by: Mapped[str | None]
-    heartbeat_at: Mapped[datetime | None]
+    pruned: Mapped[bool] = mapped_column(default=False)
+    disputes: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     opened_at: Mapped[datetime | None]
     project: Mapped[Project] = relationship(lazy="joined")
+
+
+class Part(Base):
+    """A part of a round's step (a shard of its images); one worker at a time does it.
+
+    ``work`` says what is to be done; ``claimed_by`` names the worker that has it, ``claims`` how
+    often it was taken up, ``retry_at`` when it may be tried again after Label Studio was away.
+    """
+
+    __tablename__ = "parts"
+    __table_args__ = (UniqueConstraint("round_id", "step", "number"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
+    step: Mapped[str]
+    number: Mapped[int]
+    work: Mapped[dict[str, Any]]
+    done: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    claimed_by: Mapped[str | None]
+    claims: Mapped[int] = mapped_column(default=0)
+    heartbeat_at: Mapped[datetime | None]
+    retry_at: Mapped[datetime | None]
+    retries: Mapped[int] = mapped_column(default=0)
+    finished_at: Mapped[datetime | None]
+    round: Mapped[Round] = relationship(lazy="joined")
 
 
 class Score(Base):
@@ -134,23 +204,27 @@ class Score(Base):
 class Query(Base):
     """The correction query about one superpixel, as it stands in Label Studio.
 
-    ``rank`` is its place in the queue of ``round_id``, 0 = next; ``task`` (the task's data) and
-    ``prediction`` are what Label Studio shall hold, ``published`` the task data that it does hold.
+    ``rank`` is its place in the queue of ``round_id``, 0 = next; ``published`` is the digest of
+    the task data that Label Studio holds. An ``adjudication`` query asks again what annotators
+    disagree about; ``proposed`` are the classes they gave. ``closed_at``: when its task, which is
+    not asked any more, was closed in Label Studio.
     """
 
     __tablename__ = "queries"
+    __table_args__ = (UniqueConstraint("superpixel_id", "adjudication"),)
     id: Mapped[int] = mapped_column(primary_key=True)
-    superpixel_id: Mapped[int] = mapped_column(ForeignKey("superpixels.id"), unique=True)
-    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
-    task_id: Mapped[int | None] = mapped_column(unique=True)
+    superpixel_id: Mapped[int] = mapped_column(ForeignKey("superpixels.id"))
+    adjudication: Mapped[bool] = mapped_column(default=False)
+    proposed: Mapped[list[Any] | None]
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), index=True)
+    task_id: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     row: Mapped[int]
     col: Mapped[int]
     pseudo_label: Mapped[int]
     score: Mapped[float]
     rank: Mapped[int]
-    task: Mapped[dict[str, Any]]
-    published: Mapped[dict[str, Any] | None]
-    prediction: Mapped[list[Any]]
+    published: Mapped[str | None]
+    closed_at: Mapped[datetime | None]
     superpixel: Mapped[Superpixel] = relationship()
     round: Mapped[Round] = relationship()
 
@@ -158,31 +232,65 @@ class Query(Base):
 class Answer(Base):
     """One entry of the ledger: what an annotator said at one moment. Never changed, never deleted.
 
-    ``kind`` is accept, correct, skip or deleted (the annotation was withdrawn). ``class_id`` is
-    set for accept and correct. Entries with the same ``annotation_id`` are revisions of each
-    other; the last one counts. ``round_number``, ``row``, ``col`` and ``pseudo_label`` are those
-    of the question as it was asked.
+    ``kind`` is accept, correct, skip, edit (masks changed by hand in the dataset project) or
+    deleted (the annotation was withdrawn). ``class_id`` is set for accept and correct. Entries
+    with the same ``annotation_id`` are revisions of each other; the last one counts.
+    ``round_number``, ``row``, ``col`` and ``pseudo_label`` are those of the question as it was
+    asked, ``overlap`` the number of annotators that it was put to. An edit is about no single
+    superpixel; ``changes`` lists what it changed in each.
     """
 
     __tablename__ = "answers"
-    __table_args__ = (
-        UniqueConstraint("project_id", "annotation_id", "revision"),
-        Index("answers_by_superpixel", "superpixel_id"),
-    )
+    __table_args__ = (UniqueConstraint("project_id", "annotation_id", "revision"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
-    superpixel_id: Mapped[int] = mapped_column(ForeignKey("superpixels.id"))
-    annotation_id: Mapped[int]
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"), index=True)
+    superpixel_id: Mapped[int | None] = mapped_column(ForeignKey("superpixels.id"), index=True)
+    annotation_id: Mapped[int] = mapped_column(BigInteger)
     revision: Mapped[int]
     kind: Mapped[str]
     class_id: Mapped[int | None]
-    pseudo_label: Mapped[int]
-    row: Mapped[int]
-    col: Mapped[int]
+    pseudo_label: Mapped[int | None]
+    row: Mapped[int | None]
+    col: Mapped[int | None]
     round_number: Mapped[int]
+    overlap: Mapped[int] = mapped_column(default=1)
+    adjudication: Mapped[bool] = mapped_column(default=False)
+    changes: Mapped[list[Any] | None]
     annotator: Mapped[str]
     lead_time: Mapped[float | None]
     answered_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     recorded_at: Mapped[datetime] = mapped_column(default=utc_now)
-    superpixel: Mapped[Superpixel] = relationship()
+    image: Mapped[Image] = relationship()
+    superpixel: Mapped[Superpixel | None] = relationship()
+
+
+class Withdrawal(Base):
+    """An annotation that was deleted before the ledger knew it, so that it never enters."""
+
+    __tablename__ = "withdrawals"
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    annotation_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    noted_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Event(Base):
+    """The inbox: what Label Studio reported, as it came, until it is in the ledger.
+
+    ``outcome`` says what became of it; ``next_try_at`` when an event that could not be read in yet
+    is looked at again.
+    """
+
+    __tablename__ = "inbox"
+    __table_args__ = (Index("ix_inbox_waiting", "processed_at", "id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    label_studio_project: Mapped[int]
+    action: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    received_at: Mapped[datetime] = mapped_column(default=utc_now)
+    tries: Mapped[int] = mapped_column(default=0)
+    next_try_at: Mapped[datetime | None]
+    processed_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]

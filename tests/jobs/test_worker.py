@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 
 import psutil
 import pytest
 from rq import Queue
+from rq.job import Job
 from sqlalchemy import select
 
 from alc_backend import rounds
@@ -18,15 +18,8 @@ from alc_backend.jobs.processes import Processes, start_redis
 from alc_backend.jobs.queues import Jobs
 from alc_backend.jobs.worker import run_worker
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Round, Score
-
-
-def wait_for(condition, limit_s=120):
-    deadline = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.05)
-    return found
+from alc_backend.store.models import Part, Round, Score
+from tests.conftest import wait_for
 
 
 def test_a_killed_worker_is_replaced_and_the_round_goes_on(
@@ -48,7 +41,7 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on(
             environment=store.settings.environment(),
             restart=True,
         )
-        rounds.start(store, jobs.enqueue_step, project)
+        rounds.start(store, jobs.enqueue_part, project)
 
         def trains() -> bool:
             processes.check()
@@ -75,15 +68,15 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on(
 def test_a_job_lost_between_queue_and_worker_is_queued_again(settings, redis):
     """A worker killed while it takes a job leaves its status `queued`, in no queue."""
     jobs = Jobs(settings, redis)
-    round_ = Round(id=1, state=rounds.TRAINING)
+    part = Part(id=1, round_id=1, step=rounds.TRAINING, number=0)
     queue = Queue("train", connection=redis)
-    jobs.enqueue_step(round_)
-    jobs.enqueue_step(round_)
-    assert queue.get_job_ids() == ["round-1-training"]
+    jobs.enqueue_part(part)
+    jobs.enqueue_part(part)
+    assert queue.get_job_ids() == ["round-1-training-0"]
     redis.delete(queue.key)
-    assert jobs.status("round-1-training") == "queued"
-    jobs.enqueue_step(round_)
-    assert queue.get_job_ids() == ["round-1-training"]
+    assert Job.fetch("round-1-training-0", connection=redis).get_status() == "queued"
+    jobs.enqueue_part(part)
+    assert queue.get_job_ids() == ["round-1-training-0"]
 
 
 def test_every_process_ends_with_its_owner(settings, tmp_path):

@@ -11,9 +11,20 @@ from alc_backend.labelstudio import query
 CLASSES = ["background", "cat", "dog"]
 
 
-def content(mask, row, col, pseudo_label=1, classes=CLASSES):
+def content(mask, row, col, pseudo_label=1, classes=CLASSES, proposed=()):
     return query.QueryContent(
-        "/data/upload/1/x.jpg", "x", 7, row, col, pseudo_label, classes, 3, mask
+        url="/data/upload/1/x.jpg",
+        image_key="x",
+        height=mask.shape[0],
+        width=mask.shape[1],
+        superpixel=7,
+        row=row,
+        col=col,
+        pseudo_label=pseudo_label,
+        classes=classes,
+        round_number=3,
+        shape=query.shape_of(mask),
+        proposed=proposed,
     )
 
 
@@ -32,14 +43,27 @@ def test_the_question_names_the_pseudo_label_and_lists_it_first():
     assert "“dog”" in data["question"]
     assert [choice["value"] for choice in data["choices"]] == ["dog", "background", "cat"]
     assert data["alc"] == {"image": "x", "superpixel": 7}
-    assert query.asked_about(data) == ("x", 7)
+    assert query.asked_about(data) == query.Key("x", 7)
+
+
+def test_an_adjudication_names_the_classes_and_lists_them_first():
+    data = query.task_data(content(np.ones((4, 4), bool), 1, 1, proposed=(2, 0)))
+    assert "“dog” or “background”" in data["question"]
+    assert [choice["value"] for choice in data["choices"]] == ["dog", "background", "cat"]
+    assert query.asked_about(data) == query.Key("x", 7, adjudication=True)
+
+
+def test_a_tasks_data_has_a_name_that_does_not_depend_on_the_order_of_its_fields():
+    data = query.task_data(content(np.ones((4, 4), bool), 1, 1))
+    assert query.digest(data) == query.digest(dict(reversed(data.items())))
+    assert query.digest(data) != query.digest({**data, "hint": ""})
 
 
 @pytest.mark.parametrize(
     "data", [None, [], {}, {"alc": None}, {"alc": "x"}, {"alc": {"image": 7, "superpixel": "x"}}]
 )
 def test_tasks_that_somebody_else_made_are_about_nothing(data):
-    assert query.asked_about(data) == ("", 0)
+    assert query.asked_about(data) == query.NOT_OURS
 
 
 def test_a_class_keeps_its_key_in_every_question():

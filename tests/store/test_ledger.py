@@ -11,6 +11,7 @@ from sqlalchemy import select
 from alc_backend.errors import DatasetError
 from alc_backend.store import ledger
 from alc_backend.store.importing import import_folder
+from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Answer, Image, Query, Round, Score, Superpixel
 
 BACKGROUND, CAT, DOG = 0, 1, 2
@@ -42,20 +43,17 @@ def add_query(store, project_id, key, number, *, epsilon=0.0, round_number=1):
             pseudo_label=CAT,
             score=1.0,
             rank=0,
-            task={},
-            prediction=[],
         )
         session.add(query)
         session.flush()
         return query.id
 
 
-def reply(annotation_id, class_id, *, minute=0, revised=0, deleted=False):
+def reply(annotation_id, class_id, *, minute=0, revised=0, annotator="7"):
     return ledger.Reply(
         annotation_id=annotation_id,
         class_id=class_id,
-        deleted=deleted,
-        annotator="7",
+        annotator=annotator,
         lead_time=2.5,
         answered_at=NOON + timedelta(minutes=minute),
         updated_at=NOON + timedelta(minutes=minute, seconds=revised),
@@ -81,7 +79,7 @@ def say(store, project):
 def label_map(store, project, key="a", upto=None):
     with store.reading() as session:
         image = session.scalars(select(Image).where(Image.key == key)).one()
-        maps = ledger.LabelMaps(session, store.files(project), project, upto)
+        maps = LabelMaps(session, store.files(project), project, upto)
     return maps.read(image.id), store.files(project).read_superpixels(image.id)
 
 
@@ -104,10 +102,10 @@ def test_accept_and_skip_write_nothing_but_accept_resolves(store, project, say):
     before, _ = label_map(store, project)
     say(reply(1, None))
     with store.reading() as session:
-        assert ledger.resolved(ledger.standing(session, project)) == {}
+        assert ledger.judgement(session, project).resolved == {}
     say(reply(2, CAT))
     with store.reading() as session:
-        assert len(ledger.resolved(ledger.standing(session, project))) == 1
+        assert len(ledger.judgement(session, project).resolved) == 1
     assert np.array_equal(label_map(store, project)[0], before)
 
 
@@ -146,9 +144,14 @@ def test_accepting_an_earlier_correction_keeps_it(store, project, say):
     assert label_of_two(store, project) == CAT
 
 
+def withdraw(store, project, annotation_id):
+    with store.session() as session:
+        return ledger.withdraw(session, project, annotation_id)
+
+
 def test_a_withdrawn_annotation_loses_its_effect_for_good(store, project, say):
     say(reply(1, DOG))
-    assert say(reply(1, None, revised=60, deleted=True))
+    withdraw(store, project, 1)
     assert label_of_two(store, project) == CAT
     assert not say(reply(1, DOG, revised=5))  # a late duplicate of the webhook
     assert label_of_two(store, project) == CAT

@@ -1,0 +1,168 @@
+"""The inbox: what Label Studio's webhooks report is kept at once and read into the ledger later."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from alc_backend import answers, edits
+from alc_backend.errors import AlcError, NotFoundError
+from alc_backend.labelstudio.annotation import Annotation, parse, positive_integer
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.query import Key, asked_about
+from alc_backend.reconcile import Known
+from alc_backend.store.database import Store
+from alc_backend.store.models import Event, Project, utc_now
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+ANNOTATIONS_DELETED, TASKS_DELETED = "ANNOTATIONS_DELETED", "TASKS_DELETED"
+PAGE = 200
+RETRY_S = (5, 15, 60, 300, 900, 3600)
+"""Pauses before an event is looked at again that could not be read in; after them it is left."""
+
+KEEP_DAYS = 7
+"""How long an event stays in the inbox after it was read in."""
+
+
+def receive(store: Store, project_id: int, action: str, payload: Json) -> int:
+    """Keep an event; returns its number. Raises ValueError when it is not one of Label Studio's.
+
+    Label Studio waits for this inside a labeler's submit: nothing else happens here.
+    """
+    project = payload.get("project")
+    number = project.get("id") if isinstance(project, dict) else project
+    event = Event(
+        project_id=project_id,
+        label_studio_project=positive_integer(number, "project"),
+        action=action,
+        payload=payload,
+    )
+    _parsed(event)
+    with store.session() as session:
+        session.add(event)
+        session.flush()
+        return event.id
+
+
+def waiting(store: Store, project_id: int | None = None) -> int:
+    """How many events are not in the ledger yet."""
+    counted = select(func.count()).select_from(Event).where(Event.processed_at.is_(None))
+    if project_id is not None:
+        counted = counted.where(Event.project_id == project_id)
+    with store.reading() as session:
+        return session.scalar(counted) or 0
+
+
+def drain(
+    store: Store, client: Callable[[], Client], stop: Callable[[], bool] = lambda: False
+) -> Counter[str]:
+    """Read the waiting events into the ledger, oldest first; counts what became of each annotation.
+
+    ``client`` is asked for when an event cannot be understood without Label Studio. An event that
+    cannot be read in yet is tried again later, and given up after some hours with its reason.
+    """
+    counts: Counter[str] = Counter()
+    after = 0
+    while not stop():
+        with store.reading() as session:
+            due = or_(Event.next_try_at.is_(None), Event.next_try_at <= utc_now())
+            events = session.scalars(
+                select(Event)
+                .where(Event.processed_at.is_(None), Event.id > after, due)
+                .order_by(Event.id)
+                .limit(PAGE)
+            ).all()
+        if not events:
+            break
+        for event in events:
+            after = event.id
+            counts += _read_in(store, client, event)
+    return counts
+
+
+def forget_old(store: Store) -> None:
+    """Remove events that were read in long ago."""
+    limit = utc_now() - timedelta(days=KEEP_DAYS)
+    with store.session() as session:
+        session.execute(delete(Event).where(Event.processed_at < limit))
+
+
+def _read_in(store: Store, client: Callable[[], Client], event: Event) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    problem: str | None = None
+    retry = True
+    try:
+        counts = _outcomes(store, client, event)
+        unknown = [name for name in answers.PROBLEMS if counts[name]]
+        problem = unknown[0] if unknown else None
+    except ValueError as error:
+        counts[answers.UNREADABLE] += 1
+        problem, retry = str(error), False
+    except (AlcError, SQLAlchemyError) as error:
+        problem = str(error)
+    with store.session() as session:
+        row = session.get_one(Event, event.id)
+        row.tries += 1
+        if problem is not None and retry and row.tries <= len(RETRY_S):
+            row.next_try_at = utc_now() + timedelta(seconds=RETRY_S[row.tries - 1])
+            row.outcome = f"to be tried again: {problem}"
+            return Counter()
+        row.processed_at = utc_now()
+        row.outcome = problem or ", ".join(f"{n} {name}" for name, n in counts.items())
+    if problem is not None:
+        log.warning("event %s (%s) was left out: %s", event.id, event.action, problem)
+    return counts
+
+
+def _outcomes(store: Store, client: Callable[[], Client], event: Event) -> Counter[str]:
+    with store.reading() as session:
+        project = session.get(Project, event.project_id)
+    if project is None:
+        raise NotFoundError(f"project {event.project_id} is gone")
+    gone, given = _parsed(event)
+    if event.action == TASKS_DELETED:
+        known = Known(store, project.id)
+        gone = [
+            annotation
+            for task in gone
+            for annotation in known.of_task(event.label_studio_project, task)
+        ]
+    counts = answers.withdraw(store, project.id, gone)
+    for annotation, key in given:
+        if event.label_studio_project == project.query_project:
+            counts[answers.record(store, project, annotation, key)] += 1
+        else:
+            counts[edits.record(store, client, project, annotation)] += 1
+    return counts
+
+
+def _parsed(event: Event) -> tuple[list[int], list[tuple[Annotation, Key]]]:
+    """What an event says is gone (annotations or tasks), and the annotations that it brings.
+
+    Each with what its task says it asks about. Raises ValueError naming what is wrong.
+    """
+    about = "tasks" if event.action == TASKS_DELETED else "annotations"
+    records = event.payload.get(about) or event.payload.get(about[:-1])
+    if isinstance(records, dict):
+        records = [records]
+    if not isinstance(records, list) or not all(isinstance(item, dict) for item in records):
+        raise ValueError(f"the event has no {about}")
+    if event.action in (ANNOTATIONS_DELETED, TASKS_DELETED):
+        return [positive_integer(item.get("id"), "id") for item in records], []
+    tasks = event.payload.get("task")
+    given = []
+    for place, item in enumerate(records):
+        task = tasks[place] if isinstance(tasks, list) and place < len(tasks) else tasks
+        task = task if isinstance(task, dict) else {}
+        annotation = parse(item, item.get("task") or task.get("id"))
+        given.append((annotation, asked_about(task.get("data"))))
+    return [], given

@@ -1,0 +1,207 @@
+"""Reconciling: paging through Label Studio's annotations to repair what webhooks lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+
+from alc_backend import answers, edits
+from alc_backend.errors import LabelStudioError, NotFoundError
+from alc_backend.labelstudio.annotation import parse
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.query import asked_about
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.models import Image, Project, Query, utc_now
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Progress = Callable[[int, int, str], None]
+
+FIELDS = (
+    "id,data,updated_at,annotations,result,completed_by,was_cancelled,created_at,lead_time,"
+    "parent_prediction"
+)
+"""What is read of each task (Label Studio applies the list to what lies within a task, too)."""
+
+MANY_GONE, SHARE_GONE = 20, 0.1
+"""Answers that may vanish at once from Label Studio without anybody saying that they should."""
+
+SLACK = timedelta(minutes=2)
+"""How far before the last known moment changes are looked for: transactions end out of order."""
+
+
+def reconcile(
+    store: Store,
+    client: Client,
+    project_id: int,
+    *,
+    full: bool = False,
+    accept_deletions: bool = False,
+    progress: Progress = lambda done, total, message: None,
+) -> Counter[str]:
+    """Bring the ledger to what Label Studio holds; counts what became of each annotation.
+
+    Looks at the tasks that changed since the last time, or, with ``full`` and the first time, at
+    every task that somebody answered. Answers in the ledger whose annotation is gone are withdrawn;
+    when that is a large share of them, only with ``accept_deletions``. Raises NotFoundError when
+    the project has no query project, LabelStudioError.
+    """
+    with store.reading() as session:
+        project = session.get(Project, project_id)
+        if project is None or project.query_project is None:
+            raise NotFoundError(f"project {project_id} has no query project; run `alc init`")
+    _read_overlap(store, client, project)
+    since = None if full else project.reconciled_to
+    counts: Counter[str] = Counter()
+    seen: set[int] = set()
+    suspects: set[int] = set()
+    newest = project.reconciled_to
+    known = Known(store, project_id)
+    parts = [number for number in (project.query_project, project.dataset_project) if number]
+    for label_studio_project in parts:
+        about = f"reading the annotations of Label Studio project {label_studio_project}"
+        tasks = client.tasks(label_studio_project, query=_changed(since), include=FIELDS)
+        for done, task in enumerate(tasks):
+            if done % 20 == 0:
+                progress(done, done + 1, about)
+            newest = _later(newest, task.get("updated_at"))
+            here = {int(item["id"]) for item in task["annotations"]}
+            seen |= here
+            suspects |= known.of_task(label_studio_project, int(task["id"])) - here
+            for item in task["annotations"]:
+                counts[
+                    _record(store, client, project, label_studio_project, task, item, known)
+                ] += 1
+    if since is None:
+        suspects |= known.annotations - seen
+    gone = [number for number in sorted(suspects - seen) if _is_gone(client, number)]
+    if len(gone) > max(MANY_GONE, SHARE_GONE * len(known.annotations)) and not accept_deletions:
+        raise LabelStudioError(
+            f"Label Studio no longer has {len(gone)} of the {len(known.annotations)} annotations "
+            "in the ledger; nothing was withdrawn. Is LABEL_STUDIO_URL the right installation? If "
+            "they were deleted on purpose, run `alc reconcile --full --accept-deletions`"
+        )
+    counts += answers.withdraw(store, project_id, gone)
+    with store.session() as session:
+        row = session.get_one(Project, project_id)
+        row.reconciled_to, row.reconciled_at = newest, utc_now()
+    return counts
+
+
+def _record(
+    store: Store,
+    client: Client,
+    project: Project,
+    label_studio_project: int,
+    task: Json,
+    item: Json,
+    known: Known,
+) -> str:
+    try:
+        annotation = parse(item, int(task["id"]))
+        if known.is_current(annotation.annotation_id, annotation.updated_at):
+            return answers.KNOWN
+        if label_studio_project == project.query_project:
+            key = asked_about(task.get("data"))
+            outcome = answers.record(store, project, annotation, key)
+        else:
+            outcome = edits.record(store, lambda: client, project, annotation)
+    except ValueError as error:
+        log.warning("annotation %s: %s", item.get("id"), error)
+        return answers.UNREADABLE
+    if outcome in answers.PROBLEMS:
+        log.warning("annotation %s is %s", item.get("id"), outcome)
+    return outcome
+
+
+class Known:
+    """What the ledger knew when reconciling began."""
+
+    def __init__(self, store: Store, project_id: int) -> None:
+        with store.reading() as session:
+            project = session.get_one(Project, project_id)
+            standing = ledger.standing(session, project_id)
+            asked = select(Query.superpixel_id, Query.adjudication, Query.task_id)
+            tasks = {
+                (row.superpixel_id, row.adjudication): row.task_id for row in session.execute(asked)
+            }
+            shown = select(Image.id, Image.dataset_task).where(Image.project_id == project_id)
+            dataset_tasks = {row.id: row.dataset_task for row in session.execute(shown)}
+        self.annotations = {entry.annotation_id for entry in standing}
+        self._updated_at = {entry.annotation_id: entry.updated_at for entry in standing}
+        self._of_task: dict[tuple[int | None, int | None], set[int]] = {}
+        for entry in standing:
+            place = (
+                (project.dataset_project, dataset_tasks.get(entry.image_id))
+                if entry.kind == ledger.EDIT
+                else (
+                    project.query_project,
+                    tasks.get((entry.superpixel_id or 0, entry.adjudication)),
+                )
+            )
+            self._of_task.setdefault(place, set()).add(entry.annotation_id)
+
+    def of_task(self, label_studio_project: int, task_id: int) -> set[int]:
+        """The annotations in force that were given to a task."""
+        return self._of_task.get((label_studio_project, task_id), set())
+
+    def is_current(self, annotation_id: int, updated_at: datetime) -> bool:
+        """Whether the ledger has an annotation as it was at ``updated_at``."""
+        return self._updated_at.get(annotation_id) == updated_at
+
+
+def _changed(since: datetime | None) -> str:
+    """Data Manager query for the tasks with annotations, or those that changed since a moment."""
+    if since is None:
+        return json.dumps(
+            {"filters": {"conjunction": "or", "items": _ANSWERED}, "ordering": _BY_ID}
+        )
+    moment = (since - SLACK).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    item = {
+        "filter": "filter:tasks:updated_at",
+        "operator": "greater",
+        "type": "Datetime",
+        "value": moment,
+    }
+    return json.dumps({"filters": {"conjunction": "and", "items": [item]}, "ordering": _BY_ID})
+
+
+_BY_ID = ["tasks:id"]
+_ANSWERED: list[Json] = [
+    {"filter": f"filter:tasks:{name}", "operator": "greater", "type": "Number", "value": 0}
+    for name in ("total_annotations", "cancelled_annotations")
+]
+
+
+def _later(known: datetime | None, text: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        return known
+    return moment if known is None or moment > known else known
+
+
+def _is_gone(client: Client, annotation_id: int) -> bool:
+    try:
+        client.get(f"/api/annotations/{annotation_id}/")
+    except LabelStudioError as error:
+        if error.status == 404:
+            return True
+        raise
+    return False
+
+
+def _read_overlap(store: Store, client: Client, project: Project) -> None:
+    """Follow the number of annotations per task that an admin sets in the query project."""
+    overlap = client.get(f"/api/projects/{project.query_project}").get("maximum_annotations")
+    if isinstance(overlap, int) and overlap >= 1 and overlap != project.overlap:
+        with store.session() as session:
+            session.get_one(Project, project.id).overlap = overlap

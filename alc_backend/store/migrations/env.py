@@ -1,0 +1,12 @@
+"""Alembic's entry: runs the migrations over the connection that the store opened."""
+
+from alembic import context
+
+from alc_backend.store.models import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    render_as_batch=True,
+)
+context.run_migrations()

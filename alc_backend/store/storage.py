@@ -1,0 +1,267 @@
+"""Named files that all workers share: in a local folder, or at any address fsspec knows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from random import SystemRandom
+from typing import Any, TypeVar
+from urllib.parse import unquote
+from uuid import uuid4
+
+from alc_backend.errors import NotFoundError, SettingsError, StorageError
+
+KEEP_S = 600.0
+"""A cached copy used in the last ten minutes is not removed: somebody may be about to open it."""
+
+ATOMIC = frozenset({"file", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
+"""Protocols where a new content appears at once; elsewhere it is renamed, here that would copy."""
+
+_ONE_REQUEST = 4 * 2**20
+"""Larger files may come in several requests, between which another file can take the name."""
+
+_ACCESS_TIMES = frozenset({"time", "atime", "accessTime", "last_accessed", "last_accessed_on"})
+
+T = TypeVar("T")
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it over ``path``.
+
+    A reader sees the old content or the new one, never a part; so does the disk after a power cut.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        write(part)
+        _sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync(path.parent)  # the new name lasts only once its folder is on the disk
+
+
+class Storage:
+    """Named files under one address; names are like ``projects/3/initial/17.png``.
+
+    ``url`` is a folder, a file:// URL, or another URL that fsspec knows; ``cache`` is a local
+    folder of its own for copies of remote files, which any number of processes may share.
+    Methods raise NotFoundError for a file that is not there, StorageError when the disk or the
+    network fails, ValueError for a name that is absolute, hidden or has ``..``.
+    """
+
+    def __init__(self, url: str, cache: Path, *, cache_bytes: int = 20 * 2**30) -> None:
+        scheme, found, rest = url.partition("://")
+        self._url, self._cache, self._cache_bytes = url, cache, cache_bytes
+        self._protocol = scheme if found else "file"
+        if self._protocol == "file":
+            self.address = unquote(rest) if found else url
+            return
+        private = [*re.findall("//(.*)@", url), url.partition("?")[2]]
+        parts = {part for text in private for part in (text, *re.split("[:&=]", text)) if part}
+        self._secrets = sorted(parts | {unquote(part) for part in parts}, key=len, reverse=True)
+        self.address = re.sub("//.*@", "//", url).partition("?")[0].rstrip("/")
+        self._kind = _filesystem(scheme, self.address)
+
+    def read(self, name: str) -> bytes:
+        """The present content."""
+        return self._call(name, "read", lambda files, path: self._copy(files, path).read_bytes())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace the content; readers see the old or the new one, never a part."""
+        self._replace(name, lambda files, path: files.pipe_file(path, content))
+
+    def put(self, path: Path, name: str) -> None:
+        """Copy a local file into the storage, as :meth:`write` does, without holding it whole."""
+        self._replace(name, lambda files, target: files.put_file(str(path), target))
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return self._call(name, "looked up", _info) is not None
+
+    def delete(self, name: str) -> None:
+        """Remove a file; nothing happens when there is none."""
+        self._call(name, "removed", lambda files, path: _info(files, path) and files.rm_file(path))
+
+    def local(self, name: str) -> Path:
+        """A local file with the present content, to be read only: the file itself, or a copy.
+
+        A copy is fetched again, under a new path, once the remote file has changed. Where a server
+        has neither tags nor inodes to tell, a change within one second to the same size is missed.
+        """
+        return self._call(name, "read", self._copy)
+
+    def place(self, name: str) -> Path | None:
+        """Where a file lies, or would lie, in a local folder; None when the storage is remote."""
+        return Path(self.address, name) if self._protocol == "file" else None
+
+    def _copy(self, files: Any, path: str) -> Path:
+        info = _info(files, path)
+        if info is None:
+            raise FileNotFoundError(path)
+        if self._protocol == "file":
+            return Path(path)
+        key = hashlib.sha256(f"{self.address}\n{path}\n{_stamp(info)}".encode()).hexdigest()[:32]
+        copy = self._cache / f"{key}-{path.rpartition('/')[2]}"
+        with suppress(FileNotFoundError):
+            os.utime(copy)  # marks it as used
+            return copy
+
+        def fetch(part: Path) -> None:
+            files.get_file(path, str(part))
+            whole = part.stat().st_size == info["size"]
+            if whole and info["size"] > _ONE_REQUEST:
+                files.invalidate_cache()
+                whole = _stamp(_info(files, path)) == _stamp(info)
+            if not whole:
+                raise OSError("it was replaced, or the connection ended, while it was fetched")
+
+        write_atomically(copy, fetch)
+        # By chance, once in a hundredth of the cache on average: processes of short jobs, which
+        # fetch little each, need not count together. (A fork would copy the state of random().)
+        if SystemRandom().random() * self._cache_bytes < 100 * info["size"]:
+            self._sweep()
+        return copy
+
+    def _sweep(self) -> None:
+        """Remove the least recently used copies until a tenth of the cache is free."""
+        copies = []
+        for path in self._cache.iterdir():
+            with suppress(FileNotFoundError):  # another process sweeps too
+                copies.append((path.stat().st_mtime, path.stat().st_size, path))
+        total = sum(size for _, size, _ in copies)
+        for used, size, path in sorted(copies):
+            if total <= 0.9 * self._cache_bytes or used > time.time() - KEEP_S:
+                break
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime == used:
+                    path.unlink()
+            total -= size
+
+    def _replace(self, name: str, upload: Callable[[Any, str], object]) -> None:
+        def act(files: Any, path: str) -> None:
+            if self._protocol in ATOMIC:
+                upload(files, path)
+                return
+            folder, _, base = path.rpartition("/")
+            _make_folder(files, folder)
+            part = f"{folder}/.{base}.{uuid4().hex}.part"
+            try:
+                upload(files, part)
+                files.mv(part, path)
+            except Exception:
+                with suppress(Exception):  # the first error tells more
+                    files.rm_file(part)
+                raise
+
+        self._call(name, "written", act)
+
+    def _call(self, name: str, done: str, act: Callable[[Any, str], T]) -> T:
+        """Call ``act(filesystem, path)``; when the network fails, once more, connected anew."""
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name, re.ASCII):
+            raise ValueError(f"{name!r} is not the name of a file in the storage")
+        where = f"{self.address}/{name}"
+        try:
+            if self._protocol == "file":
+                return act(_Disk(), where)
+            try:
+                return act(*self._connected(name))
+            except FileNotFoundError:
+                raise
+            except Exception:  # each protocol has exceptions of its own
+                self._kind.clear_instance_cache()
+                return act(*self._connected(name))
+        except Exception as error:
+            if done == "read" and isinstance(error, FileNotFoundError):
+                raise NotFoundError(f"{where}: there is no such file") from None
+            if self._protocol == "file":
+                raise StorageError(f"{where}: cannot be {done} ({error})") from error
+            reason = f"{type(error).__name__}: {error}"
+            for secret in self._secrets:
+                reason = reason.replace(secret, "…")
+            # Not "from error": what is behind it may show the URL with its credentials.
+            raise StorageError(f"{where}: cannot be {done} ({reason})") from None
+
+    def _connected(self, name: str) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs
+
+        files, root = url_to_fs(self._url)  # each time: some connections are one thread's own
+        files.invalidate_cache()
+        return files, f"{root.rstrip('/')}/{name}"
+
+
+class _Disk:
+    """The calls of an fsspec filesystem that are made here, for local paths."""
+
+    def info(self, path: str) -> dict[str, Any]:
+        if not Path(path).is_file():
+            raise FileNotFoundError(path)
+        return {"type": "file"}
+
+    def pipe_file(self, path: str, content: bytes) -> None:
+        write_atomically(Path(path), lambda part: part.write_bytes(content))
+
+    def put_file(self, source: str, path: str) -> None:
+        write_atomically(Path(path), lambda part: shutil.copyfile(source, part))
+
+    def rm_file(self, path: str) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def _filesystem(protocol: str, address: str) -> Any:
+    """The class for a protocol; SettingsError when there is none, or its package is missing."""
+    from fsspec.registry import (
+        get_filesystem_class,
+        known_implementations,
+    )
+
+    try:
+        return get_filesystem_class(protocol)
+    except ValueError as error:
+        problem = f"fsspec knows no {protocol}://; give a folder, or a URL like s3://bucket/folder"
+        raise SettingsError(f"ALC_FILES_URL ({address}): {problem}") from error
+    except ImportError as error:
+        package = str(known_implementations[protocol]["class"]).partition(".")[0]
+        package = f"'fsspec[{protocol}]'" if package == "fsspec" else package
+        problem = f"a package is missing; run `pip install {package}`"
+        raise SettingsError(f"ALC_FILES_URL ({address}): {problem}") from error
+
+
+def _info(files: Any, path: str) -> dict[str, Any] | None:
+    """What fsspec tells about a file; None when there is none."""
+    try:
+        info: dict[str, Any] = files.info(path)
+    except FileNotFoundError:
+        return None
+    return info if info["type"] == "file" else None
+
+
+def _stamp(info: dict[str, Any] | None) -> str:
+    """What differs between two contents of a file, and does not change when it is read."""
+    return repr(sorted((k, repr(v)) for k, v in (info or {}).items() if k not in _ACCESS_TIMES))
+
+
+def _make_folder(files: Any, folder: str) -> None:
+    if not folder.strip("/") or files.exists(folder):
+        return
+    _make_folder(files, folder.rpartition("/")[0])
+    try:
+        files.mkdir(folder, create_parents=False)
+    except Exception:
+        files.invalidate_cache()
+        if not files.exists(folder):  # nor has another process made it
+            raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
