@@ -13,19 +13,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend import __version__
+from alc_backend import __version__, cli_answers
+from alc_backend.cli_common import ProjectOption, open_store, project_id_of
 from alc_backend.errors import AlcError, LabelStudioError, NotFoundError, SettingsError
 from alc_backend.settings import settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 round_app = typer.Typer(no_args_is_help=True, help="Start, watch and cancel rounds.")
 app.add_typer(round_app, name="round")
+app.add_typer(cli_answers.app, name="answers")
 
 console = Console()
-
-ProjectOption = Annotated[
-    str | None, typer.Option("--project", help="Name of the project; needed with several.")
-]
 
 
 def main() -> None:
@@ -108,7 +106,7 @@ def init(
         raise SettingsError("give either a dataset folder or --from-project")
     if label_studio_project is not None and (val is not None or strict):
         raise SettingsError("--val and --strict go with a dataset folder, not with --from-project")
-    store = _store()
+    store = open_store()
     with Client.from_settings(store.settings) as client, console.status("importing") as status:
         if label_studio_project is not None:
             summary = connect.import_project(
@@ -153,13 +151,13 @@ def reconcile(
     from alc_backend import reconcile as reconciling
     from alc_backend.labelstudio.client import Client
 
-    store = _store()
+    store = open_store()
     with Client.from_settings(store.settings) as client, console.status("") as status:
         counts = inbox.drain(store, lambda: client)
         counts += reconciling.reconcile(
             store,
             client,
-            _project_id(store, project),
+            project_id_of(store, project),
             full=full,
             accept_deletions=accept_deletions,
             progress=lambda done, total, message: status.update(f"{message}: {done} tasks"),
@@ -181,8 +179,8 @@ def export(
     from alc_backend.labelstudio.client import Client
     from alc_backend.reconcile import reconcile
 
-    store = _store()
-    project_id = _project_id(store, project)
+    store = open_store()
+    project_id = project_id_of(store, project)
     try:
         with Client.from_settings(store.settings) as client:
             inbox.drain(store, lambda: client)
@@ -220,9 +218,9 @@ def round_start(
     from alc_backend.demo.run import wait_until_open
     from alc_backend.jobs.queues import Jobs, connect
 
-    store = _store()
+    store = open_store()
     jobs = Jobs(store.settings, connect(store.settings))
-    project_id = _project_id(store, project)
+    project_id = project_id_of(store, project)
     round_, started = rounds.start(
         store,
         jobs.enqueue_part,
@@ -251,10 +249,10 @@ def round_status(
     from alc_backend import rounds
     from alc_backend.store.models import Round
 
-    store = _store()
+    store = open_store()
     wanted = select(Round).order_by(Round.project_id, Round.number)
     if project is not None:
-        wanted = wanted.where(Round.project_id == _project_id(store, project))
+        wanted = wanted.where(Round.project_id == project_id_of(store, project))
     with store.reading() as session:
         found = session.scalars(wanted).all()
     if as_json:
@@ -285,8 +283,8 @@ def round_cancel(project: ProjectOption = None) -> None:
     """Ask the running round to stop; starting it again goes on where it stopped."""
     from alc_backend import rounds
 
-    store = _store()
-    round_ = rounds.cancel(store, _project_id(store, project))
+    store = open_store()
+    round_ = rounds.cancel(store, project_id_of(store, project))
     console.print(f"round {round_.number}: cancelling")
 
 
@@ -330,35 +328,6 @@ def demo(
         label_studio,
     )  # fmt: skip
     run_demo(options, settings(), console)
-
-
-def _store() -> Any:
-    from alc_backend.store.database import Store
-
-    return Store(settings())
-
-
-def _project_id(store: Any, name: str | None) -> int:
-    """The id of the named project, or of the only one."""
-    from sqlalchemy import select
-
-    from alc_backend.store.models import Project
-
-    with store.reading() as session:
-        known = {project.name: project.id for project in session.scalars(select(Project))}
-    if name is not None:
-        if name not in known:
-            raise NotFoundError(
-                f"there is no project {name!r}; known: {', '.join(known) or 'none'}"
-            )
-        return int(known[name])
-    if not known:
-        raise NotFoundError("there is no project yet; make one with `alc init`")
-    if len(known) > 1:
-        raise NotFoundError(
-            f"there are several projects; name one with --project: {', '.join(known)}"
-        )
-    return int(next(iter(known.values())))
 
 
 def _model_quality(values: dict[str, Any]) -> str:

@@ -19,16 +19,19 @@ from PIL import Image as Picture
 from rich.console import Console
 from sqlalchemy import select
 
-from alc_backend import answers, rounds
+from alc_backend import answers, inbox, rounds
 from alc_backend.demo.run import DemoOptions, start_demo, wait_until_open
 from alc_backend.jobs.processes import Processes
 from alc_backend.labelstudio.projects import connect_backend
 from alc_backend.labelstudio.publish import annotation_result
 from alc_backend.labelstudio.regions import brush_regions, painted
+from alc_backend.reconcile import reconcile
 from alc_backend.settings import Settings
 from alc_backend.simulate.labeler import answer_queries
 from alc_backend.store import ledger
+from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Answer, Image, Project, Query, Superpixel
+from tests.conftest import wait_for
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
@@ -85,7 +88,7 @@ def queue_in_label_studio(demo) -> dict[tuple[str, int], float]:
 def queue_in_store(demo) -> list[tuple[str, int]]:
     """The open queries of the store in descending SIM."""
     with demo.store.reading() as session:
-        settled = ledger.resolved(ledger.standing(session, demo.project_id))
+        settled = ledger.judgement(session, demo.project_id).settled
         rows = session.execute(
             select(Query.superpixel_id, Query.score, Image.key, Superpixel.number)
             .join(Superpixel, Superpixel.id == Query.superpixel_id)
@@ -109,6 +112,7 @@ def annotations_in_label_studio(demo) -> dict[int, str]:
 
 
 def ledger_entries(demo) -> dict[int, str]:
+    wait_for(lambda: not inbox.waiting(demo.store))
     with demo.store.reading() as session:
         entries = session.scalars(select(Answer)).all()
         classes = session.get_one(Project, demo.project_id).classes
@@ -168,7 +172,7 @@ def test_two_rounds(running, tmp_path):
     assert served == sorted(served)
     assert len(set(served)) == len(served)
     assert ledger_entries(demo) == annotations_in_label_studio(demo)
-    repeated = answers.reconcile(demo.store, demo.client, demo.project_id)
+    repeated = reconcile(demo.store, demo.client, demo.project_id, full=True)
     assert repeated == {answers.KNOWN: share}
     order_before = queue_in_store(demo)
 
@@ -265,6 +269,7 @@ def test_lost_webhooks_are_repaired_and_deletions_followed(running):
     secret = demo.settings.secret.get_secret_value()
     connect_backend(demo.client, project, demo.settings.backend, secret)  # repairs the webhook
     demo.client.delete(f"/api/annotations/{made['id']}/")
+    wait_for(lambda: made["id"] in withdrawn(demo))
     with demo.store.reading() as session:
         kinds = [
             answer.kind
@@ -273,6 +278,12 @@ def test_lost_webhooks_are_repaired_and_deletions_followed(running):
             )
         ]
     assert kinds == ["correct", "deleted"]
+
+
+def withdrawn(demo) -> set[int]:
+    with demo.store.reading() as session:
+        gone = select(Answer.annotation_id).where(Answer.kind == ledger.DELETED)
+        return set(session.scalars(gone))
 
 
 def retrieve_predictions(demo, project: int, task: int) -> None:
@@ -291,7 +302,7 @@ def test_the_dataset_project_shows_the_present_masks(running):
     files = demo.store.files(demo.project_id)
     with demo.store.reading() as session:
         project = session.get_one(Project, demo.project_id)
-        maps = ledger.LabelMaps(session, files, demo.project_id)
+        maps = LabelMaps(session, files, demo.project_id)
         image = session.scalars(
             select(Image).where(Image.dataset_task.is_not(None)).order_by(Image.key)
         ).first()

@@ -1,0 +1,159 @@
+"""Who changed what: the ledger as people read it, undoing an answer, how far annotators agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from alc_backend import answers
+from alc_backend.core import agreement
+from alc_backend.errors import LabelStudioError, NotFoundError, RoundError
+from alc_backend.labelstudio.client import Client
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.models import Answer, Image, Project, Superpixel
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the history: what one entry of the ledger says about one superpixel.
+
+    ``before`` and ``after`` are class names (None where there is none: void, a skip);
+    ``in_force`` tells whether the entry still counts: it was not revised, withdrawn or outvoted.
+    """
+
+    answer: int
+    recorded_at: str
+    annotator: str
+    image: str
+    superpixel: int
+    kind: str
+    before: str | None
+    after: str | None
+    pixels: int | None
+    round: int
+    annotation: int
+    in_force: bool
+
+
+def log(
+    store: Store,
+    project_id: int,
+    *,
+    image: str | None = None,
+    annotator: str | None = None,
+    last: int | None = None,
+) -> list[Json]:
+    """The ledger's entries as they were recorded, oldest first.
+
+    Only those about a picture (by image key) or of an annotator where these are given; only the
+    ``last`` so many.
+    """
+    with store.reading() as session:
+        project = session.get_one(Project, project_id)
+        entries = (
+            select(Answer, Image.key, Superpixel.number, Superpixel.size)
+            .join(Image, Image.id == Answer.image_id)
+            .outerjoin(Superpixel, Superpixel.id == Answer.superpixel_id)
+            .where(Answer.project_id == project_id)
+            .order_by(Answer.id.desc())
+        )
+        if image is not None:
+            entries = entries.where(Image.key == image)
+        if annotator is not None:
+            entries = entries.where(Answer.annotator == annotator)
+        rows = session.execute(entries.limit(last)).all()
+        standing = ledger.standing(session, project_id)
+        judged = ledger.judge(standing, project.overlap)
+    resolving = {answer.id for answer in judged.resolved.values()}
+    in_force = resolving | {
+        entry.id
+        for entry in standing
+        if entry.kind in (ledger.EDIT, ledger.SKIP)
+        or entry.superpixel_id in judged.disputed
+        or entry.superpixel_id in judged.waiting
+    }
+
+    def name(class_id: int | None) -> str | None:
+        known = class_id is not None and class_id < len(project.classes)
+        return str(project.classes[class_id]) if known and class_id is not None else None
+
+    found: list[Entry] = []
+    for answer, key, number, size in reversed(rows):
+        if answer.kind == ledger.EDIT:
+            changes = [
+                (change["number"], name(change["from"]), name(change["to"]), change["pixels"])
+                for change in answer.changes or ()
+            ]
+        else:
+            changes = [(number or 0, name(answer.pseudo_label), name(answer.class_id), size)]
+        found += [
+            Entry(
+                answer=answer.id,
+                recorded_at=answer.recorded_at.isoformat(timespec="seconds"),
+                annotator=answer.annotator,
+                image=key,
+                superpixel=superpixel,
+                kind=answer.kind,
+                before=before,
+                after=after,
+                pixels=pixels,
+                round=answer.round_number,
+                annotation=answer.annotation_id,
+                in_force=answer.id in in_force,
+            )
+            for superpixel, before, after, pixels in changes
+        ]
+    return [asdict(entry) for entry in found]
+
+
+def revert(store: Store, client: Client, project_id: int, answer_id: int) -> Answer:
+    """Undo an answer or an edit: delete its annotation in Label Studio and withdraw it here.
+
+    The question is asked again. Raises NotFoundError for an unknown number, RoundError when it is
+    undone already, LabelStudioError when Label Studio does not delete it (nothing is changed then).
+    """
+    with store.reading() as session:
+        answer = session.get(Answer, answer_id)
+        if answer is None or answer.project_id != project_id:
+            raise NotFoundError(f"there is no answer {answer_id}; `alc answers log` lists them")
+        last = ledger.last_revision(session, project_id, answer.annotation_id)
+    if last is not None and last.kind == ledger.DELETED:
+        raise RoundError(f"answer {answer_id} was withdrawn already")
+    try:
+        client.delete(f"/api/annotations/{answer.annotation_id}/")
+    except LabelStudioError as error:
+        if error.status != 404:
+            raise
+    answers.withdraw(store, project_id, [answer.annotation_id])
+    return answer
+
+
+def agreed(store: Store, project_id: int) -> Json:
+    """How far annotators agree, and what each of them did."""
+    with store.reading() as session:
+        overlap = session.get_one(Project, project_id).overlap
+        standing = ledger.standing(session, project_id)
+    judged = ledger.judge(standing, overlap)
+    given: dict[int, list[Answer]] = {}
+    people: dict[str, Counter[str]] = {}
+    for entry in standing:
+        people.setdefault(entry.annotator, Counter())[entry.kind] += 1
+        if entry.superpixel_id is not None:
+            given.setdefault(entry.superpixel_id, []).append(entry)
+    votes = [
+        [vote.class_id for vote in ledger.votes_of(entries) if vote.class_id is not None]
+        for entries in given.values()
+    ]
+    return {
+        "overlap": overlap,
+        **asdict(agreement.agreement(votes)),
+        "waiting": len(judged.waiting),
+        "disputed": len(judged.disputed),
+        "annotators": {name: dict(counts) for name, counts in sorted(people.items())},
+    }
