@@ -169,7 +169,9 @@ def start_demo(
     return Demo(settings, store, client, jobs, project.id, project.query_project, keys.password)
 
 
-def start_label_studio(processes: Processes, options: DemoOptions, password: str) -> None:
+def start_label_studio(
+    processes: Processes, options: DemoOptions, password: str, *, restart: bool = False
+) -> None:
     """Start a Label Studio of our own on the loopback address and wait until it answers."""
     command = [
         _label_studio_command(options.label_studio),
@@ -190,19 +192,21 @@ def start_label_studio(processes: Processes, options: DemoOptions, password: str
         "SENTRY_DSN": "",
         "FRONTEND_SENTRY_DSN": "",
     }
-    processes.start("label-studio", command, environment=environment)
+    processes.start("label-studio", command, environment=environment, restart=restart)
     url = f"http://127.0.0.1:{options.port}/health"
     processes.wait_for(lambda: _is_up(url), "Label Studio", LABEL_STUDIO_LIMIT_S)
 
 
-def start_backend(processes: Processes, settings: Settings) -> None:
+def start_backend(processes: Processes, settings: Settings, *, restart: bool = False) -> None:
     """Start `alc serve` with these settings and wait until it answers."""
     processes.start(
         "backend",
         [sys.executable, "-m", "alc_backend", "serve"],
         environment=settings.environment(),
+        restart=restart,
     )
-    processes.wait_for(lambda: _is_up(f"{settings.backend}/health"), "the backend", BACKEND_LIMIT_S)
+    url = f"http://{settings.host}:{settings.port}/health"
+    processes.wait_for(lambda: _is_up(url), "the backend", BACKEND_LIMIT_S)
 
 
 def ensure_open_round(

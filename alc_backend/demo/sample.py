@@ -41,13 +41,15 @@ class Scene:
     objects: NDArray[np.int32]
 
 
-def write_sample(root: Path, seed: int = 0) -> tuple[Path, Path]:
+def write_sample(
+    root: Path, seed: int = 0, *, pictures: int = TRAINING, held_out: int = VALIDATION
+) -> tuple[Path, Path]:
     """Write the sample as two dataset folders; returns (training folder, validation folder).
 
     A folder that is already complete is left as it is.
     """
     training, validation = root / "train", root / "val"
-    for folder, count, offset in ((training, TRAINING, 0), (validation, VALIDATION, TRAINING)):
+    for folder, count, offset in ((training, pictures, 0), (validation, held_out, pictures)):
         if (folder / "classes.txt").is_file():
             continue
         for name in ("images", "pseudo_labels", "objects", "ground_truth"):

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from redis.exceptions import RedisError
 from rq import SimpleWorker
@@ -63,7 +64,8 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
 
     def request_stop(number: int, frame: object) -> None:
         asked_to_stop.set()
-        stop(number, frame)
+        with suppress(RedisError):  # this runs in the middle of a job, which must not see it
+            stop(number, frame)
 
     worker.request_stop = request_stop
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,0 +1,226 @@
+"""What annotators do in Label Studio, as its API and its webhooks tell it, without Label Studio."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+from sqlalchemy import select
+
+from alc_backend.errors import LabelStudioError
+from alc_backend.labelstudio.regions import brush_regions
+from alc_backend.store import ledger
+from alc_backend.store.importing import import_folder
+from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.models import Answer, Image, Project, Query, Round, Superpixel
+from tests.conftest import CLASSES
+
+DATASET_PROJECT, QUERY_PROJECT = 11, 12
+BACKGROUND, CAT, DOG = 0, 1, 2
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+
+
+def at(minute: float) -> str:
+    """A moment as Label Studio writes it."""
+    return (NOON + timedelta(minutes=minute)).isoformat().replace("+00:00", "Z")
+
+
+def asked_project(store, dataset, *, overlap=1) -> int:
+    """A project in its first round: every superpixel is asked about, as a cat."""
+    project_id = import_folder(store, dataset, "pets").project_id
+    with store.session() as session:
+        project = session.get_one(Project, project_id)
+        project.dataset_project, project.query_project = DATASET_PROJECT, QUERY_PROJECT
+        project.overlap = overlap
+        round_ = Round(
+            project_id=project_id, number=1, state="open", config={"epsilon": 0.0}, opened_at=NOON
+        )
+        session.add(round_)
+        session.flush()
+        for image in session.scalars(select(Image)):
+            image.dataset_task, image.url = 500 + image.id, f"/data/{image.key}.png"
+        for rank, superpixel in enumerate(session.scalars(select(Superpixel))):
+            superpixel.shape = {"box": {"x": 1, "y": 1, "width": 9, "height": 9}, "outlines": []}
+            session.add(
+                Query(
+                    superpixel_id=superpixel.id,
+                    round_id=round_.id,
+                    task_id=100 + superpixel.id,
+                    row=30,
+                    col=40,
+                    pseudo_label=CAT,
+                    score=1.0,
+                    rank=rank,
+                )
+            )
+    return project_id
+
+
+def query_of(store, key, number, *, adjudication=False) -> Query:
+    with store.reading() as session:
+        return session.scalars(
+            select(Query)
+            .join(Superpixel, Superpixel.id == Query.superpixel_id)
+            .join(Image, Image.id == Superpixel.image_id)
+            .where(
+                Image.key == key,
+                Superpixel.number == number,
+                Query.adjudication.is_(adjudication),
+            )
+        ).one()
+
+
+def image_of(store, key) -> Image:
+    with store.reading() as session:
+        return session.scalars(select(Image).where(Image.key == key)).one()
+
+
+def task_of(store, key, number) -> int:
+    return query_of(store, key, number).task_id
+
+
+def annotation(number, task, result, *, by=7, minute=0.0, revised=None, **changes):
+    """An annotation given in a minute after noon, and last saved in another."""
+    return {
+        "id": number,
+        "task": task,
+        "completed_by": by,
+        "was_cancelled": False,
+        "result": result,
+        "lead_time": 2.5,
+        "created_at": at(minute),
+        "updated_at": at(minute if revised is None else revised),
+        **changes,
+    }
+
+
+def answer(number, task, choice, **changes):
+    """An answer to a query; without a choice, a skip."""
+    chosen = [{"from_name": "label", "type": "choices", "value": {"choices": [choice]}}]
+    return annotation(number, task, chosen if choice else [], was_cancelled=not choice, **changes)
+
+
+def region(name, rows, cols, identity="new", shape=(48, 64), classes=CLASSES, **changes):
+    """A brush region as an annotator paints it."""
+    superpixels = np.zeros(shape, dtype=np.int32)
+    superpixels[rows, cols] = 1
+    labels = np.full(shape, classes.index(name), dtype=np.uint8)
+    (made,) = brush_regions(labels, superpixels, classes)
+    return {**made, "id": identity, **changes}
+
+
+def created(record, data=None, project=QUERY_PROJECT, action="ANNOTATION_CREATED"):
+    """The webhook about an annotation."""
+    return {
+        "action": action,
+        "project": {"id": project},
+        "annotation": record,
+        "task": {"id": record["task"], "data": data or {}},
+    }
+
+
+def deleted(*numbers, project=QUERY_PROJECT):
+    return {
+        "action": "ANNOTATIONS_DELETED",
+        "project": {"id": project},
+        "annotations": [{"id": number} for number in numbers],
+    }
+
+
+def tasks_deleted(*numbers, project=QUERY_PROJECT):
+    return {
+        "action": "TASKS_DELETED",
+        "project": {"id": project},
+        "tasks": [{"id": number} for number in numbers],
+    }
+
+
+def in_ledger(store, project_id) -> dict[int, tuple[str, int | None]]:
+    """The annotations in force: what each says."""
+    with store.reading() as session:
+        return {
+            entry.annotation_id: (entry.kind, entry.class_id)
+            for entry in ledger.standing(session, project_id)
+        }
+
+
+def entries(store) -> list[Answer]:
+    with store.reading() as session:
+        return list(session.scalars(select(Answer).order_by(Answer.id)))
+
+
+def label_map(store, project_id, key="a", hidden=()):
+    with store.reading() as session:
+        maps = LabelMaps(session, store.files(project_id), project_id)
+    return maps.read(image_of(store, key).id, hidden)
+
+
+def judged(store, project_id) -> ledger.Judgement:
+    with store.reading() as session:
+        return ledger.judgement(session, project_id)
+
+
+class FakeLabelStudio:
+    """The part of Label Studio that is read to learn what annotators did, in memory."""
+
+    def __init__(self) -> None:
+        self.overlap = 1
+        self.records = {QUERY_PROJECT: {}, DATASET_PROJECT: {}}
+        self.updated = {}
+        self.data = {}
+        self.predictions = {}
+        self.asked = []
+        self.deleted = []
+        self.away = None
+
+    def keep(self, record, project=QUERY_PROJECT):
+        """Let Label Studio hold an annotation as it is given."""
+        task = self.records[project].setdefault(record["task"], {})
+        task[record["id"]] = record
+        self.updated[record["task"]] = record["updated_at"]
+
+    def lose(self, number, minute):
+        """Somebody deletes an annotation."""
+        for tasks in self.records.values():
+            for task, records in tasks.items():
+                if records.pop(number, None):
+                    self.updated[task] = at(minute)
+
+    def tasks(self, project, **parameters):
+        self.asked.append((project, parameters))
+        items = json.loads(parameters["query"])["filters"]["items"]
+        since = items[0]["value"] if items[0]["filter"].endswith("updated_at") else ""
+        for task, records in self.records[project].items():
+            answered = records if not since else at(0) and self.updated[task] > since
+            if answered:
+                yield {
+                    "id": task,
+                    "data": self.data.get(task, {}),
+                    "updated_at": self.updated[task],
+                    "annotations": list(records.values()),
+                }
+
+    def get(self, path, **parameters):
+        self._answer()
+        _, _, kind, number, *_ = path.split("/")
+        if kind == "projects":
+            return {"maximum_annotations": self.overlap}
+        if kind == "annotations":
+            known = {n for tasks in self.records.values() for task in tasks.values() for n in task}
+        else:
+            known = self.predictions
+        if int(number) not in known:
+            raise LabelStudioError("it does not exist", 404)
+        return {"result": self.predictions.get(int(number))}
+
+    def delete(self, path, body=None):
+        self._answer()
+        self.get(path)
+        number = int(path.split("/")[3])
+        self.deleted.append(number)
+        self.lose(number, 99)
+
+    def _answer(self):
+        if self.away:
+            raise self.away

@@ -1,0 +1,271 @@
+"""Everything goes wrong: webhooks, the worker, the service, Redis and Label Studio.
+
+What is here makes trouble and notes what it did; ``test_chaos`` says what must be true afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import psutil
+
+from alc_backend.errors import LabelStudioError
+from alc_backend.labelstudio.client import Client, create_personal_token
+from alc_backend.labelstudio.publish import annotation_result
+
+DROPPED, DOUBLED, DELAYED = 0.3, 0.2, 0.3
+"""Shares of the webhooks that are lost, come twice, and come late."""
+
+
+class UnreliableWire:
+    """What lies between Label Studio and the backend: it loses, doubles and delays webhooks."""
+
+    def __init__(self, port: int, backend: str, seed: int) -> None:
+        self.did: Counter[str] = Counter()
+        self._random = random.Random(seed)
+        self._backend = backend
+        wire = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                wire.forward(self, b"")
+
+            def do_POST(self) -> None:
+                wire.forward(self, self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() in ("authorization", "content-type")
+        }
+        delay, times = 0.0, 1
+        if request.path == "/webhook" and b"ANNOTATION" in body:
+            draw = self._random.random()
+            if draw < DROPPED:
+                times = 0
+                self.did["lost"] += 1
+            elif draw < DROPPED + DOUBLED:
+                times = 2
+                self.did["doubled"] += 1
+            elif draw < DROPPED + DOUBLED + DELAYED:
+                delay = self._random.uniform(0.5, 8.0)
+                self.did["delayed"] += 1
+        if delay:
+            late = threading.Timer(
+                delay, self._send, (request.command, request.path, headers, body)
+            )
+            late.daemon = True
+            late.start()
+            times = 0
+        status, content = 200, b"{}"
+        for _ in range(times):
+            status, content = self._send(request.command, request.path, headers, body)
+        request.send_response(status)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)
+
+    def _send(self, method: str, path: str, headers: dict, body: bytes) -> tuple[int, bytes]:
+        try:
+            answer = httpx.request(
+                method, self._backend + path, headers=headers, content=body, timeout=10
+            )
+        except httpx.HTTPError:
+            self.did["not delivered"] += 1
+            return 502, b"{}"
+        return answer.status_code, answer.content
+
+
+class Killer(threading.Thread):
+    """Kills what runs, at random moments."""
+
+    def __init__(self, processes, settings, seed: int, pause_s: tuple[float, float]) -> None:
+        super().__init__(name="killer", daemon=True)
+        self.did: Counter[str] = Counter()
+        self._processes, self._settings = processes, settings
+        self._random, self._pause_s = random.Random(seed), pause_s
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        victims = ["worker", "backend", "redis", "worker"]
+        while not self._over.wait(self._random.uniform(*self._pause_s)):
+            self.kill(victims[sum(self.did.values()) % len(victims)])
+
+    def kill(self, name: str) -> None:
+        """SIGKILL the worker, the service, Redis, or Label Studio."""
+        try:
+            if name in ("backend", "label-studio"):
+                pid = self._processes.pid_of(name)
+            else:
+                backend = psutil.Process(self._processes.pid_of("backend"))
+                word = "redis" if name == "redis" else "worker"
+                pid = next(
+                    child.pid
+                    for child in backend.children()
+                    if any(word in part for part in child.cmdline())
+                )
+            os.kill(pid, signal.SIGKILL)
+        except (psutil.Error, ProcessLookupError, StopIteration):
+            return  # it is down already
+        self.did[name] += 1
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+@contextmanager
+def supervised(processes):
+    """Start again what dies, as a service manager does.
+
+    What was started here ends with the thread that started it, so with this context.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.3):
+            processes.check()
+
+    thread = threading.Thread(target=watch, name="supervisor", daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+class Labeler(threading.Thread):
+    """Somebody who answers, skips, thinks again, withdraws, and sometimes repaints a mask."""
+
+    def __init__(self, url: str, token: str, query_project: int, dataset_project: int, seed: int):
+        super().__init__(name=f"labeler-{seed}", daemon=True)
+        self.did: Counter[str] = Counter()
+        self._client = Client(url, token, timeout=30)
+        self._queries, self._dataset = query_project, dataset_project
+        self._random = random.Random(seed)
+        self._mine: list[tuple[int, list, list[str]]] = []
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            try:
+                self._act()
+            except LabelStudioError as error:
+                self.did["refused" if error.status else "away"] += 1
+                self._over.wait(0.5)
+        self._client.close()
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+    def _act(self) -> None:
+        draw = self._random.random()
+        if draw < 0.04 and self._mine:
+            self._revise()
+        elif draw < 0.07 and self._mine:
+            number, _, _ = self._mine.pop(self._random.randrange(len(self._mine)))
+            self._client.delete(f"/api/annotations/{number}/")
+            self.did["withdrawn"] += 1
+        elif draw < 0.10:
+            self._repaint()
+        else:
+            self._answer(skip=draw > 0.95)
+
+    def _answer(self, skip: bool) -> None:
+        try:
+            task = self._client.get(f"/api/projects/{self._queries}/next")
+        except LabelStudioError as error:
+            if error.status == 404:  # nothing left until the next round
+                self._over.wait(0.3)
+                return
+            raise
+        if not task["predictions"]:
+            self.did["without prediction"] += 1
+            return
+        choices = [choice["value"] for choice in task["data"]["choices"]]
+        chosen = choices[0] if self._random.random() < 0.5 else self._random.choice(choices)
+        prediction = task["predictions"][0]
+        body = {
+            "result": annotation_result(prediction["result"], chosen),
+            "parent_prediction": prediction["id"],
+            "was_cancelled": skip,
+            "lead_time": 2.0,
+        }
+        made = self._client.post(f"/api/tasks/{task['id']}/annotations/", body)
+        self.did["skipped" if skip else "answered"] += 1
+        if not skip:
+            self._mine.append((made["id"], prediction["result"], choices))
+
+    def _revise(self) -> None:
+        number, prediction, choices = self._random.choice(self._mine)
+        result = annotation_result(prediction, self._random.choice(choices))
+        self._client.patch(f"/api/annotations/{number}/", {"result": result})
+        self.did["revised"] += 1
+
+    def _repaint(self) -> None:
+        tasks = self._client.get(
+            "/api/tasks/", project=self._dataset, fields="task_only", page_size=100
+        )["tasks"]
+        task = self._random.choice(tasks)
+        self._client.post(
+            "/api/dm/actions",
+            {"selectedItems": {"all": False, "included": [task["id"]]}},
+            id="retrieve_tasks_predictions",
+            project=self._dataset,
+        )
+        found = self._client.get("/api/predictions/", task=task["id"])
+        if not found or not found[-1]["result"]:
+            return
+        shown = found[-1]
+        region = self._random.randrange(len(shown["result"]))
+        result = [dict(item) for item in shown["result"]]
+        if self._random.random() < 0.3:
+            del result[region]
+        else:
+            value = {**result[region]["value"], "brushlabels": ["ball"]}
+            result[region] = {**result[region], "value": value, "origin": "prediction-changed"}
+        body = {"result": result, "parent_prediction": shown["id"]}
+        self._client.post(f"/api/tasks/{task['id']}/annotations/", body)
+        self.did["repainted"] += 1
+
+
+def new_user(client: Client, email: str, password: str) -> str:
+    """Sign somebody up by an invitation; returns their personal access token."""
+    invitation = client.get("/api/invite")["token"]
+    with httpx.Client(base_url=client.url, follow_redirects=True, timeout=60) as http:
+        address = f"/user/signup/?token={invitation}"
+        page = http.get(address).text
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)[1]
+        form = {"csrfmiddlewaretoken": token, "email": email, "password": password}
+        headers = {"Referer": f"{client.url}{address}"}
+        http.post(address, data=form, headers=headers).raise_for_status()
+    return create_personal_token(client.url, email, password)
+
+
+def wait_until(condition, limit_s: float, what: str) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen in {limit_s:.0f} s"
+        time.sleep(0.3)

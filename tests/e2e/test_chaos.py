@@ -1,0 +1,263 @@
+"""Whatever dies, no answer is lost, none counts twice, and the rounds go on.
+
+``make test`` runs the short form; ``make chaos`` the long one, on SQLite and on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+from rich.console import Console
+from sqlalchemy import select
+
+from alc_backend import connect, inbox, rounds
+from alc_backend.demo.run import DemoOptions, start_backend, start_label_studio
+from alc_backend.demo.sample import write_sample
+from alc_backend.jobs.processes import Processes
+from alc_backend.jobs.queues import Jobs
+from alc_backend.jobs.queues import connect as connect_redis
+from alc_backend.labelstudio.annotation import parse
+from alc_backend.labelstudio.client import Client, create_personal_token
+from alc_backend.labelstudio.query import asked_about
+from alc_backend.reconcile import reconcile
+from alc_backend.settings import Settings
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.importing import import_folder
+from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.models import Answer, Image, Project, Query, Round, Superpixel
+from tests.e2e.chaos import Killer, Labeler, UnreliableWire, new_user, supervised, wait_until
+from tests.e2e.test_loop import free_port
+
+pytestmark = [pytest.mark.ls, pytest.mark.slow]
+
+LONG = os.environ.get("CHAOS") == "long"
+ANSWERS, ROUNDS, PICTURES, BATCH = (500, 5, 200, 130) if LONG else (60, 2, 40, 40)
+LABELERS = 4 if LONG else 2
+PAUSE_S = (6.0, 25.0) if LONG else (4.0, 10.0)
+EMAIL, PASSWORD = "demo@example.com", "correct horse 7"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"] if LONG else ["sqlite"])
+def chaos_database(request):
+    if request.param == "sqlite":
+        yield None
+        return
+    server = request.getfixturevalue("postgres")
+    yield server.create_database("chaos")
+    server.drop_database("chaos")
+
+
+def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database):
+    port, backend_port, wire_port = free_port(), free_port(), free_port()
+    options = DemoOptions(data_dir=tmp_path, port=port, backend_port=backend_port)
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        database_url=chaos_database,
+        label_studio_url=f"http://127.0.0.1:{port}",
+        secret=SecretStr("s3cret"),
+        port=backend_port,
+        backend_url=f"http://127.0.0.1:{wire_port}",
+        preset="sample",
+        iterations=25,
+        checkpoint_every=5,
+        stale_after_s=8,
+        reconcile_every_s=15,
+        _env_file=None,
+    )
+    with Processes(tmp_path / "logs") as processes:
+        start_label_studio(processes, options, PASSWORD, restart=True)
+        token = create_personal_token(settings.label_studio_url, EMAIL, PASSWORD)
+        settings = settings.model_copy(update={"label_studio_api_key": SecretStr(token)})
+        wire = UnreliableWire(wire_port, f"http://127.0.0.1:{backend_port}", seed=1)
+        start_backend(processes, settings, restart=True)
+        store, client = Store(settings), Client.from_settings(settings)
+        training, held_out = write_sample(tmp_path / "sample", pictures=PICTURES, held_out=4)
+        project_id = import_folder(store, training, "chaos", validation=held_out).project_id
+        project = connect.connect_project(store, client, project_id, lambda message: None)
+        try:
+            with supervised(processes):
+                did = make_trouble(processes, settings, store, client, project, wire)
+                settle(store, client, project)
+                report(did, wire, store, project_id)
+                check_everything(store, client, project)
+        finally:
+            wire.close()
+            client.close()
+            store.close()
+
+
+def make_trouble(processes, settings, store, client, project, wire) -> Counter[str]:
+    """Label and retrain while everything dies; returns what was done."""
+    jobs = Jobs(settings, connect_redis(settings))
+    rounds.start(store, jobs.enqueue_part, project.id, size=BATCH)
+    wait_until(lambda: opened(store, project.id) == 1, 240, "the first round")
+    tokens = [
+        new_user(client, f"labeler{number}@example.com", PASSWORD) for number in range(LABELERS)
+    ]
+    labelers = [
+        Labeler(client.url, token, project.query_project, project.dataset_project, number)
+        for number, token in enumerate(tokens)
+    ]
+    killer = Killer(processes, settings, 2, PAUSE_S)
+    for thread in (*labelers, killer):
+        thread.start()
+
+    def answered() -> int:
+        return sum(labeler.did["answered"] for labeler in labelers)
+
+    for number in range(2, ROUNDS + 1):
+        goal = ANSWERS * (number - 1) // ROUNDS
+        wait_until(lambda goal=goal: answered() >= goal, 600, f"answer {goal}")
+        rounds.start(store, jobs.enqueue_part, project.id, size=BATCH)
+        if number == 2:
+            killer.kill("label-studio")
+        wait_until(
+            lambda number=number: opened(store, project.id) == number, 600, f"round {number}"
+        )
+    wait_until(lambda: answered() >= ANSWERS, 600, f"answer {ANSWERS}")
+    for thread in (killer, *labelers):
+        thread.stop()
+    did = sum((labeler.did for labeler in labelers), Counter())
+    did.update({f"{name} killed": count for name, count in killer.did.items()})
+    return did
+
+
+def opened(store, project_id: int) -> int:
+    """The number of the open round, once nothing runs."""
+    latest = rounds.latest_round(store, project_id)
+    assert latest is None or latest.state != rounds.FAILED, latest.error
+    return latest.number if latest is not None and latest.state == rounds.OPEN else 0
+
+
+def settle(store, client, project) -> None:
+    """Let what is on its way arrive; what was lost is found by the changes alone."""
+    wait_until(lambda: not inbox.waiting(store, project.id), 120, "an empty inbox")
+    reconcile(store, client, project.id)
+
+
+def report(did, wire, store, project_id: int) -> None:
+    with store.reading() as session:
+        entries = session.query(Answer).filter(Answer.project_id == project_id).count()
+        claims = session.scalars(select(Round)).all()
+    console = Console(force_terminal=False)
+    console.print(dict(did), dict(wire.did), f"{entries} ledger entries, {len(claims)} rounds")
+
+
+def check_everything(store, client, project) -> None:
+    given = annotations(client, project)
+    assert ledger_says(store, project) == given
+    assert sum(kind != "edit" for kind, _ in given.values()) >= 0.8 * ANSWERS
+    full = reconcile(store, client, project.id, full=True)
+    assert set(full) <= {"known"}, full
+
+    assert_label_maps_are_the_replay(store, project)
+
+    with store.reading() as session:
+        found = session.scalars(select(Round).order_by(Round.number)).all()
+    assert [round_.number for round_ in found] == list(range(1, ROUNDS + 1))
+    assert [round_.state for round_ in found] == [rounds.CLOSED] * (ROUNDS - 1) + [rounds.OPEN]
+    files = store.files(project.id)
+    assert all(files.has_network(round_.number) for round_ in found)
+    assert not files.has_network(ROUNDS + 1)
+
+    assert_the_queue_is_in_order(store, client, project)
+
+
+def annotations(client, project) -> dict[int, tuple[str, str | None]]:
+    """Every annotation in Label Studio: a skip, an answer with its class, or an edit."""
+    given: dict[int, tuple[str, str | None]] = {}
+    for task in client.tasks(project.query_project):
+        for item in task["annotations"]:
+            annotation = parse(item, task["id"])
+            given[annotation.annotation_id] = (
+                ("answer", annotation.choice) if annotation.choice else ("skip", None)
+            )
+    for task in client.tasks(project.dataset_project):
+        for item in task["annotations"]:
+            given[int(item["id"])] = ("edit", None)
+    return given
+
+
+def ledger_says(store, project) -> dict[int, tuple[str, str | None]]:
+    with store.reading() as session:
+        entries = ledger.standing(session, project.id)
+    return {
+        entry.annotation_id: ("answer", project.classes[entry.class_id])
+        if entry.class_id is not None
+        else (entry.kind, None)
+        for entry in entries
+    }
+
+
+def assert_label_maps_are_the_replay(store, project) -> None:
+    """Replay the ledger here, entry by entry, and compare every label map."""
+    files = store.files(project.id)
+    with store.reading() as session:
+        maps = LabelMaps(session, files, project.id)
+        images = session.scalars(select(Image).where(Image.split == "train")).all()
+        numbers = dict(session.execute(select(Superpixel.id, Superpixel.number)).all())
+        last: dict[int, Answer] = {}
+        for entry in session.scalars(select(Answer).order_by(Answer.revision)):
+            last[entry.annotation_id] = entry
+    standing = [entry for entry in last.values() if entry.kind != "deleted"]
+    changed = 0
+    for image in images:
+        superpixels = files.read_superpixels(image.id)
+        expected = files.read_label_map("initial", image.id).copy()
+        winners: dict[int, Answer] = {}
+        here = [entry for entry in standing if entry.image_id == image.id]
+        for entry in sorted(here, key=lambda e: (e.answered_at, e.annotation_id)):
+            if entry.kind in ("accept", "correct"):
+                before = winners.get(entry.superpixel_id)
+                if not (
+                    before is not None
+                    and (before.kind, entry.kind) == ("correct", "accept")
+                    and before.class_id == entry.class_id
+                ):
+                    winners[entry.superpixel_id] = entry
+        writes = [(e.answered_at, e.annotation_id, e) for e in winners.values()]
+        writes += [(e.updated_at, e.annotation_id, e) for e in here if e.kind == "edit"]
+        for _, _, entry in sorted(writes, key=lambda write: write[:2]):
+            if entry.kind == "correct":
+                expected[superpixels == numbers[entry.superpixel_id]] = entry.class_id
+            elif entry.kind == "edit":
+                labels, where = files.read_edit(entry.annotation_id, entry.revision)
+                expected[where] = labels[where]
+        assert np.array_equal(maps.read(image.id), expected), image.key
+        changed += not np.array_equal(expected, files.read_label_map("initial", image.id))
+    assert changed >= 0.3 * len(images)
+
+
+def assert_the_queue_is_in_order(store, client, project) -> None:
+    """Label Studio asks each query once, the open ones by descending SIM."""
+    version = rounds.model_version(ROUNDS)
+    assert client.get(f"/api/projects/{project.query_project}")["model_version"] == version
+    tasks = list(client.tasks(project.query_project))
+    keys = Counter(asked_about(task["data"]) for task in tasks)
+    assert set(keys.values()) == {1}
+    with store.reading() as session:
+        names = session.execute(
+            select(Query.task_id, Query.score)
+            .join(Round, Round.id == Query.round_id)
+            .where(Round.number == ROUNDS)
+        ).all()
+        settled = ledger.judgement(session, project.id).settled
+        open_ = set(
+            session.scalars(select(Query.task_id).where(Query.superpixel_id.not_in(settled)))
+        )
+        session.get_one(Project, project.id)
+    scores = {row.task_id: row.score for row in names}
+    queue = [
+        (prediction["score"], scores[task["id"]])
+        for task in tasks
+        for prediction in task["predictions"]
+        if prediction["model_version"] == version and task["id"] in open_
+    ]
+    assert queue
+    in_order = [score for _, score in sorted(queue)]
+    assert in_order == sorted(in_order, reverse=True)
