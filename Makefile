@@ -2,7 +2,9 @@
 # make install  both virtual environments, nothing started
 # make test     all tests, with a real Label Studio
 # make check    ruff and mypy
+# make chaos    the long proof that nothing is lost, on SQLite and on PostgreSQL
 # make bench    the benchmarks; BENCH_ARGS=FILE writes them as JSON too
+# make bench-label-studio   those that need a real Label Studio
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +13,7 @@ LABEL_STUDIO_VERSION := 1.23.2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: demo install test check bench clean
+.PHONY: demo install test chaos check bench bench-label-studio clean
 
 demo: install
 	$(VENV)/bin/alc demo $(DEMO_ARGS)
@@ -31,6 +33,9 @@ $(LS_VENV)/.installed: Makefile
 test: install
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
+chaos: install
+	CHAOS=long $(VENV)/bin/python -m pytest -s tests/e2e/test_chaos.py
+
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -38,6 +43,9 @@ check: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks $(BENCH_ARGS)
+
+bench-label-studio: install
+	$(VENV)/bin/python -m benchmarks.label_studio $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) $(LS_VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

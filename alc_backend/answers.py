@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alc_backend.labelstudio.annotation import Annotation
-from alc_backend.labelstudio.query import Key
+from alc_backend.labelstudio.query import Key, asked_about
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project, Query, Round, Superpixel
@@ -24,24 +25,27 @@ TRIES = 5
 """How often a transaction is tried that another process got in the way of."""
 
 
-def record(store: Store, project: Project, annotation: Annotation, key: Key) -> str:
+def record(store: Store, project: Project, annotation: Annotation, task: dict[str, Any]) -> str:
     """Write one annotation into the ledger, once; returns what became of it.
 
-    ``key`` is what the annotation's task says it asks about; it finds the query of a task whose
-    number is not known yet.
+    ``task`` is the annotation's task, as far as Label Studio tells: what its ``data`` says it asks
+    about finds the query of a task whose number is not known yet, ``overlap`` is the number of
+    annotators it is put to.
     """
     for attempt in range(1, TRIES + 1):
         try:
             with store.session() as session:
-                return _record(session, project, annotation, key)
+                return _record(session, project, annotation, task)
         except IntegrityError:  # a revision of it came by another way at the same moment
             if attempt == TRIES:
                 raise
     raise AssertionError("unreachable")
 
 
-def _record(session: Session, project: Project, annotation: Annotation, key: Key) -> str:
-    query = _query(session, project.id, annotation.task_id, key)
+def _record(
+    session: Session, project: Project, annotation: Annotation, task: dict[str, Any]
+) -> str:
+    query = _query(session, project.id, annotation.task_id, asked_about(task.get("data")))
     if query is None:
         return UNKNOWN_TASK
     choice = annotation.choice
@@ -55,6 +59,7 @@ def _record(session: Session, project: Project, annotation: Annotation, key: Key
         answered_at=annotation.created_at,
         updated_at=annotation.updated_at,
         round_number=annotation.round_number,
+        overlap=overlap_of(task.get("overlap")),
     )
     if ledger.record(session, query, reply) is None:
         return KNOWN
@@ -66,6 +71,11 @@ def _record(session: Session, project: Project, annotation: Annotation, key: Key
         if latest is not None:
             latest.disputes = True
     return RECORDED
+
+
+def overlap_of(value: Any) -> int | None:
+    """A number of annotators as Label Studio gives it; None for anything else."""
+    return value if type(value) is int and 1 <= value < 1000 else None
 
 
 def withdraw(store: Store, project_id: int, annotation_ids: Iterable[int]) -> Counter[str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, exists, select, update
+from sqlalchemy.orm import Session, aliased
 
 from alc_backend import rounds
 from alc_backend.claims import Reporter
@@ -20,15 +20,26 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import TRAIN, Answer, Image, Project, Query, Round, Score, Superpixel
+from alc_backend.store.models import (
+    TRAIN,
+    Answer,
+    Image,
+    Project,
+    Query,
+    Round,
+    Score,
+    Superpixel,
+    utc_now,
+)
 
 
 def publish_round(store: Store, round_: Round, report: Reporter) -> None:
     """Put the round's queue into Label Studio, in order.
 
     Queries that two annotators disagree about come first, then the best B, then older unanswered
-    ones (or these leave the queue, where that is set). A query keeps its task. Once Label Studio
-    has switched to the round's queue, it stays as it is.
+    ones (or these leave the queue, where that is set). A query keeps its task. Tasks that are not
+    asked any more are closed: nobody gets them, but who has one on the screen can submit it. Once
+    Label Studio has switched to the round's queue, it stays as it is.
     """
     project = round_.project
     if project.query_project is None:
@@ -47,6 +58,7 @@ def publish_round(store: Store, round_: Round, report: Reporter) -> None:
                 row = session.get_one(Round, round_.id)
                 row.warning = "; ".join(filter(None, [row.warning, chosen]))
         queue = _present_tasks(store, client, round_, report)
+        _close_obsolete(store, client, round_, report)
         report(2, 3, f"ordering {len(queue)} queries")
         if not publish.publish_queue(client, project.query_project, version, queue):
             queue = _present_tasks(store, client, round_, report, look=True)
@@ -87,6 +99,45 @@ def _present_tasks(
             publish.update_task(client, item)
             _note_update(store, item)
     return items(store, round_) if any(item.task_id is None for item in queue) else queue
+
+
+def _close_obsolete(store: Store, client: Client, round_: Round, report: Reporter) -> None:
+    """Close the tasks outside the round's queue that Label Studio would still hand out."""
+    revised = aliased(Answer)
+    answered = (
+        exists()
+        .where(
+            Answer.superpixel_id == Query.superpixel_id,
+            Answer.adjudication == Query.adjudication,
+            Answer.kind.in_((ledger.ACCEPT, ledger.CORRECT)),
+        )
+        .where(
+            ~exists().where(
+                revised.project_id == Answer.project_id,
+                revised.annotation_id == Answer.annotation_id,
+                revised.revision > Answer.revision,
+            )
+        )
+    )
+    with store.reading() as session:
+        obsolete = session.scalars(
+            select(Query)
+            .join(Round, Round.id == Query.round_id)
+            .where(
+                Round.project_id == round_.project_id,
+                Query.round_id != round_.id,
+                Query.task_id.is_not(None),
+                Query.closed_at.is_(None),
+                ~answered,
+            )
+            .order_by(Query.id)
+        ).all()
+    for place, entry in enumerate(obsolete):
+        report(1, 3, f"closing task {place + 1} of {len(obsolete)} that are not asked any more")
+        assert entry.task_id is not None
+        publish.close_task(client, entry.task_id)
+        with store.session() as session:
+            session.get_one(Query, entry.id).closed_at = utc_now()
 
 
 def choose(store: Store, round_: Round) -> str | None:

@@ -54,9 +54,7 @@ def record(
         return answers.UNKNOWN_TASK
     begun_with = annotation.annotation_id == image.initial_annotation
     taken_at = image.initial_annotation_at if begun_with else None
-    if last is None and (
-        annotation.cancelled or (taken_at is not None and annotation.updated_at <= taken_at)
-    ):
+    if last is None and taken_at is not None and annotation.updated_at <= taken_at:
         return answers.KNOWN
     if last is not None and (
         last.kind == ledger.DELETED or annotation.updated_at <= last.updated_at
@@ -93,6 +91,7 @@ def record(
         lead_time=annotation.lead_time,
         answered_at=annotation.created_at,
         updated_at=annotation.updated_at,
+        skipped=annotation.cancelled,
         changes=changes(
             shown, covered, edited, changed, superpixels, {row.number: row for row in rows}
         ),

@@ -15,7 +15,6 @@ from alc_backend import answers, edits
 from alc_backend.errors import AlcError, NotFoundError
 from alc_backend.labelstudio.annotation import Annotation, parse, positive_integer
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.query import Key, asked_about
 from alc_backend.reconcile import Known
 from alc_backend.store.database import Store
 from alc_backend.store.models import Event, Project, utc_now
@@ -137,18 +136,18 @@ def _outcomes(store: Store, client: Callable[[], Client], event: Event) -> Count
             for annotation in known.of_task(event.label_studio_project, task)
         ]
     counts = answers.withdraw(store, project.id, gone)
-    for annotation, key in given:
+    for annotation, task in given:
         if event.label_studio_project == project.query_project:
-            counts[answers.record(store, project, annotation, key)] += 1
+            counts[answers.record(store, project, annotation, task)] += 1
         else:
             counts[edits.record(store, client, project, annotation)] += 1
     return counts
 
 
-def _parsed(event: Event) -> tuple[list[int], list[tuple[Annotation, Key]]]:
+def _parsed(event: Event) -> tuple[list[int], list[tuple[Annotation, Json]]]:
     """What an event says is gone (annotations or tasks), and the annotations that it brings.
 
-    Each with what its task says it asks about. Raises ValueError naming what is wrong.
+    Each with its task. Raises ValueError naming what is wrong.
     """
     about = "tasks" if event.action == TASKS_DELETED else "annotations"
     records = event.payload.get(about) or event.payload.get(about[:-1])
@@ -163,6 +162,5 @@ def _parsed(event: Event) -> tuple[list[int], list[tuple[Annotation, Key]]]:
     for place, item in enumerate(records):
         task = tasks[place] if isinstance(tasks, list) and place < len(tasks) else tasks
         task = task if isinstance(task, dict) else {}
-        annotation = parse(item, item.get("task") or task.get("id"))
-        given.append((annotation, asked_about(task.get("data"))))
+        given.append((parse(item, item.get("task") or task.get("id")), task))
     return [], given

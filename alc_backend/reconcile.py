@@ -9,16 +9,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from alc_backend import answers, edits
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.query import asked_about
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Image, Project, Query, utc_now
+from alc_backend.store.models import Image, Project, Query, Round, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ Json = dict[str, Any]
 Progress = Callable[[int, int, str], None]
 
 FIELDS = (
-    "id,data,updated_at,annotations,result,completed_by,was_cancelled,created_at,lead_time,"
+    "id,data,overlap,updated_at,annotations,result,completed_by,was_cancelled,created_at,lead_time,"
     "parent_prediction"
 )
 """What is read of each task (Label Studio applies the list to what lies within a task, too)."""
@@ -110,8 +109,7 @@ def _record(
         if known.is_current(annotation.annotation_id, annotation.updated_at):
             return answers.KNOWN
         if label_studio_project == project.query_project:
-            key = asked_about(task.get("data"))
-            outcome = answers.record(store, project, annotation, key)
+            outcome = answers.record(store, project, annotation, task)
         else:
             outcome = edits.record(store, lambda: client, project, annotation)
     except ValueError as error:
@@ -141,7 +139,7 @@ class Known:
         for entry in standing:
             place = (
                 (project.dataset_project, dataset_tasks.get(entry.image_id))
-                if entry.kind == ledger.EDIT
+                if entry.superpixel_id is None
                 else (
                     project.query_project,
                     tasks.get((entry.superpixel_id or 0, entry.adjudication)),
@@ -201,7 +199,14 @@ def _is_gone(client: Client, annotation_id: int) -> bool:
 
 def _read_overlap(store: Store, client: Client, project: Project) -> None:
     """Follow the number of annotations per task that an admin sets in the query project."""
-    overlap = client.get(f"/api/projects/{project.query_project}").get("maximum_annotations")
-    if isinstance(overlap, int) and overlap >= 1 and overlap != project.overlap:
+    found = client.get(f"/api/projects/{project.query_project}").get("maximum_annotations")
+    overlap = answers.overlap_of(found)
+    if overlap is not None and overlap != project.overlap:
+        project.overlap = overlap
         with store.session() as session:
             session.get_one(Project, project.id).overlap = overlap
+            session.execute(  # other answers may be disputed now
+                update(Round)
+                .where(Round.project_id == project.id, Round.opened_at.is_not(None))
+                .values(disputes=True)
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 
@@ -27,40 +26,28 @@ def due(store: Store) -> list[int]:
             project.id
             for project in projects
             if (round_ := _open_round(session, project.id)) is not None
-            and (
-                _replaced(session, project.id)
-                or _leaving(session, round_)
-                or _closed(session, round_)
-            )
+            and (_replaced(session, project.id) or _closed(session, round_))
         ]
 
 
-def tidy(store: Store, project_id: int, go_on: Callable[[], bool] = lambda: True) -> None:
-    """Clear away what is due: may be stopped or repeated at any moment.
+def tidy(store: Store, project_id: int) -> None:
+    """Clear away what is due; may be repeated after a crash at any moment.
 
-    Tasks of queries that have left the queue are closed: nobody gets them any more, but who has
-    one on the screen can submit it. A day later they are deleted, unless they were answered. The
-    predictions and scores of a round go a day after the next round has replaced them.
+    Tasks that were closed a day ago are deleted, unless they were ever answered. The predictions
+    and scores of a round go a day after the next round has replaced them.
     """
     with store.reading() as session:
         round_ = _open_round(session, project_id)
         if round_ is None or round_.project.query_project is None:
             return
-        leaving, closed = _leaving(session, round_), _closed(session, round_)
-        replaced = _replaced(session, project_id)
+        closed, replaced = _closed(session, round_), _replaced(session, project_id)
     number = round_.project.query_project
     with Client.from_settings(store.settings) as client:
-        for query in leaving:
-            if not go_on():
-                return
-            assert query.task_id is not None
-            publish.close_task(client, query.task_id)
-            _set(store, [query.id], closed_at=utc_now())
         if closed:
             drafted = publish.drafted_tasks(client, number)
             gone = {query.task_id: query.id for query in closed if query.task_id not in drafted}
             publish.delete_tasks(client, number, [task for task in gone if task is not None])
-            _set(store, list(gone.values()), task_id=None, published=None, closed_at=None)
+            _forget(store, list(gone.values()))
         for old in replaced:
             publish.prune_version(client, number, rounds.model_version(old.number))
             with store.session() as session:
@@ -73,11 +60,16 @@ def tidy(store: Store, project_id: int, go_on: Callable[[], bool] = lambda: True
                 session.get_one(Round, old.id).pruned = True
 
 
-def _set(store: Store, queries: list[int], **values: object) -> None:
+def _forget(store: Store, queries: list[int]) -> None:
+    """Note that queries have no task any more."""
     for first in range(0, len(queries), 500):
         part = queries[first : first + 500]
         with store.session() as session:
-            session.execute(update(Query).where(Query.id.in_(part)).values(**values))
+            session.execute(
+                update(Query)
+                .where(Query.id.in_(part))
+                .values(task_id=None, published=None, closed_at=None)
+            )
 
 
 def _open_round(session: Session, project_id: int) -> Round | None:
@@ -101,23 +93,11 @@ def _replaced(session: Session, project_id: int) -> list[Round]:
     ]
 
 
-def _leaving(session: Session, round_: Round) -> list[Query]:
-    """The queries that are not asked any more and whose tasks are still served."""
-    return [query for query in _unasked(session, round_) if query.closed_at is None]
-
-
 def _closed(session: Session, round_: Round) -> list[Query]:
-    """The queries whose tasks were closed so long ago that they are on no screen."""
-    limit = utc_now() - HELD
-    return [
-        query
-        for query in _unasked(session, round_)
-        if query.closed_at is not None and query.closed_at < limit
-    ]
+    """The queries whose tasks were closed so long ago that they are on no screen.
 
-
-def _unasked(session: Session, round_: Round) -> list[Query]:
-    """The queries with a task that are not in the round's queue and that nobody ever answered."""
+    None that was ever answered: its task holds the annotation.
+    """
     answered = exists().where(
         Answer.superpixel_id == Query.superpixel_id, Answer.adjudication == Query.adjudication
     )
@@ -128,6 +108,7 @@ def _unasked(session: Session, round_: Round) -> list[Query]:
             Round.project_id == round_.project_id,
             Query.round_id != round_.id,
             Query.task_id.is_not(None),
+            Query.closed_at < utc_now() - HELD,
             ~answered,
         )
         .order_by(Query.id)

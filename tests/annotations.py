@@ -189,14 +189,19 @@ class FakeLabelStudio:
 
     def tasks(self, project, **parameters):
         self.asked.append((project, parameters))
-        items = json.loads(parameters["query"])["filters"]["items"]
-        since = items[0]["value"] if items[0]["filter"].endswith("updated_at") else ""
+        (first, *_) = json.loads(parameters["query"])["filters"]["items"]
         for task, records in self.records[project].items():
-            answered = records if not since else at(0) and self.updated[task] > since
+            answered = bool(records)
+            if first["filter"] == "filter:tasks:updated_at":  # as Label Studio parses it, in UTC
+                since = datetime.strptime(first["value"], "%Y-%m-%dT%H:%M:%S.%fZ")
+                answered = datetime.fromisoformat(
+                    self.updated[task].replace("Z", "+00:00")
+                ) > since.replace(tzinfo=timezone.utc)
             if answered:
                 yield {
                     "id": task,
                     "data": self.data.get(task, {}),
+                    "overlap": self.overlap,
                     "updated_at": self.updated[task],
                     "annotations": list(records.values()),
                 }

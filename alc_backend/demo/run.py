@@ -258,7 +258,7 @@ def wait_until_open(
             eta = rounds.summary(round_)["eta_s"]
             what = round_.message + (f", {eta} s left" if eta is not None else "")
             if not rounds.workers(store, round_):
-                what = "waiting for a worker (`alc serve` or `alc worker`)"
+                what = round_.message or "waiting for a worker (`alc serve` or `alc worker`)"
             progress.update(
                 bar,
                 description=f"round {round_.number}: {round_.state}",

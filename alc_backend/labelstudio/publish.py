@@ -86,7 +86,11 @@ def update_task(client: Client, item: QueueItem) -> None:
 
 def close_task(client: Client, task_id: int) -> None:
     """Serve a task to nobody any more; who has it on the screen can still submit it."""
-    client.patch(f"/api/tasks/{task_id}/", {"is_labeled": True})
+    try:
+        client.patch(f"/api/tasks/{task_id}/", {"is_labeled": True})
+    except LabelStudioError as error:
+        if error.status != 404:  # somebody has deleted it
+            raise
 
 
 def drafted_tasks(client: Client, project: int) -> set[int]:

@@ -29,7 +29,8 @@ class Reply:
     """An annotation of a query task as it stands in Label Studio, in the store's words.
 
     ``class_id`` is None for a skip; ``round_number`` is the round in which the question was shown,
-    None for the present one.
+    None for the present one; ``overlap`` the number of annotators it was put to, None for as many
+    as the project asks.
     """
 
     annotation_id: int
@@ -39,6 +40,7 @@ class Reply:
     answered_at: datetime
     updated_at: datetime
     round_number: int | None = None
+    overlap: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Edit:
     lead_time: float | None
     answered_at: datetime
     updated_at: datetime
+    skipped: bool
     changes: list[dict[str, Any]]
 
 
@@ -87,7 +90,7 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
         row=question.row,
         col=question.col,
         round_number=question.round_number,
-        overlap=last.overlap if last else project.overlap,
+        overlap=last.overlap if last else reply.overlap or project.overlap,
         adjudication=query.adjudication,
         annotator=reply.annotator,
         lead_time=reply.lead_time,
@@ -108,8 +111,6 @@ def record_edit(session: Session, image: Image, edit: Edit) -> Answer | None:
     last = last_revision(session, image.project_id, edit.annotation_id)
     if not _is_news(session, image.project_id, last, edit):
         return None
-    if last is None and not edit.changes:
-        return None
     latest = session.scalar(
         select(func.max(Round.number)).where(
             Round.project_id == image.project_id, Round.opened_at.is_not(None)
@@ -120,7 +121,7 @@ def record_edit(session: Session, image: Image, edit: Edit) -> Answer | None:
         image_id=image.id,
         annotation_id=edit.annotation_id,
         revision=last.revision + 1 if last else 0,
-        kind=EDIT,
+        kind=SKIP if edit.skipped else EDIT,
         changes=edit.changes,
         round_number=latest or 0,
         annotator=edit.annotator,

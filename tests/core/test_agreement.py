@@ -33,9 +33,7 @@ def pair_by_pair(votes):
     """Alpha as it is defined: observed over expected disagreement of pairs of votes."""
     votes = [item for item in votes if len(item) > 1]
     pool = [vote for item in votes for vote in item]
-    observed = [
-        (a != b) / (len(item) - 1) for item in votes for a, b in permutations(item, 2)
-    ]
+    observed = [(a != b) / (len(item) - 1) for item in votes for a, b in permutations(item, 2)]
     expected = [a != b for a, b in permutations(pool, 2)]
     if not any(expected):
         return None

@@ -19,7 +19,7 @@ from alc_backend.jobs.queues import Jobs
 from alc_backend.jobs.worker import run_worker
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Part, Round, Score
-from tests.conftest import wait_for
+from tests.conftest import wait_for, write_dataset
 
 
 def test_a_killed_worker_is_replaced_and_the_round_goes_on(
@@ -63,6 +63,34 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on(
     with store.reading() as session:
         assert len(session.scalars(select(Score)).all()) == 6
     assert not list((settings.data_dir / "projects").rglob("*.checkpoint"))
+
+
+def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_path):
+    pictures = write_dataset(tmp_path / "many", names=[f"p{number:03d}" for number in range(120)])
+    store.settings = settings.model_copy(
+        update={"iterations": 2, "input_size": 64, "batch_size": 2}
+    )
+    project = import_folder(store, pictures, "pets").project_id
+    command = [sys.executable, "-m", "alc_backend", "worker"]
+    with Processes(tmp_path / "workers") as processes:
+        for name in ("one", "two"):
+            processes.start(name, command, environment=store.settings.environment())
+        rounds.start(store, Jobs(settings, redis).enqueue_part, project)
+
+        def over() -> bool:
+            processes.check()
+            return rounds.latest_round(store, project).state == rounds.FAILED
+
+        wait_for(over)
+    round_ = rounds.latest_round(store, project)
+    assert round_.failed_in == rounds.PUBLISHING  # that needs a Label Studio
+    with store.reading() as session:
+        parts = session.scalars(select(Part).where(Part.step == rounds.SCORING)).all()
+        scores = session.scalars(select(Score)).all()
+    assert [part.claims for part in parts] == [1, 1, 1, 1]
+    scored = [image for part in parts for image in part.work.get("images", ())]
+    assert len(scored) == len(set(scored)) == 120
+    assert len(scores) == 240
 
 
 def test_a_job_lost_between_queue_and_worker_is_queued_again(settings, redis):

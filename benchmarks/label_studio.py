@@ -1,0 +1,372 @@
+"""Measure the backend beside a real Label Studio.
+
+``python -m benchmarks.label_studio [--queries 2000,20000] [FILE]`` starts Label Studio and the
+backend in a temporary folder and measures
+
+- putting all open queries into a new order, beside Label Studio's own import of the same
+  predictions;
+- how soon webhooks are acknowledged, alone and while the worker trains, and a prediction of 1000
+  tasks in one request;
+- scoring by one worker and by two, each with one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image as Picture
+from pydantic import SecretStr
+from rich.console import Console
+from sqlalchemy import delete, insert, select
+
+from alc_backend import batch, connect, inbox, rounds
+from alc_backend.demo.run import EMAIL, DemoOptions, start_backend, start_label_studio
+from alc_backend.jobs.processes import Processes
+from alc_backend.jobs.queues import Jobs
+from alc_backend.jobs.queues import connect as connect_redis
+from alc_backend.labelstudio.client import Client, create_personal_token
+from alc_backend.settings import Settings
+from alc_backend.store.database import Store
+from alc_backend.store.importing import import_folder
+from alc_backend.store.models import Image, Part, Project, Query, Round, Score, Superpixel, utc_now
+
+PASSWORD = "correct horse 7"
+GRID = 10
+"""Superpixels of one picture: GRID × GRID."""
+
+POSTS, CONNECTIONS, ASKED = 1000, 20, 1000
+CLASSES = ["background", "cat", "dog", "horse"]
+
+console = Console(stderr=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_pictures(root: Path, count: int, side: int = 120) -> Path:
+    """A dataset folder of small noisy pictures, each with GRID × GRID square superpixels."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "pseudo_labels", "objects"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    cell = np.arange(side) * GRID // side
+    objects = (cell[:, None] * GRID + cell[None] + 1).astype(np.uint8)
+    for number in range(count):
+        labels = rng.integers(0, len(CLASSES), GRID * GRID + 1).astype(np.uint8)[objects]
+        noise = rng.normal(0, 30, (side, side, 3)) + 60 * labels[..., None]
+        name = f"{number:05d}"
+        Picture.fromarray(noise.clip(0, 255).astype(np.uint8)).save(root / f"images/{name}.jpg")
+        Picture.fromarray(labels).save(root / f"pseudo_labels/{name}.png")
+        Picture.fromarray(objects).save(root / f"objects/{name}.png")
+    return root
+
+
+class Bench:
+    """A running Label Studio, backend, and one project."""
+
+    def __init__(self, folder: Path, processes: Processes, queries: int) -> None:
+        port, backend_port = free_port(), free_port()
+        self.processes = processes
+        options = DemoOptions(data_dir=folder, port=port, backend_port=backend_port)
+        start_label_studio(processes, options, PASSWORD)
+        url = f"http://127.0.0.1:{port}"
+        token = create_personal_token(url, EMAIL, PASSWORD)
+        self.settings = Settings(
+            data_dir=folder / "data",
+            database_url=os.environ.get("BENCH_DATABASE_URL"),
+            label_studio_url=url,
+            label_studio_api_key=SecretStr(token),
+            secret=SecretStr("s3cret"),
+            port=backend_port,
+            preset="cpu",
+            iterations=4000,
+            _env_file=None,
+        )
+        start_backend(processes, self.settings)
+        self.store = Store(self.settings)
+        self.client = Client.from_settings(self.settings)
+        pictures = write_pictures(folder / f"pictures-{queries}", queries // GRID**2)
+        self.project_id = import_folder(self.store, pictures, f"bench {queries}").project_id
+        self.project = connect.connect_project(
+            self.store, self.client, self.project_id, lambda message: None
+        )
+
+    def scored_round(self, number: int, size: int) -> Round:
+        """A round in publishing whose scores are drawn anew."""
+        rng = np.random.default_rng(number)
+        with self.store.session() as session:
+            round_ = Round(
+                project_id=self.project_id,
+                number=number,
+                state=rounds.PUBLISHING,
+                config={
+                    "size": size, "per_image": None, "min_area": 0,
+                    "acquisition": "sim", "epsilon": 0.0,
+                },
+                step_began_at=utc_now(),
+            )  # fmt: skip
+            session.add(round_)
+            session.flush()
+            found = session.execute(
+                select(Superpixel.id, Superpixel.number)
+                .join(Image)
+                .where(Image.project_id == self.project_id)
+            ).all()
+            scores = rng.random(len(found))
+            session.execute(
+                insert(Score),
+                [
+                    {
+                        "round_id": round_.id,
+                        "superpixel_id": row.id,
+                        "score": float(score),
+                        "row": 12 * ((row.number - 1) // GRID) + int(rng.integers(12)),
+                        "col": 12 * ((row.number - 1) % GRID) + int(rng.integers(12)),
+                        "pseudo_label": row.number % len(CLASSES),
+                        "dominant": 0,
+                    }
+                    for row, score in zip(found, scores, strict=True)
+                ],
+            )
+            return session.get_one(Round, round_.id)
+
+    def publish(self, round_: Round) -> float:
+        """Publish a round as the worker does; returns the seconds it took."""
+        began = time.perf_counter()
+        batch.publish_round(self.store, round_, lambda done, total, message: None)  # type: ignore[arg-type]
+        took = time.perf_counter() - began
+        with self.store.session() as session:
+            session.get_one(Round, round_.id).state = rounds.OPEN
+            session.get_one(Round, round_.id).opened_at = utc_now()
+        return took
+
+    def bulk_import(self, round_: Round, version: str) -> float:
+        """Label Studio's own import of a round's predictions under another name, in seconds."""
+        queue = batch.items(self.store, round_)
+        predictions = [
+            {
+                "task": item.task_id,
+                "result": item.result,
+                "score": rank / len(queue),
+                "model_version": version,
+            }
+            for rank, item in enumerate(queue)
+        ]
+        began = time.perf_counter()
+        answer = self.client.post(
+            f"/api/projects/{self.project.query_project}/import/predictions", predictions
+        )
+        took = time.perf_counter() - began
+        assert answer["created"] == len(queue)
+        return took
+
+
+def reordering(bench: Bench, queries: int) -> dict[str, Any]:
+    """Reorder all open queries; Label Studio's own import is timed before and after."""
+    first = bench.publish(bench.scored_round(1, queries))
+    second = bench.scored_round(2, queries)
+    batch.choose(bench.store, second)
+    before = bench.bulk_import(second, "bench-before")
+    took = bench.publish(second)
+    after = bench.bulk_import(second, "bench-after")
+    alone = (before + after) / 2
+    return {
+        "queries": queries,
+        "first_publication_s": first,
+        "reordering_s": took,
+        "bulk_import_s": [before, after],
+        "ratio": took / alone,
+    }
+
+
+def webhook(project: int, task: Query, prediction: list[Any], number: int) -> dict[str, Any]:
+    """What Label Studio sends when a query is answered."""
+    return {
+        "action": "ANNOTATION_CREATED",
+        "project": {"id": project},
+        "task": {"id": task.task_id, "data": {}},
+        "annotation": {
+            "id": number,
+            "completed_by": 1 + number % CONNECTIONS,
+            "result": prediction,
+            "prediction": {"result": prediction},
+            "was_cancelled": False,
+            "lead_time": 3.0,
+            "created_at": utc_now().isoformat(),
+            "updated_at": utc_now().isoformat(),
+        },
+    }
+
+
+def acknowledgements(bench: Bench, first: int) -> dict[str, float]:
+    """Times until webhooks are acknowledged: POSTS of them over CONNECTIONS connections."""
+    assert bench.project.query_project is not None
+    with bench.store.reading() as session:
+        project = session.get_one(Project, bench.project_id)
+        asked = batch.contents(session, project, Query.task_id.is_not(None))[:POSTS]
+    bodies = [
+        webhook(bench.project.query_project, entry, batch.query.prediction(content), first + place)
+        for place, (entry, content) in enumerate(asked)
+    ]
+    headers = {"Authorization": "Bearer s3cret"}
+    times: list[float] = []
+
+    def send(part: list[dict[str, Any]]) -> None:
+        with httpx.Client(base_url=bench.settings.backend, headers=headers, timeout=30) as client:
+            for body in part:
+                began = time.perf_counter()
+                client.post("/webhook", json=body).raise_for_status()
+                times.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(send, [bodies[start::CONNECTIONS] for start in range(CONNECTIONS)]))
+    wall = time.perf_counter() - began
+    while inbox.waiting(bench.store):
+        time.sleep(0.05)
+    read_in = time.perf_counter() - began
+    p50, p99 = np.percentile(times, [50, 99])
+    return {
+        "posts": len(bodies), "p50_ms": 1000 * p50, "p99_ms": 1000 * p99,
+        "max_ms": 1000 * max(times), "posts_per_s": len(bodies) / wall, "in_the_ledger_s": read_in,
+    }  # fmt: skip
+
+
+def prediction_times(bench: Bench) -> dict[str, float]:
+    """Seconds that ASKED tasks take in one request, of queries and of pictures."""
+    with bench.store.reading() as session:
+        queries = session.scalars(select(Query.task_id).where(Query.task_id.is_not(None))).all()
+        pictures = session.scalars(select(Image.dataset_task)).all()
+    found = {}
+    for name, project, tasks in (
+        ("queries", bench.project.query_project, queries),
+        ("pictures", bench.project.dataset_project, pictures),
+    ):
+        given = [{"id": task} for task in (list(tasks) * ASKED)[:ASKED]]
+        began = time.perf_counter()
+        answer = httpx.post(
+            f"{bench.settings.backend}/predict",
+            json={"tasks": given, "project": f"{project}.1"},
+            headers={"Authorization": "Bearer s3cret"},
+            timeout=600,
+        )
+        found[f"{name}_s"] = time.perf_counter() - began
+        assert all(entry["result"] for entry in answer.json()["results"])
+    return found
+
+
+def service(bench: Bench) -> dict[str, Any]:
+    """Webhooks and predictions, alone and while the worker trains."""
+    measured: dict[str, Any] = {"alone": acknowledgements(bench, 1_000_000)}
+    measured["predict_alone"] = prediction_times(bench)
+    jobs = Jobs(bench.settings, connect_redis(bench.settings))
+    round_, _ = rounds.start(bench.store, jobs.enqueue_part, bench.project_id)
+    while (latest := rounds.latest_round(bench.store, bench.project_id)) is not None:
+        if latest.state == rounds.TRAINING and latest.done > 20:
+            break
+        assert latest.state in rounds.RUNNING, latest.error
+        time.sleep(0.5)
+    measured["while_training"] = acknowledgements(bench, 2_000_000)
+    measured["predict_while_training"] = prediction_times(bench)
+    rounds.cancel(bench.store, bench.project_id)
+    while rounds.workers(bench.store, round_):
+        time.sleep(0.5)
+    return measured
+
+
+def scoring(folder: Path, workers: int) -> dict[str, Any]:
+    """Score pictures with so many workers of one thread; the network is trained beforehand."""
+    settings = Settings(
+        data_dir=folder / f"workers-{workers}",
+        secret=SecretStr("s3cret"),
+        preset="cpu",
+        iterations=2,
+        input_size=96,
+        batch_size=2,
+        _env_file=None,
+    )
+    store = Store(settings)
+    pictures = write_pictures(folder / "scored", 200, side=320)
+    project_id = import_folder(store, pictures, "scored").project_id
+    queue: list[Part] = []
+    round_, _ = rounds.start(store, queue.append, project_id)
+    for _ in range(2):
+        rounds.run_part(store, queue.append, queue.pop(0).id)
+    from alc_backend.jobs.processes import start_redis
+
+    environment = {**settings.environment(), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "alc_backend", "worker", "--queues", "score"]
+    with Processes(settings.data_dir / "logs") as processes:
+        start_redis(processes, settings)
+        for number in range(workers):
+            processes.start(f"worker-{number}", command, environment=environment)
+        jobs = Jobs(settings, connect_redis(settings))
+        for part in queue:
+            jobs.enqueue_part(part)
+        while (latest := rounds.latest_round(store, project_id)) and latest.step_began_at is None:
+            time.sleep(0.05)
+        began = time.perf_counter()
+        while (latest := rounds.latest_round(store, project_id)) and (
+            latest.state == rounds.SCORING
+        ):
+            processes.check()
+            time.sleep(0.05)
+        took = time.perf_counter() - began
+    with store.session() as session:
+        parts = session.scalars(
+            select(Part).where(Part.round_id == round_.id, Part.step == rounds.SCORING)
+        ).all()
+        scored = len(session.scalars(select(Score).where(Score.round_id == round_.id)).all())
+        assert [part.claims for part in parts] == [1] * len(parts)
+        session.execute(delete(Score))
+    assert scored == 200 * GRID**2
+    store.close()
+    return {"workers": workers, "seconds": took, "parts": len(parts), "superpixels": scored}
+
+
+def main() -> None:
+    """Measure everything and print it as JSON."""
+    arguments = sys.argv[1:]
+    sizes = [2000, 20000]
+    if "--queries" in arguments:
+        place = arguments.index("--queries")
+        sizes = [int(size) for size in arguments[place + 1].split(",")]
+        del arguments[place : place + 2]
+    measured: dict[str, Any] = {"reordering": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        one, two = scoring(folder, 1), scoring(folder, 2)
+        measured["scoring"] = {"one": one, "two": two, "ratio": two["seconds"] / one["seconds"]}
+        console.print(measured["scoring"])
+        for queries in sizes:
+            with Processes(folder / f"logs-{queries}") as processes:
+                bench = Bench(folder / str(queries), processes, queries)
+                measured["reordering"].append(reordering(bench, queries))
+                console.print(measured["reordering"][-1])
+                if queries == sizes[0]:
+                    measured["service"] = service(bench)
+                    console.print(measured["service"])
+                bench.client.close()
+                bench.store.close()
+    content = json.dumps(measured, indent=1)
+    print(content)
+    if arguments:
+        Path(arguments[0]).write_text(content + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,379 @@
+"""Masks changed by hand in the dataset project: what counts is what the annotator changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from alc_backend import answers, edits
+from alc_backend.errors import LabelStudioAwayError
+from alc_backend.labelstudio.annotation import parse
+from alc_backend.labelstudio.regions import brush_regions, painted
+from alc_backend.store.models import Image, Project
+from tests.annotations import (
+    BACKGROUND,
+    CAT,
+    DOG,
+    NOON,
+    FakeLabelStudio,
+    annotation,
+    answer,
+    asked_project,
+    entries,
+    image_of,
+    in_ledger,
+    judged,
+    label_map,
+    query_of,
+    region,
+    task_of,
+)
+from tests.conftest import CLASSES
+
+CAT_AT, DOG_AT = np.s_[8:24, 8:24], np.s_[24:40, 32:56]
+CORNER = (slice(0, 4), slice(0, 4))
+
+
+@pytest.fixture
+def classes():
+    return CLASSES
+
+
+@pytest.fixture
+def project(store, dataset, classes):
+    (dataset / "classes.txt").write_text("\n".join(classes))
+    return asked_project(store, dataset)
+
+
+@pytest.fixture
+def first(store, project):
+    """The first label map of picture a: a cat, and a dog that is called a cat."""
+    return label_map(store, project)
+
+
+@pytest.fixture
+def shown(store, project, first, classes):
+    """The regions of the prediction that an annotator of picture a begins from: s1c1 and s2c1."""
+    superpixels = store.files(project).read_superpixels(image_of(store, "a").id)
+    regions = brush_regions(first, superpixels, classes)
+    assert [item["id"] for item in regions] == ["s1c1", "s2c1"]
+    return regions
+
+
+@pytest.fixture
+def label_studio(shown):
+    fake = FakeLabelStudio()
+    fake.predictions[900] = shown
+    return fake
+
+
+@pytest.fixture
+def edit(store, project, label_studio):
+    """Submit masks of picture a that were begun from prediction 900."""
+
+    def edit(number, result, *, parent_prediction=900, **changes):
+        task = image_of(store, "a").dataset_task
+        given = annotation(number, task, result, parent_prediction=parent_prediction, **changes)
+        with store.reading() as session:
+            row = session.get_one(Project, project)
+        return edits.record(store, lambda: label_studio, row, parse(given))
+
+    return edit
+
+
+@pytest.fixture
+def reply(store, project):
+    """Answer the query about a superpixel of picture a."""
+
+    def reply(number, choice, *, superpixel=2, **changes):
+        given = parse(answer(number, task_of(store, "a", superpixel), choice, **changes))
+        with store.reading() as session:
+            row = session.get_one(Project, project)
+        return answers.record(store, row, given, {})
+
+    return reply
+
+
+def relabelled(item, name):
+    return {**item, "value": {**item["value"], "brushlabels": [name]}}
+
+
+def with_(labels, where, class_id):
+    changed = labels.copy()
+    changed[where] = class_id
+    return changed
+
+
+def changes_of(store):
+    return entries(store)[-1].changes
+
+
+def superpixel_id(store, number):
+    return query_of(store, "a", number).superpixel_id
+
+
+def test_masks_left_as_they_were_are_no_edit(store, project, shown, edit):
+    assert edit(1, shown) == answers.KNOWN
+    assert edit(2, shown[::-1]) == answers.KNOWN
+    assert entries(store) == []
+
+
+def test_a_relabelled_region(store, project, first, shown, edit):
+    assert edit(1, [shown[0], relabelled(shown[1], "dog")]) == answers.RECORDED
+    assert np.array_equal(label_map(store, project), with_(first, DOG_AT, DOG))
+    assert changes_of(store) == [
+        {
+            "superpixel": superpixel_id(store, 2),
+            "number": 2,
+            "from": CAT,
+            "to": DOG,
+            "pixels": 384,
+            "most": True,
+        }
+    ]
+    assert judged(store, project).settled == {superpixel_id(store, 2)}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_added_region_lies_on_top_wherever_it_is_listed(
+    store, project, first, shown, edit, place
+):
+    added = region("dog", slice(4, 12), slice(4, 12))
+    edit(1, [*shown[:place], added, *shown[place:]])
+    assert np.array_equal(label_map(store, project), with_(first, np.s_[4:12, 4:12], DOG))
+    assert changes_of(store) == [
+        {"superpixel": None, "number": 0, "from": None, "to": DOG, "pixels": 48, "most": False},
+        {
+            "superpixel": superpixel_id(store, 1),
+            "number": 1,
+            "from": CAT,
+            "to": DOG,
+            "pixels": 16,
+            "most": False,
+        },
+    ]
+    assert judged(store, project).settled == set()
+
+
+def test_a_relabelled_region_lies_over_what_was_left_alone(
+    store, project, first, label_studio, edit
+):
+    below = region("cat", slice(8, 24), slice(8, 24), "below")
+    above = region("cat", slice(16, 40), slice(16, 40), "above")
+    label_studio.predictions[900] = [above, below]
+    edit(1, [relabelled(above, "dog"), below])
+    assert np.array_equal(label_map(store, project), with_(first, np.s_[16:40, 16:40], DOG))
+
+
+def test_an_erased_region_becomes_background(store, project, first, shown, edit):
+    edit(1, shown[:1])
+    assert np.array_equal(label_map(store, project), with_(first, DOG_AT, BACKGROUND))
+    (change,) = changes_of(store)
+    assert (change["from"], change["to"], change["most"]) == (CAT, BACKGROUND, True)
+
+
+@pytest.mark.parametrize("classes", [["sky", "cat", "dog"]])
+def test_an_erased_region_becomes_void_where_no_class_is_the_background(
+    store, project, first, shown, edit, classes
+):
+    edit(1, shown[:1])
+    assert np.array_equal(label_map(store, project), with_(first, DOG_AT, 255))
+    assert changes_of(store)[0]["to"] == 255
+
+
+def test_everything_erased(store, project, shown, edit):
+    assert edit(1, []) == answers.RECORDED
+    assert (label_map(store, project) == BACKGROUND).all()
+
+
+def test_part_of_a_region_erased(store, project, first, edit, shown):
+    edit(1, [shown[0], region("cat", slice(24, 36), slice(32, 56), "s2c1")])
+    assert np.array_equal(label_map(store, project), with_(first, np.s_[36:40, 32:56], BACKGROUND))
+    (change,) = changes_of(store)
+    assert (change["pixels"], change["most"]) == (96, False)
+
+
+# What the annotator began from.
+
+
+def no_client():
+    raise AssertionError("Label Studio was asked")
+
+
+def test_the_prediction_in_the_webhook_is_what_the_annotator_began_from(
+    store, project, first, shown
+):
+    task = image_of(store, "a").dataset_task
+    given = annotation(1, task, shown[:1], parent_prediction=900, prediction={"result": shown})
+    with store.reading() as session:
+        row = session.get_one(Project, project)
+    assert edits.record(store, no_client, row, parse(given)) == answers.RECORDED
+    assert np.array_equal(label_map(store, project), with_(first, DOG_AT, BACKGROUND))
+
+
+def test_without_the_prediction_regions_left_alone_are_no_change(
+    store, project, first, shown, label_studio, edit
+):
+    label_studio.predictions.clear()
+    kept = {**shown[0], "origin": "prediction"}
+    changed = {**relabelled(shown[1], "dog"), "origin": "prediction-changed"}
+    edit(1, [kept, changed])
+    assert np.array_equal(label_map(store, project), with_(first, DOG_AT, DOG))
+    assert [(change["number"], change["from"]) for change in changes_of(store)] == [(2, None)]
+
+
+def test_masks_painted_from_nothing_say_nothing_about_the_rest(store, project, first, edit):
+    edit(1, [region("dog", *CORNER)], parent_prediction=None)
+    assert np.array_equal(label_map(store, project), with_(first, CORNER, DOG))
+
+
+def test_while_label_studio_is_away_nothing_is_recorded(store, project, shown, label_studio, edit):
+    label_studio.away = LabelStudioAwayError("it does not answer", 503)
+    with pytest.raises(LabelStudioAwayError):
+        edit(1, shown[:1])
+    assert entries(store) == []
+
+
+# Edits and answers.
+
+
+def test_an_edit_elsewhere_leaves_an_earlier_correction(store, project, first, shown, edit, reply):
+    reply(1, "dog", minute=0)
+    edit(2, [*shown, region("dog", *CORNER)], minute=5)
+    assert np.array_equal(label_map(store, project), with_(with_(first, DOG_AT, DOG), CORNER, DOG))
+
+
+def test_an_edit_is_written_over_an_earlier_correction(store, project, first, shown, edit, reply):
+    reply(1, "dog", minute=0)
+    edit(2, shown[:1], minute=5)
+    assert np.array_equal(label_map(store, project), with_(first, DOG_AT, BACKGROUND))
+
+
+def test_a_later_answer_is_written_over_an_edit(store, project, first, shown, edit, reply):
+    edit(1, [*shown[:1], region("dog", *CORNER)], minute=0)
+    reply(2, "dog", minute=5)
+    assert np.array_equal(label_map(store, project), with_(with_(first, DOG_AT, DOG), CORNER, DOG))
+
+
+# Again, changed, taken back.
+
+
+def test_the_same_edit_twice_is_one_edit(store, project, shown, edit):
+    assert edit(1, shown[:1]) == answers.RECORDED
+    assert edit(1, shown[:1]) == answers.KNOWN
+    assert len(entries(store)) == 1
+
+
+def test_a_revised_edit_replaces_the_earlier_one(store, project, first, shown, edit):
+    edit(1, [*shown, region("dog", *CORNER)])
+    edit(1, [shown[0], relabelled(shown[1], "dog")], revised=5)
+    assert np.array_equal(label_map(store, project), with_(first, DOG_AT, DOG))
+    assert edit(1, [*shown, region("dog", *CORNER)]) == answers.KNOWN  # old news
+    assert len(entries(store)) == 2
+
+
+@pytest.mark.parametrize("how", ["restored", "skipped"])
+def test_an_edit_taken_back_has_no_effect(store, project, first, shown, edit, how):
+    edit(1, shown[:1])
+    result, skipped = (shown, False) if how == "restored" else (shown[:1], True)
+    assert edit(1, result, revised=5, was_cancelled=skipped) == answers.RECORDED
+    assert np.array_equal(label_map(store, project), first)
+    assert judged(store, project).edited == set()
+
+
+def test_a_skipped_dataset_task_is_no_edit(store, project, first, shown, edit):
+    assert edit(1, shown[:1], was_cancelled=True) == answers.KNOWN
+    assert entries(store) == []
+    assert edit(1, shown[:1], revised=5) == answers.RECORDED  # submitted after all
+
+
+def test_a_deleted_edit_has_no_effect_and_stays_deleted(store, project, first, shown, edit):
+    edit(1, shown[:1])
+    answers.withdraw(store, project, [1])
+    assert edit(1, shown[:1], revised=5) == answers.KNOWN
+    assert np.array_equal(label_map(store, project), first)
+
+
+# The annotation that the first label map came from.
+
+
+@pytest.fixture
+def begun_from(store, project):
+    """Let the first label map of picture a come from annotation 40, as it was at noon."""
+
+    def begun_from(regions):
+        labels, superpixels = painted(regions, CLASSES)
+        with store.session() as session:
+            image = session.get_one(Image, image_of(store, "a").id)
+            image.initial_annotation, image.initial_annotation_at = 40, NOON
+            store.files(project).write_label_map("initial", image.id, labels)
+            store.files(project).write_superpixels(image.id, superpixels)
+        return labels
+
+    return begun_from
+
+
+def test_the_annotation_that_was_imported_is_no_edit(store, project, shown, begun_from, edit):
+    begun_from(shown)
+    assert edit(40, shown[:1], parent_prediction=None) == answers.KNOWN
+    assert edit(40, shown, parent_prediction=None, revised=5) == answers.KNOWN
+    assert entries(store) == []
+
+
+def test_a_revision_of_the_imported_annotation_is_an_edit(
+    store, project, first, shown, begun_from, edit
+):
+    begun_from(shown)
+    edit(40, [relabelled(shown[0], "dog")], parent_prediction=None, revised=5)
+    assert np.array_equal(
+        label_map(store, project), with_(with_(first, CAT_AT, DOG), DOG_AT, BACKGROUND)
+    )
+    assert [(c["number"], c["from"], c["to"]) for c in changes_of(store)] == [
+        (1 + int(c["pixels"] == 256), CAT, DOG if c["pixels"] == 256 else BACKGROUND)
+        for c in changes_of(store)
+    ]
+
+
+def test_saving_the_imported_annotation_again_changes_nothing_where_regions_overlap(
+    store, project, begun_from, edit
+):
+    small = region("dog", slice(10, 14), slice(10, 14), "small")
+    large = region("cat", slice(4, 30), slice(4, 30), "large")
+    labels = begun_from([small, large])
+    assert (labels[10:14, 10:14] == DOG).all()  # small regions lie on top
+    edit(40, [small, large], parent_prediction=None, revised=5)
+    assert np.array_equal(label_map(store, project), labels)
+    edit(40, [small, large, region("dog", *CORNER)], parent_prediction=None, revised=6)
+    assert np.array_equal(label_map(store, project), with_(labels, CORNER, DOG))
+
+
+def test_an_older_annotation_is_not_written_over_the_one_that_was_imported(
+    store, project, first, shown, begun_from, edit
+):
+    begun_from(shown)
+    edit(39, [region("dog", *CORNER)], parent_prediction=None, minute=-60)
+    assert np.array_equal(label_map(store, project), first)
+
+
+# What cannot be read.
+
+
+def test_regions_of_another_size_are_refused(store, project, shown, edit):
+    with pytest.raises(ValueError, match="differ in size"):
+        edit(1, [region("dog", *CORNER, shape=(24, 32))])
+    with pytest.raises(ValueError, match="length"):
+        edit(2, [{**shown[0], "value": {**shown[0]["value"], "rle": [0, 0, 0, 4, 0, 0]}}])
+    assert entries(store) == []
+
+
+def test_regions_of_unknown_classes_are_left_alone(store, project, first, shown, edit):
+    edit(1, [relabelled(shown[0], "emu"), shown[1]])
+    assert np.array_equal(label_map(store, project), with_(first, CAT_AT, BACKGROUND))
+
+
+def test_a_task_that_was_never_imported_is_unknown(store, project, label_studio):
+    with store.reading() as session:
+        row = session.get_one(Project, project)
+    given = parse(annotation(1, 9999, [region("dog", *CORNER)]))
+    assert edits.record(store, lambda: label_studio, row, given) == answers.UNKNOWN_TASK
+    assert in_ledger(store, project) == {}

@@ -1,0 +1,292 @@
+"""Who changed what, undoing it, and how far annotators agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from alc_backend import history, inbox
+from alc_backend.errors import LabelStudioAwayError, LabelStudioError, NotFoundError, RoundError
+from alc_backend.store.models import Project
+from tests.annotations import (
+    DATASET_PROJECT,
+    DOG,
+    FakeLabelStudio,
+    annotation,
+    answer,
+    asked_project,
+    created,
+    deleted,
+    entries,
+    image_of,
+    in_ledger,
+    judged,
+    label_map,
+    region,
+    task_of,
+)
+from tests.conftest import CLASSES
+
+
+@pytest.fixture
+def project(store, dataset):
+    return asked_project(store, dataset)
+
+
+@pytest.fixture
+def label_studio():
+    return FakeLabelStudio()
+
+
+@pytest.fixture
+def submit(store, project, label_studio):
+    """Let annotations be made in Label Studio, whose webhooks arrive."""
+
+    def submit(*records, to="query"):
+        for record in records:
+            if to == "dataset":
+                label_studio.keep(record, DATASET_PROJECT)
+                body = created(record, project=DATASET_PROJECT)
+            else:
+                label_studio.keep(record)
+                body = created(record)
+            inbox.receive(store, project, body["action"], body)
+        inbox.drain(store, lambda: label_studio)
+
+    return submit
+
+
+@pytest.fixture
+def log(store, project):
+    return lambda **options: history.log(store, project, **options)
+
+
+@pytest.fixture
+def revert(store, project, label_studio):
+    return lambda number: history.revert(store, label_studio, project, number)
+
+
+def ask(store, project, overlap):
+    with store.session() as session:
+        session.get_one(Project, project).overlap = overlap
+
+
+def brief(lines, *names):
+    return [tuple(line[name] for name in names) for line in lines]
+
+
+def painted(store, number, *regions, **changes):
+    """An edit of picture a that began from nothing."""
+    return annotation(number, image_of(store, "a").dataset_task, list(regions), **changes)
+
+
+def test_every_answer_says_who_changed_what_from_what_to_what(store, project, submit, log):
+    assert log() == []
+    submit(
+        answer(1, task_of(store, "a", 2), "dog", by=7),
+        answer(2, task_of(store, "b", 1), "cat", by=8),
+        answer(3, task_of(store, "c", 1), None, by=8),
+    )
+    lines = log()
+    assert brief(lines, "annotator", "image", "superpixel", "kind", "before", "after") == [
+        ("7", "a", 2, "correct", "cat", "dog"),
+        ("8", "b", 1, "accept", "cat", "cat"),
+        ("8", "c", 1, "skip", "cat", None),
+    ]
+    assert brief(lines, "pixels", "round", "annotation") == [(384, 1, 1), (256, 1, 2), (256, 1, 3)]
+    assert [line["answer"] for line in lines] == [entry.id for entry in entries(store)]
+    assert all(line["in_force"] for line in lines)
+
+
+def test_an_edit_has_a_line_for_each_superpixel_it_changed(store, project, submit, log):
+    submit(painted(store, 1, region("dog", slice(22, 26), slice(8, 40))), to="dataset")
+    assert brief(log(), "superpixel", "kind", "before", "after", "pixels", "in_force") == [
+        (0, "edit", None, "dog", 4 * 32 - 2 * 16 - 2 * 8, True),
+        (1, "edit", None, "dog", 2 * 16, True),
+        (2, "edit", None, "dog", 2 * 8, True),
+    ]
+
+
+def test_the_log_can_be_narrowed(store, project, submit, log):
+    submit(
+        answer(1, task_of(store, "a", 1), "cat", by=7),
+        answer(2, task_of(store, "a", 2), "dog", by=8),
+        answer(3, task_of(store, "b", 2), "dog", by=8),
+    )
+    assert brief(log(image="a"), "annotation") == [(1,), (2,)]
+    assert brief(log(annotator="8"), "annotation") == [(2,), (3,)]
+    assert brief(log(image="a", annotator="8"), "annotation") == [(2,)]
+    assert brief(log(last=2), "annotation") == [(2,), (3,)]
+    assert brief(log(image="a", last=1), "annotation") == [(2,)]
+    assert log(image="z") == []
+
+
+def test_answers_of_other_projects_are_not_in_the_log(store, project, submit):
+    submit(answer(1, task_of(store, "a", 2), "dog"))
+    with store.session() as session:
+        other = Project(name="other", classes=CLASSES)
+        session.add(other)
+        session.flush()
+        number = other.id
+    assert history.log(store, number) == []
+
+
+def test_revised_and_withdrawn_entries_no_longer_count(store, project, submit, log):
+    task = task_of(store, "a", 2)
+    submit(answer(1, task, "dog"), answer(1, task, "background", revised=2))
+    assert brief(log(), "after", "in_force") == [("dog", False), ("background", True)]
+    inbox.receive(store, project, "ANNOTATIONS_DELETED", deleted(1))
+    inbox.drain(store, FakeLabelStudio)
+    assert brief(log(), "kind", "in_force") == [
+        ("correct", False),
+        ("correct", False),
+        ("deleted", False),
+    ]
+
+
+def test_the_latest_of_two_answers_counts(store, project, submit, log):
+    task = task_of(store, "a", 2)
+    submit(answer(1, task, "dog", by=7), answer(2, task, "background", by=8, minute=1))
+    assert brief(log(), "annotation", "in_force") == [(1, False), (2, True)]
+
+
+def test_votes_that_wait_or_disagree_are_in_force(store, project, submit, log):
+    ask(store, project, 2)
+    task = task_of(store, "a", 2)
+    submit(answer(1, task, "dog", by=7))
+    assert brief(log(), "in_force") == [(True,)]
+    submit(answer(2, task, "cat", by=8, minute=1))
+    assert brief(log(), "in_force") == [(True,), (True,)]
+
+
+def test_all_votes_of_an_agreement_are_in_force(store, project, submit, log):
+    ask(store, project, 2)
+    task = task_of(store, "a", 2)
+    submit(answer(1, task, "dog", by=7), answer(2, task, "dog", by=8, minute=1))
+    assert judged(store, project).resolved
+    assert brief(log(), "in_force") == [(True,), (True,)]
+
+
+# Undoing.
+
+
+def test_an_undone_answer_is_gone_here_and_in_label_studio(
+    store, project, submit, log, revert, label_studio
+):
+    before = label_map(store, project)
+    submit(answer(1, task_of(store, "a", 2), "dog"), answer(2, task_of(store, "b", 2), "dog"))
+    undone = revert(log()[0]["answer"])
+    assert undone.annotation_id == 1
+    assert label_studio.deleted == [1]
+    assert in_ledger(store, project) == {2: ("correct", DOG)}
+    assert np.array_equal(label_map(store, project), before)
+    assert len(judged(store, project).resolved) == 1
+    assert brief(log(image="a"), "kind", "in_force") == [("correct", False), ("deleted", False)]
+
+
+def test_an_edit_is_undone_too(store, project, submit, log, revert, label_studio):
+    before = label_map(store, project)
+    submit(painted(store, 1, region("dog", slice(0, 4), slice(0, 4))), to="dataset")
+    assert not np.array_equal(label_map(store, project), before)
+    revert(log()[0]["answer"])
+    assert np.array_equal(label_map(store, project), before)
+    assert label_studio.deleted == [1]
+
+
+def test_an_annotation_that_label_studio_no_longer_has_is_withdrawn_here(
+    store, project, submit, log, revert, label_studio
+):
+    submit(answer(1, task_of(store, "a", 2), "dog"))
+    label_studio.lose(1, 5)
+    revert(log()[0]["answer"])
+    assert in_ledger(store, project) == {}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LabelStudioAwayError("away", 503), LabelStudioError("you may not do this", 403)],
+    ids=["away", "forbidden"],
+)
+def test_nothing_is_undone_that_label_studio_does_not_delete(
+    store, project, submit, log, revert, label_studio, error
+):
+    submit(answer(1, task_of(store, "a", 2), "dog"))
+    label_studio.away = error
+    with pytest.raises(type(error)):
+        revert(log()[0]["answer"])
+    assert in_ledger(store, project) == {1: ("correct", DOG)}
+    label_studio.away = None
+    revert(log()[0]["answer"])
+    assert in_ledger(store, project) == {}
+
+
+def test_undoing_twice_and_undoing_the_unknown_are_refused(
+    store, project, submit, log, revert, label_studio
+):
+    submit(answer(1, task_of(store, "a", 2), "dog"))
+    number = log()[0]["answer"]
+    with pytest.raises(NotFoundError, match="alc answers log"):
+        revert(number + 1000)
+    with pytest.raises(NotFoundError):
+        history.revert(store, label_studio, project + 1, number)
+    revert(number)
+    for known in (number, log()[-1]["answer"]):  # the answer, and the entry that it was withdrawn
+        with pytest.raises(RoundError, match="already"):
+            revert(known)
+    assert label_studio.deleted == [1]
+
+
+def test_a_late_webhook_does_not_bring_an_undone_answer_back(store, project, submit, log, revert):
+    given = answer(1, task_of(store, "a", 2), "dog")
+    submit(given)
+    revert(log()[0]["answer"])
+    late = created({**given, "updated_at": "2026-01-01T13:00:00Z"}, action="ANNOTATION_UPDATED")
+    inbox.receive(store, project, late["action"], late)
+    inbox.drain(store, FakeLabelStudio)
+    assert in_ledger(store, project) == {}
+
+
+# Agreement.
+
+
+def test_agreement_counts_votes_of_those_who_were_asked_the_same(store, project, submit):
+    ask(store, project, 2)
+    a1, a2, b1, b2, c1 = (
+        task_of(store, *place) for place in (("a", 1), ("a", 2), ("b", 1), ("b", 2), ("c", 1))
+    )
+    submit(
+        answer(1, a1, "cat", by=7),
+        answer(2, a1, "cat", by=8),
+        answer(3, a2, "dog", by=7),
+        answer(4, a2, "dog", by=8),
+        answer(5, b1, "cat", by=7),
+        answer(6, b1, "dog", by=8),
+        answer(7, b2, "dog", by=7),  # waits for another
+        answer(8, b2, None, by=8),
+        answer(9, c1, None, by=7),
+    )
+    submit(painted(store, 10, region("dog", slice(0, 4), slice(0, 4)), by=8), to="dataset")
+    # of three shared items one is disputed: Do = 2/6, De = 2·3·3 / (6·5)
+    assert history.agreed(store, project) == {
+        "overlap": 2,
+        "items": 3,
+        "unanimous": 2,
+        "alpha": pytest.approx(1 - (2 / 6) / (18 / 30)),
+        "waiting": 1,
+        "disputed": 1,
+        "annotators": {
+            "7": {"accept": 2, "correct": 2, "skip": 1},
+            "8": {"accept": 1, "correct": 2, "skip": 1, "edit": 1},
+        },
+    }
+
+
+def test_without_answers_there_is_no_agreement(store, project):
+    found = history.agreed(store, project)
+    assert (found["items"], found["alpha"], found["annotators"]) == (0, None, {})
+
+
+def test_one_annotators_second_thoughts_are_no_disagreement(store, project, submit):
+    task = task_of(store, "a", 2)
+    submit(answer(1, task, "dog", by=7), answer(2, task, "cat", by=7, minute=1))
+    assert history.agreed(store, project)["items"] == 0

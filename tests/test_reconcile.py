@@ -1,0 +1,271 @@
+"""What webhooks lost is found in Label Studio."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy import select, text
+
+from alc_backend import answers, reconcile
+from alc_backend.errors import LabelStudioError, NotFoundError
+from alc_backend.store.models import Project, Round, Superpixel
+from tests.annotations import (
+    DATASET_PROJECT,
+    DOG,
+    NOON,
+    QUERY_PROJECT,
+    FakeLabelStudio,
+    annotation,
+    answer,
+    asked_project,
+    entries,
+    image_of,
+    in_ledger,
+    judged,
+    query_of,
+    region,
+    task_of,
+)
+
+LATER = NOON + timedelta(minutes=10)
+
+
+@pytest.fixture
+def project(store, dataset):
+    return asked_project(store, dataset)
+
+
+@pytest.fixture
+def label_studio():
+    return FakeLabelStudio()
+
+
+@pytest.fixture
+def look(store, project, label_studio):
+    return lambda **options: reconcile.reconcile(store, label_studio, project, **options)
+
+
+def painted(store, number=50, **changes):
+    """Masks of picture a, changed by hand."""
+    corner = region("dog", slice(0, 4), slice(0, 4))
+    return annotation(number, image_of(store, "a").dataset_task, [corner], **changes)
+
+
+def project_row(store, project):
+    with store.reading() as session:
+        return session.get_one(Project, project)
+
+
+def test_lost_answers_and_edits_are_found(store, project, label_studio, look):
+    label_studio.keep(answer(1, task_of(store, "a", 2), "dog"))
+    label_studio.keep(answer(2, task_of(store, "b", 1), None))
+    label_studio.keep(painted(store), DATASET_PROJECT)
+    assert look() == {answers.RECORDED: 3}
+    assert in_ledger(store, project) == {
+        1: ("correct", DOG),
+        2: ("skip", None),
+        50: ("edit", None),
+    }
+    assert look(full=True) == {answers.KNOWN: 3}
+    assert len(entries(store)) == 3
+
+
+def test_lost_changes_and_deletions_are_found(store, project, label_studio, look):
+    task = task_of(store, "a", 2)
+    for number in (1, 2):
+        label_studio.keep(answer(number, task, "dog", minute=number))
+    label_studio.keep(painted(store), DATASET_PROJECT)
+    look()
+    label_studio.keep(answer(1, task, "cat", minute=1, revised=20))
+    label_studio.lose(2, 20)
+    label_studio.lose(50, 20)
+    assert look()[answers.DELETED] == 2
+    assert in_ledger(store, project) == {1: ("accept", 1)}
+
+
+def test_a_deletion_in_a_deleted_task_is_found_by_looking_at_everything(
+    store, project, label_studio, look
+):
+    task = task_of(store, "a", 2)
+    label_studio.keep(answer(1, task, "dog"))
+    look()
+    del label_studio.records[QUERY_PROJECT][task]
+    assert look() == {}
+    assert look(full=True) == {answers.DELETED: 1}
+    assert in_ledger(store, project) == {}
+
+
+def test_the_first_look_is_at_everything_answered(store, project, label_studio, look):
+    look()
+    assert [number for number, _ in label_studio.asked] == [QUERY_PROJECT, DATASET_PROJECT]
+    for _, parameters in label_studio.asked:
+        query = json.loads(parameters["query"])
+        assert query["filters"]["conjunction"] == "or"
+        assert [item["filter"] for item in query["filters"]["items"]] == [
+            "filter:tasks:total_annotations",
+            "filter:tasks:cancelled_annotations",
+        ]
+        assert {"annotations", "updated_at", "data"} <= set(parameters["include"].split(","))
+
+
+def asked_since(label_studio):
+    """The moments of the last looks, as they stand in the queries."""
+    items = [
+        json.loads(parameters["query"])["filters"]["items"] for _, parameters in label_studio.asked
+    ]
+    for (item,) in items:
+        assert (item["filter"], item["operator"]) == ("filter:tasks:updated_at", "greater")
+        assert item["type"] == "Datetime"
+    return [item["value"] for (item,) in items]
+
+
+def test_later_looks_are_at_what_changed_since(store, project, label_studio, look):
+    label_studio.keep(answer(1, task_of(store, "a", 2), "dog", minute=0, revised=10))
+    label_studio.keep(answer(2, task_of(store, "b", 2), "dog", minute=5))
+    look()
+    assert project_row(store, project).reconciled_to == LATER
+    label_studio.asked.clear()
+    look()
+    slack = (LATER - reconcile.SLACK).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+    assert slack == "2026-01-01T12:08:00.000000Z"
+    assert asked_since(label_studio) == [slack, slack]
+    label_studio.keep(answer(2, task_of(store, "b", 2), "cat", minute=5, revised=10.5))
+    assert look()[answers.RECORDED] == 1
+    assert project_row(store, project).reconciled_to == LATER + timedelta(seconds=30)
+
+
+def test_the_moment_is_in_utc_whatever_the_databases_clock_shows(
+    store, project, label_studio, look
+):
+    if store.engine.dialect.name == "postgresql":
+        with store.engine.begin() as connection:
+            name = connection.scalar(text("select current_database()"))
+            connection.execute(text(f"alter database {name} set timezone to 'Asia/Tokyo'"))
+        store.engine.dispose()
+    label_studio.keep(answer(1, task_of(store, "a", 2), "dog", revised=10))
+    look()
+    label_studio.asked.clear()
+    look()
+    assert asked_since(label_studio) == ["2026-01-01T12:08:00.000000Z"] * 2
+
+
+def test_without_answers_there_is_no_moment_yet(store, project, label_studio, look):
+    before = datetime.now(timezone.utc)
+    look()
+    row = project_row(store, project)
+    assert row.reconciled_to is None
+    assert row.reconciled_at >= before
+
+
+def test_an_answer_to_a_task_of_unknown_number_is_found_by_what_it_asks(
+    store, project, label_studio, look
+):
+    label_studio.keep(answer(1, 9999, "dog"))
+    label_studio.data[9999] = {"alc": {"image": "a", "superpixel": 2}}
+    look()
+    assert entries(store)[0].superpixel_id == query_of(store, "a", 2).superpixel_id
+
+
+def test_what_cannot_be_read_is_counted_and_stops_nothing(store, project, label_studio, look):
+    wrong = region("dog", slice(0, 4), slice(0, 4), shape=(24, 32))
+    picture = image_of(store, "a").dataset_task
+    label_studio.keep(annotation(1, picture, [wrong]), DATASET_PROJECT)
+    label_studio.keep({**answer(2, task_of(store, "a", 1), "dog"), "created_at": "yesterday"})
+    label_studio.keep(answer(3, task_of(store, "a", 2), "dog"))
+    label_studio.keep(answer(4, 9999, "dog"))
+    label_studio.keep(answer(5, task_of(store, "b", 1), "emu"))
+    assert look() == {
+        answers.UNREADABLE: 2,
+        answers.RECORDED: 1,
+        answers.UNKNOWN_TASK: 1,
+        answers.UNKNOWN_CLASS: 1,
+    }
+    assert in_ledger(store, project).keys() == {3}
+
+
+# Deletions that nobody may have meant.
+
+
+@pytest.fixture
+def many(store, label_studio, look):
+    """More answers than may vanish at once without anybody saying so."""
+    task = task_of(store, "a", 2)
+    numbers = range(1, reconcile.MANY_GONE + 2)
+    for number in numbers:
+        label_studio.keep(answer(number, task, "dog", by=number))
+    look()
+    return numbers
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_many_vanished_answers_are_not_withdrawn_by_themselves(
+    store, project, label_studio, look, many, full
+):
+    for number in many:
+        label_studio.lose(number, 30)
+    known = entries(store)
+    moment = project_row(store, project).reconciled_to
+    for _ in range(2):
+        with pytest.raises(LabelStudioError, match="--accept-deletions"):
+            look(full=full)
+    assert len(entries(store)) == len(known)
+    assert project_row(store, project).reconciled_to == moment
+    assert look(full=full, accept_deletions=True)[answers.DELETED] == len(many)
+    assert in_ledger(store, project) == {}
+
+
+def test_a_few_vanished_answers_are_withdrawn(store, project, label_studio, look, many):
+    for number in many[:-1]:
+        label_studio.lose(number, 30)
+    assert look(full=True)[answers.DELETED] == reconcile.MANY_GONE
+    assert in_ledger(store, project).keys() == {many[-1]}
+
+
+def test_an_answer_that_is_only_in_another_task_now_is_not_withdrawn(
+    store, project, label_studio, look
+):
+    label_studio.keep(answer(1, task_of(store, "a", 2), "dog"))
+    look()
+    label_studio.records[QUERY_PROJECT].clear()
+    label_studio.keep(answer(1, 9999, "dog"))
+    look(full=True)
+    assert in_ledger(store, project) == {1: ("correct", DOG)}
+
+
+# How many annotators are asked.
+
+
+@pytest.mark.parametrize(("shown", "followed"), [(2, 2), (0, 1), (None, 1), ("3", 1)])
+def test_the_overlap_of_the_query_project_is_followed(
+    store, project, label_studio, look, shown, followed
+):
+    label_studio.overlap = shown
+    look()
+    assert project_row(store, project).overlap == followed
+
+
+def test_a_dispute_found_together_with_the_overlap_is_asked_again(
+    store, project, label_studio, look
+):
+    label_studio.overlap = 2
+    task = task_of(store, "a", 2)
+    label_studio.keep(answer(1, task, "dog", by=1))
+    label_studio.keep(answer(2, task, "cat", by=2, minute=1))
+    look()
+    with store.reading() as session:
+        superpixel = session.scalars(
+            select(Superpixel.id).where(Superpixel.id == query_of(store, "a", 2).superpixel_id)
+        ).one()
+        noted = session.scalars(select(Round.disputes)).one()
+    assert judged(store, project).disputed.keys() == {superpixel}
+    assert noted
+
+
+def test_a_project_without_queries_says_what_to_do(store, project, label_studio):
+    with store.session() as session:
+        session.get_one(Project, project).query_project = None
+    for number in (project, 999):
+        with pytest.raises(NotFoundError, match="alc init"):
+            reconcile.reconcile(store, label_studio, number)
