@@ -14,7 +14,7 @@ from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.query import Key, asked_about
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import TRAIN, Image, Project, Query, Round, Superpixel
+from alc_backend.store.models import TRAIN, Answer, Image, Project, Query, Round, Superpixel
 
 RECORDED, KNOWN, DELETED = "recorded", "known", "deleted"
 UNKNOWN_TASK, UNKNOWN_CLASS = "of an unknown task", "of an unknown class"
@@ -61,16 +61,24 @@ def _record(
         round_number=annotation.round_number,
         overlap=overlap_of(task.get("overlap")),
     )
-    if ledger.record(session, query, reply) is None:
+    entry = ledger.record(session, query, reply)
+    if entry is None:
         return KNOWN
-    if project.overlap > 1 and ledger.is_disputed(session, query.superpixel_id, project.overlap):
-        open_round = select(Round).where(
-            Round.project_id == project.id, Round.opened_at.is_not(None)
-        )
-        latest = session.scalars(open_round.order_by(Round.number.desc()).limit(1)).first()
-        if latest is not None:
-            latest.disputes = True
+    undone = entry.kind == ledger.SKIP and entry.revision > 0
+    overlap = max(project.overlap, entry.overlap)
+    if undone or (
+        overlap > 1 and ledger.is_disputed(session, query.superpixel_id, project.overlap)
+    ):
+        _ask(session, project.id)
     return RECORDED
+
+
+def _ask(session: Session, project_id: int) -> None:
+    """Let what the open round's queue lacks be asked."""
+    opened = select(Round).where(Round.project_id == project_id, Round.opened_at.is_not(None))
+    latest = session.scalars(opened.order_by(Round.number.desc()).limit(1)).first()
+    if latest is not None:
+        latest.unasked = True
 
 
 def overlap_of(value: Any) -> int | None:
@@ -84,8 +92,37 @@ def withdraw(store: Store, project_id: int, annotation_ids: Iterable[int]) -> Co
     for annotation_id in annotation_ids:
         with store.session() as session:
             gone = ledger.withdraw(session, project_id, annotation_id)
+            if gone is not None:
+                _ask(session, project_id)
         counts[DELETED if gone else KNOWN] += 1
     return counts
+
+
+def given_to(
+    store: Store, project: Project, label_studio_project: int, tasks: Iterable[int]
+) -> list[int]:
+    """The annotations in the ledger that were given to tasks of one of the two projects."""
+    found: set[int] = set()
+    with store.reading() as session:
+        for task_id in tasks:
+            if label_studio_project == project.query_project:
+                given = (
+                    select(Answer.annotation_id)
+                    .join(
+                        Query,
+                        (Query.superpixel_id == Answer.superpixel_id)
+                        & (Query.adjudication == Answer.adjudication),
+                    )
+                    .where(Query.task_id == task_id)
+                )
+            else:
+                given = (
+                    select(Answer.annotation_id)
+                    .join(Image, Image.id == Answer.image_id)
+                    .where(Image.dataset_task == task_id, Answer.superpixel_id.is_(None))
+                )
+            found.update(session.scalars(given.where(Answer.project_id == project.id)))
+    return sorted(found)
 
 
 def _query(session: Session, project_id: int, task_id: int, key: Key) -> Query | None:

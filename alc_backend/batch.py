@@ -1,4 +1,4 @@
-"""The batch of a round: choosing its queries and bringing them into Label Studio in order."""
+"""The batch of a round: choosing its queries and their order."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, exists, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from alc_backend import rounds
-from alc_backend.claims import Reporter
 from alc_backend.core import acquisition, selection
 from alc_backend.core.arrays import VOID
-from alc_backend.errors import LabelStudioError, RoundError
-from alc_backend.labelstudio import publish, query
-from alc_backend.labelstudio.client import Client
+from alc_backend.errors import RoundError
+from alc_backend.labelstudio import query
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
@@ -24,120 +22,11 @@ from alc_backend.store.models import (
     TRAIN,
     Answer,
     Image,
-    Project,
     Query,
     Round,
     Score,
     Superpixel,
-    utc_now,
 )
-
-
-def publish_round(store: Store, round_: Round, report: Reporter) -> None:
-    """Put the round's queue into Label Studio, in order.
-
-    Queries that two annotators disagree about come first, then the best B, then older unanswered
-    ones (or these leave the queue, where that is set). A query keeps its task. Tasks that are not
-    asked any more are closed: nobody gets them, but who has one on the screen can submit it. Once
-    Label Studio has switched to the round's queue, it stays as it is.
-    """
-    project = round_.project
-    if project.query_project is None:
-        raise RoundError(
-            f"project {project.name!r} has no query project; run `alc init` to make it, then "
-            "start the round again"
-        )
-    version = rounds.model_version(round_.number)
-    with Client.from_settings(store.settings) as client:
-        if publish.is_switched(client, project.query_project, version):
-            return
-        report(0, 3, "choosing the batch")
-        chosen = choose(store, round_)
-        if chosen and chosen not in (round_.warning or ""):
-            with store.session() as session:
-                row = session.get_one(Round, round_.id)
-                row.warning = "; ".join(filter(None, [row.warning, chosen]))
-        queue = _present_tasks(store, client, round_, report)
-        _close_obsolete(store, client, round_, report)
-        report(2, 3, f"ordering {len(queue)} queries")
-        if not publish.publish_queue(client, project.query_project, version, queue):
-            queue = _present_tasks(store, client, round_, report, look=True)
-            report(2, 3, f"ordering {len(queue)} queries")
-            if not publish.publish_queue(client, project.query_project, version, queue):
-                raise LabelStudioError(
-                    "Label Studio does not keep the predictions of all tasks; look into its log "
-                    "and start the round again"
-                )
-
-
-def _present_tasks(
-    store: Store, client: Client, round_: Round, report: Reporter, *, look: bool = False
-) -> list[publish.QueueItem]:
-    """See to it that every query of the round has its task; returns them, best first.
-
-    What Label Studio holds is read in full only when its number of tasks is not what it should be
-    (or with ``look``): that takes longer than everything else.
-    """
-    number = round_.project.query_project
-    assert number is not None
-    with store.reading() as session:
-        entries = _queries(session, round_.project_id)
-        expected = sum(entry.task_id is not None for entry in entries)
-    if look or publish.count_tasks(client, number) != expected:
-        _sync_tasks(store, round_.project_id, publish.existing_tasks(client, number))
-    queue = items(store, round_)
-    report(1, 3, f"bringing {len(queue)} queries into Label Studio")
-    publish.create_tasks(
-        client,
-        number,
-        [item for item in queue if item.task_id is None],
-        lambda made: note_tasks(store, round_.project_id, made, queue),
-    )
-    for item in queue:
-        if item.task_id is not None and (item.changed or item.closed):
-            report(1, 3, f"updating the question of task {item.task_id}")
-            publish.update_task(client, item)
-            _note_update(store, item)
-    return items(store, round_) if any(item.task_id is None for item in queue) else queue
-
-
-def _close_obsolete(store: Store, client: Client, round_: Round, report: Reporter) -> None:
-    """Close the tasks outside the round's queue that Label Studio would still hand out."""
-    revised = aliased(Answer)
-    answered = (
-        exists()
-        .where(
-            Answer.superpixel_id == Query.superpixel_id,
-            Answer.adjudication == Query.adjudication,
-            Answer.kind.in_((ledger.ACCEPT, ledger.CORRECT)),
-        )
-        .where(
-            ~exists().where(
-                revised.project_id == Answer.project_id,
-                revised.annotation_id == Answer.annotation_id,
-                revised.revision > Answer.revision,
-            )
-        )
-    )
-    with store.reading() as session:
-        obsolete = session.scalars(
-            select(Query)
-            .join(Round, Round.id == Query.round_id)
-            .where(
-                Round.project_id == round_.project_id,
-                Query.round_id != round_.id,
-                Query.task_id.is_not(None),
-                Query.closed_at.is_(None),
-                ~answered,
-            )
-            .order_by(Query.id)
-        ).all()
-    for place, entry in enumerate(obsolete):
-        report(1, 3, f"closing task {place + 1} of {len(obsolete)} that are not asked any more")
-        assert entry.task_id is not None
-        publish.close_task(client, entry.task_id)
-        with store.session() as session:
-            session.get_one(Query, entry.id).closed_at = utc_now()
 
 
 def choose(store: Store, round_: Round) -> str | None:
@@ -160,7 +49,7 @@ def choose(store: Store, round_: Round) -> str | None:
         ).all()  # fmt: skip
         asked = {
             entry.superpixel_id
-            for entry in _queries(session, round_.project_id)
+            for entry in queries(session, round_.project_id)
             if not entry.adjudication
         }
         kept = asked & _answered(session, round_.project_id)
@@ -197,7 +86,7 @@ def choose(store: Store, round_: Round) -> str | None:
     with store.session() as session:
         entries = {
             (entry.superpixel_id, entry.adjudication): entry
-            for entry in _queries(session, round_.project_id)
+            for entry in queries(session, round_.project_id)
         }
         for rank, (row, score, adjudication) in enumerate(batch):
             entry = entries.get((row.superpixel_id, adjudication))
@@ -263,112 +152,11 @@ def _class_pixels(store: Store, round_: Round) -> NDArray[np.int64]:
     return counts[: len(round_.project.classes)]
 
 
-def _queries(session: Session, project_id: int) -> Sequence[Query]:
+def queries(session: Session, project_id: int) -> Sequence[Query]:
+    """Every query of a project."""
     return session.scalars(
         select(Query)
         .join(Superpixel, Superpixel.id == Query.superpixel_id)
         .join(Image, Image.id == Superpixel.image_id)
         .where(Image.project_id == project_id)
     ).all()
-
-
-def contents(
-    session: Session, project: Project, where: ColumnElement[bool]
-) -> list[tuple[Query, query.QueryContent]]:
-    """The queries of a project that ``where`` chooses, best first, with what each shows."""
-    rows = session.execute(
-        select(Query, Superpixel.number, Superpixel.shape, Round.number, Image)
-        .join(Round, Round.id == Query.round_id)
-        .join(Superpixel, Superpixel.id == Query.superpixel_id)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project.id, where)
-        .order_by(Query.rank)
-    )
-    return [
-        (
-            entry,
-            query.QueryContent(
-                url=image.url or "",
-                image_key=image.key,
-                height=image.height,
-                width=image.width,
-                superpixel=number,
-                row=entry.row,
-                col=entry.col,
-                pseudo_label=entry.pseudo_label,
-                classes=project.classes,
-                round_number=round_number,
-                shape=shape,
-                proposed=tuple(entry.proposed or ()) if entry.adjudication else (),
-            ),
-        )
-        for entry, number, shape, round_number, image in rows
-        if shape is not None
-    ]
-
-
-def items(store: Store, round_: Round) -> list[publish.QueueItem]:
-    """The round's queue, best first."""
-    with store.reading() as session:
-        queue = contents(session, round_.project, Query.round_id == round_.id)
-    found = []
-    for entry, content in queue:
-        data = query.task_data(content)
-        found.append(
-            publish.QueueItem(
-                key=query.asked_about(data),
-                task_id=entry.task_id,
-                changed=query.digest(data) != entry.published,
-                closed=entry.closed_at is not None,
-                data=data,
-                result=query.prediction(content),
-            )
-        )
-    return found
-
-
-def _sync_tasks(store: Store, project_id: int, known: dict[int, query.Key]) -> None:
-    """Take over tasks of an interrupted attempt, and forget those deleted in Label Studio."""
-    by_key = {key: task_id for task_id, key in known.items()}
-    with store.session() as session:
-        keys = _keys(session, project_id)
-        for entry in _queries(session, project_id):
-            if entry.task_id not in known:
-                entry.task_id = by_key.get(keys[entry.id])
-                entry.published, entry.closed_at = None, None
-
-
-def note_tasks(
-    store: Store,
-    project_id: int,
-    made: dict[query.Key, int],
-    queue: Sequence[publish.QueueItem],
-) -> None:
-    """Remember which task asks which query."""
-    digests = {item.key: query.digest(item.data) for item in queue if item.key in made}
-    with store.session() as session:
-        keys = _keys(session, project_id)
-        for entry in _queries(session, project_id):
-            key = keys[entry.id]
-            if key in made:
-                entry.task_id, entry.published = made[key], digests[key]
-
-
-def _keys(session: Session, project_id: int) -> dict[int, query.Key]:
-    """Query row id → what it asks about."""
-    rows = session.execute(
-        select(Query.id, Query.adjudication, Superpixel.number, Image.key)
-        .join(Superpixel, Superpixel.id == Query.superpixel_id)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project_id)
-    )
-    return {row.id: query.Key(row.key, row.number, row.adjudication) for row in rows}
-
-
-def _note_update(store: Store, item: publish.QueueItem) -> None:
-    with store.session() as session:
-        session.execute(
-            update(Query)
-            .where(Query.task_id == item.task_id)
-            .values(published=query.digest(item.data), closed_at=None)
-        )

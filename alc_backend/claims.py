@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import psutil
 from sqlalchemy import func, select, update
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from alc_backend.errors import CancelledError
 from alc_backend.settings import Settings
+from alc_backend.states import CHORES, OPEN
 from alc_backend.store.database import Store
 from alc_backend.store.models import Part, Round, utc_now
 
@@ -24,15 +26,34 @@ log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 0.5
 
-ROUND_LOCK = {"of": Round}
-"""Lock only the round's row where the database has row locks (SQLite locks the whole file)."""
+ROUND_LOCK = {"of": Round, "key_share": True}
+"""Lock only the round's row where the database has row locks (SQLite locks the whole file).
+
+Whoever changes a part locks its round first. Others may refer to the row meanwhile.
+"""
+
+
+def host() -> str:
+    """This machine, or rather what shares its process numbers (a container has its own)."""
+    try:
+        numbers = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        numbers = ""
+    return f"{socket.gethostname()}/{numbers}"
 
 
 def take(part: Part) -> None:
     """Put this process's name on a part."""
-    part.claimed_by = f"{socket.gethostname()}|{os.getpid()}|{secrets.token_hex(4)}"
+    part.claimed_by = f"{host()}|{os.getpid()}|{secrets.token_hex(4)}"
     part.heartbeat_at, part.retry_at = utc_now(), None
     part.claims += 1
+
+
+def check(session: Session, claimed: Part) -> None:
+    """Raise CancelledError when a part no longer has the worker that ``claimed`` it."""
+    found = locked(session, claimed.id)
+    if found is None or not is_ours(found, claimed):
+        raise CancelledError("taken over by another worker")
 
 
 class Reporter:
@@ -42,28 +63,35 @@ class Reporter:
     """
 
     def __init__(self, store: Store, part: Part) -> None:
-        self._store, self._part_id, self._claim = store, part.id, part.claimed_by
+        self._store, self._claimed = store, part
         self._last = float("-inf")
 
     def __call__(self, done: int, total: int, message: str) -> None:
         """Report ``done`` of ``total`` and a sentence; written a few times a second at most."""
         now = time.monotonic()
-        if now - self._last < REPORT_EVERY_S and done < total:
-            with self._store.reading() as session:
-                part = session.get(Part, self._part_id)
-        else:
-            self._last = now
-            with self._store.session() as session:
-                part = session.get(Part, self._part_id)
-                if part is not None and part.claimed_by == self._claim:
-                    part.done, part.total = done, total
-                    session.flush()
-                    part.round.done, part.round.total = _progress(session, part)
-                    part.round.message = message
-        if part is None or part.claimed_by != self._claim:
-            raise CancelledError("taken over by another worker")
-        if part.round.cancel_requested or part.round.state != part.step:
+        written = now - self._last >= REPORT_EVERY_S or done >= total
+        with self._store.session() if written else self._store.reading() as session:
+            found = (
+                locked(session, self._claimed.id) if written else _seen(session, self._claimed.id)
+            )
+            if found is None or not is_ours(found, self._claimed):
+                raise CancelledError("taken over by another worker, or stopped")
+            part, round_ = found
+            if written:
+                self._last = now
+                part.done, part.total = done, total
+                session.flush()
+                if part.step not in CHORES:
+                    round_.done, round_.total = _progress(session, part)
+                    round_.message = message
+            cancelled = round_.cancel_requested and part.step not in CHORES
+        if cancelled:
             raise CancelledError("cancelled")
+
+
+def _seen(session: Session, part_id: int) -> tuple[Part, Round] | None:
+    part = session.get(Part, part_id)
+    return (part, part.round) if part is not None else None
 
 
 def _progress(session: Session, part: Part) -> tuple[int, int]:
@@ -90,7 +118,12 @@ def locked(session: Session, part_id: int) -> tuple[Part, Round] | None:
 def is_ours(found: tuple[Part, Round], claimed: Part) -> bool:
     """Whether a part, as :func:`locked` found it, still has the worker that ``claimed`` it."""
     part, round_ = found
-    return part.claimed_by == claimed.claimed_by and round_.state == part.step
+    return part.claimed_by == claimed.claimed_by and is_present(part, round_)
+
+
+def is_present(part: Part, round_: Round) -> bool:
+    """Whether a part is of its round's present step, or a chore of an open round."""
+    return part.step == round_.state or (round_.state == OPEN and part.step in CHORES)
 
 
 class Heartbeat:
@@ -134,8 +167,8 @@ def at_work(session: Session, round_: Round, settings: Settings) -> int:
 
 def is_dead(part: Part, settings: Settings) -> bool:
     """Whether the worker that claimed a part is gone."""
-    host, process, _ = (part.claimed_by or "").split("|")
-    if host == socket.gethostname() and not psutil.pid_exists(int(process)):
+    where, process, _ = (part.claimed_by or "").split("|")
+    if where == host() and not psutil.pid_exists(int(process)):
         return True
     limit = utc_now() - timedelta(seconds=settings.stale_after_s)
     return part.heartbeat_at is None or part.heartbeat_at < limit

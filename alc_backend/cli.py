@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend import __version__, cli_answers
+from alc_backend import __version__, cli_answers, states
 from alc_backend.cli_common import ProjectOption, open_store, project_id_of
 from alc_backend.errors import AlcError, LabelStudioError, NotFoundError, SettingsError
 from alc_backend.settings import settings
@@ -31,7 +31,8 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for noisy in ("httpx", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _leave)
     try:
         app()
@@ -265,7 +266,7 @@ def round_status(
     for round_ in found:
         values = rounds.summary(round_)
         progress = values["error"] or values["warning"] or values["message"]
-        if round_.state in rounds.RUNNING and round_.total:
+        if round_.state in states.RUNNING and round_.total:
             progress = f"{round_.done}/{round_.total} {progress}"
         table.add_row(
             round_.project.name,

@@ -53,9 +53,9 @@ def record(
     if image is None:
         return answers.UNKNOWN_TASK
     begun_with = annotation.annotation_id == image.initial_annotation
-    taken_at = image.initial_annotation_at if begun_with else None
+    taken_at = image.initial_annotation_at
     if last is None and taken_at is not None and annotation.updated_at <= taken_at:
-        return answers.KNOWN
+        return answers.KNOWN  # the first label map came from it, or from a newer one
     if last is not None and (
         last.kind == ledger.DELETED or annotation.updated_at <= last.updated_at
     ):
@@ -75,10 +75,10 @@ def record(
         edited, changed = shown, np.zeros(shape, dtype=np.bool_)
     else:
         now = read_regions(annotation.result, project.classes, shape)
+        if begun_with:  # as the first label map was painted
+            now = sorted(now, key=lambda region: -int(region.mask.sum()))
         edited, covered_now = _paint(_order(now, before), shape, uncovered)
-        covered_now |= begun_with  # the first label map knows no bare pixels
-        same = covered & covered_now & (shown == edited)
-        changed = (covered | covered_now) & ~same
+        changed = (covered | covered_now) & ~(covered & (shown == edited))
     with store.reading() as session:
         rows = session.execute(
             select(Superpixel.number, Superpixel.id, Superpixel.size).where(

@@ -71,12 +71,14 @@ def log(
         standing = ledger.standing(session, project_id)
         judged = ledger.judge(standing, project.overlap)
     resolving = {answer.id for answer in judged.resolved.values()}
+    said = {answer.superpixel_id: answer for answer in judged.resolved.values()}
     in_force = resolving | {
         entry.id
         for entry in standing
         if entry.kind in (ledger.EDIT, ledger.SKIP)
         or entry.superpixel_id in judged.disputed
         or entry.superpixel_id in judged.waiting
+        or _agrees(entry, said.get(entry.superpixel_id))
     }
 
     def name(class_id: int | None) -> str | None:
@@ -110,6 +112,16 @@ def log(
             for superpixel, before, after, pixels in changes
         ]
     return [asdict(entry) for entry in found]
+
+
+def _agrees(entry: Answer, resolving: Answer | None) -> bool:
+    """Whether a vote is one of those whose agreement resolved a superpixel."""
+    return (
+        resolving is not None
+        and resolving.overlap > 1
+        and not resolving.adjudication
+        and entry.class_id == resolving.class_id
+    )
 
 
 def revert(store: Store, client: Client, project_id: int, answer_id: int) -> Answer:

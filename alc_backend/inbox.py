@@ -9,13 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, or_, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 
 from alc_backend import answers, edits
-from alc_backend.errors import AlcError, NotFoundError
+from alc_backend.errors import LabelStudioAwayError, NotFoundError
 from alc_backend.labelstudio.annotation import Annotation, parse, positive_integer
 from alc_backend.labelstudio.client import Client
-from alc_backend.reconcile import Known
 from alc_backend.store.database import Store
 from alc_backend.store.models import Event, Project, utc_now
 
@@ -98,7 +97,7 @@ def forget_old(store: Store) -> None:
 def _read_in(store: Store, client: Callable[[], Client], event: Event) -> Counter[str]:
     counts: Counter[str] = Counter()
     problem: str | None = None
-    retry = True
+    retry, patient = True, False
     try:
         counts = _outcomes(store, client, event)
         unknown = [name for name in answers.PROBLEMS if counts[name]]
@@ -106,13 +105,18 @@ def _read_in(store: Store, client: Callable[[], Client], event: Event) -> Counte
     except ValueError as error:
         counts[answers.UNREADABLE] += 1
         problem, retry = str(error), False
-    except (AlcError, SQLAlchemyError) as error:
-        problem = str(error)
+    except (LabelStudioAwayError, OperationalError) as error:
+        log.warning("event %s waits: %s", event.id, error)
+        problem, patient = str(error), True
+    except Exception as error:  # one event must not keep the others from the ledger
+        log.exception("event %s (%s) cannot be read in", event.id, event.action)
+        problem = f"{type(error).__name__}: {error}"
     with store.session() as session:
         row = session.get_one(Event, event.id)
         row.tries += 1
-        if problem is not None and retry and row.tries <= len(RETRY_S):
-            row.next_try_at = utc_now() + timedelta(seconds=RETRY_S[row.tries - 1])
+        if problem is not None and retry and (patient or row.tries <= len(RETRY_S)):
+            pause = RETRY_S[min(row.tries, len(RETRY_S)) - 1]
+            row.next_try_at = utc_now() + timedelta(seconds=pause)
             row.outcome = f"to be tried again: {problem}"
             return Counter()
         row.processed_at = utc_now()
@@ -129,12 +133,7 @@ def _outcomes(store: Store, client: Callable[[], Client], event: Event) -> Count
         raise NotFoundError(f"project {event.project_id} is gone")
     gone, given = _parsed(event)
     if event.action == TASKS_DELETED:
-        known = Known(store, project.id)
-        gone = [
-            annotation
-            for task in gone
-            for annotation in known.of_task(event.label_studio_project, task)
-        ]
+        gone = answers.given_to(store, project, event.label_studio_project, gone)
     counts = answers.withdraw(store, project.id, gone)
     for annotation, task in given:
         if event.label_studio_project == project.query_project:

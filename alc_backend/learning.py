@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alc_backend import rounds
+from alc_backend import claims, rounds
 from alc_backend.claims import Reporter
 from alc_backend.core import acquisition, expansion, metrics, pool
 from alc_backend.core.arrays import VOID
@@ -134,7 +134,7 @@ def score(store: Store, part: Part, report: Reporter) -> None:
     if "measure" in part.work:
         _measure(store, part.round, report)
     else:
-        _score_shard(store, part.round, part.work["images"], part.work["fold"], report)
+        _score_shard(store, part, report)
 
 
 def _measure(store: Store, round_: Round, report: Reporter) -> None:
@@ -176,9 +176,8 @@ def _measure(store: Store, round_: Round, report: Reporter) -> None:
             row.estimate, row.estimate_answers = right / counted, len(hidden)
 
 
-def _score_shard(
-    store: Store, round_: Round, image_ids: list[int], fold: int | None, report: Reporter
-) -> None:
+def _score_shard(store: Store, part: Part, report: Reporter) -> None:
+    round_, image_ids, fold = part.round, part.work["images"], part.work["fold"]
     files = store.files(round_.project_id)
     with store.reading() as session:
         maps = LabelMaps(session, files, round_.project_id)
@@ -210,7 +209,7 @@ def _score_shard(
             if behind is not None:
                 behind.result()
             labels = maps.read(image.id)
-            behind = executor.submit(_score_image, store, round_, image, predicted, labels, settled)
+            behind = executor.submit(_score_image, store, part, image, predicted, labels, settled)
         if behind is not None:
             behind.result()
 
@@ -290,7 +289,11 @@ def _label_maps(store: Store, round_: Round) -> tuple[LabelMaps, set[int]]:
     """
     with store.reading() as session:
         maps = LabelMaps(
-            session, store.files(round_.project_id), round_.project_id, round_.ledger_position
+            session,
+            store.files(round_.project_id),
+            round_.project_id,
+            round_.ledger_position,
+            overlap=round_.config.get("overlap"),
         )
     if store.images(round_.project_id, VAL):
         return maps, set()
@@ -299,12 +302,13 @@ def _label_maps(store: Store, round_: Round) -> tuple[LabelMaps, set[int]]:
 
 def _score_image(
     store: Store,
-    round_: Round,
+    part: Part,
     image: Image,
     predicted: NDArray[np.float32],
     labels: NDArray[np.uint8],
     settled: set[int],
 ) -> None:
+    round_ = part.round
     files = store.files(round_.project_id)
     epsilon = float(round_.config["epsilon"])
     statistics = ImageStatistics(predicted, labels, files.read_superpixels(image.id))
@@ -320,6 +324,7 @@ def _score_image(
         reached = expansion.expand_all(statistics, chosen, epsilon)
         files.write_reach(round_.number, image.id, reached)
     with store.session() as session:
+        claims.check(session, part)
         rows = {
             superpixel.number: superpixel.id
             for superpixel in session.scalars(

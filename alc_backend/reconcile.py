@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from alc_backend import answers, edits
-from alc_backend.errors import LabelStudioError, NotFoundError
+from alc_backend import answers, edits, publishing
+from alc_backend.errors import AlcError, LabelStudioError, NotFoundError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.store import ledger
@@ -58,36 +58,42 @@ def reconcile(
         if project is None or project.query_project is None:
             raise NotFoundError(f"project {project_id} has no query project; run `alc init`")
     _read_overlap(store, client, project)
+    if publishing.sync_tasks(store, client, project_id):
+        full = True  # tasks have gone, and the answers in them: what changed does not tell
     since = None if full else project.reconciled_to
     counts: Counter[str] = Counter()
     seen: set[int] = set()
     suspects: set[int] = set()
-    newest = project.reconciled_to
     known = Known(store, project_id)
     parts = [number for number in (project.query_project, project.dataset_project) if number]
+    newest = _newest(client, parts) or project.reconciled_to
     for label_studio_project in parts:
         about = f"reading the annotations of Label Studio project {label_studio_project}"
-        tasks = client.tasks(label_studio_project, query=_changed(since), include=FIELDS)
+        changed, conjunction = _changed(since)
+        tasks = client.tasks_by_id(label_studio_project, changed, conjunction, include=FIELDS)
         for done, task in enumerate(tasks):
             if done % 20 == 0:
                 progress(done, done + 1, about)
-            newest = _later(newest, task.get("updated_at"))
             here = {int(item["id"]) for item in task["annotations"]}
             seen |= here
             suspects |= known.of_task(label_studio_project, int(task["id"])) - here
             for item in task["annotations"]:
-                counts[
-                    _record(store, client, project, label_studio_project, task, item, known)
-                ] += 1
+                outcome = _record(store, client, project, label_studio_project, task, item, known)
+                counts[outcome] += 1
     if since is None:
         suspects |= known.annotations - seen
-    gone = [number for number in sorted(suspects - seen) if _is_gone(client, number)]
-    if len(gone) > max(MANY_GONE, SHARE_GONE * len(known.annotations)) and not accept_deletions:
-        raise LabelStudioError(
-            f"Label Studio no longer has {len(gone)} of the {len(known.annotations)} annotations "
-            "in the ledger; nothing was withdrawn. Is LABEL_STUDIO_URL the right installation? If "
-            "they were deleted on purpose, run `alc reconcile --full --accept-deletions`"
-        )
+    most = None if accept_deletions else max(MANY_GONE, SHARE_GONE * len(known.annotations))
+    gone: list[int] = []
+    for number in sorted(suspects - seen):
+        if _is_gone(client, number):
+            gone.append(number)
+        if most is not None and len(gone) > most:
+            raise LabelStudioError(
+                f"Label Studio no longer has {len(gone)} or more of the {len(known.annotations)} "
+                "annotations in the ledger; nothing was withdrawn. Is LABEL_STUDIO_URL the right "
+                "installation? If they were deleted on purpose, run "
+                "`alc reconcile --full --accept-deletions`"
+            )
     counts += answers.withdraw(store, project_id, gone)
     with store.session() as session:
         row = session.get_one(Project, project_id)
@@ -112,7 +118,9 @@ def _record(
             outcome = answers.record(store, project, annotation, task)
         else:
             outcome = edits.record(store, lambda: client, project, annotation)
-    except ValueError as error:
+    except LabelStudioError:
+        raise
+    except (AlcError, ValueError) as error:
         log.warning("annotation %s: %s", item.get("id"), error)
         return answers.UNREADABLE
     if outcome in answers.PROBLEMS:
@@ -156,35 +164,32 @@ class Known:
         return self._updated_at.get(annotation_id) == updated_at
 
 
-def _changed(since: datetime | None) -> str:
-    """Data Manager query for the tasks with annotations, or those that changed since a moment."""
+def _changed(since: datetime | None) -> tuple[list[Json], str]:
+    """Filters for the tasks with annotations, or for those that changed since a moment."""
     if since is None:
-        return json.dumps(
-            {"filters": {"conjunction": "or", "items": _ANSWERED}, "ordering": _BY_ID}
-        )
+        return [
+            {"filter": f"filter:tasks:{name}", "operator": "greater", "type": "Number", "value": 0}
+            for name in ("total_annotations", "cancelled_annotations")
+        ], "or"
     moment = (since - SLACK).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    item = {
-        "filter": "filter:tasks:updated_at",
-        "operator": "greater",
-        "type": "Datetime",
-        "value": moment,
-    }
-    return json.dumps({"filters": {"conjunction": "and", "items": [item]}, "ordering": _BY_ID})
+    item = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
+    return [{**item, "value": moment}], "and"
 
 
-_BY_ID = ["tasks:id"]
-_ANSWERED: list[Json] = [
-    {"filter": f"filter:tasks:{name}", "operator": "greater", "type": "Number", "value": 0}
-    for name in ("total_annotations", "cancelled_annotations")
-]
-
-
-def _later(known: datetime | None, text: Any) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    except ValueError:
-        return known
-    return moment if known is None or moment > known else known
+def _newest(client: Client, projects: list[int]) -> datetime | None:
+    """When, by Label Studio's clock, a task of the projects changed last."""
+    moments = []
+    for number in projects:
+        page = client.get(
+            "/api/tasks/",
+            project=number,
+            fields="task_only",
+            include="id,updated_at",
+            page_size=1,
+            query=json.dumps({"ordering": ["-tasks:updated_at"]}),
+        )["tasks"]
+        moments += [str(task["updated_at"]) for task in page]
+    return max((datetime.fromisoformat(m.replace("Z", "+00:00")) for m in moments), default=None)
 
 
 def _is_gone(client: Client, annotation_id: int) -> bool:
@@ -208,5 +213,5 @@ def _read_overlap(store: Store, client: Client, project: Project) -> None:
             session.execute(  # other answers may be disputed now
                 update(Round)
                 .where(Round.project_id == project.id, Round.opened_at.is_not(None))
-                .values(disputes=True)
+                .values(unasked=True)
             )

@@ -1,51 +1,31 @@
 """The loop: a round's states and transitions.
 
 created → training → scoring → publishing → open → closed; failed and cancelled from each of the
-first four. The database holds the state. A step has one part or several; a part is claimed by one
-worker at a time and may be repeated after a crash at any moment. The transaction that finishes
-the last part moves the round on and makes the parts of the next step.
+first four. The database holds the state; :mod:`alc_backend.parts` is how workers move it on.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from alc_backend.claims import Heartbeat, Reporter, at_work, is_dead, is_ours, locked, take
+from alc_backend import parts
+from alc_backend.claims import at_work
 from alc_backend.core.acquisition import ACQUISITIONS
-from alc_backend.errors import (
-    AlcError,
-    CancelledError,
-    LabelStudioAwayError,
-    NotFoundError,
-    RoundError,
-    SettingsError,
-)
+from alc_backend.errors import NotFoundError, RoundError, SettingsError
 from alc_backend.segmentation.config import TrainingConfig, training_config
 from alc_backend.settings import Settings
+from alc_backend.states import CANCELLED, CREATED, FAILED, PUBLISHING, RUNNING, SCORING
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Part, Project, Query, Round, utc_now
+from alc_backend.store.models import Answer, Part, Project, Query, Round, utc_now
 
 log = logging.getLogger(__name__)
-
-CREATED, TRAINING, SCORING, PUBLISHING = "created", "training", "scoring", "publishing"
-OPEN, CLOSED, FAILED, CANCELLED = "open", "closed", "failed", "cancelled"
-RUNNING = (CREATED, TRAINING, SCORING, PUBLISHING)
-NEXT = {CREATED: TRAINING, TRAINING: SCORING, SCORING: PUBLISHING, PUBLISHING: OPEN}
-
-Enqueue = Callable[[Part], object]
-"""Puts a part of a round's present step on its queue; does nothing when it is there already."""
-
-RETRY_S = (5, 10, 20, 40, 80, 160, 300)
-"""Pauses before a part is tried again that Label Studio's absence stopped; the last one repeats."""
 
 BATCH = ("size", "per_image", "min_area")
 """How a round's batch is chosen: what may still change when it goes on with its network trained."""
@@ -53,7 +33,7 @@ BATCH = ("size", "per_image", "min_area")
 
 def start(
     store: Store,
-    enqueue: Enqueue,
+    enqueue: parts.Enqueue,
     project_id: int,
     *,
     size: int | None = None,
@@ -79,7 +59,7 @@ def start(
             running = _latest(session, project_id)
         assert running is not None
         round_, started = running, False
-    for part in _waiting_parts(store, round_.id):
+    for part in parts.waiting(store, round_.id):
         enqueue(part)
     return round_, started
 
@@ -89,7 +69,7 @@ def _start(
 ) -> tuple[Round, bool]:
     if session.get(Project, project_id) is None:
         raise NotFoundError(f"there is no project {project_id}; `alc round status` lists them")
-    latest = _latest(session, project_id)
+    latest = _latest(session, project_id, lock=True)
     if latest is not None and latest.state in RUNNING:
         return latest, False
     if latest is not None and latest.state in (FAILED, CANCELLED):
@@ -106,7 +86,7 @@ def _start(
     round_ = Round(project_id=project_id, number=number, state=CREATED, config=config)
     session.add(round_)
     session.flush()
-    _enter(session, round_, CREATED, [{}])
+    parts.enter(session, round_, CREATED, [{}])
     return round_, True
 
 
@@ -123,64 +103,41 @@ def _resume(session: Session, round_: Round, config: dict[str, Any], trained: bo
         known = session.scalar(
             select(func.count()).where(Part.round_id == round_.id, Part.step == round_.state)
         )
-        if not known:
-            _enter(session, round_, round_.state, [{}])
+        if not known:  # it was stopped by an upgrade
+            from alc_backend import steps
+
+            parts.enter(session, round_, round_.state, steps.parts(session, round_, round_.state))
     else:
         round_.config = config
-        _enter(session, round_, CREATED, [{}])
+        parts.enter(session, round_, CREATED, [{}])
     round_.error, round_.failed_in = None, None
     round_.cancel_requested = False
 
 
-def _enter(session: Session, round_: Round, state: str, works: list[dict[str, Any]]) -> None:
-    """Let a round begin a step, in parts; ``works`` says what each is to do.
-
-    ``total`` in a part's work is how much that is, where it is known beforehand.
-    """
-    round_.state, round_.step_began_at, round_.message = state, None, ""
-    round_.done, round_.total = 0, sum(work.get("total", 0) for work in works)
-    gone = delete(Part).where(Part.round_id == round_.id)
-    session.execute(gone if state == CREATED else gone.where(Part.step == state))
-    session.add_all(
-        Part(round_id=round_.id, step=state, number=number, work=work, total=work.get("total", 0))
-        for number, work in enumerate(works)
-    )
-
-
-def _waiting_parts(store: Store, round_id: int | None = None) -> list[Part]:
-    """The parts of running rounds' present steps that no living worker has and that may begin."""
-    wanted = (
-        select(Part)
-        .join(Round, Round.id == Part.round_id)
-        .where(Round.state.in_(RUNNING), Part.step == Round.state, Part.finished_at.is_(None))
-        .order_by(Part.id)
-    )
-    if round_id is not None:
-        wanted = wanted.where(Round.id == round_id)
-    with store.reading() as session:
-        parts = session.scalars(wanted).all()
-    now = utc_now()
-    return [
-        part
-        for part in parts
-        if (part.claimed_by is None or is_dead(part, store.settings))
-        and (part.retry_at is None or part.retry_at <= now)
-    ]
-
-
-def start_due(store: Store, enqueue: Enqueue) -> list[Round]:
+def start_due(store: Store, enqueue: parts.Enqueue) -> list[Round]:
     """Start the next round of every project whose open round's batch is answered."""
     due: list[int] = []
     with store.reading() as session:
-        for round_ in _open_rounds(session):
+        for round_ in parts.open_rounds(session):
             if _latest(session, round_.project_id) is not round_:
                 continue  # the next one is on its way, or was stopped
+            given = session.scalar(
+                select(func.count())
+                .select_from(Answer)
+                .where(
+                    Answer.project_id == round_.project_id,
+                    Answer.recorded_at >= round_.created_at,
+                    Answer.kind.in_((ledger.ACCEPT, ledger.CORRECT)),
+                )
+            )
             asked = session.scalar(
                 select(func.count()).select_from(Query).where(Query.round_id == round_.id)
             )
             wanted = min(round_.config["size"], asked or 0)
+            if not wanted or (given or 0) < wanted:
+                continue
             settled = ledger.judgement(session, round_.project_id).resolved
-            if wanted and len(settled) - (round_.answers or 0) >= wanted:
+            if len(settled) - (round_.answers or 0) >= wanted:
                 due.append(round_.project_id)
     return [start(store, enqueue, project_id)[0] for project_id in due]
 
@@ -193,67 +150,8 @@ def cancel(store: Store, project_id: int) -> Round:
             raise RoundError(f"no round of project {project_id} is running")
         latest.cancel_requested = True
         if not at_work(session, latest, store.settings):
-            _stop(session, latest, CANCELLED, None)
+            parts.stop(session, latest, CANCELLED, None)
         return latest
-
-
-def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
-    """Do a part of a round's present step; after the last part, queue those of the next step.
-
-    Returns without doing anything when another worker has the part or nothing is to be done.
-    While Label Studio is away the part waits, and is tried again later.
-    """
-    part = _claim(store, part_id)
-    if part is None:
-        return
-    from alc_backend import steps  # the network's libraries load here, in the worker
-
-    round_ = part.round
-    log.info(
-        "project %s round %s: %s, part %s", round_.project_id, round_.number, part.step, part.number
-    )
-    following: list[Part] = []
-    try:
-        with Heartbeat(store, part):
-            steps.STEPS[part.step](store, part, Reporter(store, part))
-        following = _finish(store, part)
-    except CancelledError:
-        _end(store, part, CANCELLED, None)
-    except LabelStudioAwayError as error:
-        log.warning("round %s waits: %s", round_.number, error)
-        _postpone(store, part, str(error))
-    except AlcError as error:
-        log.error("round %s failed: %s", round_.number, error)
-        _end(store, part, FAILED, str(error))
-    except Exception as error:
-        _end(store, part, FAILED, f"{type(error).__name__}: {error}; see the worker's log")
-        raise
-    for waiting in following:
-        enqueue(waiting)
-
-
-def recover(store: Store, enqueue: Enqueue) -> int:
-    """Queue again the parts whose worker has died or that never reached a queue; how many."""
-    parts = _waiting_parts(store)
-    for part in parts:
-        enqueue(part)
-    return len(parts)
-
-
-def disputing(store: Store) -> list[int]:
-    """The projects whose open round lacks questions about what annotators disagree about."""
-    with store.reading() as session:
-        return [round_.project_id for round_ in _open_rounds(session) if round_.disputes]
-
-
-def _open_rounds(session: Session) -> list[Round]:
-    return list(
-        session.scalars(
-            select(Round)
-            .join(Project, Project.id == Round.project_id)
-            .where(Round.state == OPEN, Project.query_project.is_not(None))
-        )
-    )
 
 
 def workers(store: Store, round_: Round) -> int:
@@ -321,103 +219,6 @@ def _latest(session: Session, project_id: int, *, lock: bool = False) -> Round |
         select(Round).where(Round.project_id == project_id).order_by(Round.number.desc()).limit(1)
     )
     return session.scalars(latest.with_for_update(of=Round) if lock else latest).first()
-
-
-def _claim(store: Store, part_id: int) -> Part | None:
-    with store.session() as session:
-        found = locked(session, part_id)
-        if found is None:
-            return None
-        part, round_ = found
-        if round_.state != part.step or part.finished_at is not None:
-            return None
-        if part.claimed_by is not None and not is_dead(part, store.settings):
-            return None
-        if round_.cancel_requested:
-            part.claimed_by = None
-            if not at_work(session, round_, store.settings):
-                _stop(session, round_, CANCELLED, None)
-            return None
-        take(part)
-        if round_.step_began_at is None:
-            round_.step_began_at = utc_now()
-        return part
-
-
-def _finish(store: Store, claimed: Part) -> list[Part]:
-    """End a part; the last one of a step ends the step. Returns the parts that can begin."""
-    from alc_backend import steps
-
-    with store.session() as session:
-        found = locked(session, claimed.id)
-        if found is None or not is_ours(found, claimed):
-            return []  # taken over by another worker after a long silence
-        part, round_ = found
-        if round_.cancel_requested:
-            raise CancelledError("cancelled")
-        part.claimed_by, part.finished_at = None, utc_now()
-        part.done = part.total
-        session.flush()
-        left = session.scalar(
-            select(func.count()).where(
-                Part.round_id == round_.id, Part.step == part.step, Part.finished_at.is_(None)
-            )
-        )
-        if left:
-            return []
-        following = NEXT[part.step]
-        if following != OPEN:
-            _enter(session, round_, following, steps.parts(session, round_, following))
-        else:
-            _open(session, round_)
-    return _waiting_parts(store, claimed.round_id)
-
-
-def _open(session: Session, round_: Round) -> None:
-    round_.state, round_.opened_at, round_.message = OPEN, utc_now(), ""
-    session.execute(
-        update(Round)
-        .where(
-            Round.project_id == round_.project_id,
-            Round.number < round_.number,
-            Round.state == OPEN,
-        )
-        .values(state=CLOSED)
-    )
-
-
-def _end(store: Store, claimed: Part, state: str, error: str | None) -> None:
-    """Give a part back after it was cancelled or has failed; its round ends with it.
-
-    A cancelled round ends with the last worker that lets go of it.
-    """
-    with store.session() as session:
-        found = locked(session, claimed.id)
-        if found is None or not is_ours(found, claimed):
-            return
-        part, round_ = found
-        part.claimed_by = None
-        session.flush()
-        if state == FAILED or not at_work(session, round_, store.settings):
-            _stop(session, round_, state, error)
-
-
-def _postpone(store: Store, claimed: Part, reason: str) -> None:
-    with store.session() as session:
-        found = locked(session, claimed.id)
-        if found is None or not is_ours(found, claimed):
-            return
-        part, round_ = found
-        pause = RETRY_S[min(part.retries, len(RETRY_S) - 1)]
-        part.claimed_by, part.retries = None, part.retries + 1
-        part.retry_at = utc_now() + timedelta(seconds=pause)
-        round_.message = f"trying again in {pause} s: {reason}"
-
-
-def _stop(session: Session, round_: Round, state: str, error: str | None) -> None:
-    round_.failed_in, round_.state, round_.error = round_.state, state, error
-    round_.cancel_requested = False
-    session.execute(update(Part).where(Part.round_id == round_.id).values(claimed_by=None))
 
 
 def summary(round_: Round) -> dict[str, Any]:

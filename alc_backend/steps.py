@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from alc_backend import batch, inbox, learning, rounds
+from alc_backend import asking, inbox, learning, publishing, states, tidy
 from alc_backend.claims import Reporter
 from alc_backend.core import metrics
 from alc_backend.errors import LabelStudioError, RoundError
@@ -50,23 +50,34 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
     with store.session() as session:
         row = session.get_one(Round, round_.id)
         row.ledger_position, row.answers, row.data_miou = upto, maps.answers, miou
+        row.config = {**row.config, "overlap": row.project.overlap}
         row.warning = warning
         row.model_miou = row.class_iou = row.estimate = row.estimate_answers = None
         session.execute(delete(Score).where(Score.round_id == round_.id))  # of another network
 
 
-STEPS: dict[str, Callable[[Store, Part, Reporter], None]] = {
-    rounds.CREATED: lambda store, part, report: prepare(store, part.round, report),
-    rounds.TRAINING: lambda store, part, report: learning.train(store, part.round, report),
-    rounds.SCORING: learning.score,
-    rounds.PUBLISHING: lambda store, part, report: batch.publish_round(store, part.round, report),
+STEPS: dict[str, Callable[[Store, Part, Reporter], object]] = {
+    states.CREATED: lambda store, part, report: prepare(store, part.round, report),
+    states.TRAINING: lambda store, part, report: learning.train(store, part.round, report),
+    states.SCORING: learning.score,
+    states.PUBLISHING: lambda store, part, report: publishing.publish_round(
+        store, part.round, report
+    ),
+    states.ASKING: lambda store, part, report: asking.ask(store, part.round),
+    states.TIDYING: lambda store, part, report: tidy.tidy(store, part.round),
 }
-"""The work of each running state."""
+"""The work of each running state, and the chores of an open round."""
+
+
+def is_due(session: Session, part: Part) -> bool:
+    """Whether a chore that was just done is to be done again."""
+    round_ = session.get_one(Round, part.round_id)
+    return round_.unasked if part.step == states.ASKING else tidy.is_due(session, round_)
 
 
 def parts(session: Session, round_: Round, state: str) -> list[dict[str, Any]]:
     """What each part of a state's work is to do; the scoring is spread over several."""
-    return learning.shards(session, round_) if state == rounds.SCORING else [{}]
+    return learning.shards(session, round_) if state == states.SCORING else [{}]
 
 
 def data_miou(

@@ -29,7 +29,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import delete, insert, select
 
-from alc_backend import batch, connect, inbox, rounds
+from alc_backend import batch, connect, inbox, parts, publishing, rounds, states
 from alc_backend.demo.run import EMAIL, DemoOptions, start_backend, start_label_studio
 from alc_backend.jobs.processes import Processes
 from alc_backend.jobs.queues import Jobs
@@ -112,7 +112,7 @@ class Bench:
             round_ = Round(
                 project_id=self.project_id,
                 number=number,
-                state=rounds.PUBLISHING,
+                state=states.PUBLISHING,
                 config={
                     "size": size, "per_image": None, "min_area": 0,
                     "acquisition": "sim", "epsilon": 0.0,
@@ -147,16 +147,16 @@ class Bench:
     def publish(self, round_: Round) -> float:
         """Publish a round as the worker does; returns the seconds it took."""
         began = time.perf_counter()
-        batch.publish_round(self.store, round_, lambda done, total, message: None)  # type: ignore[arg-type]
+        publishing.publish_round(self.store, round_, lambda done, total, message: None)  # type: ignore[arg-type]
         took = time.perf_counter() - began
         with self.store.session() as session:
-            session.get_one(Round, round_.id).state = rounds.OPEN
+            session.get_one(Round, round_.id).state = states.OPEN
             session.get_one(Round, round_.id).opened_at = utc_now()
         return took
 
     def bulk_import(self, round_: Round, version: str) -> float:
         """Label Studio's own import of a round's predictions under another name, in seconds."""
-        queue = batch.items(self.store, round_)
+        queue = publishing.items(self.store, round_)
         predictions = [
             {
                 "task": item.task_id,
@@ -217,7 +217,7 @@ def acknowledgements(bench: Bench, first: int) -> dict[str, float]:
     assert bench.project.query_project is not None
     with bench.store.reading() as session:
         project = session.get_one(Project, bench.project_id)
-        asked = batch.contents(session, project, Query.task_id.is_not(None))[:POSTS]
+        asked = publishing.contents(session, project, Query.task_id.is_not(None))[:POSTS]
     bodies = [
         webhook(bench.project.query_project, entry, batch.query.prediction(content), first + place)
         for place, (entry, content) in enumerate(asked)
@@ -276,9 +276,9 @@ def service(bench: Bench) -> dict[str, Any]:
     jobs = Jobs(bench.settings, connect_redis(bench.settings))
     round_, _ = rounds.start(bench.store, jobs.enqueue_part, bench.project_id)
     while (latest := rounds.latest_round(bench.store, bench.project_id)) is not None:
-        if latest.state == rounds.TRAINING and latest.done > 20:
+        if latest.state == states.TRAINING and latest.done > 20:
             break
-        assert latest.state in rounds.RUNNING, latest.error
+        assert latest.state in states.RUNNING, latest.error
         time.sleep(0.5)
     measured["while_training"] = acknowledgements(bench, 2_000_000)
     measured["predict_while_training"] = prediction_times(bench)
@@ -305,7 +305,7 @@ def scoring(folder: Path, workers: int) -> dict[str, Any]:
     queue: list[Part] = []
     round_, _ = rounds.start(store, queue.append, project_id)
     for _ in range(2):
-        rounds.run_part(store, queue.append, queue.pop(0).id)
+        parts.run_part(store, queue.append, queue.pop(0).id)
     from alc_backend.jobs.processes import start_redis
 
     environment = {**settings.environment(), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -321,21 +321,21 @@ def scoring(folder: Path, workers: int) -> dict[str, Any]:
             time.sleep(0.05)
         began = time.perf_counter()
         while (latest := rounds.latest_round(store, project_id)) and (
-            latest.state == rounds.SCORING
+            latest.state == states.SCORING
         ):
             processes.check()
             time.sleep(0.05)
         took = time.perf_counter() - began
     with store.session() as session:
-        parts = session.scalars(
-            select(Part).where(Part.round_id == round_.id, Part.step == rounds.SCORING)
+        shards = session.scalars(
+            select(Part).where(Part.round_id == round_.id, Part.step == states.SCORING)
         ).all()
         scored = len(session.scalars(select(Score).where(Score.round_id == round_.id)).all())
-        assert [part.claims for part in parts] == [1] * len(parts)
+        assert [part.claims for part in shards] == [1] * len(shards)
         session.execute(delete(Score))
     assert scored == 200 * GRID**2
     store.close()
-    return {"workers": workers, "seconds": took, "parts": len(parts), "superpixels": scored}
+    return {"workers": workers, "seconds": took, "parts": len(shards), "superpixels": scored}
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -187,16 +186,14 @@ class FakeLabelStudio:
                 if records.pop(number, None):
                     self.updated[task] = at(minute)
 
-    def tasks(self, project, **parameters):
-        self.asked.append((project, parameters))
-        (first, *_) = json.loads(parameters["query"])["filters"]["items"]
+    def tasks_by_id(self, project, filters, conjunction="and", **parameters):
+        self.asked.append((project, filters, conjunction, parameters))
+        first = filters[0]
         for task, records in self.records[project].items():
             answered = bool(records)
             if first["filter"] == "filter:tasks:updated_at":  # as Label Studio parses it, in UTC
                 since = datetime.strptime(first["value"], "%Y-%m-%dT%H:%M:%S.%fZ")
-                answered = datetime.fromisoformat(
-                    self.updated[task].replace("Z", "+00:00")
-                ) > since.replace(tzinfo=timezone.utc)
+                answered = self._moment(task) > since.replace(tzinfo=timezone.utc)
             if answered:
                 yield {
                     "id": task,
@@ -208,9 +205,12 @@ class FakeLabelStudio:
 
     def get(self, path, **parameters):
         self._answer()
+        if path == "/api/tasks/":  # the one that changed last
+            tasks = sorted(self.records[parameters["project"]], key=self._moment)
+            return {"tasks": [{"id": n, "updated_at": self.updated[n]} for n in tasks[-1:]]}
         _, _, kind, number, *_ = path.split("/")
         if kind == "projects":
-            return {"maximum_annotations": self.overlap}
+            return {"maximum_annotations": self.overlap, "task_number": 6}  # as were asked
         if kind == "annotations":
             known = {n for tasks in self.records.values() for task in tasks.values() for n in task}
         else:
@@ -225,6 +225,9 @@ class FakeLabelStudio:
         number = int(path.split("/")[3])
         self.deleted.append(number)
         self.lose(number, 99)
+
+    def _moment(self, task):
+        return datetime.fromisoformat(self.updated[task].replace("Z", "+00:00"))
 
     def _answer(self):
         if self.away:

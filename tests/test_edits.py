@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alc_backend import answers, edits
+from alc_backend import answers, edits, history
 from alc_backend.errors import LabelStudioAwayError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.regions import brush_regions, painted
@@ -112,10 +112,13 @@ def superpixel_id(store, number):
     return query_of(store, "a", number).superpixel_id
 
 
-def test_masks_left_as_they_were_are_no_edit(store, project, shown, edit):
-    assert edit(1, shown) == answers.KNOWN
-    assert edit(2, shown[::-1]) == answers.KNOWN
-    assert entries(store) == []
+def test_masks_left_as_they_were_change_nothing(store, project, first, shown, edit):
+    edit(1, shown)
+    edit(2, shown[::-1])
+    assert [entry.changes for entry in entries(store)] == [[], []]
+    assert np.array_equal(label_map(store, project), first)
+    assert judged(store, project).settled == set()
+    assert history.log(store, project) == []
 
 
 def test_a_relabelled_region(store, project, first, shown, edit):
@@ -191,6 +194,15 @@ def test_part_of_a_region_erased(store, project, first, edit, shown):
     assert np.array_equal(label_map(store, project), with_(first, np.s_[36:40, 32:56], BACKGROUND))
     (change,) = changes_of(store)
     assert (change["pixels"], change["most"]) == (96, False)
+
+
+@pytest.mark.parametrize(("rows", "most"), [(8, False), (9, True)])  # of sixteen
+def test_more_than_half_of_a_superpixel_changed_by_hand_settles_it(
+    store, project, shown, edit, rows, most
+):
+    edit(1, [*shown, region("dog", slice(24, 24 + rows), slice(32, 56))])
+    assert changes_of(store)[0]["most"] is most
+    assert judged(store, project).settled == ({superpixel_id(store, 2)} if most else set())
 
 
 # What the annotator began from.
@@ -282,9 +294,22 @@ def test_an_edit_taken_back_has_no_effect(store, project, first, shown, edit, ho
 
 
 def test_a_skipped_dataset_task_is_no_edit(store, project, first, shown, edit):
-    assert edit(1, shown[:1], was_cancelled=True) == answers.KNOWN
-    assert entries(store) == []
-    assert edit(1, shown[:1], revised=5) == answers.RECORDED  # submitted after all
+    edit(1, shown[:1], was_cancelled=True)
+    assert in_ledger(store, project) == {1: ("skip", None)}
+    assert np.array_equal(label_map(store, project), first)
+    assert judged(store, project).settled == set()
+    edit(1, shown[:1], revised=5)  # submitted after all
+    assert np.array_equal(label_map(store, project), with_(first, DOG_AT, BACKGROUND))
+
+
+@pytest.mark.parametrize("how", ["restored", "skipped"])
+def test_an_edit_taken_back_before_news_of_it_came_has_no_effect(
+    store, project, first, shown, edit, how
+):
+    result, skipped = (shown, False) if how == "restored" else (shown[:1], True)
+    edit(1, result, revised=5, was_cancelled=skipped)
+    assert edit(1, shown[:1]) == answers.KNOWN
+    assert np.array_equal(label_map(store, project), first)
 
 
 def test_a_deleted_edit_has_no_effect_and_stays_deleted(store, project, first, shown, edit):
@@ -313,11 +338,14 @@ def begun_from(store, project):
     return begun_from
 
 
-def test_the_annotation_that_was_imported_is_no_edit(store, project, shown, begun_from, edit):
+def test_the_annotation_that_was_imported_is_no_edit(
+    store, project, first, shown, begun_from, edit
+):
     begun_from(shown)
     assert edit(40, shown[:1], parent_prediction=None) == answers.KNOWN
-    assert edit(40, shown, parent_prediction=None, revised=5) == answers.KNOWN
-    assert entries(store) == []
+    edit(40, shown, parent_prediction=None, revised=5)  # saved again as it was
+    assert np.array_equal(label_map(store, project), first)
+    assert judged(store, project).settled == set()
 
 
 def test_a_revision_of_the_imported_annotation_is_an_edit(
@@ -328,10 +356,8 @@ def test_a_revision_of_the_imported_annotation_is_an_edit(
     assert np.array_equal(
         label_map(store, project), with_(with_(first, CAT_AT, DOG), DOG_AT, BACKGROUND)
     )
-    assert [(c["number"], c["from"], c["to"]) for c in changes_of(store)] == [
-        (1 + int(c["pixels"] == 256), CAT, DOG if c["pixels"] == 256 else BACKGROUND)
-        for c in changes_of(store)
-    ]
+    found = {(c["pixels"], c["from"], c["to"]) for c in changes_of(store)}
+    assert found == {(256, CAT, DOG), (384, CAT, BACKGROUND)}
 
 
 def test_saving_the_imported_annotation_again_changes_nothing_where_regions_overlap(

@@ -303,13 +303,15 @@ MALFORMED = [
 
 @pytest.mark.parametrize("item", MALFORMED, ids=range(len(MALFORMED)))
 def test_regions_nobody_can_read_do_not_stop_the_inbox(store, project, post, drain, item):
-    picture = image_of(store, "a").dataset_task
+    picture = image_of(store, "b").dataset_task
+    before = label_map(store, project, "b")
     post(
         created(annotation(1, picture, [item]), project=DATASET_PROJECT),
         created(answer(2, task_of(store, "a", 2), "dog")),
     )
     drain()
-    assert in_ledger(store, project) == {2: ("correct", DOG)}
+    assert in_ledger(store, project)[2] == ("correct", DOG)
+    assert np.array_equal(label_map(store, project, "b"), before)
     assert inbox.waiting(store) == 0
 
 

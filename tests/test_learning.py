@@ -7,7 +7,7 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from alc_backend import learning, rounds
+from alc_backend import learning, parts, rounds, states
 from alc_backend.core.draws import fold_of
 from alc_backend.errors import SettingsError, TrainingError
 from alc_backend.segmentation import infer
@@ -54,7 +54,7 @@ def test_every_picture_is_scored_by_a_network_that_has_not_seen_it(store, pictur
     monkeypatch.setattr(learning, "_predictor", noted)
     project = import_folder(store, pictures, "pets").project_id
     round_ = scored_by(store, [], project, folds=2, share_iterations=True, iterations=6)
-    assert round_.state == rounds.FAILED  # in publishing: there is no query project
+    assert round_.state == states.FAILED  # in publishing: there is no query project
     assert {keys_and_iterations[1] for keys_and_iterations in trained.values()} == {2}
     assert trained["model.safetensors"][0] == list("abcdef")
     assert set(used) == set("abcdef")
@@ -69,7 +69,7 @@ def test_networks_of_folds_are_not_used_without_folds(store, pictures, monkeypat
     project = import_folder(store, pictures, "pets").project_id
     rounds.start(store, [].append, project, folds=2)
     queue = []
-    rounds.recover(store, queue.append)
+    parts.recover(store, queue.append)
     work(store, queue)  # it fails in publishing: there is no query project
     assert store.files(project).network(1, 0).is_file()
     used = set()
@@ -81,7 +81,7 @@ def test_networks_of_folds_are_not_used_without_folds(store, pictures, monkeypat
 
     monkeypatch.setattr(learning, "_predictor", noted)
     rounds.start(store, queue.append, project, folds=1)
-    assert only_round(store).state == rounds.CREATED
+    assert only_round(store).state == states.CREATED
     work(store, queue)
     assert used == {None}
 
@@ -212,7 +212,7 @@ def test_too_few_pictures_for_the_folds_are_told_before_training(store, pictures
     project = import_folder(store, pictures, "pets").project_id
     monkeypatch.setattr(learning, "fold_of", lambda key, seed, folds: 0)
     round_ = scored_by(store, [], project, folds=3)
-    assert (round_.state, round_.failed_in) == (rounds.FAILED, rounds.TRAINING)
+    assert (round_.state, round_.failed_in) == (states.FAILED, states.TRAINING)
     assert "too few for 3 folds" in round_.error
     assert not store.files(project).network(1).exists()
 

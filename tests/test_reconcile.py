@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -99,11 +98,10 @@ def test_a_deletion_in_a_deleted_task_is_found_by_looking_at_everything(
 
 def test_the_first_look_is_at_everything_answered(store, project, label_studio, look):
     look()
-    assert [number for number, _ in label_studio.asked] == [QUERY_PROJECT, DATASET_PROJECT]
-    for _, parameters in label_studio.asked:
-        query = json.loads(parameters["query"])
-        assert query["filters"]["conjunction"] == "or"
-        assert [item["filter"] for item in query["filters"]["items"]] == [
+    assert [project for project, *_ in label_studio.asked] == [QUERY_PROJECT, DATASET_PROJECT]
+    for _, filters, conjunction, parameters in label_studio.asked:
+        assert conjunction == "or"
+        assert [item["filter"] for item in filters] == [
             "filter:tasks:total_annotations",
             "filter:tasks:cancelled_annotations",
         ]
@@ -111,14 +109,13 @@ def test_the_first_look_is_at_everything_answered(store, project, label_studio, 
 
 
 def asked_since(label_studio):
-    """The moments of the last looks, as they stand in the queries."""
-    items = [
-        json.loads(parameters["query"])["filters"]["items"] for _, parameters in label_studio.asked
-    ]
-    for (item,) in items:
+    """The moments of the last looks, as they stand in the filters."""
+    found = []
+    for _, (item,), _, _ in label_studio.asked:
         assert (item["filter"], item["operator"]) == ("filter:tasks:updated_at", "greater")
         assert item["type"] == "Datetime"
-    return [item["value"] for (item,) in items]
+        found.append(item["value"])
+    return found
 
 
 def test_later_looks_are_at_what_changed_since(store, project, label_studio, look):
@@ -223,6 +220,25 @@ def test_a_few_vanished_answers_are_withdrawn(store, project, label_studio, look
     assert in_ledger(store, project).keys() == {many[-1]}
 
 
+def test_an_answer_is_not_withdrawn_because_label_studio_refuses_to_show_it(
+    store, project, label_studio, look, monkeypatch
+):
+    label_studio.keep(answer(1, task_of(store, "a", 2), "dog"))
+    look()
+    label_studio.lose(1, 30)
+    get = label_studio.get
+
+    def refuse(path, **parameters):
+        if path.startswith("/api/annotations/"):
+            raise LabelStudioError("you may not do this", 403)
+        return get(path, **parameters)
+
+    monkeypatch.setattr(label_studio, "get", refuse)
+    with pytest.raises(LabelStudioError, match="may not"):
+        look(full=True)
+    assert in_ledger(store, project) == {1: ("correct", DOG)}
+
+
 def test_an_answer_that_is_only_in_another_task_now_is_not_withdrawn(
     store, project, label_studio, look
 ):
@@ -258,7 +274,7 @@ def test_a_dispute_found_together_with_the_overlap_is_asked_again(
         superpixel = session.scalars(
             select(Superpixel.id).where(Superpixel.id == query_of(store, "a", 2).superpixel_id)
         ).one()
-        noted = session.scalars(select(Round.disputes)).one()
+        noted = session.scalars(select(Round.unasked)).one()
     assert judged(store, project).disputed.keys() == {superpixel}
     assert noted
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select
 
-from alc_backend import batch, claims, learning, rounds
+from alc_backend import batch, claims, learning, parts, publishing, rounds, states
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import NotFoundError, RoundError, SettingsError
 from alc_backend.settings import Settings
@@ -50,7 +49,7 @@ def work(store, queue, parts_at_most=99):
     """Do queued parts as a worker does."""
     done = 0
     while queue and done < parts_at_most:
-        rounds.run_part(store, queue.append, queue.pop(0).id)
+        parts.run_part(store, queue.append, queue.pop(0).id)
         done += 1
 
 
@@ -63,14 +62,14 @@ def test_pressing_start_three_times_starts_one_round(store, project, queue):
     answers = [rounds.start(store, queue.append, project) for _ in range(3)]
     assert [started for _, started in answers] == [True, False, False]
     assert len({round_.id for round_, _ in answers}) == 1
-    assert only_round(store).state == rounds.CREATED
+    assert only_round(store).state == states.CREATED
 
 
 def test_a_round_trains_scores_and_says_what_is_missing(store, project, queue):
     rounds.start(store, queue.append, project)
     work(store, queue)
     round_ = only_round(store)
-    assert (round_.state, round_.failed_in) == (rounds.FAILED, rounds.PUBLISHING)
+    assert (round_.state, round_.failed_in) == (states.FAILED, states.PUBLISHING)
     assert "alc init" in round_.error  # this test connects no Label Studio
     assert store.files(project).network(1).is_file()
     assert round_.answers == 0
@@ -89,7 +88,7 @@ def test_a_failed_round_goes_on_where_it_stopped(store, project, queue, monkeypa
     trained = store.files(project).network(1).stat().st_mtime_ns
     round_, started = rounds.start(store, queue.append, project)
     assert started
-    assert (round_.number, round_.state, round_.error) == (1, rounds.PUBLISHING, None)
+    assert (round_.number, round_.state, round_.error) == (1, states.PUBLISHING, None)
     work(store, queue)
     assert store.files(project).network(1).stat().st_mtime_ns == trained
 
@@ -109,7 +108,7 @@ def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, que
 
     monkeypatch.setattr(claims.Reporter, "__call__", cancel_at_two)
     work(store, queue, 1)
-    assert only_round(store).state == rounds.CANCELLED
+    assert only_round(store).state == states.CANCELLED
     assert seen == [1, 2]
     assert not store.files(project).network(1).exists()
     with pytest.raises(RoundError, match="no round"):
@@ -117,7 +116,7 @@ def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, que
 
     monkeypatch.setattr(claims.Reporter, "__call__", report)
     rounds.start(store, queue.append, project)
-    assert only_round(store).state == rounds.CREATED  # new answers and settings count
+    assert only_round(store).state == states.CREATED  # new answers and settings count
     work(store, queue, 2)
     assert store.files(project).network(1).is_file()
 
@@ -128,19 +127,19 @@ def test_settings_that_failed_can_be_mended(store, project, queue):
     rounds.start(store, queue.append, project)
     work(store, queue)
     round_ = only_round(store)
-    assert (round_.state, round_.failed_in) == (rounds.FAILED, rounds.TRAINING)
+    assert (round_.state, round_.failed_in) == (states.FAILED, states.TRAINING)
     assert "lower base_rate" in round_.error
     store.settings = sound
     rounds.start(store, queue.append, project)
     work(store, queue)
-    assert only_round(store).failed_in == rounds.PUBLISHING
+    assert only_round(store).failed_in == states.PUBLISHING
 
 
 def test_a_waiting_round_is_cancelled_at_once(store, project, queue):
     rounds.start(store, queue.append, project)
-    assert rounds.cancel(store, project).state == rounds.CANCELLED
+    assert rounds.cancel(store, project).state == states.CANCELLED
     work(store, queue)
-    assert only_round(store).state == rounds.CANCELLED
+    assert only_round(store).state == states.CANCELLED
 
 
 def claim(store, process, age_s=0.0):
@@ -152,7 +151,7 @@ def claim(store, process, age_s=0.0):
             .where(Part.step == Round.state, Part.finished_at.is_(None))
             .order_by(Part.id)
         ).first()
-        part.claimed_by = f"{socket.gethostname()}|{process}|x"
+        part.claimed_by = f"{claims.host()}|{process}|x"
         part.heartbeat_at = utc_now() - timedelta(seconds=age_s)
 
 
@@ -160,8 +159,8 @@ def test_a_step_is_done_by_one_worker_at_a_time(store, project, queue):
     rounds.start(store, queue.append, project)
     claim(store, os.getppid())
     work(store, queue)
-    assert only_round(store).state == rounds.CREATED
-    assert rounds.recover(store, queue.append) == 0
+    assert only_round(store).state == states.CREATED
+    assert parts.recover(store, queue.append) == 0
 
 
 @pytest.mark.parametrize("silent", ["dead process", "old heartbeat"])
@@ -174,9 +173,9 @@ def test_the_step_of_a_dead_worker_is_queued_again(store, project, queue, silent
         claim(store, ended.pid)
     else:
         claim(store, os.getppid(), age_s=3600)
-    assert rounds.recover(store, queue.append) == 1
+    assert parts.recover(store, queue.append) == 1
     work(store, queue, 1)
-    assert only_round(store).state == rounds.TRAINING
+    assert only_round(store).state == states.TRAINING
 
 
 def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, monkeypatch):
@@ -197,7 +196,7 @@ def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, m
     with pytest.raises(KeyboardInterrupt):
         work(store, queue, 1)
     claim(store, os.getppid(), age_s=3600)
-    rounds.recover(store, queue.append)
+    parts.recover(store, queue.append)
     work(store, queue, 1)
     assert calls == ["a", "b", "b", "c"]
     with store.reading() as session:
@@ -226,7 +225,7 @@ def test_the_batch_is_the_best_of_what_is_open(store, project, queue):
 
 def asked(store, round_) -> list[tuple[str, int]]:
     """What the queue of a round asks about, best first."""
-    return [(item.key.image, item.key.superpixel) for item in batch.items(store, round_)]
+    return [(item.key.image, item.key.superpixel) for item in publishing.items(store, round_)]
 
 
 def reconfigured(store, **changes) -> Round:
@@ -242,10 +241,14 @@ def reconfigured(store, **changes) -> Round:
 
 
 def scored(store, round_) -> str | None:
-    with store.reading() as session:
-        shards = learning.shards(session, round_)
-    for work in shards:
-        learning.score(store, Part(round=round_, work=work), lambda done, total, message: None)
+    with store.session() as session:
+        row = session.get_one(Round, round_.id)
+        parts.enter(session, row, states.SCORING, learning.shards(session, row))
+    for part in parts.waiting(store, round_.id):
+        with store.session() as session:
+            claims.take(session.get_one(Part, part.id))
+        with store.reading() as session:
+            learning.score(store, session.get_one(Part, part.id), lambda done, total, message: None)
     return batch.choose(store, round_)
 
 
@@ -298,7 +301,7 @@ def test_a_batch_can_be_spread_over_pictures_and_leave_out_small_superpixels(sto
 def test_a_round_that_goes_on_keeps_what_it_was_given(store, project, queue):
     rounds.start(store, queue.append, project, size=7, min_area=300)
     work(store, queue)  # it fails in publishing: there is no query project
-    assert only_round(store).state == rounds.FAILED
+    assert only_round(store).state == states.FAILED
     rounds.start(store, queue.append, project, per_image=2)
     config = only_round(store).config
     assert [config[name] for name in rounds.BATCH] == [7, 2, 300]

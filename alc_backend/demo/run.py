@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from sqlalchemy import select
 
-from alc_backend import connect, rounds
+from alc_backend import connect, rounds, states
 from alc_backend.datasets.folder import open_folder
 from alc_backend.demo.sample import write_sample
 from alc_backend.errors import DatasetError, RoundError, ServiceError, SettingsError
@@ -214,7 +214,7 @@ def ensure_open_round(
 ) -> Round:
     """The open round of the project; starts the first one, or waits for the running one."""
     latest = rounds.latest_round(demo.store, demo.project_id)
-    if latest is None or latest.state not in (rounds.OPEN, *rounds.RUNNING):
+    if latest is None or latest.state not in (states.OPEN, *states.RUNNING):
         latest, _ = rounds.start(demo.store, demo.jobs.enqueue_part, demo.project_id, size=size)
     return wait_until_open(demo.store, demo.project_id, console, processes.check)
 
@@ -253,7 +253,7 @@ def wait_until_open(
             round_ = rounds.latest_round(store, project_id)
             if round_ is None:
                 raise RoundError("no round was started; run `alc round start`")
-            if round_.state not in rounds.RUNNING:
+            if round_.state not in states.RUNNING:
                 break
             eta = rounds.summary(round_)["eta_s"]
             what = round_.message + (f", {eta} s left" if eta is not None else "")
@@ -267,7 +267,7 @@ def wait_until_open(
                 what=what,
             )
             time.sleep(0.3)
-    if round_.state != rounds.OPEN:
+    if round_.state != states.OPEN:
         raise RoundError(f"round {round_.number} {round_.state}: {round_.error or 'by the admin'}")
     return round_
 

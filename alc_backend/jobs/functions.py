@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from rq import get_current_job
 
-from alc_backend import rounds, tidy
+from alc_backend import parts
 from alc_backend.jobs.queues import Jobs, connect
 from alc_backend.labelstudio.client import Client
 from alc_backend.settings import settings
@@ -26,21 +26,7 @@ def store() -> Store:
 def run_part(part_id: int) -> None:
     """Do a part of a round's present step and queue what follows."""
     jobs = _jobs()
-    rounds.run_part(store(), jobs.enqueue_part, part_id)
-    for project_id in tidy.due(store()):
-        jobs.enqueue_tidy(project_id)
-
-
-def clear_away(project_id: int) -> None:
-    """Clear away what older rounds left behind."""
-    tidy.tidy(store(), project_id)
-
-
-def adjudicate(project_id: int) -> None:
-    """Put what annotators disagree about into the open round's queue."""
-    from alc_backend import adjudication
-
-    adjudication.adjudicate(store(), project_id)
+    parts.run_part(store(), jobs.enqueue_part, part_id)
 
 
 def import_new(project_id: int) -> None:

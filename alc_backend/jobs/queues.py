@@ -10,10 +10,10 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
-from alc_backend import rounds
+from alc_backend import states
 from alc_backend.errors import SettingsError
 from alc_backend.settings import Settings
 from alc_backend.store.models import Part
@@ -24,15 +24,15 @@ QUEUES = ("publish", "score", "train", "pseudo")
 """All queues, the one that labelers wait for first."""
 
 STEP_QUEUES = {
-    rounds.CREATED: "train",
-    rounds.TRAINING: "train",
-    rounds.SCORING: "score",
-    rounds.PUBLISHING: "publish",
+    states.CREATED: "train",
+    states.TRAINING: "train",
+    states.SCORING: "score",
+    states.PUBLISHING: "publish",
+    states.ASKING: "publish",
+    states.TIDYING: "publish",
 }
 
 RUN_PART = "alc_backend.jobs.functions.run_part"
-ADJUDICATE = "alc_backend.jobs.functions.adjudicate"
-TIDY = "alc_backend.jobs.functions.clear_away"
 IMPORT_NEW = "alc_backend.jobs.functions.import_new"
 KEEP_RESULTS_S = 24 * 3600
 
@@ -50,7 +50,7 @@ def connect(settings: Settings) -> Redis:
     """
     url = settings.redis_url or f"unix://{socket_path(settings)}"
     try:
-        connection: Redis = Redis.from_url(url, socket_connect_timeout=2, socket_timeout=None)
+        connection: Redis = Redis.from_url(url, socket_connect_timeout=2, socket_timeout=5)
     except ValueError as error:
         raise SettingsError(f"REDIS_URL is no address of a Redis ({error})") from error
     return connection
@@ -80,14 +80,6 @@ class Jobs:
         job_id = f"round-{part.round_id}-{part.step}-{part.number}"
         return self._enqueue(STEP_QUEUES[part.step], RUN_PART, part.id, job_id)
 
-    def enqueue_tidy(self, project_id: int) -> bool:
-        """Queue clearing away what older rounds left behind."""
-        return self._enqueue("publish", TIDY, project_id, f"tidy-{project_id}")
-
-    def enqueue_adjudication(self, project_id: int) -> bool:
-        """Queue bringing what annotators disagree about into the open round's queue."""
-        return self._enqueue("publish", ADJUDICATE, project_id, f"adjudicate-{project_id}")
-
     def enqueue_import(self, project_id: int) -> bool:
         """Queue the import of pictures that are new in Label Studio."""
         return self._enqueue("pseudo", IMPORT_NEW, project_id, f"import-{project_id}")
@@ -115,8 +107,11 @@ class Jobs:
             job = Job.fetch(job_id, connection=self._redis)
         except NoSuchJobError:
             return True
-        waiting = Queue(job.origin, connection=self._redis).get_job_ids()
-        if job.get_status() == JobStatus.QUEUED and job_id in waiting:
-            return False  # a worker killed while taking a job leaves its status behind
-        job.delete()
+        queue = Queue(job.origin, connection=self._redis)
+        try:
+            if job.get_status() == JobStatus.QUEUED and queue.get_job_position(job) is not None:
+                return False  # a worker killed while taking a job leaves its status behind
+            job.delete()
+        except InvalidJobOperation:  # somebody else has removed it meanwhile
+            return True
         return True

@@ -11,9 +11,8 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 from rq import SimpleWorker
-from sqlalchemy.exc import SQLAlchemyError
 
-from alc_backend import rounds, tidy
+from alc_backend import parts
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.jobs.functions import store
 from alc_backend.jobs.queues import QUEUES, Jobs, connect, is_up
@@ -57,6 +56,7 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
     """Work until told to stop; False when Redis went away."""
     connection = connect(settings)
     if not is_up(connection):
+        log.warning("no Redis answers, waiting for it; is REDIS_URL right, or `alc serve` running?")
         return False
     worker = SimpleWorker(list(queues), connection=connection)
     asked_to_stop = threading.Event()
@@ -83,12 +83,8 @@ def _watch(jobs: Jobs, over: threading.Event) -> None:
     """Queue again what no worker has and no queue may hold: at the start and every few seconds."""
     while True:
         try:
-            rounds.recover(store(), jobs.enqueue_part)
-            for project_id in tidy.due(store()):
-                jobs.enqueue_tidy(project_id)
-            for project_id in rounds.disputing(store()):
-                jobs.enqueue_adjudication(project_id)
-        except SQLAlchemyError as error:
-            log.warning("looking for left work failed, trying again: %s", error)
+            parts.recover(store(), jobs.enqueue_part)
+        except Exception as error:  # without this thread, what was left would stay for ever
+            log.warning("looking for left work failed, trying again: %r", error)
         if over.wait(RECOVER_EVERY_S):
             return

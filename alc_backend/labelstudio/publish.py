@@ -16,18 +16,16 @@ Json = dict[str, Any]
 IMPORT_TASKS = 1000
 """Tasks per import request."""
 
-DELETE_TASKS = 1000
-"""Tasks per request that deletes them."""
-
 
 @dataclass(frozen=True)
 class QueueItem:
-    """One query to publish; ``task_id`` None for a new one.
+    """One query to publish, by its number in the store; ``task_id`` None for a new one.
 
     ``changed``: the task's data differs from what Label Studio holds; ``closed``: it serves the
     task to nobody.
     """
 
+    query: int
     key: Key
     task_id: int | None
     changed: bool
@@ -93,31 +91,37 @@ def close_task(client: Client, task_id: int) -> None:
             raise
 
 
-def drafted_tasks(client: Client, project: int) -> set[int]:
-    """The tasks that somebody has a draft for."""
-    item = {
-        "filter": "filter:tasks:draft_exists",
-        "operator": "equal",
-        "type": "Boolean",
-        "value": True,
-    }
-    query = json.dumps({"filters": {"conjunction": "and", "items": [item]}})
-    return {
-        int(task["id"])
-        for task in client.tasks(project, fields="task_only", include="id", query=query)
-    }
+def delete_untouched(client: Client, project: int, tasks: Sequence[int]) -> list[int]:
+    """Delete the tasks that nobody has answered, skipped or drafted; returns those that are gone.
 
-
-def delete_tasks(client: Client, project: int, tasks: Sequence[int]) -> None:
-    """Delete tasks with everything in them, in few requests."""
-    for first in range(0, len(tasks), DELETE_TASKS):
-        part = list(tasks[first : first + DELETE_TASKS])  # never empty: that would mean all tasks
+    At most as many as one page holds (500). A task that does not exist counts as gone.
+    """
+    if not tasks:
+        return []
+    item = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
+    query = {"filters": {"conjunction": "and", "items": [{**item, "value": list(tasks)}]}}
+    there = client.tasks(
+        project,
+        fields="task_only",
+        page_size=len(tasks),
+        include="id,total_annotations,cancelled_annotations,draft_exists",
+        query=json.dumps(query),
+    )
+    touched, untouched = set(), []
+    for task in there:
+        said = ("total_annotations", "cancelled_annotations", "draft_exists")
+        if any(task[name] for name in said):
+            touched.add(int(task["id"]))
+        else:
+            untouched.append(int(task["id"]))
+    if untouched:  # an empty list would mean all tasks
         client.request(
             "POST",
             "/api/dm/actions/",
             params={"id": "delete_tasks", "project": project},
-            json={"selectedItems": {"all": False, "included": part}},
+            json={"selectedItems": {"all": False, "included": untouched}},
         )
+    return [task for task in tasks if task not in touched]
 
 
 def put_first(client: Client, item: QueueItem, version: str) -> None:
@@ -130,13 +134,12 @@ def put_first(client: Client, item: QueueItem, version: str) -> None:
         )
 
 
-def publish_queue(client: Client, project: int, version: str, items: Sequence[QueueItem]) -> bool:
-    """Import the predictions of ``items`` (best first) and switch the project to ``version``.
+def import_queue(client: Client, project: int, version: str, items: Sequence[QueueItem]) -> bool:
+    """Import the predictions of ``items`` (best first) as those of ``version``.
 
-    Returns False, and switches nothing, when Label Studio did not keep all of them: a task is gone.
-    Safe to repeat until it has switched: predictions of this version from an interrupted attempt
-    are removed first. (Later they must stay: Label Studio refuses an answer whose prediction is
-    gone, see :func:`prune_version`.)
+    Returns False when Label Studio did not keep all of them: a task is gone. Safe to repeat before
+    :func:`switch`: predictions of this version from an interrupted attempt are removed first.
+    (Later they must stay: Label Studio refuses an answer whose prediction is gone.)
     """
     if version in client.get(f"/api/projects/{project}/model-versions/"):
         client.delete(f"/api/projects/{project}/model-versions/", {"model_version": version})
@@ -152,13 +155,15 @@ def publish_queue(client: Client, project: int, version: str, items: Sequence[Qu
         for rank, item in enumerate(items)
     ]
     created = client.post(f"/api/projects/{project}/import/predictions", predictions)["created"]
-    if created != len(items):
-        return False
+    return bool(created == len(items))
+
+
+def switch(client: Client, project: int, version: str) -> None:
+    """Let the project's queue follow the predictions of ``version``."""
     client.patch(
         f"/api/projects/{project}",
         {"model_version": version, "sampling": "Uncertainty sampling"},
     )
-    return True
 
 
 def is_switched(client: Client, project: int, version: str) -> bool:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Json = dict[str, Any]
 
+MAX_PIXELS = 2**28
+"""Larger regions are not believed."""
+
 MAX_REGIONS = 30
 """Above this many superpixels, regions are merged per class: more make the screen slow."""
 
@@ -78,21 +81,31 @@ def read_regions(
 
     regions: list[Region] = []
     for item in results:
-        value = item.get("value", {})
-        names = value.get("brushlabels") or [None]
+        value = item.get("value") if isinstance(item, dict) else None
+        names = value.get("brushlabels") if isinstance(value, dict) else None
+        if not isinstance(value, dict) or not isinstance(names, list) or not names:
+            continue
         if item.get("type") != "brushlabels" or names[0] not in classes:
             continue
         missing = {"original_height", "original_width"} - item.keys() or {"rle"} - value.keys()
         if missing:
             raise ValueError(f"a brush region has no field {sorted(missing)[0]!r}")
-        size = (int(item["original_height"]), int(item["original_width"]))
+        try:
+            size = (int(item["original_height"]), int(item["original_width"]))
+            rle = bytes(value["rle"])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"a brush region cannot be read ({error})") from error
         shape = shape or size
         if size != shape:
             raise ValueError(f"brush regions differ in size: {size} and {shape}")
-        rle = bytes(value["rle"])
+        if not 0 < size[0] * size[1] <= MAX_PIXELS:
+            raise ValueError(f"a brush region claims a picture of {size[1]}×{size[0]} pixels")
         if int.from_bytes(rle[:4], "big") != 4 * size[0] * size[1]:
             raise ValueError("a brush region's length does not fit the picture's size")
-        pixels = brush.decode_rle(list(rle)).reshape(*size, 4)[:, :, 3]
+        try:
+            pixels = brush.decode_rle(list(rle)).reshape(*size, 4)[:, :, 3]
+        except (IndexError, ValueError, TypeError) as error:
+            raise ValueError(f"a brush region's run lengths are damaged ({error})") from error
         regions.append(Region(str(item.get("id")), classes.index(names[0]), pixels > 127))
     return regions
 

@@ -8,10 +8,9 @@ import time
 
 from prometheus_client import Counter
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from alc_backend import inbox, rounds
-from alc_backend.errors import AlcError, SettingsError
+from alc_backend.errors import AlcError
 from alc_backend.jobs.queues import Jobs
 from alc_backend.labelstudio.client import Client
 from alc_backend.reconcile import reconcile
@@ -33,73 +32,94 @@ ANSWERS = Counter(
 class Ingest:
     """Reads the inbox in the background; use as a context manager.
 
-    It needs neither Redis nor, for answers, Label Studio: both may be away.
+    For answers it needs neither Redis nor Label Studio: both may be away. What webhooks lost is
+    looked for by a thread of its own, which may wait for Label Studio.
     """
 
     def __init__(self, store: Store, jobs: Jobs) -> None:
         self._store, self._jobs = store, jobs
         self._over, self._arrived = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
-        self._client: Client | None = None
-        self._reconcile_at = self._tidy_at = float("-inf")
+        self._threads = [
+            threading.Thread(target=self._read, name="inbox", daemon=True),
+            threading.Thread(target=self._repair, name="reconcile", daemon=True),
+        ]
 
     def __enter__(self) -> Ingest:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._arrived.set()
-        self._thread.join(10)
-        if self._client is not None:
-            self._client.close()
+        for thread in self._threads:
+            thread.join(10)
 
     def notice(self) -> None:
         """Something is in the inbox."""
         self._arrived.set()
 
-    def _run(self) -> None:
-        while not self._over.is_set():
-            self._arrived.clear()
-            try:
-                self.work()
-            except (AlcError, SQLAlchemyError) as error:
-                log.warning("reading the inbox failed, trying again: %s", error)
-            self._arrived.wait(PAUSE_S)
+    def _read(self) -> None:
+        tidied = float("-inf")
+        with _LazyClient(self._store) as client:
+            while not self._over.is_set():
+                self._arrived.clear()
+                try:
+                    counts = inbox.drain(self._store, client.get, self._over.is_set)
+                    for name, count in counts.items():
+                        ANSWERS.labels(name).inc(count)
+                    if counts and self._store.settings.start_by_itself:
+                        rounds.start_due(self._store, self._jobs.enqueue_part)
+                    if time.monotonic() - tidied > TIDY_EVERY_S:
+                        tidied = time.monotonic()
+                        inbox.forget_old(self._store)
+                except Exception as error:  # without this thread, answers would wait for ever
+                    log.exception("reading the inbox failed, trying again: %r", error)
+                self._arrived.wait(PAUSE_S)
 
-    def work(self) -> None:
-        """One turn: read what waits; now and then look for what webhooks lost."""
-        counts = inbox.drain(self._store, self._connect, self._over.is_set)
-        for name, count in counts.items():
-            ANSWERS.labels(name).inc(count)
-        now = time.monotonic()
-        if now >= self._reconcile_at:
-            self._reconcile_at = now + self._store.settings.reconcile_every_s
-            self._reconcile()
-        elif not counts:
-            return
-        if self._store.settings.start_by_itself:
-            rounds.start_due(self._store, self._jobs.enqueue_part)
-        if now >= self._tidy_at:
-            self._tidy_at = now + TIDY_EVERY_S
-            inbox.forget_old(self._store)
+    def _repair(self) -> None:
+        with _LazyClient(self._store) as client:
+            while True:
+                try:
+                    self._reconcile(client)
+                except Exception as error:  # this thread, too, must outlive every surprise
+                    log.exception("looking for lost answers failed, trying again: %r", error)
+                if self._over.wait(self._store.settings.reconcile_every_s):
+                    return
 
-    def _reconcile(self) -> None:
+    def _reconcile(self, client: _LazyClient) -> None:
+        if self._store.settings.label_studio_api_key is None:
+            return  # an installation that only shows masks
         with self._store.reading() as session:
             connected = session.scalars(
                 select(Project.id).where(Project.query_project.is_not(None))
             ).all()
         for project_id in connected:
             try:
-                found = reconcile(self._store, self._connect(), project_id)
-            except SettingsError:
-                return  # no token: an installation that only shows masks
+                found = reconcile(self._store, client.get(), project_id)
             except AlcError as error:
                 log.warning("project %s was not reconciled: %s", project_id, error)
             else:
                 log.debug("project %s: %s", project_id, dict(found))
+        if connected and self._store.settings.start_by_itself:
+            rounds.start_due(self._store, self._jobs.enqueue_part)
 
-    def _connect(self) -> Client:
+
+class _LazyClient:
+    """A client of Label Studio that is made when it is first needed."""
+
+    def __init__(self, store: Store) -> None:
+        self._settings = store.settings
+        self._client: Client | None = None
+
+    def __enter__(self) -> _LazyClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def get(self) -> Client:
         if self._client is None:
-            self._client = Client.from_settings(self._store.settings)
+            self._client = Client.from_settings(self._settings)
         return self._client

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from alc_backend import batch, inbox, rounds
+from alc_backend import inbox, publishing, rounds, states
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.jobs.queues import Jobs
 from alc_backend.labelstudio import query
@@ -57,7 +57,7 @@ class ALCModel:
             number = session.scalar(
                 select(func.max(Round.number)).where(
                     Round.project_id == self._project.id,
-                    Round.state.in_((rounds.OPEN, rounds.CLOSED)),
+                    Round.state.in_((states.OPEN, states.CLOSED)),
                 )
             )
         return rounds.model_version(number) if number else NO_VERSION
@@ -87,8 +87,12 @@ class ALCModel:
         with self._store.reading() as session:
             if self._label_studio_project == self._project.query_project:
                 return self._queries(session, tasks)
-            maps = LabelMaps(session, self._store.files(self._project.id), self._project.id)
-            masks = [self._masks(session, maps, task) for task in tasks]
+            asked = self._images(session, tasks)
+            files = self._store.files(self._project.id)
+            maps = LabelMaps(
+                session, files, self._project.id, images=[image.id for image in asked.values()]
+            )
+            masks = [self._masks(maps, asked.get(task.get("id"))) for task in tasks]
         if not all(found for _, found in masks):
             self._jobs.enqueue_import(self._project.id)
         return [answer for answer, _ in masks]
@@ -116,12 +120,13 @@ class ALCModel:
 
     def _queries(self, session: Session, tasks: Sequence[Json]) -> list[Json]:
         assert self._project is not None
-        asked = {number for task in tasks if isinstance(number := task.get("id"), int)}
         found: dict[int | None, tuple[Query, query.QueryContent]] = {}
-        numbers = sorted(asked)
+        numbers = _numbers(tasks)
         for first in range(0, len(numbers), ASKED_AT_ONCE):
             part = numbers[first : first + ASKED_AT_ONCE]
-            for entry, content in batch.contents(session, self._project, Query.task_id.in_(part)):
+            for entry, content in publishing.contents(
+                session, self._project, Query.task_id.in_(part)
+            ):
                 found[entry.task_id] = entry, content
         lengths = {
             round_id: last + 1
@@ -142,14 +147,24 @@ class ALCModel:
             for task in tasks
         ]
 
-    def _masks(self, session: Session, maps: LabelMaps, task: Json) -> tuple[Json, bool]:
-        """The masks of a dataset task, and whether its picture is known."""
+    def _images(self, session: Session, tasks: Sequence[Json]) -> dict[int | None, Image]:
+        """The pictures of dataset tasks, by task."""
         assert self._project is not None
-        image = session.scalars(
-            select(Image).where(
-                Image.project_id == self._project.id, Image.dataset_task == task.get("id")
-            )
-        ).first()
+        numbers = _numbers(tasks)
+        found: dict[int | None, Image] = {}
+        for first in range(0, len(numbers), ASKED_AT_ONCE):
+            part = numbers[first : first + ASKED_AT_ONCE]
+            for image in session.scalars(
+                select(Image).where(
+                    Image.project_id == self._project.id, Image.dataset_task.in_(part)
+                )
+            ):
+                found[image.dataset_task] = image
+        return found
+
+    def _masks(self, maps: LabelMaps, image: Image | None) -> tuple[Json, bool]:
+        """The masks of a picture, and whether it is known."""
+        assert self._project is not None
         if image is None:
             return self._empty(), False
         files = self._store.files(self._project.id)
@@ -164,3 +179,9 @@ class ALCModel:
 
     def _empty(self) -> Json:
         return {"result": [], "score": 0.0, "model_version": self.model_version}
+
+
+def _numbers(tasks: Sequence[Json]) -> list[int]:
+    """The task numbers that a database can hold."""
+    found = {task.get("id") for task in tasks}
+    return sorted(number for number in found if type(number) is int and 0 < number < 2**63)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from alc_backend.core.arrays import VOID
 from alc_backend.core.draws import draw
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.ledger import CORRECT, EDIT, judge, place, standing
+from alc_backend.store.ledger import CORRECT, EDIT, FEW_IMAGES, judge, place, standing
 from alc_backend.store.models import Answer, Project, Round, Superpixel
 
 
@@ -20,26 +20,39 @@ class LabelMaps:
     """The label maps of a project at one moment of the ledger."""
 
     def __init__(
-        self, session: Session, files: ProjectFiles, project_id: int, upto: int | None = None
+        self,
+        session: Session,
+        files: ProjectFiles,
+        project_id: int,
+        upto: int | None = None,
+        *,
+        overlap: int | None = None,
+        images: Collection[int] | None = None,
     ) -> None:
+        """``upto``: the moment, by the number of its last ledger entry, None for the present.
+
+        ``overlap``: the number of annotators asked then, None for as many as are asked now. Only
+        ``images`` (ids) will be read, where these are given.
+        """
         self._files = files
         self._reach_rounds = {
             round.number
             for round in session.scalars(select(Round).where(Round.project_id == project_id))
             if round.config.get("epsilon", 0.0) > 0
         }
-        entries = standing(session, project_id, upto)
-        resolved = judge(entries, session.get_one(Project, project_id).overlap).resolved
+        entries = standing(session, project_id, upto, images)
+        overlap = overlap or session.get_one(Project, project_id).overlap
+        resolved = judge(entries, overlap).resolved
         self.answers = len(resolved)
-        numbers = {
-            row.id: row.number
-            for row in session.execute(
-                select(Superpixel.id, Superpixel.number)
-                .join(Answer, Answer.superpixel_id == Superpixel.id)
-                .where(Answer.project_id == project_id)
-                .distinct()
-            )
-        }
+        asked = (
+            select(Superpixel.id, Superpixel.number)
+            .join(Answer, Answer.superpixel_id == Superpixel.id)
+            .where(Answer.project_id == project_id)
+            .distinct()
+        )
+        if images is not None and len(images) <= FEW_IMAGES:
+            asked = asked.where(Answer.image_id.in_(images))
+        numbers = {row.id: row.number for row in session.execute(asked)}
         self._answered: dict[int, list[tuple[int, Answer]]] = {}
         for superpixel_id, answer in resolved.items():
             self._answered.setdefault(answer.image_id, []).append((numbers[superpixel_id], answer))
@@ -87,15 +100,14 @@ class LabelMaps:
     def read(self, image_id: int, hidden: Collection[int] = ()) -> NDArray[np.uint8]:
         """The label map of an image, uint8 (H, W): the initial one with the ledger written over.
 
-        Corrections and edits in the order of replay; superpixels (row ids) in ``hidden`` become
-        void.
+        Corrections and edits in the order of replay; an accept writes only where the class that
+        was accepted is not there any more, because what had written it was withdrawn. Superpixels
+        (row ids) in ``hidden`` become void.
         """
         labels = self._files.read_label_map("initial", image_id)
         answered = self._answered.get(image_id, [])
         writes = [
-            (number, answer)
-            for number, answer in answered
-            if answer.kind == CORRECT and answer.superpixel_id not in hidden
+            (number, answer) for number, answer in answered if answer.superpixel_id not in hidden
         ]
         writes += [(0, edit) for edit in self._edits.get(image_id, [])]
         concealed = [number for number, answer in answered if answer.superpixel_id in hidden]
@@ -107,8 +119,8 @@ class LabelMaps:
             if entry.kind == EDIT:
                 edited, changed = self._files.read_edit(entry.annotation_id, entry.revision)
                 labels[changed] = edited[changed]
-            else:
-                assert entry.class_id is not None  # a correction names a class
+            elif entry.kind == CORRECT or labels[entry.row, entry.col] != entry.class_id:
+                assert entry.class_id is not None  # an accept or a correction names a class
                 labels[self._written(image_id, superpixels, number, entry)] = entry.class_id
         labels[np.isin(superpixels, concealed)] = VOID
         return labels

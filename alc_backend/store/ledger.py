@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,6 +22,10 @@ from alc_backend.store.models import (
 )
 
 ACCEPT, CORRECT, SKIP, EDIT, DELETED = "accept", "correct", "skip", "edit", "deleted"
+
+
+FEW_IMAGES = 1000
+"""Up to so many, a database is asked for the entries about single images."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
     """Append ``reply`` to the ledger; None when it says nothing new.
 
     The same annotation may arrive any number of times, by webhook and by reconciling, in any
-    order: an entry is written only when the content differs from the last one and is not older.
+    order: an entry is written only for a newer state of the annotation than the last one, or for
+    another content at the same moment.
     """
     image = query.superpixel.image
     project = lock(session, image.project_id)
@@ -76,7 +81,11 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
         kind = SKIP
     else:
         kind = ACCEPT if reply.class_id == question.pseudo_label else CORRECT
-    if last is not None and (kind, reply.class_id) == (last.kind, last.class_id):
+    if last is not None and (kind, reply.class_id, reply.updated_at) == (
+        last.kind,
+        last.class_id,
+        last.updated_at,
+    ):
         return None
     answer = Answer(
         project_id=project.id,
@@ -172,7 +181,7 @@ def withdraw(session: Session, project_id: int, annotation_id: int) -> Answer | 
 
 def lock(session: Session, project_id: int) -> Project:
     """Let one transaction at a time write a project's ledger: its entries come in order."""
-    return session.get_one(Project, project_id, with_for_update={"of": Project})
+    return session.get_one(Project, project_id, with_for_update={"of": Project, "key_share": True})
 
 
 def last_revision(session: Session, project_id: int, annotation_id: int) -> Answer | None:
@@ -225,13 +234,23 @@ def position(session: Session, project_id: int) -> int:
     return session.scalar(select(func.max(Answer.id)).where(Answer.project_id == project_id)) or 0
 
 
-def standing(session: Session, project_id: int, upto: int | None = None) -> list[Answer]:
+def standing(
+    session: Session,
+    project_id: int,
+    upto: int | None = None,
+    images: Collection[int] | None = None,
+) -> list[Answer]:
     """The entries in force: of every annotation the last revision, withdrawn ones left out.
 
-    In the order of replay. ``upto`` leaves out ledger entries above that number.
+    In the order of replay. ``upto`` leaves out ledger entries above that number; only those about
+    ``images`` (ids) where these are given.
     """
     entries = select(Answer).where(Answer.project_id == project_id)
-    return _standing(session, entries if upto is None else entries.where(Answer.id <= upto))
+    if upto is not None:
+        entries = entries.where(Answer.id <= upto)
+    if images is not None and len(images) <= FEW_IMAGES:
+        entries = entries.where(Answer.image_id.in_(images))
+    return _standing(session, entries)
 
 
 def is_disputed(session: Session, superpixel_id: int, overlap: int) -> bool:

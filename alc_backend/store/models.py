@@ -36,7 +36,11 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Read UTC."""
-        return value.replace(tzinfo=timezone.utc) if value and value.tzinfo is None else value
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            return value.replace(tzinfo=timezone.utc)
+        return value.astimezone(timezone.utc)  # PostgreSQL answers in the session's zone
 
 
 NAMES = {
@@ -66,7 +70,8 @@ TRAIN, VAL = "train", "val"
 class Project(Base):
     """One dataset under correction and its two Label Studio projects.
 
-    ``overlap`` is the number of annotators whose agreement settles a query. ``reconciled_to`` is
+    ``overlap`` is the number of annotators whose agreement settles a query, ``other_tasks`` how
+    many tasks of the query project are none of ours. ``reconciled_to`` is
     the moment, by Label Studio's clock, up to which its annotations are known to be in the ledger;
     ``reconciled_at`` when that was last looked at.
     """
@@ -80,6 +85,7 @@ class Project(Base):
     brush_name: Mapped[str] = mapped_column(default="label")
     image_name: Mapped[str] = mapped_column(default="image")
     overlap: Mapped[int] = mapped_column(default=1)
+    other_tasks: Mapped[int] = mapped_column(default=0)
     reconciled_to: Mapped[datetime | None]
     reconciled_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -126,8 +132,8 @@ class Superpixel(Base):
 class Round(Base):
     """Train → score → publish a batch → collect answers.
 
-    ``pruned``: its predictions, long replaced, are gone from Label Studio. ``disputes``:
-    annotators disagree, and Label Studio does not hold the question that settles it yet.
+    ``pruned``: its predictions, long replaced, are gone from Label Studio. ``unasked``:
+    something is to be asked that its queue lacks (see :mod:`alc_backend.asking`).
     """
 
     __tablename__ = "rounds"
@@ -153,7 +159,7 @@ class Round(Base):
     step_began_at: Mapped[datetime | None]
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     pruned: Mapped[bool] = mapped_column(default=False)
-    disputes: Mapped[bool] = mapped_column(default=False)
+    unasked: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     opened_at: Mapped[datetime | None]
     project: Mapped[Project] = relationship(lazy="joined")

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import select
 
-from alc_backend import connect, inbox, rounds
+from alc_backend import connect, inbox, rounds, states
 from alc_backend.demo.run import DemoOptions, start_backend, start_label_studio
 from alc_backend.demo.sample import write_sample
 from alc_backend.jobs.processes import Processes
@@ -31,7 +31,7 @@ from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Answer, Image, Project, Query, Round, Superpixel
 from tests.e2e.chaos import Killer, Labeler, UnreliableWire, new_user, supervised, wait_until
-from tests.e2e.test_loop import free_port
+from tests.e2e.conftest import free_port
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
@@ -130,8 +130,8 @@ def make_trouble(processes, settings, store, client, project, wire) -> Counter[s
 def opened(store, project_id: int) -> int:
     """The number of the open round, once nothing runs."""
     latest = rounds.latest_round(store, project_id)
-    assert latest is None or latest.state != rounds.FAILED, latest.error
-    return latest.number if latest is not None and latest.state == rounds.OPEN else 0
+    assert latest is None or latest.state != states.FAILED, latest.error
+    return latest.number if latest is not None and latest.state == states.OPEN else 0
 
 
 def settle(store, client, project) -> None:
@@ -160,7 +160,7 @@ def check_everything(store, client, project) -> None:
     with store.reading() as session:
         found = session.scalars(select(Round).order_by(Round.number)).all()
     assert [round_.number for round_ in found] == list(range(1, ROUNDS + 1))
-    assert [round_.state for round_ in found] == [rounds.CLOSED] * (ROUNDS - 1) + [rounds.OPEN]
+    assert [round_.state for round_ in found] == [states.CLOSED] * (ROUNDS - 1) + [states.OPEN]
     files = store.files(project.id)
     assert all(files.has_network(round_.number) for round_ in found)
     assert not files.has_network(ROUNDS + 1)
@@ -223,7 +223,9 @@ def assert_label_maps_are_the_replay(store, project) -> None:
         writes = [(e.answered_at, e.annotation_id, e) for e in winners.values()]
         writes += [(e.updated_at, e.annotation_id, e) for e in here if e.kind == "edit"]
         for _, _, entry in sorted(writes, key=lambda write: write[:2]):
-            if entry.kind == "correct":
+            if entry.kind == "correct" or (
+                entry.kind == "accept" and expected[entry.row, entry.col] != entry.class_id
+            ):
                 expected[superpixels == numbers[entry.superpixel_id]] = entry.class_id
             elif entry.kind == "edit":
                 labels, where = files.read_edit(entry.annotation_id, entry.revision)

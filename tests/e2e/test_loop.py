@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,14 +18,12 @@ from PIL import Image as Picture
 from rich.console import Console
 from sqlalchemy import select
 
-from alc_backend import answers, inbox, rounds
-from alc_backend.demo.run import DemoOptions, start_demo, wait_until_open
-from alc_backend.jobs.processes import Processes
+from alc_backend import answers, inbox, rounds, states
+from alc_backend.demo.run import wait_until_open
 from alc_backend.labelstudio.projects import connect_backend
 from alc_backend.labelstudio.publish import annotation_result
 from alc_backend.labelstudio.regions import brush_regions, painted
 from alc_backend.reconcile import reconcile
-from alc_backend.settings import Settings
 from alc_backend.simulate.labeler import answer_queries
 from alc_backend.store import ledger
 from alc_backend.store.label_maps import LabelMaps
@@ -34,26 +31,6 @@ from alc_backend.store.models import Answer, Image, Project, Query, Superpixel
 from tests.conftest import wait_for
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    """The demonstration, started as `alc demo` starts it, before its first round."""
-    folder = tmp_path_factory.mktemp("loop")
-    options = DemoOptions(data_dir=folder, port=free_port(), backend_port=free_port())
-    settings = Settings(iterations=70, checkpoint_every=10, stale_after_s=20, _env_file=None)
-    console = Console(file=(folder / "console.txt").open("w"))
-    with Processes(folder / "logs") as processes:
-        demo = start_demo(options, settings, processes, console)
-        yield demo, processes
-        demo.client.close()
-        demo.store.close()
 
 
 def alc(demo, *arguments: str) -> str:
@@ -140,9 +117,9 @@ def kill_worker_in_training(demo, processes) -> None:
     deadline = time.monotonic() + 180
     while True:
         round_ = rounds.latest_round(demo.store, demo.project_id)
-        if round_.state == rounds.TRAINING and round_.done > 12:
+        if round_.state == states.TRAINING and round_.done > 12:
             break
-        assert round_.state in rounds.RUNNING
+        assert round_.state in states.RUNNING
         assert time.monotonic() < deadline
         time.sleep(0.1)
     worker = next(p for p in backend.children() if "worker" in p.cmdline())

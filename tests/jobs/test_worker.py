@@ -12,7 +12,7 @@ from rq import Queue
 from rq.job import Job
 from sqlalchemy import select
 
-from alc_backend import rounds
+from alc_backend import rounds, states
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.jobs.processes import Processes, start_redis
 from alc_backend.jobs.queues import Jobs
@@ -45,20 +45,20 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on(
 
         def trains() -> bool:
             processes.check()
-            return latest().state == rounds.TRAINING and latest().done >= 2
+            return latest().state == states.TRAINING and latest().done >= 2
 
         wait_for(trains)
         first = processes.pid_of("worker")
         os.kill(first, signal.SIGKILL)
-        assert latest().state == rounds.TRAINING
+        assert latest().state == states.TRAINING
 
         def over() -> bool:
             processes.check()
-            return latest().state == rounds.FAILED  # publishing needs a Label Studio
+            return latest().state == states.FAILED  # publishing needs a Label Studio
 
         wait_for(over)
         assert processes.pid_of("worker") != first
-        assert latest().failed_in == rounds.PUBLISHING
+        assert latest().failed_in == states.PUBLISHING
     assert not psutil.pid_exists(first)
     with store.reading() as session:
         assert len(session.scalars(select(Score)).all()) == 6
@@ -79,13 +79,13 @@ def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_pa
 
         def over() -> bool:
             processes.check()
-            return rounds.latest_round(store, project).state == rounds.FAILED
+            return rounds.latest_round(store, project).state == states.FAILED
 
         wait_for(over)
     round_ = rounds.latest_round(store, project)
-    assert round_.failed_in == rounds.PUBLISHING  # that needs a Label Studio
+    assert round_.failed_in == states.PUBLISHING  # that needs a Label Studio
     with store.reading() as session:
-        parts = session.scalars(select(Part).where(Part.step == rounds.SCORING)).all()
+        parts = session.scalars(select(Part).where(Part.step == states.SCORING)).all()
         scores = session.scalars(select(Score)).all()
     assert [part.claims for part in parts] == [1, 1, 1, 1]
     scored = [image for part in parts for image in part.work.get("images", ())]
@@ -96,7 +96,7 @@ def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_pa
 def test_a_job_lost_between_queue_and_worker_is_queued_again(settings, redis):
     """A worker killed while it takes a job leaves its status `queued`, in no queue."""
     jobs = Jobs(settings, redis)
-    part = Part(id=1, round_id=1, step=rounds.TRAINING, number=0)
+    part = Part(id=1, round_id=1, step=states.TRAINING, number=0)
     queue = Queue("train", connection=redis)
     jobs.enqueue_part(part)
     jobs.enqueue_part(part)

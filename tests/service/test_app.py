@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from rq import Queue
 from sqlalchemy import select, update
 
-from alc_backend import inbox, rounds
+from alc_backend import inbox, parts, states
 from alc_backend.errors import SettingsError
 from alc_backend.labelstudio.projects import dataset_config
 from alc_backend.labelstudio.regions import painted
@@ -251,8 +251,8 @@ def test_without_redis_answers_are_read_and_a_round_waits_for_it(settings, store
         assert started["started"] is True
         assert answers_in(store) == [(5, "correct", 2)]
     queue = []
-    assert rounds.recover(store, queue.append) == 1  # what a worker does once Redis is back
-    assert [part.step for part in queue] == [rounds.CREATED]
+    assert parts.recover(store, queue.append) == 1  # what a worker does once Redis is back
+    assert [part.step for part in queue] == [states.CREATED]
 
 
 def test_the_web_process_never_loads_a_network(settings, store, project, redis):

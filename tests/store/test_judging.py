@@ -265,6 +265,7 @@ def edit(store, project):
             lead_time=1.0,
             answered_at=NOON + timedelta(minutes=minute),
             updated_at=NOON + timedelta(minutes=minute + revised),
+            skipped=False,
             changes=[{**about, "pixels": pixels, "most": 2 * pixels > 384}] if pixels else [],
         )
         with store.session() as session:

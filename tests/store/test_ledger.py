@@ -112,9 +112,15 @@ def test_accept_and_skip_write_nothing_but_accept_resolves(store, project, say):
 def test_the_same_answer_is_recorded_once(store, project, say):
     assert say(reply(1, DOG))
     assert not say(reply(1, DOG))
-    assert not say(reply(1, DOG, revised=5))  # saved again without a change
     with store.reading() as session:
         assert len(session.scalars(select(Answer)).all()) == 1
+
+
+def test_saving_again_without_a_change_is_newer_than_what_arrives_late(store, project, say):
+    say(reply(1, DOG))
+    assert say(reply(1, DOG, revised=5))
+    assert not say(reply(1, BACKGROUND, revised=3))  # it was between the two
+    assert label_of_two(store, project) == DOG
 
 
 def test_every_order_of_arrival_gives_the_same_label_map(store, project, dataset, say):

@@ -68,6 +68,7 @@ def upgrade() -> None:
         table.alter_column("dataset_task", existing_type=sa.Integer(), type_=sa.BigInteger())
     with _table("projects") as table:
         table.add_column(sa.Column("overlap", sa.Integer(), nullable=False, server_default="1"))
+        table.add_column(sa.Column("other_tasks", sa.Integer(), nullable=False, server_default="0"))
         table.add_column(sa.Column("reconciled_to", MOMENT, nullable=True))
         table.add_column(sa.Column("reconciled_at", MOMENT, nullable=True))
     with _table("superpixels") as table:
@@ -78,7 +79,7 @@ def upgrade() -> None:
         "WHERE state IN ('created', 'training', 'scoring', 'publishing')"
     )
     with _table("rounds") as table:
-        for name in ("pruned", "disputes"):
+        for name in ("pruned", "unasked"):
             table.add_column(
                 sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
             )

@@ -1,0 +1,82 @@
+"""Asking what the open round's queue lacks: disputes, and what was answered and then undone."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from alc_backend import publishing, rounds
+from alc_backend.labelstudio import publish
+from alc_backend.labelstudio.client import Client
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.models import Query, Round
+
+
+def ask(store: Store, round_: Round) -> int:
+    """Put what is missing at the front of the queue; returns how many queries.
+
+    A query about every superpixel that annotators disagree about, and those whose answer was
+    withdrawn after the round was published. May be repeated after a crash. Raises LabelStudioError.
+    """
+    number = round_.project.query_project
+    if number is None:
+        return 0
+    with store.session() as session:
+        judged = ledger.judgement(session, round_.project_id)
+        for superpixel_id, proposed in judged.disputed.items():
+            _note(session, round_, superpixel_id, proposed)
+        for query in publishing.outside(session, round_):
+            if query.closed_at is None and query.superpixel_id not in judged.settled:
+                query.round_id, query.rank = round_.id, 0
+        session.flush()
+        first = _first(session, round_)
+    with Client.from_settings(store.settings) as client:
+        publishing.create_missing(store, client, round_, Query.id.in_(first))
+        publishing.update_changed(store, client, round_, Query.id.in_(first))
+        for item in publishing.items(store, round_, Query.id.in_(first)):
+            publish.put_first(client, item, rounds.model_version(round_.number))
+    with store.session() as session:
+        ledger.lock(session, round_.project_id)
+        asked = set(
+            session.scalars(
+                select(Query.superpixel_id).where(
+                    Query.round_id == round_.id, Query.adjudication, Query.task_id.is_not(None)
+                )
+            )
+        )
+        judged = ledger.judgement(session, round_.project_id)
+        undone = any(
+            query.closed_at is None and query.superpixel_id not in judged.settled
+            for query in publishing.outside(session, round_)
+        )
+        session.get_one(Round, round_.id).unasked = undone or not judged.disputed.keys() <= asked
+    return len(first)
+
+
+def _first(session: Session, round_: Round) -> list[int]:
+    """The queries (row ids) of a round that belong before all others."""
+    return list(
+        session.scalars(
+            select(Query.id).where(
+                Query.round_id == round_.id, Query.adjudication | (Query.rank == 0)
+            )
+        )
+    )
+
+
+def _note(session: Session, round_: Round, superpixel_id: int, proposed: tuple[int, ...]) -> None:
+    """Write the adjudication query of a superpixel, which shows what was asked before."""
+    asked = {
+        entry.adjudication: entry
+        for entry in session.scalars(select(Query).where(Query.superpixel_id == superpixel_id))
+    }
+    if False not in asked:
+        return
+    before = asked[False]
+    entry = asked.get(True) or Query(superpixel_id=superpixel_id, adjudication=True)
+    if entry.id is None:
+        session.add(entry)
+    entry.round_id, entry.rank, entry.score = round_.id, 0, before.score
+    entry.row, entry.col, entry.pseudo_label = before.row, before.col, before.pseudo_label
+    entry.proposed = list(proposed)

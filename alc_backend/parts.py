@@ -1,0 +1,322 @@
+"""The parts of a round's steps, and the chores of an open round: what the workers do.
+
+A part is claimed by one worker at a time and may be repeated after a crash at any moment. The
+transaction that finishes the last part of a step moves the round on and makes the parts of the
+next step.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
+
+from alc_backend.claims import (
+    Heartbeat,
+    Reporter,
+    at_work,
+    is_dead,
+    is_ours,
+    is_present,
+    locked,
+    take,
+)
+from alc_backend.errors import AlcError, CancelledError, LabelStudioAwayError
+from alc_backend.settings import Settings
+from alc_backend.states import (
+    ASKING,
+    CANCELLED,
+    CHORES,
+    CLOSED,
+    CREATED,
+    FAILED,
+    NEXT,
+    OPEN,
+    PUBLISHING,
+    RUNNING,
+    TIDYING,
+)
+from alc_backend.store.database import Store
+from alc_backend.store.models import Part, Project, Round, utc_now
+
+log = logging.getLogger(__name__)
+
+Enqueue = Callable[[Part], object]
+"""Puts a part of a round's present step on its queue; does nothing when it is there already."""
+
+RETRY_S = (5, 10, 20, 40, 80, 160, 300)
+"""Pauses before a part is tried again that Label Studio's absence stopped; the last one repeats."""
+
+
+def enter(session: Session, round_: Round, state: str, works: list[dict[str, Any]]) -> None:
+    """Let a round begin a step, in parts; ``works`` says what each is to do.
+
+    ``total`` in a part's work is how much that is, where it is known beforehand.
+    """
+    round_.state, round_.step_began_at, round_.message = state, None, ""
+    round_.done, round_.total = 0, sum(work.get("total", 0) for work in works)
+    gone = delete(Part).where(Part.round_id == round_.id)
+    session.execute(gone if state == CREATED else gone.where(Part.step == state))
+    session.add_all(
+        Part(round_id=round_.id, step=state, number=number, work=work, total=work.get("total", 0))
+        for number, work in enumerate(works)
+    )
+
+
+def waiting(store: Store, round_id: int | None = None) -> list[Part]:
+    """The parts of present steps, and chores, that no living worker has and that may begin."""
+    running = Round.state.in_(RUNNING) & (Part.step == Round.state)
+    chores = (Round.state == OPEN) & Part.step.in_(CHORES)
+    wanted = (
+        select(Part)
+        .join(Round, Round.id == Part.round_id)
+        .where(running | chores, Part.finished_at.is_(None))
+        .order_by(Part.id)
+    )
+    if round_id is not None:
+        wanted = wanted.where(Round.id == round_id)
+    with store.reading() as session:
+        parts = session.scalars(wanted).all()
+    now = utc_now()
+    return [
+        part
+        for part in parts
+        if (part.claimed_by is None or is_dead(part, store.settings))
+        and (part.retry_at is None or part.retry_at <= now)
+    ]
+
+
+def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
+    """Do a part of a round's present step; after the last part, queue those of the next step.
+
+    Returns without doing anything when another worker has the part or nothing is to be done.
+    While Label Studio or the database is away the part waits, and is tried again later.
+    """
+    part = _claim(store, part_id)
+    if part is None:
+        return
+    from alc_backend import steps  # the network's libraries load here, in the worker
+
+    round_ = part.round
+    log.info(
+        "project %s round %s: %s, part %s", round_.project_id, round_.number, part.step, part.number
+    )
+    following: list[Part] = []
+    try:
+        with Heartbeat(store, part):
+            steps.STEPS[part.step](store, part, Reporter(store, part))
+        following = _finish(store, part)
+    except CancelledError:
+        _end(store, part, CANCELLED, None)
+    except (LabelStudioAwayError, OperationalError) as error:
+        log.warning("round %s waits: %s", round_.number, error)
+        _postpone(store, part, str(error))
+    except AlcError as error:
+        log.error("round %s failed in %s: %s", round_.number, part.step, error)
+        _end(store, part, FAILED, str(error))
+    except Exception as error:
+        _end(store, part, FAILED, f"{type(error).__name__}: {error}; see the worker's log")
+        raise
+    for ready in following:
+        enqueue(ready)
+
+
+def recover(store: Store, enqueue: Enqueue) -> int:
+    """Queue again the parts whose worker has died or that never reached a queue; how many."""
+    _wake_chores(store)
+    ready = waiting(store)
+    for part in ready:
+        enqueue(part)
+    return len(ready)
+
+
+def _wake_chores(store: Store) -> None:
+    """Let the chores of open rounds wait for a worker where they are due."""
+    from alc_backend import tidy
+
+    with store.reading() as session:
+        due = [
+            (round_.id, step)
+            for round_ in open_rounds(session)
+            for step, is_due in (
+                (ASKING, round_.unasked),
+                (TIDYING, tidy.is_due(session, round_)),
+            )
+            if is_due
+        ]
+        known = {
+            (part.round_id, part.step): part
+            for part in session.scalars(select(Part).where(Part.step.in_(CHORES)))
+        }
+    for round_id, step in due:
+        part = known.get((round_id, step))
+        if part is not None and part.finished_at is None:
+            continue
+        try:
+            with store.session() as session:
+                if part is None:
+                    session.add(Part(round_id=round_id, step=step, number=0, work={}))
+                else:
+                    row = session.get_one(Part, part.id)
+                    row.finished_at, row.retries, row.retry_at = None, 0, None
+        except IntegrityError:  # another worker was a moment faster
+            continue
+
+
+def open_rounds(session: Session) -> list[Round]:
+    """The open rounds whose queue is in Label Studio."""
+    return list(
+        session.scalars(
+            select(Round)
+            .join(Project, Project.id == Round.project_id)
+            .where(Round.state == OPEN, Project.query_project.is_not(None))
+        )
+    )
+
+
+def _claim(store: Store, part_id: int) -> Part | None:
+    with store.session() as session:
+        found = locked(session, part_id)
+        if found is None:
+            return None
+        part, round_ = found
+        if not is_present(part, round_) or part.finished_at is not None:
+            return None
+        if part.claimed_by is not None and not is_dead(part, store.settings):
+            return None
+        if _queue_is_taken(session, store.settings, part):
+            return None
+        if round_.cancel_requested:
+            part.claimed_by = None
+            if not at_work(session, round_, store.settings):
+                stop(session, round_, CANCELLED, None)
+            return None
+        take(part)
+        if round_.step_began_at is None:
+            round_.step_began_at = utc_now()
+        return part
+
+
+def _finish(store: Store, claimed: Part) -> list[Part]:
+    """End a part; the last one of a step ends the step. Returns the parts that can begin."""
+    from alc_backend import steps
+
+    with store.session() as session:
+        found = locked(session, claimed.id)
+        if found is None or not is_ours(found, claimed):
+            return []  # taken over by another worker after a long silence
+        part, round_ = found
+        if part.step in CHORES:
+            part.claimed_by = None
+            part.finished_at = None if steps.is_due(session, part) else utc_now()
+            return []
+        if round_.cancel_requested and part.step != PUBLISHING:  # Label Studio has switched
+            raise CancelledError("cancelled")
+        part.claimed_by, part.finished_at = None, utc_now()
+        part.done = part.total
+        session.flush()
+        left = session.scalar(
+            select(func.count()).where(
+                Part.round_id == round_.id, Part.step == part.step, Part.finished_at.is_(None)
+            )
+        )
+        if left:
+            return []
+        following = NEXT[part.step]
+        if following != OPEN:
+            enter(session, round_, following, steps.parts(session, round_, following))
+        else:
+            _open(session, round_)
+    return waiting(store, claimed.round_id)
+
+
+def _open(session: Session, round_: Round) -> None:
+    round_.state, round_.opened_at, round_.message = OPEN, utc_now(), ""
+    round_.cancel_requested = False
+    round_.unasked = True  # something may have come up while it was published
+    session.execute(
+        update(Round)
+        .where(
+            Round.project_id == round_.project_id,
+            Round.number < round_.number,
+            Round.state == OPEN,
+        )
+        .values(state=CLOSED)
+    )
+
+
+def _end(store: Store, claimed: Part, state: str, error: str | None) -> None:
+    """Give a part back after it was cancelled or has failed; its round ends with it.
+
+    A cancelled round ends with the last worker that lets go of it.
+    """
+    with store.session() as session:
+        found = locked(session, claimed.id)
+        if found is None or not is_ours(found, claimed):
+            return
+        part, round_ = found
+        part.claimed_by = None
+        session.flush()
+        if part.step in CHORES:
+            _put_off(part)  # the queue stays as it is; the next try may do better
+        elif state == FAILED or not at_work(session, round_, store.settings):
+            stop(session, round_, state, error)
+
+
+def _postpone(store: Store, claimed: Part, reason: str) -> None:
+    with store.session() as session:
+        found = locked(session, claimed.id)
+        if found is None or not is_ours(found, claimed):
+            return
+        part, round_ = found
+        pause = _put_off(part)
+        if part.step in CHORES:
+            return
+        round_.message = f"trying again in {pause} s: {reason}"
+        session.flush()
+        if round_.cancel_requested and not at_work(session, round_, store.settings):
+            stop(session, round_, CANCELLED, None)
+
+
+def _put_off(part: Part) -> int:
+    """Give a part back, to be tried again after some seconds, which are returned."""
+    pause = RETRY_S[min(part.retries, len(RETRY_S) - 1)]
+    part.claimed_by, part.retries = None, part.retries + 1
+    part.retry_at = utc_now() + timedelta(seconds=pause)
+    return pause
+
+
+def _queue_is_taken(session: Session, settings: Settings, part: Part) -> bool:
+    """Whether somebody else is at the project's queue in Label Studio, which one at a time may."""
+    if part.step not in (PUBLISHING, *CHORES):
+        return False
+    project_id = part.round.project_id
+    session.get_one(Project, project_id, with_for_update={"of": Project, "key_share": True})
+    busy = session.scalars(
+        select(Part)
+        .join(Round, Round.id == Part.round_id)
+        .where(
+            Round.project_id == project_id,
+            Part.step.in_((PUBLISHING, *CHORES)),
+            Part.claimed_by.is_not(None),
+            Part.id != part.id,
+        )
+    )
+    publishing = select(func.count()).where(
+        Round.project_id == project_id, Round.state == PUBLISHING
+    )
+    return any(not is_dead(other, settings) for other in busy) or (
+        part.step in CHORES and bool(session.scalar(publishing))
+    )
+
+
+def stop(session: Session, round_: Round, state: str, error: str | None) -> None:
+    """End a running round as failed or cancelled; whoever works at it will notice."""
+    round_.failed_in, round_.state, round_.error = round_.state, state, error
+    round_.cancel_requested = False
+    session.execute(update(Part).where(Part.round_id == round_.id).values(claimed_by=None))
