@@ -12,6 +12,9 @@ from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round
 
+BEFORE_ALL = -1
+"""The rank of what was put at the front of a queue that was published already."""
+
 
 def ask(store: Store, round_: Round) -> int:
     """Put what is missing at the front of the queue; returns how many queries.
@@ -19,8 +22,7 @@ def ask(store: Store, round_: Round) -> int:
     A query about every superpixel that annotators disagree about, and those whose answer was
     withdrawn after the round was published. May be repeated after a crash. Raises LabelStudioError.
     """
-    number = round_.project.query_project
-    if number is None:
+    if round_.project.query_project is None:
         return 0
     with store.session() as session:
         judged = ledger.judgement(session, round_.project_id)
@@ -28,7 +30,7 @@ def ask(store: Store, round_: Round) -> int:
             _note(session, round_, superpixel_id, proposed)
         for query in publishing.outside(session, round_):
             if query.closed_at is None and query.superpixel_id not in judged.settled:
-                query.round_id, query.rank = round_.id, 0
+                query.round_id, query.rank = round_.id, BEFORE_ALL
         session.flush()
         first = _first(session, round_)
     with Client.from_settings(store.settings) as client:
@@ -55,12 +57,10 @@ def ask(store: Store, round_: Round) -> int:
 
 
 def _first(session: Session, round_: Round) -> list[int]:
-    """The queries (row ids) of a round that belong before all others."""
+    """The queries (row ids) that were put before all others of a round."""
     return list(
         session.scalars(
-            select(Query.id).where(
-                Query.round_id == round_.id, Query.adjudication | (Query.rank == 0)
-            )
+            select(Query.id).where(Query.round_id == round_.id, Query.rank == BEFORE_ALL)
         )
     )
 
@@ -77,6 +77,6 @@ def _note(session: Session, round_: Round, superpixel_id: int, proposed: tuple[i
     entry = asked.get(True) or Query(superpixel_id=superpixel_id, adjudication=True)
     if entry.id is None:
         session.add(entry)
-    entry.round_id, entry.rank, entry.score = round_.id, 0, before.score
+    entry.round_id, entry.rank, entry.score = round_.id, BEFORE_ALL, before.score
     entry.row, entry.col, entry.pseudo_label = before.row, before.col, before.pseudo_label
     entry.proposed = list(proposed)

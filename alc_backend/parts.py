@@ -231,11 +231,12 @@ def _finish(store: Store, claimed: Part) -> list[Part]:
         if following != OPEN:
             enter(session, round_, following, steps.parts(session, round_, following))
         else:
-            _open(session, round_)
+            open_queue(session, round_)
     return waiting(store, claimed.round_id)
 
 
-def _open(session: Session, round_: Round) -> None:
+def open_queue(session: Session, round_: Round) -> None:
+    """Let a round that was published be the open one, which the one before is no longer."""
     round_.state, round_.opened_at, round_.message = OPEN, utc_now(), ""
     round_.cancel_requested = False
     round_.unasked = True  # something may have come up while it was published

@@ -173,6 +173,15 @@ def outside(session: Session, round_: Round) -> list[Query]:
     )
 
 
+def close_again(store: Store, client: Client, project_id: int) -> None:
+    """Close what was closed once more: Label Studio opens all tasks when its overlap is changed."""
+    with store.reading() as session:
+        closed = [entry for entry in batch.queries(session, project_id) if entry.closed_at]
+    for entry in closed:
+        if entry.task_id is not None:
+            publish.close_task(client, entry.task_id)
+
+
 def _close_outside(store: Store, client: Client, round_: Round, report: Reporter) -> None:
     """Close the tasks outside the round's queue that Label Studio would still hand out."""
     with store.reading() as session:

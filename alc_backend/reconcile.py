@@ -215,3 +215,4 @@ def _read_overlap(store: Store, client: Client, project: Project) -> None:
                 .where(Round.project_id == project.id, Round.opened_at.is_not(None))
                 .values(unasked=True)
             )
+        publishing.close_again(store, client, project.id)

@@ -24,6 +24,9 @@ PAUSE_S = 1.0
 
 TIDY_EVERY_S = 3600.0
 
+STOP_S = 1.0
+"""How long stopping waits for the threads; what they leave undone is found at the next start."""
+
 ANSWERS = Counter(
     "alc_answers", "Annotations that webhooks reported, by what became of them", ["outcome"]
 )
@@ -53,7 +56,7 @@ class Ingest:
         self._over.set()
         self._arrived.set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(STOP_S)
 
     def notice(self) -> None:
         """Something is in the inbox."""

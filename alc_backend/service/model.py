@@ -139,7 +139,7 @@ class ALCModel:
         return [
             {
                 "result": query.prediction(found[number][1]),
-                "score": found[number][0].rank / lengths[found[number][0].round_id],
+                "score": max(found[number][0].rank, 0) / lengths[found[number][0].round_id],
                 "model_version": rounds.model_version(found[number][1].round_number),
             }
             if (number := task.get("id")) in found

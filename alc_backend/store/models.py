@@ -210,10 +210,10 @@ class Score(Base):
 class Query(Base):
     """The correction query about one superpixel, as it stands in Label Studio.
 
-    ``rank`` is its place in the queue of ``round_id``, 0 = next; ``published`` is the digest of
-    the task data that Label Studio holds. An ``adjudication`` query asks again what annotators
-    disagree about; ``proposed`` are the classes they gave. ``closed_at``: when its task, which is
-    not asked any more, was closed in Label Studio.
+    ``rank`` is its place in the queue of ``round_id``, 0 = next (-1: put before all later);
+    ``published`` is the digest of the task data that Label Studio holds. An ``adjudication`` query
+    asks again what annotators disagree about; ``proposed`` are the classes they gave.
+    ``closed_at``: when its task, which is not asked any more, was closed in Label Studio.
     """
 
     __tablename__ = "queries"

@@ -1,4 +1,4 @@
-"""Several annotators, with a real Label Studio. Runs after ``test_loop``, on what it left."""
+"""Several annotators, with a real Label Studio; in a whole run, on what ``test_loop`` left."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 from sqlalchemy import func, insert, select
 
-from alc_backend import inbox, publishing, states, tidy
+from alc_backend import inbox, parts, publishing, rounds, states, tidy
+from alc_backend.demo.run import ensure_open_round
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.publish import annotation_result
 from alc_backend.reconcile import reconcile
 from alc_backend.store import ledger
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Answer, Project, Query, Round, Score, Superpixel, utc_now
+from alc_backend.store.models import Answer, Project, Query, Round, Score, Superpixel
 from tests.conftest import wait_for
 from tests.e2e.chaos import new_user
-from tests.e2e.test_loop import alc, ledger_entries
+from tests.e2e.test_loop import alc
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
@@ -26,8 +28,9 @@ PASSWORD = "correct horse 7"
 
 @pytest.fixture(scope="module")
 def second(running):
-    """Another annotator."""
-    demo, _ = running
+    """Another annotator, when there is something to answer."""
+    demo, processes = running
+    ensure_open_round(demo, processes, Console(quiet=True), 40)
     client = Client(demo.client.url, new_user(demo.client, "second@example.com", PASSWORD))
     yield client
     client.close()
@@ -50,8 +53,13 @@ def answer(demo, person: Client, task, choice: str) -> int:
         "parent_prediction": shown["id"],
     }
     made = person.post(f"/api/tasks/{task['id']}/annotations/", body)
-    wait_for(lambda: made["id"] in ledger_entries(demo))
+    wait_for(lambda: made["id"] in recorded(demo))
     return int(made["id"])
+
+
+def recorded(demo) -> set[int]:
+    with demo.store.reading() as session:
+        return set(session.scalars(select(Answer.annotation_id)))
 
 
 def judged(demo) -> ledger.Judgement:
@@ -141,8 +149,7 @@ def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, 
     demo.store.settings = demo.store.settings.model_copy(update={"fallen_out": "remove"})
     publishing.publish_round(demo.store, round_, lambda done, total, message: None)
     with demo.store.session() as session:
-        row = session.get_one(Round, round_.id)
-        row.state, row.opened_at = states.OPEN, utc_now()
+        parts.open_queue(session, session.get_one(Round, round_.id))
 
     queue = {item.task_id for item in publishing.items(demo.store, round_)}
     assert held["id"] not in queue
@@ -151,9 +158,10 @@ def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, 
     assert held["id"] in left
     for number in left:
         task = demo.client.get(f"/api/tasks/{number}/")
-        assert task["is_labeled"] is True
+        assert task["is_labeled"] is True, task
     assert fetch(demo, demo.client)["id"] in queue
-    assert tidy.due(demo.store) == []  # nothing is deleted on the day it left the queue
+    with demo.store.reading() as session:  # nothing is deleted on the day it left the queue
+        assert not tidy.is_due(session, session.get_one(Round, round_.id))
 
     answer(demo, second, held, choices(held)[1])
     with demo.store.reading() as session:
@@ -189,4 +197,4 @@ def scored(demo, but: int) -> Round:
                 for place, entry in enumerate(entries)
             ],
         )
-        return session.get_one(Round, round_.id)
+    return rounds.latest_round(demo.store, demo.project_id)
