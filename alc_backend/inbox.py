@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import queue
+import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any
 
@@ -27,12 +30,65 @@ PAGE = 200
 RETRY_S = (5, 15, 60, 300, 900, 3600)
 """Pauses before an event is looked at again that could not be read in; after them it is left."""
 
+KEEP_WITHIN_S = 30.0
+"""How long an event may take to be kept before its sender is told that it was not."""
+
 KEEP_DAYS = 7
 """How long an event stays in the inbox after it was read in."""
 
 
+class Letterbox:
+    """Takes events into the inbox, all that wait in one transaction; use as a context manager."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._arrived: queue.SimpleQueue[tuple[Event, Future[int]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="letterbox", daemon=True)
+
+    def __enter__(self) -> Letterbox:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._arrived.put(None)
+        self._thread.join()
+
+    def receive(self, project_id: int, action: str, payload: Json) -> int:
+        """Keep an event; returns its number, once it is safe. Raises ValueError as ``checked``."""
+        kept: Future[int] = Future()
+        self._arrived.put((checked(project_id, action, payload), kept))
+        return kept.result(KEEP_WITHIN_S)
+
+    def _run(self) -> None:
+        while (first := self._arrived.get()) is not None:
+            letters = [first]
+            while not self._arrived.empty() and len(letters) < PAGE:
+                letter = self._arrived.get()
+                if letter is None:
+                    self._arrived.put(None)
+                    break
+                letters.append(letter)
+            try:
+                with self._store.session() as session:
+                    session.add_all(event for event, _ in letters)
+                    session.flush()
+                    numbers = [event.id for event, _ in letters]
+            except Exception as error:  # whoever waits is told, and the next letters are taken
+                for _, kept in letters:
+                    kept.set_exception(error)
+            else:
+                for (_, kept), number in zip(letters, numbers, strict=True):
+                    kept.set_result(number)
+
+
 def receive(store: Store, project_id: int, action: str, payload: Json) -> int:
-    """Keep an event; returns its number. Raises ValueError when it is not one of Label Studio's.
+    """Keep one event; returns its number. Raises ValueError as :func:`checked` does."""
+    with Letterbox(store) as letterbox:
+        return letterbox.receive(project_id, action, payload)
+
+
+def checked(project_id: int, action: str, payload: Json) -> Event:
+    """An event for the inbox. Raises ValueError when it is not one of Label Studio's.
 
     Label Studio waits for this inside a labeler's submit: nothing else happens here.
     """
@@ -45,10 +101,7 @@ def receive(store: Store, project_id: int, action: str, payload: Json) -> int:
         payload=payload,
     )
     _parsed(event)
-    with store.session() as session:
-        session.add(event)
-        session.flush()
-        return event.id
+    return event
 
 
 def waiting(store: Store, project_id: int | None = None) -> int:
@@ -84,6 +137,8 @@ def drain(
         for event in events:
             after = event.id
             counts += _read_in(store, client, event)
+            if stop():
+                break
     return counts
 
 

@@ -45,6 +45,8 @@ GRID = 10
 """Superpixels of one picture: GRID × GRID."""
 
 POSTS, CONNECTIONS, ASKED = 1000, 20, 1000
+SCORED = 600
+"""Pictures that one worker, then two score."""
 CLASSES = ["background", "cat", "dog", "horse"]
 
 console = Console(stderr=True)
@@ -302,7 +304,7 @@ def scoring(folder: Path, workers: int) -> dict[str, Any]:
         _env_file=None,
     )
     store = Store(settings)
-    pictures = write_pictures(folder / "scored", 200, side=320)
+    pictures = write_pictures(folder / "scored", SCORED, side=320)
     project_id = import_folder(store, pictures, "scored").project_id
     queue: list[Part] = []
     round_, _ = rounds.start(store, queue.append, project_id)
@@ -335,7 +337,7 @@ def scoring(folder: Path, workers: int) -> dict[str, Any]:
         scored = len(session.scalars(select(Score).where(Score.round_id == round_.id)).all())
         assert [part.claims for part in shards] == [1] * len(shards)
         session.execute(delete(Score))
-    assert scored == 200 * GRID**2
+    assert scored == SCORED * GRID**2
     store.close()
     return {"workers": workers, "seconds": took, "parts": len(shards), "superpixels": scored}
 

@@ -141,8 +141,7 @@ def import_queue(client: Client, project: int, version: str, items: Sequence[Que
     :func:`switch`: predictions of this version from an interrupted attempt are removed first.
     (Later they must stay: Label Studio refuses an answer whose prediction is gone.)
     """
-    if version in client.get(f"/api/projects/{project}/model-versions/"):
-        client.delete(f"/api/projects/{project}/model-versions/", {"model_version": version})
+    prune_version(client, project, version)
     if not items:
         return True
     predictions = [

@@ -42,6 +42,15 @@ MAX_OUTLINES = 12
 STAR_RADIUS = 0.018
 """Outer radius of the star as a share of the picture's longer side."""
 
+STAR = np.array(
+    [
+        [radius * math.cos(turn), radius * math.sin(turn)]
+        for step in range(10)
+        for radius, turn in [(0.45 if step % 2 else 1.0, math.pi * (step / 5 - 0.5))]
+    ]
+)
+"""The corners (x, y) of a five-pointed star of radius 1 around the origin."""
+
 
 @dataclass(frozen=True)
 class QueryContent:
@@ -155,7 +164,8 @@ def prediction(query: QueryContent) -> list[Json]:
         value = {"points": outline, "closed": True, "polygonlabels": ["superpixel"]}
         result.append(region("polygonlabels", "outline", number, value))
     longer = max(query.height, query.width)
-    star = _percent(_star(query.row, query.col, STAR_RADIUS * longer), (query.height, query.width))
+    middle = np.array([query.col + 0.5, query.row + 0.5])
+    star = _percent(middle + STAR_RADIUS * longer * STAR, (query.height, query.width))
     value = {"points": star, "closed": True, "polygonlabels": ["pixel"]}
     result.append(region("polygonlabels", "star", 0, value))
     return result
@@ -177,8 +187,8 @@ def shape_of(mask: NDArray[np.bool_]) -> Json:
 
 def _percent(points: NDArray[np.float64], shape: tuple[int, ...]) -> list[list[float]]:
     """(x, y) in pixels as shares of a picture (height, width), in per cent."""
-    scaled = np.clip(points / [shape[1], shape[0]] * 100, 0, 100)
-    return [[round(float(x), 3), round(float(y), 3)] for x, y in scaled]
+    scaled = np.clip(points / [shape[1], shape[0]] * 100, 0, 100).tolist()
+    return [[round(x, 3), round(y, 3)] for x, y in scaled]
 
 
 def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
@@ -202,15 +212,3 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 def _area(contour: NDArray[np.float64]) -> float:
     y, x = contour.T
     return abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]))) / 2
-
-
-def _star(row: int, col: int, radius: float) -> NDArray[np.float64]:
-    """A five-pointed star around the middle of pixel (row, col), (10, 2) of (x, y)."""
-    turns = [math.pi * (step / 5 - 0.5) for step in range(10)]
-    radii = [radius if step % 2 == 0 else 0.45 * radius for step in range(10)]
-    return np.array(
-        [
-            [col + 0.5 + r * math.cos(turn), row + 0.5 + r * math.sin(turn)]
-            for r, turn in zip(radii, turns, strict=True)
-        ]
-    )

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from sqlalchemy import select
 
-from alc_backend import __version__, rounds
+from alc_backend import __version__, inbox, rounds
 from alc_backend.errors import AlcError, NotFoundError, SettingsError
 from alc_backend.jobs.queues import Jobs, connect
 from alc_backend.service.ingest import Ingest
@@ -46,11 +46,11 @@ def create_app(settings: Settings) -> FastAPI:
         )
     store = Store(settings)
     jobs = Jobs(settings, connect(settings))
-    ingest = Ingest(store, jobs)
+    ingest, letterbox = Ingest(store, jobs), inbox.Letterbox(store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with ingest:
+        with ingest, letterbox:
             yield
         store.close()
 
@@ -72,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.post("/setup", dependencies=guarded)
     def setup(body: Json = Body()) -> Json:
-        model = ALCModel(store, jobs, _project_number(body.get("project")))
+        model = ALCModel(store, jobs, letterbox, _project_number(body.get("project")))
         return model.setup(str(body.get("schema") or body.get("label_config") or ""))
 
     @app.post("/predict", dependencies=guarded)
@@ -81,14 +81,14 @@ def create_app(settings: Settings) -> FastAPI:
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
             raise HTTPException(422, "tasks must be a list of tasks")
         PREDICTIONS.inc(len(tasks))
-        model = ALCModel(store, jobs, _project_number(body.get("project")))
+        model = ALCModel(store, jobs, letterbox, _project_number(body.get("project")))
         return {"results": model.predict(tasks), "model_version": model.model_version}
 
     @app.post("/webhook", dependencies=guarded)
     def webhook(body: Json = Body()) -> Json:
         project = body.get("project")
         number = project.get("id") if isinstance(project, dict) else project
-        model = ALCModel(store, jobs, _project_number(number))
+        model = ALCModel(store, jobs, letterbox, _project_number(number))
         try:
             outcome = model.fit(str(body.get("action")), body)
         except ValueError as error:
@@ -98,12 +98,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.post("/train", dependencies=guarded)
     def train(body: Json = Body()) -> Json:
-        model = ALCModel(store, jobs, _project_number(body.get("project")))
+        model = ALCModel(store, jobs, letterbox, _project_number(body.get("project")))
         return model.fit("START_TRAINING", body)
 
     @app.get("/versions", dependencies=guarded)
     def versions(project: str = "") -> Json:
-        model = ALCModel(store, jobs, _project_number(project))
+        model = ALCModel(store, jobs, letterbox, _project_number(project))
         return {"versions": [model.model_version]}
 
     @app.post("/job_status", dependencies=guarded)

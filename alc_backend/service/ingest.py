@@ -24,6 +24,9 @@ PAUSE_S = 1.0
 
 TIDY_EVERY_S = 3600.0
 
+QUIET_S, PATIENCE_S = 0.2, 5.0
+"""The inbox is read when nothing has arrived for a moment, or after some seconds all the same."""
+
 STOP_S = 1.0
 """How long stopping waits for the threads; what they leave undone is found at the next start."""
 
@@ -42,6 +45,8 @@ class Ingest:
     def __init__(self, store: Store, jobs: Jobs) -> None:
         self._store, self._jobs = store, jobs
         self._over, self._arrived = threading.Event(), threading.Event()
+        self._last_arrival = float("-inf")
+        self._waits_since: float | None = None
         self._threads = [
             threading.Thread(target=self._read, name="inbox", daemon=True),
             threading.Thread(target=self._repair, name="reconcile", daemon=True),
@@ -60,15 +65,29 @@ class Ingest:
 
     def notice(self) -> None:
         """Something is in the inbox."""
+        self._last_arrival = time.monotonic()
         self._arrived.set()
+
+    def _let_pass(self) -> bool:
+        """Whether to leave the processor to the webhooks that come in just now, for a while."""
+        now = time.monotonic()
+        if now - self._last_arrival > QUIET_S:
+            self._waits_since = None
+            return False
+        self._waits_since = self._waits_since or now
+        return now - self._waits_since < PATIENCE_S
 
     def _read(self) -> None:
         tidied = float("-inf")
         with _LazyClient(self._store) as client:
             while not self._over.is_set():
                 self._arrived.clear()
+                while self._let_pass() and not self._over.wait(QUIET_S / 4):
+                    pass
                 try:
-                    counts = inbox.drain(self._store, client.get, self._over.is_set)
+                    counts = inbox.drain(
+                        self._store, client.get, lambda: self._over.is_set() or self._let_pass()
+                    )
                     for name, count in counts.items():
                         ANSWERS.labels(name).inc(count)
                     if counts and self._store.settings.start_by_itself:

@@ -17,7 +17,7 @@ from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS, read_dataset_confi
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Image, Project, Query, Round
+from alc_backend.store.models import Image, Query, Round
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +37,12 @@ class ALCModel:
     ``label_studio_project`` is the project's id there: a dataset project or a query project.
     """
 
-    def __init__(self, store: Store, jobs: Jobs, label_studio_project: int) -> None:
-        self._store, self._jobs = store, jobs
+    def __init__(
+        self, store: Store, jobs: Jobs, letterbox: inbox.Letterbox, label_studio_project: int
+    ) -> None:
+        self._store, self._jobs, self._letterbox = store, jobs, letterbox
         self._label_studio_project = label_studio_project
-        with store.reading() as session:
-            self._project = session.scalars(
-                select(Project).where(
-                    (Project.dataset_project == label_studio_project)
-                    | (Project.query_project == label_studio_project)
-                )
-            ).first()
+        self._project = store.project_of(label_studio_project)
 
     @property
     def model_version(self) -> str:
@@ -116,7 +112,7 @@ class ALCModel:
             return {"job": f"round-{round_.id}", "round": round_.number, "started": started}
         if event not in WEBHOOK_ACTIONS or self._project is None:
             return {"ignored": event}
-        return {"event": inbox.receive(self._store, self._project.id, event, data)}
+        return {"event": self._letterbox.receive(self._project.id, event, data)}
 
     def _queries(self, session: Session, tasks: Sequence[Json]) -> list[Json]:
         assert self._project is not None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,14 @@ from sqlalchemy.pool import NullPool
 from alc_backend.errors import SettingsError
 from alc_backend.settings import Settings
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.models import Image
+from alc_backend.store.models import Image, Project
 from alc_backend.store.storage import Storage
 
 _MIGRATION_LOCK = 7_210_301
 """Advisory lock of PostgreSQL that one migrating process holds."""
+
+SEEN_S = 5.0
+"""How long a project is taken as it was last read, where that is said."""
 
 _FIRST_TABLES = (("rounds", "estimate_answers"), ("scores", "dominant"), ("queries", "published"))
 """Columns that tables made before there were migrations must have."""
@@ -31,8 +36,12 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._seen: dict[int, tuple[float, Project]] = {}
         self.storage = Storage(settings.files, settings.data_dir / "cache")
         self.engine = _engine(settings)
+        # SQLite has one writer; its threads would wait for each other by sleeping and trying again.
+        sqlite = self.engine.dialect.name == "sqlite"
+        self._turn: AbstractContextManager[Any] = threading.Lock() if sqlite else nullcontext()
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         reading: dict[str, Any] = {"read_only": True}
         if self.engine.dialect.name == "postgresql":
@@ -44,7 +53,7 @@ class Store:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """One transaction: committed at the end, rolled back when an exception leaves it."""
-        with self._writing.begin() as session:
+        with self._turn, self._writing.begin() as session:
             yield session
 
     @contextmanager
@@ -52,6 +61,22 @@ class Store:
         """A consistent view for reading; never makes a writer wait."""
         with self._reading.begin() as session:
             yield session
+
+    def project_of(self, label_studio_project: int) -> Project | None:
+        """The project that a Label Studio project belongs to, as it was a few seconds ago."""
+        found = self._seen.get(label_studio_project)
+        if found is not None and time.monotonic() - found[0] < SEEN_S:
+            return found[1]
+        with self.reading() as session:
+            project = session.scalars(
+                select(Project).where(
+                    (Project.dataset_project == label_studio_project)
+                    | (Project.query_project == label_studio_project)
+                )
+            ).first()
+        if project is not None:
+            self._seen[label_studio_project] = time.monotonic(), project
+        return project
 
     def images(self, project_id: int, split: str) -> list[Image]:
         """The pictures of one split, by image key."""
