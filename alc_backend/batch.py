@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from alc_backend import rounds
@@ -47,11 +47,13 @@ def choose(store: Store, round_: Round) -> str | None:
             .join(Image, Image.id == Superpixel.image_id)
             .where(Score.round_id == round_.id)
         ).all()  # fmt: skip
-        asked = {
-            entry.superpixel_id
-            for entry in queries(session, round_.project_id)
-            if not entry.adjudication
+        known = {
+            (row.superpixel_id, row.adjudication): row.id
+            for row in columns(
+                session, round_.project_id, Query.superpixel_id, Query.adjudication, Query.id
+            )
         }
+        asked = {superpixel_id for superpixel_id, adjudication in known if not adjudication}
         kept = asked & _answered(session, round_.project_id)
     if store.settings.fallen_out == "keep":
         kept = asked
@@ -83,20 +85,35 @@ def choose(store: Store, round_: Round) -> str | None:
                 f"picture {row.key} is not in Label Studio; run `alc init` again to upload it"
             )
     _draw_shapes(store, round_.project_id, [row for row, _, _ in batch if row.shapeless])
-    with store.session() as session:
-        entries = {
-            (entry.superpixel_id, entry.adjudication): entry
-            for entry in queries(session, round_.project_id)
+    chosen = [
+        {
+            "superpixel_id": row.superpixel_id,
+            "adjudication": adjudication,
+            "proposed": list(judged.disputed[row.superpixel_id]) if adjudication else None,
+            "round_id": round_.id,
+            "rank": rank,
+            "score": score,
+            "row": row.row,
+            "col": row.col,
+            "pseudo_label": row.pseudo_label,
         }
-        for rank, (row, score, adjudication) in enumerate(batch):
-            entry = entries.get((row.superpixel_id, adjudication))
-            if entry is None:
-                entry = Query(superpixel_id=row.superpixel_id, adjudication=adjudication)
-                session.add(entry)
-            entry.round_id, entry.rank, entry.score = round_.id, rank, score
-            entry.row, entry.col, entry.pseudo_label = row.row, row.col, row.pseudo_label
-            if adjudication:
-                entry.proposed = list(judged.disputed[row.superpixel_id])
+        for rank, (row, score, adjudication) in enumerate(batch)
+    ]
+    with store.session() as session:
+        old = [
+            {**values, "id": number}
+            for values in chosen
+            if (number := known.get((values["superpixel_id"], values["adjudication"])))
+        ]
+        new = [
+            values
+            for values in chosen
+            if (values["superpixel_id"], values["adjudication"]) not in known
+        ]
+        if old:
+            session.execute(update(Query), old)
+        if new:
+            session.execute(insert(Query), new)
     too_small = sum(item.size < min_area and item not in best for item in candidates)
     if too_small:
         return f"{too_small} superpixels of fewer than {min_area} pixels are not asked about"
@@ -150,6 +167,16 @@ def _class_pixels(store: Store, round_: Round) -> NDArray[np.int64]:
     for image in store.images(round_.project_id, TRAIN):
         counts += np.bincount(maps.read(image.id).ravel(), minlength=VOID + 1)
     return counts[: len(round_.project.classes)]
+
+
+def columns(session: Session, project_id: int, *wanted: Any) -> Sequence[Any]:
+    """Columns of all queries of a project."""
+    return session.execute(
+        select(*wanted)
+        .join(Superpixel, Superpixel.id == Query.superpixel_id)
+        .join(Image, Image.id == Superpixel.image_id)
+        .where(Image.project_id == project_id)
+    ).all()
 
 
 def queries(session: Session, project_id: int) -> Sequence[Query]:

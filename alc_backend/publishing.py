@@ -108,9 +108,9 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
     with store.reading() as session:
         project = session.get_one(Project, project_id)
         before = {
-            entry.id: entry.task_id
-            for entry in batch.queries(session, project_id)
-            if entry.task_id is not None
+            row.id: row.task_id
+            for row in batch.columns(session, project_id, Query.id, Query.task_id)
+            if row.task_id is not None
         }
     if project.query_project is None:
         return False
