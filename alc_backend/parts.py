@@ -181,6 +181,8 @@ def open_rounds(session: Session) -> list[Round]:
 
 def _claim(store: Store, part_id: int) -> Part | None:
     with store.session() as session:
+        if _queue_is_taken(session, store.settings, part_id):
+            return None
         found = locked(session, part_id)
         if found is None:
             return None
@@ -188,8 +190,6 @@ def _claim(store: Store, part_id: int) -> Part | None:
         if not is_present(part, round_) or part.finished_at is not None:
             return None
         if part.claimed_by is not None and not is_dead(part, store.settings):
-            return None
-        if _queue_is_taken(session, store.settings, part):
             return None
         if round_.cancel_requested:
             part.claimed_by = None
@@ -212,8 +212,10 @@ def _finish(store: Store, claimed: Part) -> list[Part]:
             return []  # taken over by another worker after a long silence
         part, round_ = found
         if part.step in CHORES:
-            part.claimed_by = None
-            part.finished_at = None if steps.is_due(session, part) else utc_now()
+            if steps.is_due(session, part):
+                _put_off(part)  # something came up meanwhile
+            else:
+                part.claimed_by, part.finished_at = None, utc_now()
             return []
         if round_.cancel_requested and part.step != PUBLISHING:  # Label Studio has switched
             raise CancelledError("cancelled")
@@ -292,9 +294,13 @@ def _put_off(part: Part) -> int:
     return pause
 
 
-def _queue_is_taken(session: Session, settings: Settings, part: Part) -> bool:
-    """Whether somebody else is at the project's queue in Label Studio, which one at a time may."""
-    if part.step not in (PUBLISHING, *CHORES):
+def _queue_is_taken(session: Session, settings: Settings, part_id: int) -> bool:
+    """Whether somebody else is at the project's queue in Label Studio, which one at a time may.
+
+    Locks the project, as those do who write the ledger, before anything else is locked.
+    """
+    part = session.get(Part, part_id)
+    if part is None or part.step not in (PUBLISHING, *CHORES):
         return False
     project_id = part.round.project_id
     session.get_one(Project, project_id, with_for_update={"of": Project, "key_share": True})

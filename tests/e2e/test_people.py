@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import numpy as np
 import pytest
 from rich.console import Console
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from alc_backend import inbox, parts, publishing, rounds, states, tidy
 from alc_backend.demo.run import ensure_open_round
+from alc_backend.labelstudio import publish
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.publish import annotation_result
 from alc_backend.reconcile import reconcile
 from alc_backend.store import ledger
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Answer, Project, Query, Round, Score, Superpixel
+from alc_backend.store.models import Answer, Project, Query, Round, Score, Superpixel, utc_now
 from tests.conftest import wait_for
 from tests.e2e.chaos import new_user
 from tests.e2e.test_loop import alc
@@ -168,6 +170,24 @@ def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, 
         query = session.scalars(select(Query).where(Query.task_id == held["id"])).one()
     assert query.superpixel_id in judged(demo).resolved
     assert fetch(demo, second)["id"] in queue
+
+    # A day later the tasks that nobody ever answered are deleted.
+    with demo.store.session() as session:
+        yesterday = utc_now() - timedelta(hours=25)
+        closed = update(Query).where(Query.closed_at.is_not(None))
+        session.execute(closed.values(closed_at=yesterday))
+    before = set(publish.existing_tasks(demo.client, demo.query_project))
+    tidy.tidy(demo.store, round_)
+    after = set(publish.existing_tasks(demo.client, demo.query_project))
+    with demo.store.reading() as session:
+        answered = set(
+            session.scalars(
+                select(Query.task_id).join(Answer, Answer.superpixel_id == Query.superpixel_id)
+            )
+        )
+    assert before - after == set(left) - answered
+    assert len(before - after) >= 3
+    assert held["id"] in after
 
 
 def scored(demo, but: int) -> Round:
