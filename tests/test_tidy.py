@@ -101,11 +101,11 @@ class FakeLabelStudio:
             **row,
             "total_annotations": len(row["annotations"]),
             "cancelled_annotations": 0,
-            "draft_exists": bool(row["drafts"]),
         }
 
     def _matches(self, row, item):
-        value = self._shown(row)[item["filter"].removeprefix("filter:tasks:")]
+        known = {**self._shown(row), "draft_exists": bool(row["drafts"])}
+        value = known[item["filter"].removeprefix("filter:tasks:")]
         return {
             "equal": lambda: value == item["value"],
             "greater": lambda: value > item["value"],

@@ -98,22 +98,29 @@ def delete_untouched(client: Client, project: int, tasks: Sequence[int]) -> list
     """
     if not tasks:
         return []
-    item = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
-    query = {"filters": {"conjunction": "and", "items": [{**item, "value": list(tasks)}]}}
-    there = client.tasks(
-        project,
-        fields="task_only",
-        page_size=len(tasks),
-        include="id,total_annotations,cancelled_annotations,draft_exists",
-        query=json.dumps(query),
-    )
-    touched, untouched = set(), []
-    for task in there:
-        said = ("total_annotations", "cancelled_annotations", "draft_exists")
-        if any(task[name] for name in said):
-            touched.add(int(task["id"]))
-        else:
-            untouched.append(int(task["id"]))
+    those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
+    draft = {"filter": "filter:tasks:draft_exists", "operator": "equal", "type": "Boolean"}
+
+    def found(*items: Json) -> list[Json]:
+        query = {"filters": {"conjunction": "and", "items": list(items)}}
+        here = client.tasks(
+            project,
+            fields="task_only",
+            page_size=len(tasks),
+            include="id,total_annotations,cancelled_annotations",
+            query=json.dumps(query),
+        )
+        return [task for task in here if int(task["id"]) in tasks]
+
+    chosen = {**those, "value": list(tasks)}
+    touched = {int(task["id"]) for task in found(chosen, {**draft, "value": True})}
+    there = found(chosen)
+    touched |= {
+        int(task["id"])
+        for task in there
+        if task["total_annotations"] or task["cancelled_annotations"]
+    }
+    untouched = [int(task["id"]) for task in there if int(task["id"]) not in touched]
     if untouched:  # an empty list would mean all tasks
         client.request(
             "POST",
