@@ -66,7 +66,7 @@ def test_probabilities_too_large_for_memory_lie_in_a_file(network, monkeypatch):
     assert isinstance(found, np.memmap)
     assert np.array_equal(found, expected)
     names = sorted(path.name for path in network.parent.iterdir())
-    assert names == ["n.json", "n.safetensors"]
+    assert names == ["n.safetensors"]
     superpixels = np.ones(labels.shape, dtype=np.int32)
     scores = [
         measure(image, representative_pixels(image)).tolist()

@@ -124,11 +124,24 @@ def test_a_network_of_other_classes_is_refused_by_name(tmp_path):
     networks.save(
         network, tmp_path / "n.safetensors", encoder="efficientnet-lite0", classes=CLASSES
     )
-    assert json.loads((tmp_path / "n.json").read_text())["encoder"] == "efficientnet-lite0"
+    assert networks.load(tmp_path / "n.safetensors", CLASSES)[1] == "efficientnet-lite0"
     with pytest.raises(TrainingError, match=r"left, right.*up, down"):
         networks.load(tmp_path / "n.safetensors", ["up", "down"])
     with pytest.raises(TrainingError, match="cannot be read"):
         networks.load(tmp_path / "missing.safetensors", CLASSES)
+
+
+def test_a_network_whose_configuration_lies_beside_it_is_still_read(tmp_path):
+    """As they were saved before it was in the file."""
+    network = networks.build("efficientnet-lite0", 2, weights="none")
+    save_file(
+        {name: value.contiguous() for name, value in network.state_dict().items()},
+        tmp_path / "n.safetensors",
+    )
+    noted = {"encoder": "efficientnet-lite0", "classes": CLASSES, "training": "before"}
+    (tmp_path / "n.json").write_text(json.dumps(noted))
+    assert networks.trained_by(tmp_path / "n.safetensors") == "before"
+    assert networks.load(tmp_path / "n.safetensors", CLASSES)[1] == "efficientnet-lite0"
 
 
 def test_a_network_of_another_encoder_is_refused_by_name(tmp_path):
