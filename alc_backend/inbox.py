@@ -81,12 +81,6 @@ class Letterbox:
                     kept.set_result(number)
 
 
-def receive(store: Store, project_id: int, action: str, payload: Json) -> int:
-    """Keep one event; returns its number. Raises ValueError as :func:`checked` does."""
-    with Letterbox(store) as letterbox:
-        return letterbox.receive(project_id, action, payload)
-
-
 def checked(project_id: int, action: str, payload: Json) -> Event:
     """An event for the inbox. Raises ValueError when it is not one of Label Studio's.
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 from sqlalchemy import select
 
+from alc_backend import inbox
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.store import ledger
@@ -232,3 +233,9 @@ class FakeLabelStudio:
     def _answer(self):
         if self.away:
             raise self.away
+
+
+def receive(store, project_id, body) -> int:
+    """Let a webhook arrive; returns the event's number in the inbox."""
+    with inbox.Letterbox(store) as letterbox:
+        return letterbox.receive(project_id, body["action"], body)

@@ -22,6 +22,7 @@ from tests.annotations import (
     in_ledger,
     judged,
     label_map,
+    receive,
     region,
     task_of,
 )
@@ -50,7 +51,7 @@ def submit(store, project, label_studio):
             else:
                 label_studio.keep(record)
                 body = created(record)
-            inbox.receive(store, project, body["action"], body)
+            receive(store, project, body)
         inbox.drain(store, lambda: label_studio)
 
     return submit
@@ -135,7 +136,7 @@ def test_revised_and_withdrawn_entries_no_longer_count(store, project, submit, l
     task = task_of(store, "a", 2)
     submit(answer(1, task, "dog"), answer(1, task, "background", revised=2))
     assert brief(log(), "after", "in_force") == [("dog", False), ("background", True)]
-    inbox.receive(store, project, "ANNOTATIONS_DELETED", deleted(1))
+    receive(store, project, deleted(1))
     inbox.drain(store, FakeLabelStudio)
     assert brief(log(), "kind", "in_force") == [
         ("correct", False),
@@ -241,7 +242,7 @@ def test_a_late_webhook_does_not_bring_an_undone_answer_back(store, project, sub
     submit(given)
     revert(log()[0]["answer"])
     late = created({**given, "updated_at": "2026-01-01T13:00:00Z"}, action="ANNOTATION_UPDATED")
-    inbox.receive(store, project, late["action"], late)
+    receive(store, project, late)
     inbox.drain(store, FakeLabelStudio)
     assert in_ledger(store, project) == {}
 

@@ -31,6 +31,7 @@ from tests.annotations import (
     in_ledger,
     label_map,
     query_of,
+    receive,
     region,
     task_of,
     tasks_deleted,
@@ -51,7 +52,7 @@ def label_studio():
 @pytest.fixture
 def post(store, project):
     def post(*payloads):
-        return [inbox.receive(store, project, body["action"], body) for body in payloads]
+        return [receive(store, project, body) for body in payloads]
 
     return post
 
@@ -116,7 +117,7 @@ def ledger_after(store, project, events):
         for table in (Answer, Withdrawal, Event):
             session.execute(delete(table))
     for body in events:
-        inbox.receive(store, project, body["action"], body)
+        receive(store, project, body)
     inbox.drain(store, FakeLabelStudio)
     assert inbox.waiting(store) == 0
     maps = np.stack([label_map(store, project, key) for key in ("a", "b")])
@@ -385,7 +386,7 @@ def test_waiting_counts_each_project_for_itself(store, project, post, drain, dat
         session.flush()
         number = other.id
     post(created(answer(1, task_of(store, "a", 2), "dog")))
-    inbox.receive(store, number, "ANNOTATION_CREATED", created(answer(2, 9999, "dog")))
+    receive(store, number, created(answer(2, 9999, "dog")))
     assert [inbox.waiting(store, n) for n in (None, project, number)] == [2, 1, 1]
     drain()
     assert [inbox.waiting(store, n) for n in (None, project, number)] == [1, 0, 1]
