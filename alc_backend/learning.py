@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from alc_backend.core.draws import draw, fold_of
 from alc_backend.core.statistics import ImageStatistics
 from alc_backend.datasets.images import read_image
 from alc_backend.errors import NotFoundError, SettingsError, TrainingError
-from alc_backend.segmentation.config import TrainingConfig
+from alc_backend.segmentation import folds
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
@@ -76,11 +75,13 @@ def train_networks(store: Store, round_: Round, report: Progress) -> None:
         image = images[key]
         return read_image(files.image(image.id, image.suffix)), maps.read(image.id, hidden)
 
-    networks = _networks(round_, images)
-    config = _training_config(round_, len(networks))
+    config, split = rounds.training_of(round_), round_.config["folds"]
+    networks = folds.networks(images, config.seed, split)
+    if round_.config["share_iterations"]:
+        config = folds.share(config, len(networks))
     total = len(networks) * config.iterations
     for place, fold in enumerate(networks):
-        keys = [key for key in sorted(images) if fold is None or _fold(round_, key) != fold]
+        keys = folds.kept(images, fold, config.seed, split)
         name = f"network {place + 1} of {len(networks)}, " if len(networks) > 1 else ""
         before = place * config.iterations
 
@@ -254,32 +255,8 @@ def _removing(files: ProjectFiles, number: int, fold: int | None) -> Iterator[No
         ) from error
 
 
-def _networks(round_: Round, keys: Collection[str]) -> list[int | None]:
-    """The networks of a round: the one that users see (None), then one for each fold.
-
-    A fold that no picture is in needs none. Raises SettingsError when one fold has all pictures.
-    """
-    if round_.config["folds"] == 1:
-        return [None]
-    folds = sorted({_fold(round_, key) for key in keys})
-    if len(folds) == 1:
-        raise SettingsError(
-            f"{len(keys)} pictures are too few for {round_.config['folds']} folds (all of them "
-            "fall into one); set ALC_FOLDS=1 and start the round again"
-        )
-    return [None, *folds]
-
-
 def _fold(round_: Round, key: str) -> int:
     return fold_of(key, rounds.training_of(round_).seed, round_.config["folds"])
-
-
-def _training_config(round_: Round, networks: int) -> TrainingConfig:
-    """The hyper-parameters of each network; the iterations are shared where that is set."""
-    config = rounds.training_of(round_)
-    if not round_.config["share_iterations"]:
-        return config
-    return replace(config, iterations=max(1, config.iterations // networks))
 
 
 def _label_maps(store: Store, round_: Round) -> tuple[LabelMaps, set[int]]:

@@ -210,7 +210,7 @@ def test_what_stops_another_than_the_first_is_told_too(store, pictures):
 
 def test_too_few_pictures_for_the_folds_are_told_before_training(store, pictures, monkeypatch):
     project = import_folder(store, pictures, "pets").project_id
-    monkeypatch.setattr(learning, "fold_of", lambda key, seed, folds: 0)
+    monkeypatch.setattr(learning.folds, "fold_of", lambda key, seed, count: 0)
     round_ = scored_by(store, [], project, folds=3)
     assert (round_.state, round_.failed_in) == (states.FAILED, states.TRAINING)
     assert "too few for 3 folds" in round_.error

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from alc_backend.errors import SettingsError
+
+if TYPE_CHECKING:
+    from alc_backend.settings import Settings
 
 OUTPUT_STRIDE = 16
 """Pixels of the picture to one of the encoder's last map; inputs are multiples of it."""
@@ -68,3 +72,27 @@ def training_config(preset: str, *, seed: int = 0, **overrides: Any) -> Training
         raise SettingsError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     given = {name: value for name, value in overrides.items() if value is not None}
     return replace(PRESETS[preset], seed=seed, **given)
+
+
+def configured(
+    settings: Settings, *, preset: str | None = None, iterations: int | None = None
+) -> TrainingConfig:
+    """The training that the settings ask for; ``preset`` and ``iterations`` replace theirs.
+
+    Raises SettingsError as :func:`training_config` does, and for a file that does not exist.
+    """
+    weights = settings.encoder_weights
+    if weights not in (None, "imagenet", "none") and not Path(str(weights)).is_file():
+        raise SettingsError(
+            f"ALC_ENCODER_WEIGHTS {weights!r} is no file; name one, or imagenet or none"
+        )
+    return training_config(
+        preset or settings.preset,
+        seed=settings.seed,
+        encoder=settings.encoder,
+        input_size=settings.input_size,
+        iterations=iterations or settings.iterations,
+        batch_size=settings.batch_size,
+        base_rate=settings.base_rate,
+        encoder_weights=settings.encoder_weights,
+    )
