@@ -13,3 +13,8 @@ def fold_of(key: str, seed: int, folds: int) -> int:
 def draw(name: str, seed: int) -> int:
     """A number from 0 to 2⁶⁴ - 1 that only depends on name and seed."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big")
+
+
+def chance(name: str, seed: int) -> float:
+    """A number in [0, 1) that only depends on name and seed."""
+    return (draw(name, seed) >> 11) / 2**53

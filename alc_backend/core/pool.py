@@ -1,4 +1,4 @@
-"""Which pixels may be asked about: one representative pixel per superpixel, or PixelPick's draw."""
+"""Which pixels may be asked about: those that represent superpixels, or others to compare."""
 
 from __future__ import annotations
 
@@ -91,6 +91,21 @@ def pixelpick(
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.choice(best, size=min(count, len(best)), replace=False))
     return _pool(image, image.index[drawn].astype(np.intp) - 1, drawn)
+
+
+def best_pixels(image: ImageStatistics, count: int, *, look_ahead: bool = True) -> Pool:
+    """The pool without diversity (Table 3): the ``count`` best queryable pixels of the image.
+
+    Pixels are ranked by their own SIM at ε = 0, without ``look_ahead`` by CIL (eq. 8); ties in
+    raster order. Many may lie in one superpixel. Raises ValueError for a negative ``count``.
+    """
+    if count < 0:
+        raise ValueError(f"count must not be negative, not {count}")
+    scores = image.pixel_sims() if look_ahead else image.doubt
+    queryable = np.flatnonzero(image.index)
+    order = np.argsort(-scores[queryable], kind="stable")
+    best = np.sort(queryable[order[:count]])
+    return _pool(image, image.index[best].astype(np.intp) - 1, best)
 
 
 def _pool(image: ImageStatistics, members: NDArray[np.intp], pixels: NDArray[np.intp]) -> Pool:

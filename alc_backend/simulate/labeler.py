@@ -58,7 +58,7 @@ def answer_queries(
             {
                 "result": annotation_result(prediction["result"], choice),
                 "parent_prediction": prediction["id"],
-                "lead_time": 4.76 if choice == pseudo_label else 6.31,
+                "lead_time": oracles.seconds(choice == pseudo_label),
             },
         )
         on_answer(Given(int(task["id"]), float(prediction["score"]), pseudo_label, choice))

@@ -1,4 +1,4 @@
-"""Oracle annotators: what a perfect person would answer to a correction query."""
+"""Oracle annotators: what a person who knows the truth would answer to a correction query."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.core.arrays import VOID
+from alc_backend.core.cost import ACCEPT_S, CLASSIFICATION_S
+from alc_backend.core.draws import chance, draw
 
 ORACLES = ("object", "pixel")
 """``object`` judges the highlighted region, ``pixel`` (the paper's text) only the star."""
@@ -36,3 +38,20 @@ def answer(
             return pseudo_label
     at_star = int(truth[row, col])
     return pseudo_label if at_star == VOID else at_star
+
+
+def blunder(class_id: int, classes: int, rate: float, name: str, seed: int) -> int:
+    """What a tired annotator says instead of ``class_id``: with probability ``rate`` another class.
+
+    Every other of the ``classes`` is as likely as the next; always the same for the same ``name``
+    (of the question) and ``seed``.
+    """
+    if rate == 0 or chance(f"blunder/{name}", seed) >= rate:
+        return class_id
+    other = draw(f"blunder/class/{name}", seed) % (classes - 1)
+    return other + (other >= class_id)
+
+
+def seconds(accepted: bool) -> float:
+    """How long an answer takes (Table 1)."""
+    return ACCEPT_S if accepted else CLASSIFICATION_S

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alc_backend.core.acquisition import ACQUISITIONS, Census, compare, measure
+from alc_backend.core.acquisition import ACQUISITIONS, Measured, compare, measure
 from alc_backend.core.pool import pixelpick, representative_pixels
 from alc_backend.core.statistics import ImageStatistics
 from tests.core import reference
@@ -110,35 +110,92 @@ def test_random_is_decided_by_the_seed():
     assert all(0 <= value < 1 for draw in draws for value in draw)
 
 
-def test_simiou_divides_by_the_pixels_of_the_pseudo_labels_class():
-    scores = np.array([6.0, 6.0, 5.0])
-    pseudo = np.array([0, 1, 2], dtype=np.uint8)
-    dominant = np.array([1, 2, 0], dtype=np.uint8)
-    census = Census.of(scores, dominant, np.array([300, 2, 0]))
-    assert compare(scores, pseudo, dominant, census, "simiou") == pytest.approx([0.02, 3.0, 5.0])
-
-
-def test_classbal_prefers_dominant_classes_that_are_rare():
-    scores = np.array([0.2, 0.6, 0.6, 1.0])
-    dominant = np.array([0, 0, 1, 0], dtype=np.uint8)
-    pseudo = np.array([1, 1, 2, 2], dtype=np.uint8)
-    census = Census.of(scores, dominant, np.zeros(3, dtype=np.int64))
-    compared = compare(scores, pseudo, dominant, census, "classbal")
-    common, rare = math.exp(-0.75), math.exp(-0.25)
-    assert compared == pytest.approx([0, 0.5 * common, 0.5 * rare, common])
-    alike = np.full(4, 0.3)
-    census = Census.of(alike, dominant, np.zeros(3, dtype=np.int64))
-    assert compare(alike, pseudo, dominant, census, "classbal") == pytest.approx(
-        [common, common, rare, common]
+def found(scores, pseudo, dominant, class_pixels, sizes=None):
+    count = len(scores)
+    return Measured(
+        np.array(scores, dtype=np.float64),
+        np.array(pseudo, dtype=np.uint8),
+        np.array(dominant, dtype=np.uint8),
+        np.array([10] * count if sizes is None else sizes, dtype=np.int64),
+        np.array(class_pixels, dtype=np.int64),
     )
 
 
+def test_simiou_divides_by_the_pixels_of_the_pseudo_labels_class():
+    dataset = found([6.0, 6.0, 5.0], [0, 1, 2], [1, 2, 0], [300, 2, 0])
+    assert compare(dataset, "simiou") == pytest.approx([0.02, 3.0, 5.0])
+
+
+def expected_order(dataset):
+    """The order of ``default``, one superpixel at a time over all that are left."""
+    sizes, pseudo, dominant = (part.tolist() for part in (
+        dataset.sizes, dataset.pseudo, dataset.dominant))  # fmt: skip
+    wrong = [max(score, 0.4 * size) for score, size in zip(dataset.scores, sizes, strict=True)]
+    union = [max(pixels, 1) for pixels in dataset.class_pixels.tolist()]
+    for number, amount in enumerate(wrong):
+        if dominant[number] != pseudo[number]:
+            union[dominant[number]] += amount
+    held = sum(pixels > 0 for pixels in dataset.class_pixels.tolist())
+    everything = sum(dataset.class_pixels.tolist())
+    left, order = list(range(len(wrong))), []
+    while left:
+
+        def gain(number):
+            worth = 1 / union[pseudo[number]] + 8 * held / everything
+            if dominant[number] != pseudo[number]:
+                worth += 1 / union[dominant[number]]
+            return wrong[number] * worth
+
+        best = max(left, key=lambda number: (gain(number), -number))
+        union[pseudo[best]] = max(union[pseudo[best]] - wrong[best], 1)
+        left.remove(best)
+        order.append(best)
+    return order
+
+
+def order_of(scores):
+    return np.argsort(-scores, kind="stable").tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_default_takes_the_greatest_expected_gain_again_and_again(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 2000, 120)
+    dataset = found(
+        sizes * rng.random(120), rng.integers(0, 5, 120), rng.integers(0, 5, 120),
+        [90_000, 20_000, 3_000, 40_000, 0], sizes=sizes,
+    )  # fmt: skip
+    compared = compare(dataset, "default")
+    assert order_of(compared) == expected_order(dataset)
+    assert compared.min() > 0
+    assert compared.max() == 1
+
+
+def test_default_asks_first_about_rare_classes_and_what_the_network_sees_as_another():
+    rare = found([50, 50], [0, 1], [0, 1], [100_000, 500], sizes=[100, 100])
+    assert order_of(compare(rare, "default")) == [1, 0]
+    another = found([50, 50], [0, 0], [0, 1], [1_000, 1_000], sizes=[100, 100])
+    assert order_of(compare(another, "default")) == [1, 0]
+
+
+def test_default_falls_back_to_size_where_the_network_does_not_doubt():
+    dataset = found([0.0, 10, 20], [1, 1, 1], [1, 1, 1], [0, 900], sizes=[300, 100, 200])
+    assert order_of(compare(dataset, "default")) == [0, 2, 1]
+
+
+def test_classbal_prefers_dominant_classes_that_are_rare():
+    pseudo, dominant = [1, 1, 2, 2], [0, 0, 1, 0]
+    compared = compare(found([0.2, 0.6, 0.6, 1.0], pseudo, dominant, [0, 0, 0]), "classbal")
+    common, rare = math.exp(-0.75), math.exp(-0.25)
+    assert compared == pytest.approx([0, 0.5 * common, 0.5 * rare, common])
+    alike = found([0.3] * 4, pseudo, dominant, [0, 0, 0])
+    assert compare(alike, "classbal") == pytest.approx([common, common, rare, common])
+
+
 def test_other_acquisitions_need_no_comparing():
-    scores = np.array([3.0, 1.0])
-    none = np.zeros(2, dtype=np.uint8)
-    census = Census.of(scores, none, np.zeros(2, dtype=np.int64))
-    for name in set(ACQUISITIONS) - {"simiou", "classbal"}:
-        assert compare(scores, none, none, census, name) is scores
+    dataset = found([3.0, 1.0], [0, 0], [0, 0], [0, 0])
+    for name in set(ACQUISITIONS) - {"default", "simiou", "classbal"}:
+        assert compare(dataset, name) is dataset.scores
 
 
 @pytest.mark.parametrize("name", ACQUISITIONS)
@@ -147,9 +204,7 @@ def test_nothing_to_ask(name):
     pool = representative_pixels(image)
     scores = measure(image, pool, name)
     assert scores.shape == (0,)
-    none = np.zeros(0, dtype=np.uint8)
-    census = Census.of(scores, none, np.zeros(2, dtype=np.int64))
-    assert compare(scores, none, none, census, name).shape == (0,)
+    assert compare(found([], [], [], [0, 0]), name).shape == (0,)
 
 
 def test_wrong_choices_are_named():

@@ -1,0 +1,197 @@
+"""What could be asked next over a whole dataset, with every score that orders it."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alc_backend.core import acquisition, expansion, pool, selection
+from alc_backend.core.acquisition import ACQUISITIONS
+from alc_backend.core.arrays import VOID
+from alc_backend.core.draws import draw
+from alc_backend.core.pool import Pool
+from alc_backend.core.statistics import ImageStatistics
+from alc_backend.simulate.experiment import Experiment
+from alc_backend.simulate.scenes import Packed, Scenes
+from alc_backend.store.storage import write_atomically
+
+FIELDS = ("picture", "superpixel", "row", "col", "pseudo", "dominant", "size", "turn")
+
+Predict = Callable[[str], NDArray[np.float32]]
+ReadLabels = Callable[[str], NDArray[np.uint8]]
+
+
+@dataclass
+class Candidates:
+    """Candidate queries of a dataset; every array has shape (M,).
+
+    ``picture`` is the position in ``Scenes.keys``, ``turn`` the order of PixelPick's draw (0 in
+    other pools), ``scores`` what was measured, by :attr:`Acquisition.measured`, ``class_pixels``
+    int64 (C,) the pixels of each class in the label maps. ``reach``: for every picture the pixels
+    that answers would reach (ε > 0), empty at ε = 0.
+    """
+
+    picture: NDArray[np.int32]
+    superpixel: NDArray[np.int32]
+    row: NDArray[np.int32]
+    col: NDArray[np.int32]
+    pseudo: NDArray[np.uint8]
+    dominant: NDArray[np.uint8]
+    size: NDArray[np.int64]
+    turn: NDArray[np.int32]
+    scores: dict[str, NDArray[np.float64]]
+    class_pixels: NDArray[np.int64]
+    reach: dict[int, Packed]
+
+    def __len__(self) -> int:
+        return len(self.picture)
+
+    def save(self, path: Path) -> None:
+        """Write a file that :meth:`load` reads."""
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
+        arrays |= {f"score/{name}": values for name, values in self.scores.items()}
+        arrays |= {
+            f"reach/{place}": np.packbits(packed.read()) for place, packed in self.reach.items()
+        }
+        shapes = [(place, *packed.shape) for place, packed in self.reach.items()]
+        arrays["shapes"] = np.array(shapes, dtype=np.int64).reshape(-1, 3)
+        arrays["class_pixels"] = self.class_pixels
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        write_atomically(path, lambda part: part.write_bytes(content.getvalue()))
+
+    @classmethod
+    def load(cls, path: Path) -> Candidates | None:
+        """Read what :meth:`save` wrote; None when there is no such file, or it is damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                reach = {
+                    int(place): Packed.of(
+                        np.unpackbits(arrays[f"reach/{place}"], count=int(height * width))
+                        .reshape(int(height), int(width))
+                        .astype(np.bool_)
+                    )
+                    for place, height, width in arrays["shapes"]
+                }
+                scores = {
+                    name.removeprefix("score/"): arrays[name]
+                    for name in arrays.files
+                    if name.startswith("score/")
+                }
+                fields = {name: arrays[name] for name in FIELDS}
+                return cls(
+                    **fields, scores=scores, class_pixels=arrays["class_pixels"], reach=reach
+                )
+        except (OSError, KeyError, ValueError, EOFError, zlib.error):
+            return None
+
+    def order(self, scenes: Scenes, experiment: Experiment, count: int) -> list[int]:
+        """The positions of the ``count`` candidates to ask about, best first.
+
+        Superpixels are ranked as a round ranks them (:mod:`alc_backend.batch`).
+        """
+        if experiment.pool == "pixelpick":
+            places = np.lexsort((self.picture, self.turn))
+            return [int(place) for place in places[:count]]
+        found = acquisition.Measured(
+            self.scores[ACQUISITIONS[experiment.acquisition].measured],
+            self.pseudo,
+            self.dominant,
+            self.size,
+            self.class_pixels,
+        )
+        compared = acquisition.compare(found, experiment.acquisition)
+        if experiment.pool == "pixel":
+            places = np.lexsort((self.col, self.row, self.superpixel, self.picture, -compared))
+            return [int(place) for place in places[:count]]
+        places_of = {
+            (scenes.keys[self.picture[place]], int(self.superpixel[place])): place
+            for place in range(len(self))
+        }
+        scored = [
+            selection.Scored(float(compared[place]), *about, int(self.size[place]))
+            for about, place in places_of.items()
+        ]
+        chosen = selection.top(
+            scored, count, per_image=experiment.per_image, min_area=experiment.min_area
+        )
+        return [places_of[item.key, item.superpixel] for item in chosen]
+
+
+def survey(
+    scenes: Scenes,
+    labels: ReadLabels,
+    predict: Predict,
+    experiment: Experiment,
+    *,
+    count: int,
+    names: Collection[str],
+    answered: Mapping[str, Collection[int]],
+    progress: Callable[[int, int, str], None],
+) -> Candidates:
+    """Measure every candidate of the dataset by the acquisitions ``names``, which compare nothing.
+
+    ``answered`` superpixels, by image key, are left out. ``count`` is the number of queries that
+    will be chosen; the pools of single pixels hold no more than they need for it.
+    """
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in FIELDS}
+    scores: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    class_pixels = np.zeros(VOID + 1, dtype=np.int64)
+    reach: dict[int, Packed] = {}
+    for place, key in enumerate(scenes.keys):
+        progress(place, len(scenes.keys), f"scoring {key}")
+        current = labels(key)
+        class_pixels += np.bincount(current.ravel(), minlength=VOID + 1)
+        superpixels: NDArray[np.int32] = scenes.superpixels(key)
+        if done := answered.get(key):
+            superpixels = superpixels * ~np.isin(superpixels, list(done))
+        image = ImageStatistics(predict(key), current, superpixels)
+        seed = draw(f"image/{key}", experiment.seed)
+        found = _pool(image, experiment, scenes, count, seed)
+        if not len(found):
+            continue
+        for name in names:
+            scores[name].append(
+                acquisition.measure(image, found, name, epsilon=experiment.epsilon, seed=seed)
+            )
+        if experiment.epsilon > 0:
+            reached = expansion.expand_all(image, found, experiment.epsilon)
+            reach[place] = Packed.of(reached)
+        turn: NDArray[np.int32] = np.zeros(len(found), dtype=np.int32)
+        if experiment.pool == "pixelpick":
+            turn = np.random.default_rng([seed, 1]).permutation(len(found)).astype(np.int32)
+        for name, values in (
+            ("picture", np.full(len(found), place, dtype=np.int32)),
+            ("superpixel", found.ids),
+            ("row", found.rows.astype(np.int32)),
+            ("col", found.cols.astype(np.int32)),
+            ("pseudo", found.pseudo),
+            ("dominant", found.dominant),
+            ("size", found.sizes),
+            ("turn", turn),
+        ):
+            columns[name].append(values)
+    return Candidates(
+        **{name: np.concatenate(values or [np.empty(0)]) for name, values in columns.items()},
+        scores={name: np.concatenate(values or [np.empty(0)]) for name, values in scores.items()},
+        class_pixels=class_pixels[: len(scenes.classes)],
+        reach=reach,
+    )
+
+
+def _pool(
+    image: ImageStatistics, experiment: Experiment, scenes: Scenes, count: int, seed: int
+) -> Pool:
+    if experiment.pool == "pixelpick":
+        each = -(-count // len(scenes.keys))
+        return pool.pixelpick(image, each, seed=seed)
+    if experiment.pool == "pixel":
+        return pool.best_pixels(image, count, look_ahead=experiment.acquisition == "sim")
+    return pool.representative_pixels(image)

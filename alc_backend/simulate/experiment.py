@@ -1,0 +1,110 @@
+"""One row of a simulation: everything that decides its outcome."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from alc_backend.core.acquisition import ACQUISITIONS
+from alc_backend.errors import SettingsError
+from alc_backend.segmentation.config import TrainingConfig
+from alc_backend.simulate.oracle import ORACLES
+from alc_backend.simulate.scenes import SUPERPIXELS
+
+POOLS = ("superpixel", "pixelpick", "pixel")
+"""What may be asked about: the representative pixels of superpixels (the paper's choice),
+PixelPick's draw (Table 9), or the best pixels of all, without diversity (Table 3)."""
+
+LABELS = ("given", "random")
+"""Where the first label maps come from: the dataset, or a network trained on the answers about
+the first budget of randomly chosen superpixels (Figure 6)."""
+
+MODEL_AT = ("last", "all", "none")
+"""The budgets at which a network is trained and measured."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A row. ``budgets``: the numbers of answers, ascending, at which it is measured.
+
+    The answers up to the last budget are given in ``rounds`` equal parts; before each the network
+    is trained anew on the label maps as they are, unless ``train`` is off: then the first one
+    stays. ``probabilities``: a folder of ``KEY.npy`` that takes the network's place. ``noise`` is
+    the share of answers that name a wrong class, ``model_at`` one of MODEL_AT.
+    """
+
+    training: TrainingConfig
+    budgets: tuple[int, ...]
+    acquisition: str = "sim"
+    pool: str = "superpixel"
+    expansion: bool = True
+    epsilon: float = 0.0
+    labels: str = "given"
+    superpixels: str = "objects"
+    superpixel_count: int = 100
+    folds: int = 1
+    share_iterations: bool = False
+    flip: bool = False
+    oracle: str = "object"
+    noise: float = 0.0
+    rounds: int = 1
+    per_image: int | None = None
+    min_area: int = 0
+    train: bool = True
+    model_at: str = "last"
+    probabilities: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("--acquisition", self.acquisition, sorted(ACQUISITIONS)),
+            ("--pool", self.pool, POOLS),
+            ("--labels", self.labels, LABELS),
+            ("--superpixels", self.superpixels, SUPERPIXELS),
+            ("--oracle", self.oracle, ORACLES),
+            ("--model-at", self.model_at, MODEL_AT),
+        ):
+            if value not in known:
+                raise SettingsError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        if not self.budgets or any(budget < 1 for budget in self.budgets):
+            raise SettingsError("--budgets must name at least one positive number of answers")
+        if list(self.budgets) != sorted(set(self.budgets)):
+            raise SettingsError("--budgets must ascend, each given once")
+        if not 0 <= self.noise <= 1 or not 0 <= self.epsilon <= 1:
+            raise SettingsError("--noise and --epsilon must lie between 0 and 1")
+        if self.rounds < 1 or self.folds < 1:
+            raise SettingsError("--rounds and --folds must be at least 1")
+        if self.pool != "superpixel" and (self.epsilon > 0 or self.per_image or self.min_area):
+            raise SettingsError(
+                f"--pool {self.pool} goes without --epsilon, --per-image and --min-area"
+            )
+        if self.pool == "pixel" and self.acquisition not in ("sim", "cil"):
+            raise SettingsError(
+                "--pool pixel ranks every pixel by itself: --acquisition must be sim or cil"
+            )
+        if self.probabilities and (self.train or self.labels == "random" or self.folds > 1):
+            raise SettingsError(
+                "--probabilities takes the network's place: it goes with --no-train, without "
+                "--folds and with the given labels"
+            )
+
+    @property
+    def seed(self) -> int:
+        """The seed of every random choice."""
+        return self.training.seed
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values as JSON types."""
+        values = asdict(self)
+        return {"seed": self.seed, **values, "budgets": list(self.budgets)}
+
+    def name(self, *others: str) -> str:
+        """A short name for the row's results on a dataset (its digest among ``others``)."""
+        return fingerprint(self.as_dict(), *others)
+
+
+def fingerprint(*values: Any) -> str:
+    """A short name that is equal for equal JSON values."""
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,0 +1,155 @@
+"""The networks of a simulation, each trained once and kept in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alc_backend.core import metrics
+from alc_backend.core.draws import fold_of
+from alc_backend.errors import DatasetError
+from alc_backend.segmentation import folds
+from alc_backend.simulate.candidates import Predict, ReadLabels
+from alc_backend.simulate.experiment import Experiment, fingerprint
+from alc_backend.simulate.scenes import Scenes
+
+Progress = Callable[[int, int, str], None]
+
+CHECKPOINT_EVERY = 100
+
+
+class Networks:
+    """Trains, predicts and measures as an experiment asks; finished work is found in ``folder``."""
+
+    def __init__(
+        self, scenes: Scenes, experiment: Experiment, folder: Path, progress: Progress
+    ) -> None:
+        self._scenes, self._experiment = scenes, experiment
+        self._folder, self._progress = folder, progress
+        self._parts = folds.networks(scenes.keys, experiment.seed, experiment.folds)
+        self._config = experiment.training
+        if experiment.share_iterations:
+            self._config = folds.share(self._config, len(self._parts))
+
+    def name(self, digest: str) -> str:
+        """A name for what is trained on the label maps of ``digest`` and scores them."""
+        experiment = self._experiment
+        if experiment.probabilities:
+            return fingerprint(stamp(experiment), digest, self._scenes.pictures)
+        return fingerprint(
+            self._config.as_dict(), experiment.folds, experiment.flip, digest, self._scenes.pictures
+        )
+
+    def predictor(self, labels: ReadLabels, digest: str) -> Predict:
+        """The probabilities of every training picture after training on ``labels``.
+
+        Each picture is predicted by a network that has not seen it where the experiment has folds.
+        """
+        experiment = self._experiment
+        if experiment.probabilities:
+            return self._given(Path(experiment.probabilities))
+        paths = {fold: self._train(labels, digest, fold) for fold in self._parts}
+
+        def predict(key: str) -> NDArray[np.float32]:
+            fold = None
+            if experiment.folds > 1:
+                fold = fold_of(key, experiment.seed, experiment.folds)
+            return self._probabilities(paths[fold], key)
+
+        return predict
+
+    def measure(
+        self, labels: ReadLabels, digest: str
+    ) -> tuple[float | None, list[float | None]] | None:
+        """Model mIoU and the IoU of each class after training on ``labels``.
+
+        None without validation pictures, and where given probabilities take a network's place.
+        """
+        if not self._scenes.held_out or self._experiment.probabilities:
+            return None
+        path = self._train(labels, digest, None)
+        classes = len(self._scenes.classes)
+        total = np.zeros((classes, classes + 1), dtype=np.int64)
+        for done, key in enumerate(self._scenes.held_out):
+            self._progress(done, len(self._scenes.held_out), f"measuring the network on {key}")
+            predicted = self._probabilities(path, key).argmax(axis=0).astype(np.uint8)
+            total += metrics.confusion_matrix(self._scenes.truth(key), predicted, classes)
+        iou = [metrics.known(value) for value in metrics.class_iou(total).tolist()]
+        return metrics.known(metrics.mean_iou(total)), iou
+
+    def _train(self, labels: ReadLabels, digest: str, fold: int | None) -> Path:
+        from alc_backend.segmentation.train import train
+
+        experiment = self._experiment
+        keys = folds.kept(self._scenes.keys, fold, experiment.seed, experiment.folds)
+        split = [experiment.folds, fold] if fold is not None else None
+        name = fingerprint(self._config.as_dict(), split, digest, self._scenes.pictures)
+        path = self._folder / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        where = "" if fold is None else f"fold {fold + 1} of {experiment.folds}, "
+        train(
+            self._config,
+            keys,
+            lambda key: (self._scenes.picture(key), labels(key)),
+            classes=self._scenes.classes,
+            path=path,
+            data_version=digest,
+            progress=lambda done, total, message: self._progress(
+                done, total, f"training, {where}{message}"
+            ),
+            checkpoint_every=CHECKPOINT_EVERY,
+            loader_threads=2,
+        )
+        return path
+
+    def _probabilities(self, path: Path, key: str) -> NDArray[np.float32]:
+        predictor = _loaded(path, tuple(self._scenes.classes), self._experiment.flip)
+        probabilities: NDArray[np.float32] = predictor.probabilities(self._scenes.picture(key))
+        return probabilities
+
+    def _given(self, folder: Path) -> Predict:
+        def predict(key: str) -> NDArray[np.float32]:
+            path = folder / f"{key}.npy"
+            try:
+                return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+            except (OSError, ValueError) as error:
+                raise DatasetError(
+                    f"{path}: cannot be read ({error}); --probabilities needs one array (C, H, W) "
+                    "for every picture, saved with numpy.save"
+                ) from None
+
+        return predict
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: Path, classes: tuple[str, ...], flip: bool) -> Any:
+    """A network, kept by the process for the next picture; folds take turns."""
+    from alc_backend.segmentation.infer import Predictor
+
+    return Predictor(path, list(classes), flip=flip)
+
+
+def stamp(experiment: Experiment) -> str | None:
+    """What tells given probabilities from others: their files' names, sizes and times."""
+    if experiment.probabilities is None:
+        return None
+    folder = Path(experiment.probabilities)
+    files = [
+        (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*.npy"))
+    ]
+    return fingerprint(experiment.probabilities, files)
+
+
+def digest_of(scenes: Scenes, labels: ReadLabels) -> str:
+    """A name for the label maps of all training pictures."""
+    state = hashlib.sha256()
+    for key in scenes.keys:
+        state.update(labels(key).tobytes())
+    return state.hexdigest()[:24]

@@ -1,0 +1,161 @@
+"""Which rows a simulation has: those asked for one by one, or a table of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from alc_backend.core.acquisition import ACQUISITIONS
+from alc_backend.errors import SettingsError
+from alc_backend.simulate.experiment import Experiment
+
+MODEL_MEASURED = ("default", "sim", "size", "lcil", "random")
+"""The acquisitions of table 2 whose networks are measured too, for one seed and one oracle:
+a training each, which takes longer than everything else."""
+
+EPSILONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One row to run; rows of the same ``label`` differ by their seed alone."""
+
+    label: str
+    experiment: Experiment
+
+
+def ask(
+    base: Experiment,
+    acquisitions: Iterable[str],
+    oracles: Iterable[str],
+    seeds: Iterable[int],
+) -> list[Planned]:
+    """Every acquisition with every oracle and seed, everything else as in ``base``."""
+    return [
+        _planned(base, seed, acquisition, acquisition=acquisition, oracle=oracle)
+        for oracle in oracles
+        for acquisition in acquisitions
+        for seed in seeds
+    ]
+
+
+def table(
+    number: str, base: Experiment, oracles: Sequence[str], seeds: Sequence[int]
+) -> list[Planned]:
+    """The rows of a table of the paper (6: of the figure), everything else as in ``base``.
+
+    Raises SettingsError for a table that is none of TABLES.
+    """
+    if number not in TABLES:
+        raise SettingsError(f"--table must be one of {', '.join(TABLES)}, not {number!r}")
+    variants = TABLES[number]()
+    planned = [
+        _planned(base, seed, label, oracle=oracle, **changes)
+        for oracle in oracles
+        for label, changes in variants
+        for seed in seeds
+    ]
+    if number != "2":
+        return planned
+    return [
+        replace(row, experiment=replace(row.experiment, model_at="none"))
+        if not (
+            row.experiment.acquisition in MODEL_MEASURED
+            and row.experiment.oracle == oracles[0]
+            and row.experiment.seed == seeds[0]
+        )
+        else row
+        for row in planned
+    ]
+
+
+def _planned(base: Experiment, seed: int, label: str, **changes: Any) -> Planned:
+    training = replace(base.training, seed=seed)
+    return Planned(label, replace(base, training=training, **changes))
+
+
+Variants = list[tuple[str, dict[str, Any]]]
+
+
+def _acquisitions() -> Variants:
+    return [(name, {"acquisition": name}) for name in ACQUISITIONS]
+
+
+def _components() -> Variants:
+    """Table 3: without diversity every pixel is ranked by itself."""
+    alone = {"pool": "pixel"}
+    return [
+        ("nothing", {**alone, "acquisition": "cil", "expansion": False}),
+        ("look-ahead + expansion", {**alone, "acquisition": "sim"}),
+        ("diversity + expansion", {"acquisition": "lcil"}),
+        ("diversity + look-ahead", {"acquisition": "sim", "expansion": False}),
+        ("all three", {"acquisition": "sim"}),
+    ]
+
+
+def _sources() -> Variants:
+    """Figure 6: R- first labels of a network trained on random answers, G- those of the dataset."""
+    return [
+        (
+            f"{letter}-{'SLIC' if superpixels == 'slic' else 'objects'}",
+            {"acquisition": "sim", "labels": labels, "superpixels": superpixels},
+        )
+        for letter, labels in (("R", "random"), ("G", "given"))
+        for superpixels in ("slic", "objects")
+    ]
+
+
+TABLES: dict[str, Callable[[], Variants]] = {
+    "2": _acquisitions,
+    "3": _components,
+    "6": _sources,
+    "8": lambda: [
+        (f"ε = {epsilon}", {"acquisition": "sim", "epsilon": epsilon}) for epsilon in EPSILONS
+    ],
+    "9": lambda: [
+        ("PixelPick", {"acquisition": "sim", "pool": "pixelpick"}),
+        ("superpixels", {"acquisition": "sim"}),
+    ],
+    "10": lambda: [
+        (name, {"acquisition": name}) for name in ("entropy", "bvsb", "classbal", "sim")
+    ],
+}
+"""The paper's tables, by number, as changes of an experiment; 6 is its figure."""
+
+
+def budgets(text: str, superpixels: int) -> tuple[int, ...]:
+    """Numbers of answers from ``5%,10%,350``; shares are of the superpixels, of which no more
+    can be asked about. Raises SettingsError for anything else."""
+    found = set()
+    for part in text.split(","):
+        try:
+            value = part.strip()
+            share = value.endswith("%")
+            number = float(value.rstrip("%")) / 100 * superpixels if share else int(value)
+            count = round(number)
+        except (ValueError, OverflowError):
+            raise SettingsError(
+                f"--budgets {text!r}: {part.strip()!r} is neither a number of answers nor a share "
+                "such as 5%"
+            ) from None
+        if count < 1:
+            raise SettingsError(
+                f"--budgets {text!r}: {part.strip()} of {superpixels} superpixels is less than one "
+                "answer; ask for more"
+            )
+        found.add(min(count, superpixels))
+    return tuple(sorted(found))
+
+
+def names(text: str) -> list[str]:
+    """The parts of a comma-separated list, without blanks and repetitions."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def seeds(text: str) -> list[int]:
+    """Seeds from ``0,1,2``. Raises SettingsError unless all are whole numbers from 0 on."""
+    found = names(text)
+    if not found or not all(part.isdecimal() for part in found):
+        raise SettingsError(f"--seeds {text!r} must be whole numbers such as 0,1,2")
+    return [int(part) for part in found]

@@ -1,0 +1,84 @@
+"""The report of a live project: its rounds, what answers changed, the pictures changed most."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+
+import pytest
+
+from alc_backend import inbox
+from alc_backend.core import metrics
+from alc_backend.reports import live, page
+from alc_backend.store.models import Round
+from tests.annotations import (
+    FakeLabelStudio,
+    answer,
+    asked_project,
+    created,
+    label_map,
+    receive,
+    task_of,
+)
+from tests.conftest import CLASSES
+
+SIZE = 16 * 24
+"""Pixels of superpixel 2, a dog that is labelled cat."""
+
+
+def answered(store, dataset):
+    project_id = asked_project(store, dataset)
+    label_studio = FakeLabelStudio()
+    for number, (key, superpixel, choice) in enumerate(
+        (("a", 1, "cat"), ("a", 2, "dog"), ("b", 2, "dog"), ("c", 1, None)), start=1
+    ):
+        record = answer(number, task_of(store, key, superpixel), choice, minute=number)
+        label_studio.keep(record)
+        receive(store, project_id, created(record))
+    inbox.drain(store, lambda: label_studio)
+    return project_id
+
+
+def test_rounds_and_answers(store, dataset, tmp_path):
+    project_id = answered(store, dataset)
+    with store.session() as session:
+        session.query(Round).update({"answers": 0, "data_miou": 0.4, "model_miou": 0.3})
+    told = []
+    found = live.document(store, project_id, lambda *news: told.append(news))
+    first, last = found["rows"][0]["rounds"]
+    assert (first["answers"], first["data_miou"], first["model_miou"]) == (0, 0.4, 0.3)
+    assert last["answers"] == 3
+    assert last["accept_rate"] == pytest.approx(1 / 3)
+    assert last["hours"] == pytest.approx(4 * 2.5 / 3600)
+    confusion = sum(
+        metrics.confusion_matrix(
+            store.files(project_id).read_label_map("ground_truth", image.id),
+            label_map(store, project_id, image.key),
+            len(CLASSES),
+        )
+        for image in store.images(project_id, "train")
+    )
+    assert last["data_miou"] == pytest.approx(metrics.mean_iou(confusion))
+    assert found["moved"][CLASSES.index("cat")][CLASSES.index("dog")] == 2 * SIZE
+    assert [example["key"] for example in found["examples"]] == ["b", "a"]
+    assert [news[0] for news in told] == [0, 1, 2]
+    page.write(found, "pets", tmp_path / "report")
+    with (tmp_path / "report/changed.csv").open() as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    assert rows["dog"]["given"] == rows["cat"]["taken"] == str(2 * SIZE)
+    text = (tmp_path / "report/report.html").read_text()
+    assert "pets" in text
+    assert "40.0" in text
+    assert (tmp_path / "report/repaired.png").exists()
+
+
+def test_without_ground_truth_and_without_answers(store, dataset, tmp_path):
+    shutil.rmtree(dataset / "ground_truth")
+    project_id = asked_project(store, dataset)
+    found = live.document(store, project_id)
+    last = found["rows"][0]["rounds"][-1]
+    assert (last["answers"], last["data_miou"], last["accept_rate"]) == (0, None, None)
+    assert found["examples"] == []
+    path = page.write(found, "pets", tmp_path / "report")
+    assert "The rounds" in path.read_text()
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["report.html"]

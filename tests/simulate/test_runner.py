@@ -1,0 +1,268 @@
+"""Rows of a simulation: kept, side by side, from the command line, and the page made of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from alc_backend import cli
+from alc_backend.errors import AlcError, DatasetError, SettingsError
+from alc_backend.reports import page
+from alc_backend.settings import settings
+from alc_backend.simulate import plans, runner
+from alc_backend.simulate.runner import Runner
+from tests.simulate.worlds import CLASSES, TRAINING, experiment, write_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALC_DATA_DIR", str(tmp_path / "data"))
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def silent(done, total, message):
+    pass
+
+
+def without_time(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def test_rows_that_are_done_are_not_done_again(world, tmp_path, monkeypatch):
+    data, given = world
+    rows = [experiment(given, acquisition=name) for name in ("sim", "size")]
+    first = Runner(data, None, tmp_path).run(rows, silent)
+    assert [row["acquisition"] for row in first] == ["sim", "size"]
+    done = []
+    monkeypatch.setattr(runner, "_work", lambda *arguments: done.append(arguments[2]) or {})
+    assert Runner(data, None, tmp_path).run(rows, silent) == first
+    assert done == []
+    other = replace(rows[0], noise=0.5)
+    Runner(data, None, tmp_path).run([rows[0], other], silent)
+    assert set(done) == {other}
+
+
+def test_a_changed_dataset_makes_kept_rows_useless(tmp_path):
+    data, given = write_world(tmp_path)
+    row = experiment(given)
+    first = Runner(data, None, tmp_path / "kept").run([row], silent)
+    (data / "ground_truth/p0.png").write_bytes((data / "ground_truth/p1.png").read_bytes())
+    runner._scenes.cache_clear()
+    second = Runner(data, None, tmp_path / "kept").run([row], silent)
+    assert first[0]["rounds"] != second[0]["rounds"]
+
+
+def test_changed_probabilities_make_kept_rows_useless(tmp_path):
+    data, given = write_world(tmp_path)
+    rows = [experiment(given, acquisition="random", training=replace(TRAINING, seed=seed))
+            for seed in (0, 1)]  # fmt: skip
+    first = Runner(data, None, tmp_path / "kept").run(rows, silent)
+    assert first[0]["rounds"] != first[1]["rounds"]  # another seed, the same probabilities
+    np.save(given / "p0.npy", np.load(given / "p1.npy"))
+    row = experiment(given)
+    before = Runner(data, None, tmp_path / "kept").run([row], silent)
+    np.save(given / "p0.npy", np.load(given / "p2.npy"))
+    after = Runner(data, None, tmp_path / "kept").run([row], silent)
+    assert before[0]["rounds"] != after[0]["rounds"]
+
+
+def test_processes_side_by_side_give_the_same(world, tmp_path):
+    data, given = world
+    rows = [experiment(given, acquisition=name, oracle=kind)
+            for name in ("sim", "random") for kind in ("object", "pixel")]  # fmt: skip
+    alone = Runner(data, None, tmp_path / "one", jobs=1).run(rows, silent)
+    told = []
+    both = Runner(data, None, tmp_path / "two", jobs=2).run(rows, lambda *news: told.append(news))
+    assert without_time(both) == without_time(alone)
+    assert told[-1][:2] == (5, 5)  # one network, four rows
+
+
+def test_an_error_in_another_process_reaches_the_user(world, tmp_path):
+    data, _ = world
+    rows = [experiment(tmp_path / "nowhere", acquisition=name) for name in ("sim", "size")]
+    with pytest.raises(DatasetError, match=r"p0\.npy"):
+        Runner(data, None, tmp_path, jobs=2).run(rows, silent)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("5%,10%,20%", (10, 20, 40)), ("7, 300", (7, 200)), ("100%,50%", (100, 200))],
+)
+def test_budgets(text, expected):
+    assert plans.budgets(text, 200) == expected
+
+
+@pytest.mark.parametrize("text", ["", "five", "5%,,7", "0", "-3", "0.1%", "nan%", "inf%"])
+def test_budgets_that_cannot_be(text):
+    with pytest.raises(SettingsError, match="--budgets"):
+        plans.budgets(text, 200)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"acquisition": "best"}, "--acquisition"), ({"pool": "all"}, "--pool"),
+        ({"oracle": "delphi"}, "--oracle"), ({"noise": 1.5}, "--noise"),
+        ({"pool": "pixelpick", "epsilon": 0.5}, "--pool"),
+        ({"pool": "pixel", "acquisition": "aiou"}, "--acquisition"),
+        ({"train": True}, "--probabilities"), ({"budgets": ()}, "--budgets"),
+        ({"rounds": 0}, "--rounds"), ({"labels": "none"}, "--labels"),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_be(tmp_path, changes, named):
+    with pytest.raises(SettingsError, match=named):
+        experiment(tmp_path, **changes)
+
+
+def test_the_tables_of_the_paper(tmp_path):
+    base = experiment(tmp_path, model_at="last")
+    two = plans.table("2", base, ["object", "pixel"], [0, 1, 2])
+    assert len(two) == len({plan.label for plan in two}) * 6
+    measured = [plan.experiment for plan in two if plan.experiment.model_at == "last"]
+    assert {row.acquisition for row in measured} == set(plans.MODEL_MEASURED)
+    assert {(row.oracle, row.seed) for row in measured} == {("object", 0)}
+    three = {plan.label: plan.experiment for plan in plans.table("3", base, ["object"], [0])}
+    assert three["nothing"].pool == "pixel"
+    assert not three["nothing"].expansion
+    assert three["diversity + expansion"].acquisition == "lcil"
+    assert [plan.experiment.epsilon for plan in plans.table("8", base, ["object"], [0])] == [
+        0.0, 0.2, 0.4, 0.6, 0.8, 1.0,
+    ]  # fmt: skip
+    assert {plan.experiment.pool for plan in plans.table("9", base, ["object"], [0])} == {
+        "pixelpick", "superpixel",
+    }  # fmt: skip
+    with pytest.raises(SettingsError, match="--table"):
+        plans.table("4", base, ["object"], [0])
+
+
+def alc(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def simulate(world, tmp_path, *arguments):
+    data, given = world
+    path = tmp_path / "result.json"
+    result = alc(
+        "simulate", data, "--probabilities", given, "--no-train", "--seeds", "0,1",
+        "--cache", tmp_path / "cache", "--json", path, *arguments,
+    )  # fmt: skip
+    if result.exception:
+        raise result.exception
+    return result.output, json.loads(path.read_text())
+
+
+def test_the_command_prints_a_table_and_writes_everything(world, tmp_path):
+    output, found = simulate(
+        world, tmp_path, "--acquisition", "sim,random", "--oracle", "object,pixel",
+        "--budgets", "10%,50%",
+    )  # fmt: skip
+    assert found["settings"]["budgets"] == [6, 30]
+    assert len(found["rows"]) == 8
+    for row in found["rows"]:
+        assert [point["answers"] for point in row["rounds"]] == [0, 6, 30]
+        for name in ("data_miou", "precision", "recall", "normalised_clicks"):
+            assert row["rounds"][-1][name] > 0
+        assert len(row["rounds"][-1]["class_iou"]) == len(CLASSES)
+    assert found["versions"]["torch"]
+    qualities = [row["rounds"][-1]["data_miou"] for row in found["rows"][:2]]
+    shown = f"{100 * np.mean(qualities):.1f} ±{100 * np.std(qualities, ddof=1):.1f}"
+    assert shown in output
+    assert "oracle pixel, 2 seeds" in output
+
+
+def test_rounds_of_one_budget(world, tmp_path):
+    _, found = simulate(world, tmp_path, "--acquisition", "sim", "--budget", "21", "--rounds", "3")
+    points = found["rows"][0]["rounds"]
+    assert [(point["round"], point["answers"]) for point in points] == [
+        (0, 0), (1, 7), (2, 14), (3, 21),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--budget", "9", "--budgets", "5"], "--budget"),
+        (["--table", "2", "--acquisition", "sim"], "--table"),
+        (["--table", "77"], "--table"),
+        (["--expansion", "maybe"], "--expansion"),
+        (["--seeds", "one"], "--seeds"),
+        (["--acquisition", "best"], "--acquisition"),
+        (["--preset", "huge"], "preset"),
+    ],
+)
+def test_mistakes_on_the_command_line(world, tmp_path, arguments, named):
+    with pytest.raises(AlcError, match=named):
+        simulate(world, tmp_path, *arguments)
+
+
+def test_data_without_truth_cannot_be_simulated(tmp_path):
+    data, _ = write_world(tmp_path)
+    for path in (data / "ground_truth").iterdir():
+        path.unlink()
+    (data / "ground_truth").rmdir()
+    with pytest.raises(DatasetError, match="ground_truth"):
+        Runner(data, None, tmp_path).scenes()
+
+
+def test_the_page_stands_by_itself(world, tmp_path):
+    simulate(world, tmp_path, "--table", "9")
+    result = alc("report", tmp_path / "result.json", "--out", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "report/report.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
+    assert "url(" not in text
+    for name in ("data_miou", "recall", "precision", "class_iou", "repaired", "confusion"):
+        assert (tmp_path / f"report/{name}.png").read_bytes().startswith(b"\x89PNG")
+        with (tmp_path / f"report/{name}.csv").open() as file:
+            assert len(list(csv.reader(file))) > 1
+    assert "PixelPick" in text
+    assert not (tmp_path / "report/model_miou.png").exists()  # no network was measured
+    found = json.loads((tmp_path / "result.json").read_text())
+    with (tmp_path / "report/data_miou.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["label"] == "superpixels"]
+    members = [row for row in found["rows"] if row["label"] == "superpixels"]
+    for place, row in enumerate(rows):
+        values = [member["rounds"][place]["data_miou"] for member in members]
+        assert float(row["mean"]) == pytest.approx(np.mean(values))
+        assert float(row["std"]) == pytest.approx(np.std(values, ddof=1))
+
+
+def test_hostile_names_are_only_text(world, tmp_path):
+    _, found = simulate(world, tmp_path, "--acquisition", "sim")
+    evil = "<script>alert(1)</script>"
+    found["rows"] = [{**row, "label": evil} for row in found["rows"]]
+    found["dataset"]["classes"][1] = evil
+    found["examples"][0]["key"] = evil
+    path = page.write(found, evil, tmp_path / "report")
+    assert "<script" not in path.read_text()
+
+
+def test_several_results_on_one_page(world, tmp_path):
+    _, one = simulate(world, tmp_path, "--acquisition", "sim,size")
+    _, two = simulate(world, tmp_path, "--acquisition", "sim", "--noise", "0.3")
+    found = page.together([("exact", one), ("tired", two)])
+    assert {row["label"] for row in found["rows"]} == {"sim (exact)", "size", "sim (tired)"}
+    other = {**two, "dataset": {**two["dataset"], "classes": ["a", "b"]}}
+    with pytest.raises(DatasetError, match="classes"):
+        page.together([("exact", one), ("other", other)])
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"kind": "simulation", "rows": []}'])
+def test_files_that_are_no_results(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(DatasetError, match=r"x\.json"):
+        page.read(path)
