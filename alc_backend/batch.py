@@ -46,6 +46,7 @@ def choose(store: Store, round_: Round) -> str | None:
             .join(Superpixel, Superpixel.id == Score.superpixel_id)
             .join(Image, Image.id == Superpixel.image_id)
             .where(Score.round_id == round_.id)
+            .order_by(Image.key, Superpixel.number)
         ).all()  # fmt: skip
         known = {
             (row.superpixel_id, row.adjudication): row.id
@@ -153,8 +154,9 @@ def _compared(store: Store, round_: Round, rows: Sequence[Any]) -> list[float]:
             np.array([getattr(row, column) for row in rows], dtype=np.uint8)
             for column in ("pseudo_label", "dominant")
         )
-        census = acquisition.Census.of(scores, dominant, _class_pixels(store, round_))
-        scores = acquisition.compare(scores, pseudo, dominant, census, name)
+        sizes = np.array([row.size for row in rows], dtype=np.int64)
+        found = acquisition.Measured(scores, pseudo, dominant, sizes, _class_pixels(store, round_))
+        scores = acquisition.compare(found, name)
     compared: list[float] = scores.tolist()
     return compared
 

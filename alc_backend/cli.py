@@ -13,15 +13,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend import __version__, cli_answers, states
-from alc_backend.cli_common import ProjectOption, open_store, project_id_of
-from alc_backend.errors import AlcError, LabelStudioError, NotFoundError, SettingsError
+from alc_backend import __version__, cli_answers, cli_export, cli_simulate, states
+from alc_backend.cli_common import ProjectOption, open_store, project_id_of, telling
+from alc_backend.errors import AlcError, SettingsError
 from alc_backend.settings import settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 round_app = typer.Typer(no_args_is_help=True, help="Start, watch and cancel rounds.")
 app.add_typer(round_app, name="round")
 app.add_typer(cli_answers.app, name="answers")
+app.command()(cli_export.export)
+app.command()(cli_simulate.simulate)
+app.command()(cli_simulate.report)
 
 console = Console()
 
@@ -78,7 +81,10 @@ def worker(
 def init(
     dataset: Annotated[
         Path | None,
-        typer.Argument(help="Folder with images/, pseudo_labels/, objects/ and classes.txt."),
+        typer.Argument(
+            help="Folder with images/, pseudo_labels/, objects/ and classes.txt, or in the layout "
+            "of VOC, COCO, Cityscapes or Hugging Face."
+        ),
     ] = None,
     label_studio_project: Annotated[
         int | None,
@@ -116,7 +122,7 @@ def init(
                 label_studio_project,
                 name=name,
                 superpixel_count=superpixels,
-                report=status.update,
+                report=telling(status),
             )
         else:
             assert dataset is not None
@@ -127,10 +133,10 @@ def init(
                 validation=val,
                 superpixel_count=superpixels,
                 strict=strict,
-                progress=lambda done, key: status.update(f"importing: {done} ({key})"),
+                progress=lambda done, key: telling(status)(f"importing: {done} ({key})"),
             )
         summary.show(console)
-        project = connect.connect_project(store, client, summary.project_id, status.update)
+        project = connect.connect_project(store, client, summary.project_id, telling(status))
     url = store.settings.label_studio_url
     console.print(f"dataset project: {url}/projects/{project.dataset_project}/data")
     console.print(f"query project:   {url}/projects/{project.query_project}/data?labeling=1")
@@ -161,36 +167,9 @@ def reconcile(
             project_id_of(store, project),
             full=full,
             accept_deletions=accept_deletions,
-            progress=lambda done, total, message: status.update(f"{message}: {done} tasks"),
+            progress=lambda done, total, message: telling(status)(f"{message}: {done} tasks"),
         )
     console.print(", ".join(f"{count} {name}" for name, count in counts.items()) or "no answers")
-
-
-@app.command()
-def export(
-    folder: Annotated[Path, typer.Argument(help="Where to write labels/ and classes.txt.")],
-    project: ProjectOption = None,
-) -> None:
-    """Write the repaired dataset: one PNG of class ids per picture.
-
-    Answers that webhooks lost are collected first when Label Studio can be asked.
-    """
-    from alc_backend import inbox
-    from alc_backend.export import export_project
-    from alc_backend.labelstudio.client import Client
-    from alc_backend.reconcile import reconcile
-
-    store = open_store()
-    project_id = project_id_of(store, project)
-    try:
-        with Client.from_settings(store.settings) as client:
-            inbox.drain(store, lambda: client)
-            reconcile(store, client, project_id)
-    except (SettingsError, LabelStudioError, NotFoundError) as error:
-        warning = f"Label Studio was not asked for lost answers: {error}"
-        Console(stderr=True).print(warning, style="yellow", markup=False, highlight=False)
-    count = export_project(store, project_id, folder)
-    console.print(f"{count} label maps written to {folder}")
 
 
 @round_app.command("start")

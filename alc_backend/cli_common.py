@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.status import Status
+from rich.text import Text
 
 from alc_backend.errors import NotFoundError
 from alc_backend.settings import settings
@@ -15,6 +18,11 @@ if TYPE_CHECKING:
 ProjectOption = Annotated[
     str | None, typer.Option("--project", help="Name of the project; needed with several.")
 ]
+
+
+def telling(status: Status) -> Callable[[str], None]:
+    """Show sentences as they are: names in them may look like markup."""
+    return lambda message: status.update(Text(message))
 
 
 def open_store() -> Store:

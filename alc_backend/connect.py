@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import select
 
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.folder import Sample, checked_classes
+from alc_backend.datasets.dataset import Sample, checked_classes
 from alc_backend.datasets.images import IMAGE_SUFFIXES, read_image
 from alc_backend.edits import uncovered_class
 from alc_backend.errors import AlcError, DatasetError, LabelStudioError, SettingsError

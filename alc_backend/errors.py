@@ -2,7 +2,7 @@
 
 AlcError
 ├── SettingsError       a setting is missing or contradicts another
-├── DatasetError        a dataset folder cannot be imported
+├── DatasetError        a dataset folder cannot be imported, written or checked
 ├── NotFoundError       a project, round or query that does not exist
 ├── RoundError          a round cannot do what was asked of it
 ├── CancelledError      the work was cancelled by the admin (not a failure)
@@ -25,7 +25,7 @@ class SettingsError(AlcError):
 
 
 class DatasetError(AlcError):
-    """A dataset folder cannot be imported."""
+    """A dataset folder cannot be imported, written or checked."""
 
 
 class NotFoundError(AlcError):

@@ -1,27 +1,121 @@
-"""The repaired dataset of a project, written to a folder."""
+"""The repaired dataset of a project, written to a folder that says where it came from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
-import numpy as np
-from numpy.typing import NDArray
-
-from alc_backend.datasets.export import export_label_maps
+from alc_backend import changes, data_card, manifest, snapshot
+from alc_backend.datasets import cityscapes, layouts
+from alc_backend.datasets.dataset import Picture
+from alc_backend.errors import DatasetError
+from alc_backend.snapshot import Digest
 from alc_backend.store.database import Store
-from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import TRAIN, Project
+
+Progress = Callable[[int, int, str], None]
+"""Called with the pictures done, how many there are, and the key of the last one."""
 
 
-def export_project(store: Store, project_id: int, folder: Path) -> int:
-    """Replay the label maps and write them to ``folder``; returns how many."""
-    with store.reading() as session:
-        project = session.get_one(Project, project_id)
-        maps = LabelMaps(session, store.files(project_id), project_id)
+def export_project(
+    store: Store,
+    project_id: int,
+    folder: Path,
+    *,
+    format_name: str = layouts.DATASET,
+    pictures: bool = True,
+    label_ids: dict[str, int] | None = None,
+    progress: Progress = lambda done, total, key: None,
+) -> int:
+    """Replay the label maps and write them to ``folder`` in a format; returns how many.
 
-    def replayed() -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        for image in store.images(project_id, TRAIN):
-            yield image.key, maps.read(image.id)
+    Beside the dataset lie ``changes.csv`` and ``changes.json``, a data card ``README.md`` and
+    ``manifest.json``. The same state of the store gives the same bytes. ``pictures`` false leaves
+    the pictures out; ``label_ids`` are those of Cityscapes, by class name. The folder appears as
+    a whole: it must be new, empty, or an earlier export, which is replaced. Raises DatasetError
+    for another folder, an unknown format, an image key that is no file name, and when the folder
+    cannot be written.
+    """
+    write = layouts.WRITERS[layouts.checked_format(format_name)]
+    if label_ids is not None:
+        write = partial(cityscapes.write, given=label_ids)
+    taken = snapshot.take(store, project_id)
+    ledger = Digest(taken)
+    census = data_card.Census(taken)
+    told = changes.Changes(taken)
 
-    return export_label_maps(folder, project.classes, replayed())
+    def repaired() -> Iterator[Picture]:
+        for done, image in enumerate(taken.images):
+            progress(done, len(taken.images), image.key)
+            maps = snapshot.read_maps(taken, image)
+            ledger.add(image, maps)
+            census.add(maps, told.of(image, maps))
+            path = taken.files.image(image.id, image.suffix) if pictures else None
+            yield Picture(image.key, image.suffix, path, maps.labels, maps.superpixels)
+
+    with _staged(folder) as root:
+        write(root, taken.project.classes, repaired())
+        changes.write(root, census.changes)
+        digest = ledger.finish()
+        data_card.write(root, census, format_name, pictures, digest)
+        manifest.write(root, taken, format_name, pictures, digest)
+    return len(taken.images)
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder``, which takes its place once it is complete."""
+    target = folder.resolve()
+    _refuse_other_files(target)
+    staging = target.with_name(f".{target.name}.{uuid4().hex}.part")
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        _swap(staging, target)
+    except OSError as error:
+        raise DatasetError(
+            f"{folder}: cannot be written ({error}); choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _swap(staging: Path, target: Path) -> None:
+    if not target.exists():
+        staging.rename(target)
+        return
+    _refuse_other_files(target)
+    before = target.with_name(f".{target.name}.{uuid4().hex}.old")
+    target.rename(before)
+    try:
+        staging.rename(target)
+    except OSError:
+        before.rename(target)
+        raise
+    shutil.rmtree(before)
+
+
+def _refuse_other_files(target: Path) -> None:
+    """DatasetError when ``target`` holds anything that replacing an earlier export would lose."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise DatasetError(f"{target}: is a file; choose a folder")
+    if not any(target.iterdir()):
+        return
+    try:
+        known = manifest.read(target)["files"]
+    except DatasetError as error:
+        raise DatasetError(
+            f"{target}: is not empty, and no earlier export that could be replaced; choose a new "
+            "folder"
+        ) from error
+    others = [name for name in manifest.files(target) if name not in known]
+    if others:
+        raise DatasetError(
+            f"{target}: holds {others[0]}, which is not of the earlier export; move it away or "
+            "choose a new folder"
+        )

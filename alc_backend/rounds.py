@@ -7,7 +7,6 @@ first four. The database holds the state; :mod:`alc_backend.parts` is how worker
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -18,7 +17,7 @@ from alc_backend import parts
 from alc_backend.claims import at_work
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import NotFoundError, RoundError, SettingsError
-from alc_backend.segmentation.config import TrainingConfig, training_config
+from alc_backend.segmentation.config import TrainingConfig, configured
 from alc_backend.settings import Settings
 from alc_backend.states import CANCELLED, CREATED, FAILED, PUBLISHING, RUNNING, SCORING
 from alc_backend.store import ledger
@@ -178,21 +177,6 @@ def _config(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
             f"ALC_ACQUISITION {settings.acquisition!r} is unknown; choose one of "
             f"{', '.join(sorted(ACQUISITIONS))}"
         )
-    weights = settings.encoder_weights
-    if weights not in (None, "imagenet", "none") and not Path(str(weights)).is_file():
-        raise SettingsError(
-            f"ALC_ENCODER_WEIGHTS {weights!r} is no file; name one, or imagenet or none"
-        )
-    training = training_config(
-        settings.preset,
-        seed=settings.seed,
-        encoder=settings.encoder,
-        input_size=settings.input_size,
-        iterations=settings.iterations,
-        batch_size=settings.batch_size,
-        base_rate=settings.base_rate,
-        encoder_weights=settings.encoder_weights,
-    )
     return {
         "size": settings.round_size,
         "per_image": settings.per_image,
@@ -205,7 +189,7 @@ def _config(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
         "share_iterations": settings.share_iterations,
         "flip": settings.flip,
         "holdout": settings.holdout,
-        "training": training.as_dict(),
+        "training": configured(settings).as_dict(),
     }
 
 

@@ -62,9 +62,9 @@ class Settings(BaseSettings):
     )
 
     acquisition: str = Field(
-        "sim",
-        description="score that orders the queries: sim simiou lcil cil softmin aiou entropy bvsb "
-        "classbal random size",
+        "default",
+        description="score that orders the queries: default sim simiou lcil cil softmin aiou "
+        "entropy bvsb classbal random size",
     )
     epsilon: float = Field(0.0, ge=0, le=1, description="similarity an expansion requires, eq. 12")
     round_size: int = Field(100, ge=1, description="queries of one round (B)")

@@ -9,6 +9,7 @@ import typer.main
 from rich.console import Console
 
 from alc_backend import cli
+from alc_backend.cli_common import telling
 from alc_backend.demo import run as demo_run
 from alc_backend.errors import RoundError, ServiceError
 from alc_backend.settings import Settings
@@ -137,3 +138,11 @@ def test_waiting_for_a_failed_round_tells_why(store, dataset):
         )
     with pytest.raises(RoundError, match="disk is full"):
         demo_run.wait_until_open(store, project_id, Console(quiet=True))
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are():
+    console = Console(record=True, width=80, force_terminal=True)
+    with console.status("") as status:
+        telling(status)("importing: 3 (folder/[/x])")
+        console.print(status.renderable)
+    assert "folder/[/x]" in console.export_text()

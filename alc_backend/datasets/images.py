@@ -17,6 +17,10 @@ MAX_PIXELS = 200_000_000
 """A picture that claims more pixels than this is refused before it is decoded."""
 
 
+MAX_COLOUR_ID = 2**24 - 1
+"""The largest id that fits into the colours of a pixel."""
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read a picture as RGB uint8 (H, W, 3), upright as a browser shows it (EXIF orientation).
 
@@ -38,6 +42,42 @@ def read_mask(path: Path) -> NDArray[np.int64]:
                 f"is a {picture.mode} colour picture; write class ids instead of colours"
             )
         return np.asarray(picture).astype(np.int64)
+
+
+def read_ids(path: Path) -> NDArray[np.int64]:
+    """Read a map of ids as int64 (H, W), from a mask or from colours.
+
+    In colours the id is R + 256·G + 65536·B, as in COCO's panoptic format. Raises DatasetError
+    for what cannot be read.
+    """
+    with _opened(path) as picture:
+        if picture.mode != "RGB":
+            return read_mask(path)
+        red, green, blue = (np.asarray(band).astype(np.int64) for band in picture.split())
+    ids: NDArray[np.int64] = red + 256 * green + 65536 * blue
+    return ids
+
+
+def encode_ids(path: Path, ids: NDArray[np.int32]) -> None:
+    """Write ids (H, W), 0 or more, as a 16 bit grey PNG, or in colours where they do not fit."""
+    if ids.max(initial=0) > np.iinfo(np.uint16).max:
+        encode_colour_ids(path, ids)
+    else:
+        Image.fromarray(ids.astype(np.uint16)).save(path, format="PNG")
+
+
+def encode_colour_ids(path: Path, ids: NDArray[np.int32]) -> None:
+    """Write ids (H, W) as a colour PNG, id = R + 256·G + 65536·B.
+
+    Raises DatasetError for ids above 16,777,215, which no such PNG can hold.
+    """
+    if ids.max(initial=0) > MAX_COLOUR_ID:
+        raise DatasetError(
+            f"{path.name}: holds an id above {MAX_COLOUR_ID:,}, more than a PNG can tell apart; "
+            "renumber the superpixels and import the picture again"
+        )
+    colours = np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1)
+    Image.fromarray(colours.astype(np.uint8)).save(path, format="PNG")
 
 
 def encode_label_map(path: Path, labels: NDArray[np.uint8]) -> None:

@@ -23,7 +23,8 @@ from rich.table import Table
 from sqlalchemy import select
 
 from alc_backend import connect, rounds, states
-from alc_backend.datasets.folder import open_folder
+from alc_backend.cli_common import telling
+from alc_backend.datasets.layouts import open_dataset
 from alc_backend.demo.sample import write_sample
 from alc_backend.errors import DatasetError, RoundError, ServiceError, SettingsError
 from alc_backend.jobs.processes import Processes
@@ -150,7 +151,7 @@ def start_demo(
             training,
             name,
             validation=validation,
-            progress=lambda done, key: status.update(f"importing pictures: {done} ({key})"),
+            progress=lambda done, key: telling(status)(f"importing pictures: {done} ({key})"),
         )
     if not sample:
         summary.show(console)
@@ -158,7 +159,7 @@ def start_demo(
         raise DatasetError(f"{training}: no picture could be imported")
     with console.status("connecting Label Studio") as status:
         client = Client.from_settings(settings)
-        project = connect.connect_project(store, client, summary.project_id, status.update)
+        project = connect.connect_project(store, client, summary.project_id, telling(status))
         # Enter submits: one key to accept, two to correct.
         client.patch(
             "/api/current-user/hotkeys/",
@@ -306,14 +307,14 @@ def rounds_table(store: Store, project_id: int) -> Table:
 def _checked(options: DemoOptions) -> DemoOptions:
     """Find what cannot work before anything is started."""
     if options.data is not None:
-        folder = open_folder(options.data)
+        folder = open_dataset(options.data)
         if options.auto and not (folder.root / "ground_truth").is_dir():
             raise DatasetError(
                 f"{folder.root}: has no ground_truth/, from which --auto takes its answers; leave "
                 "--auto out and answer yourself"
             )
     if options.validation is not None:
-        open_folder(options.validation, validation=True)
+        open_dataset(options.validation, validation=True)
     if options.json_file is not None and not options.json_file.absolute().parent.is_dir():
         raise SettingsError(f"--json {options.json_file}: its folder does not exist")
     return replace(options, rounds=min(options.rounds, max(options.auto, 1)))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
 from alc_backend import inbox, publishing, rounds, states
@@ -116,7 +116,7 @@ class ALCModel:
 
     def _queries(self, session: Session, tasks: Sequence[Json]) -> list[Json]:
         assert self._project is not None
-        found: dict[int | None, tuple[Query, query.QueryContent]] = {}
+        found: dict[int | None, tuple[Row[Any], query.QueryContent]] = {}
         numbers = _numbers(tasks)
         for first in range(0, len(numbers), ASKED_AT_ONCE):
             part = numbers[first : first + ASKED_AT_ONCE]

@@ -11,7 +11,8 @@ from rich.console import Console
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alc_backend.datasets.folder import Folder, Sample, open_folder
+from alc_backend.datasets.dataset import Dataset, Sample
+from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import DatasetError
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.store.database import Store
@@ -53,16 +54,16 @@ def import_folder(
     strict: bool = False,
     progress: Progress = lambda done, key: None,
 ) -> ImportSummary:
-    """Import a dataset folder into the project ``name``, made when it does not exist.
+    """Import a dataset, in any layout, into the project ``name``, made when it does not exist.
 
     Pictures already there (by image key) stay as they are. With ``strict``, everything is checked
     first and nothing is imported when there is any problem. Raises DatasetError for a folder that
     cannot be used at all, for a class list that differs from the project's, and by ``strict``.
     """
-    folder = open_folder(root, superpixel_count)
-    checked: list[tuple[Folder, str]] = [(folder, TRAIN)]
+    folder = open_dataset(root, superpixel_count)
+    checked: list[tuple[Dataset, str]] = [(folder, TRAIN)]
     if validation is not None:
-        held_out = open_folder(validation, validation=True)
+        held_out = open_dataset(validation, validation=True)
         held_out.classes = folder.classes
         checked.append((held_out, VAL))
     if strict:
@@ -163,11 +164,11 @@ def _find(session: Session, project_id: int, split: str, key: str) -> Image | No
     )
 
 
-def _samples(folder: Folder, split: str) -> Iterable[Sample]:
+def _samples(folder: Dataset, split: str) -> Iterable[Sample]:
     return folder.samples() if split == TRAIN else folder.validation_samples()
 
 
-def _refuse_problems(checked: list[tuple[Folder, str]]) -> None:
+def _refuse_problems(checked: list[tuple[Dataset, str]]) -> None:
     problems: list[str] = []
     for folder, split in checked:
         for _ in _samples(folder, split):

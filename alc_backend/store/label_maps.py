@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from alc_backend.core.arrays import VOID
-from alc_backend.core.draws import draw
+from alc_backend.core.draws import chance
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.ledger import CORRECT, EDIT, FEW_IMAGES, judge, place, standing
 from alc_backend.store.models import Answer, Project, Round, Superpixel
@@ -68,7 +68,7 @@ class LabelMaps:
             for answers in self._answered.values()
             for _, answer in answers
             if answer.superpixel_id is not None
-            and draw(f"answer/{answer.superpixel_id}", seed) < share * 2**64
+            and chance(f"answer/{answer.superpixel_id}", seed) < share
         }
 
     def images_of(self, chosen: Collection[int]) -> set[int]:
@@ -109,18 +109,51 @@ class LabelMaps:
         writes = [
             (number, answer) for number, answer in answered if answer.superpixel_id not in hidden
         ]
-        writes += [(0, edit) for edit in self._edits.get(image_id, [])]
         concealed = [number for number, answer in answered if answer.superpixel_id in hidden]
-        if not writes and not concealed:
+        if not writes and not concealed and image_id not in self._edits:
             return labels
         labels = labels.copy()
         superpixels = self._files.read_superpixels(image_id)
-        for number, entry in sorted(writes, key=lambda write: place(write[1])):
-            if entry.kind == EDIT:
-                edited, changed = self._files.read_edit(entry.annotation_id, entry.revision)
-                labels[changed] = edited[changed]
-            elif entry.kind == CORRECT or labels[entry.row, entry.col] != entry.class_id:
-                assert entry.class_id is not None  # an accept or a correction names a class
-                labels[self._written(image_id, superpixels, number, entry)] = entry.class_id
+        for _ in self._replay(image_id, labels, superpixels, writes):
+            pass
         labels[np.isin(superpixels, concealed)] = VOID
         return labels
+
+    def read_with_authors(
+        self, image_id: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], list[Answer]]:
+        """The label map uint8 (H, W), who wrote each pixel last, int32 (H, W), and the entries.
+
+        Who wrote it is the entry's place in the list plus 1; 0 where the initial map shows.
+        """
+        labels = self._files.read_label_map("initial", image_id).copy()
+        authors = np.zeros(labels.shape, dtype=np.int32)
+        entries: list[Answer] = []
+        answered = self._answered.get(image_id, [])
+        if answered or image_id in self._edits:
+            superpixels = self._files.read_superpixels(image_id)
+            for entry, written in self._replay(image_id, labels, superpixels, answered):
+                entries.append(entry)
+                authors[written] = len(entries)
+        return labels, authors, entries
+
+    def _replay(
+        self,
+        image_id: int,
+        labels: NDArray[np.uint8],
+        superpixels: NDArray[np.int32],
+        answered: list[tuple[int, Answer]],
+    ) -> Iterator[tuple[Answer, NDArray[np.bool_]]]:
+        """Write answers and edits over ``labels``; each entry that writes, and where it did."""
+        writes = [*answered, *((0, edit) for edit in self._edits.get(image_id, []))]
+        for number, entry in sorted(writes, key=lambda write: place(write[1])):
+            if entry.kind == EDIT:
+                edited, written = self._files.read_edit(entry.annotation_id, entry.revision)
+                labels[written] = edited[written]
+            elif entry.kind == CORRECT or labels[entry.row, entry.col] != entry.class_id:
+                assert entry.class_id is not None  # an accept or a correction names a class
+                written = self._written(image_id, superpixels, number, entry)
+                labels[written] = entry.class_id
+            else:
+                continue
+            yield entry, written

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alc_backend.datasets.folder import open_folder, read_classes
+from alc_backend.datasets.dataset import read_classes
+from alc_backend.datasets.folder import open_folder
 from alc_backend.datasets.images import encode_label_map, read_image, read_mask
 from alc_backend.errors import DatasetError
 from tests.conftest import CLASSES
@@ -105,7 +106,7 @@ def test_a_wrong_class_list_is_refused(dataset, text, named):
     path = dataset / "classes.txt"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(DatasetError, match=named):
-        read_classes(dataset)
+        read_classes(path)
 
 
 def test_a_missing_folder_is_named(tmp_path):

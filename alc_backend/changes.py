@@ -1,0 +1,121 @@
+"""What is different from the initial label maps, superpixel by superpixel, and who said so."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from alc_backend.core.arrays import VOID
+from alc_backend.datasets.text import json_line
+from alc_backend.snapshot import Maps, Snapshot
+from alc_backend.store import ledger
+from alc_backend.store.models import Answer, Image
+
+
+@dataclass(frozen=True)
+class Change:
+    """Pixels of one superpixel that an entry of the ledger changed from one class to another.
+
+    ``superpixel`` is 0 outside of all superpixels; ``before`` and ``after`` are class names, None
+    for void; ``pixels`` counts those that really differ now. ``agreement`` is the share of votes
+    for the class in force where several annotators were asked, else None; ``answered_at`` is in
+    UTC; ``seconds`` is how long the annotator took, as Label Studio measured.
+    """
+
+    image: str
+    superpixel: int
+    kind: str
+    before: str | None
+    after: str | None
+    pixels: int
+    round: int
+    annotators: tuple[str, ...]
+    agreement: float | None
+    answered_at: str
+    seconds: float | None
+
+
+COLUMNS = {"before": "from", "after": "to"}
+"""Fields that have another name in the files."""
+
+
+class Changes:
+    """Tells the changes of each picture of a snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._classes = snapshot.project.classes
+        self._given: dict[int, list[Answer]] = {}
+        for entry in snapshot.entries:
+            if entry.superpixel_id is not None:
+                self._given.setdefault(entry.superpixel_id, []).append(entry)
+
+    def of(self, image: Image, maps: Maps) -> list[Change]:
+        """The changes of a picture, by superpixel, then in the order they were made."""
+        changed = maps.labels != maps.initial
+        parts = np.stack(
+            [
+                values[changed].astype(np.int64)
+                for values in (maps.superpixels, maps.authors, maps.initial, maps.labels)
+            ]
+        )
+        found, counts = np.unique(parts, axis=1, return_counts=True)
+        return [
+            self._change(image, number, maps.writers[author - 1], before, after, pixels)
+            for (number, author, before, after), pixels in zip(
+                found.T.tolist(), counts.tolist(), strict=True
+            )
+        ]
+
+    def _change(
+        self, image: Image, number: int, entry: Answer, before: int, after: int, pixels: int
+    ) -> Change:
+        annotators, agreement = self._support(entry)
+        return Change(
+            image=image.key,
+            superpixel=number,
+            kind=entry.kind,
+            before=self._name(before),
+            after=self._name(after),
+            pixels=pixels,
+            round=entry.round_number,
+            annotators=annotators,
+            agreement=agreement,
+            answered_at=ledger.place(entry)[0].isoformat(),
+            seconds=entry.lead_time,
+        )
+
+    def _support(self, entry: Answer) -> tuple[tuple[str, ...], float | None]:
+        """Who said what is in force, and the share of the votes that did."""
+        given = [] if entry.superpixel_id is None else self._given[entry.superpixel_id]
+        if not any(answer.overlap > 1 for answer in given):
+            return (entry.annotator,), None
+        votes = ledger.votes_of(given)
+        agreeing = [vote.annotator for vote in votes if vote.class_id == entry.class_id]
+        share = round(len(agreeing) / len(votes), 4) if votes else None
+        return tuple(sorted({entry.annotator, *agreeing})), share
+
+    def _name(self, class_id: int) -> str | None:
+        return None if class_id == VOID else str(self._classes[class_id])
+
+
+def write(root: Path, changes: Sequence[Change]) -> None:
+    """Write ``changes.json``, one change a line, and ``changes.csv`` with the same columns.
+
+    In CSV, annotators are separated by semicolons, and what is None is left empty.
+    """
+    names = [COLUMNS.get(field.name, field.name) for field in fields(Change)]
+    rows = [dict(zip(names, asdict(change).values(), strict=True)) for change in changes]
+    text = ",\n".join(json_line(row) for row in rows)
+    (root / "changes.json").write_text(f"[\n{text}\n]\n" if rows else "[]\n", "utf-8")
+    with (root / "changes.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(_cells(row.values()) for row in rows)
+
+
+def _cells(values: Iterable[object]) -> list[object]:
+    return [";".join(value) if isinstance(value, tuple) else value for value in values]

@@ -1,0 +1,102 @@
+"""``alc export``: writing the repaired dataset, and checking one that was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from alc_backend.cli_common import ProjectOption, open_store, project_id_of, telling
+from alc_backend.errors import LabelStudioError, NotFoundError, SettingsError
+
+if TYPE_CHECKING:
+    from alc_backend.store.database import Store
+
+console = Console()
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where to write; an earlier export is replaced.")],
+    format_name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="dataset (images/, labels/, objects/), voc, coco-panoptic, coco-instances, "
+            "cityscapes or huggingface.",
+        ),
+    ] = "dataset",
+    images: Annotated[bool, typer.Option(help="Copy the pictures too.")] = True,
+    label_ids: Annotated[
+        Path | None,
+        typer.Option(
+            "--cityscapes-ids", help='JSON file of label ids by class name: {"road": 7, …}.'
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Write nothing: compare an earlier export with the project."),
+    ] = False,
+    project: ProjectOption = None,
+) -> None:
+    """Write the repaired dataset, with what was changed, a data card and a manifest.
+
+    Answers that webhooks lost are collected first when Label Studio can be asked.
+    """
+    from alc_backend.datasets import cityscapes, layouts
+    from alc_backend.export import export_project
+
+    layouts.checked_format(format_name)
+    if label_ids is not None and format_name != layouts.CITYSCAPES:
+        raise SettingsError(f"--cityscapes-ids goes with --format {layouts.CITYSCAPES} only")
+    ids = None if label_ids is None else cityscapes.read_mapping(label_ids)
+    if verify:
+        _verify(folder, project)
+        return
+    store = open_store()
+    project_id = project_id_of(store, project)
+    _collect_answers(store, project_id)
+    with console.status("exporting") as status:
+        count = export_project(
+            store,
+            project_id,
+            folder,
+            format_name=format_name,
+            pictures=images,
+            label_ids=ids,
+            progress=lambda done, total, key: telling(status)(f"exporting: {done}/{total} ({key})"),
+        )
+    console.print(f"{count} label maps written to {folder}", markup=False)
+
+
+def _collect_answers(store: Store, project_id: int) -> None:
+    from alc_backend import inbox
+    from alc_backend.labelstudio.client import Client
+    from alc_backend.reconcile import reconcile
+
+    try:
+        with Client.from_settings(store.settings) as client:
+            inbox.drain(store, lambda: client)
+            reconcile(store, client, project_id)
+    except (SettingsError, LabelStudioError, NotFoundError) as error:
+        warning = f"Label Studio was not asked for lost answers: {error}"
+        Console(stderr=True).print(warning, style="yellow", markup=False, highlight=False)
+
+
+def _verify(folder: Path, project: str | None) -> None:
+    from alc_backend import manifest, snapshot
+
+    exported = manifest.read(folder)
+    store = open_store()
+    taken = snapshot.take(store, project_id_of(store, project or exported["project"]))
+    with console.status("checking") as status:
+        found = manifest.differences(folder, exported, taken, telling(status))
+    for difference in found:
+        console.print(difference, markup=False, highlight=False)
+    if found:
+        console.print(f"{len(found)} differences", highlight=False)
+        raise typer.Exit(1)
+    console.print(
+        f"{folder} is as it was exported, and nothing has been answered since", markup=False
+    )

@@ -1,0 +1,173 @@
+"""The data card of an export: what is in it, who corrected it, and how."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from alc_backend import __version__
+from alc_backend.changes import Change
+from alc_backend.core.arrays import VOID
+from alc_backend.datasets.layouts import HUGGINGFACE
+from alc_backend.snapshot import Maps, Snapshot
+from alc_backend.store import ledger
+from alc_backend.store.models import Round
+
+NAME = "README.md"
+
+_FRONT_MATTER = """\
+---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: train/**
+---
+
+"""
+"""Tells Hugging Face ``datasets`` which of the files are the dataset."""
+
+_LAYOUTS = {
+    "dataset": "`images/`, `labels/` (palette PNGs of class ids, 255 = void), `classes.txt` (class "
+    "names, by id).",
+    "voc": "PASCAL VOC: `JPEGImages/` (pictures keep their own format), `SegmentationClass/` "
+    "(palette PNGs of class ids, 255 = void), `ImageSets/Segmentation/train.txt`, `labels.txt` "
+    "(class names, by id).",
+    "coco-panoptic": "COCO panoptic: `images/`, `annotations/panoptic_train.json`, PNGs with "
+    "segment id = R + 256·G + 65536·B, 0 = void. Every segment is the part of one superpixel that "
+    "has one class; its field `superpixel` is the superpixel's id, 0 outside of all.",
+    "coco-instances": "COCO instances: `images/`, `annotations/instances_train.json` with "
+    "compressed run lengths. Every instance is the part of one superpixel that has one class; its "
+    "field `superpixel` is the superpixel's id, 0 outside of all. The class named background is "
+    "what no instance covers; void pixels are in the field `void` of their image, as run lengths.",
+    "cityscapes": "Cityscapes: `leftImg8bit/train/`, `gtFine/train/` (label ids, 0 = unlabeled = "
+    "void), `labelIds.json` (the label id of each class, by class id). Pictures that lie in no "
+    "folder are in the city `_`; pictures keep their own format.",
+    "huggingface": '`load_dataset("FOLDER")` of Hugging Face `datasets` gives `image`, `label` '
+    "(class ids, 255 = void), `objects` (superpixels) and `image_id`. `id2label.json` names the "
+    "classes.",
+}
+
+
+class Census:
+    """Counts what an export holds, picture after picture; ``changes`` collects the changes."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.before = np.zeros(256, dtype=np.int64)
+        self.after = np.zeros(256, dtype=np.int64)
+        self.changes: list[Change] = []
+
+    def add(self, maps: Maps, changes: Iterable[Change]) -> None:
+        """Take in a picture."""
+        self.before += np.bincount(maps.initial.ravel(), minlength=256)
+        self.after += np.bincount(maps.labels.ravel(), minlength=256)
+        self.changes += changes
+
+
+def write(root: Path, census: Census, format_name: str, pictures: bool, digest: str) -> None:
+    """Write ``README.md``; ``digest`` is that of the snapshot."""
+    taken = census.snapshot
+    said = Counter(entry.kind for entry in taken.entries)
+    answered = said[ledger.ACCEPT] + said[ledger.CORRECT]
+    people = sorted({entry.annotator for entry in taken.entries})
+    judged = ledger.judge(taken.entries, taken.project.overlap)
+    touched = {(change.image, change.superpixel) for change in census.changes if change.superpixel}
+    pixels = sum(change.pixels for change in census.changes)
+    parts = [
+        _FRONT_MATTER if format_name == HUGGINGFACE else "",
+        f"# {_plain(taken.project.name)}\n\n",
+        "Label maps for semantic segmentation, corrected by annotators with Active Label "
+        f"Correction.\nWritten by alc-backend {__version__} in the format `{format_name}`.\n\n",
+        "Licence: _to be filled in by whoever publishes this dataset_\n\n",
+        "## Contents\n\n",
+        _table(
+            ("", "count"),
+            [
+                ("pictures", len(taken.images)),
+                ("classes", len(taken.project.classes)),
+                ("answers in force", answered + said[ledger.SKIP]),
+                ("— accepted", said[ledger.ACCEPT]),
+                ("— corrected", said[ledger.CORRECT]),
+                ("— skipped", said[ledger.SKIP]),
+                ("direct edits in force", said[ledger.EDIT]),
+                ("superpixels settled by answers", len(judged.resolved)),
+                ("superpixels disputed", len(judged.disputed)),
+                ("superpixels waiting for another annotator", len(judged.waiting)),
+                ("annotators", len(people)),
+                ("annotators asked each question", taken.project.overlap),
+                ("superpixels changed", len(touched)),
+                ("pixels changed", pixels),
+                ("rounds", len(taken.rounds)),
+            ],
+        ),
+        "## Files\n\n",
+        _LAYOUTS[format_name],
+        "" if pictures else " The pictures were left out; put them where the format expects them.",
+        "\n\n`objects/` holds the superpixel maps (16 bit PNGs of superpixel ids, 0 = none; in "
+        "colour, with id = R + 256·G + 65536·B, where an id is above 65,535). `changes.csv` and "
+        "`changes.json` list what differs from the initial label maps: picture, superpixel (0 = "
+        "outside of all), from, to, pixels, round, annotators (numbers in Label Studio), their "
+        "agreement where several were asked, when, and the seconds the answer took. "
+        "`manifest.json` has the SHA-256 of every file. Pictures with an EXIF orientation are "
+        "meant upright, as browsers show them.\n\n",
+        "## Classes\n\n",
+        _table(("class", "pixels before", "pixels after"), _classes(census)),
+        "## Rounds\n\n",
+        _table(_ROUND_COLUMNS, [_round(round_) for round_ in taken.rounds]),
+        "## Origin\n\n",
+        f"SHA-256 of the initial label maps and the ledger: `{digest}`\n\n",
+        "`alc export FOLDER --verify` compares this folder with the project it came from.\n",
+    ]
+    (root / NAME).write_text("".join(parts), "utf-8")
+
+
+_ROUND_COLUMNS = (
+    "round", "questions", "acquisition", "ε", "folds", "network", "weights", "input",
+    "iterations × batch", "rate", "seed", "data mIoU", "model mIoU",
+)  # fmt: skip
+
+
+def _round(round_: Round) -> tuple[Any, ...]:
+    config = round_.config
+    training = config.get("training", {})
+    weights = str(training.get("encoder_weights", "–"))
+    return (
+        round_.number,
+        config.get("size", "–"),
+        config.get("acquisition", "–"),
+        config.get("epsilon", "–"),
+        config.get("folds", "–"),
+        training.get("encoder", "–"),
+        PurePosixPath(PureWindowsPath(weights).as_posix()).name,  # no path of a machine
+        training.get("input_size", "–"),
+        f"{training.get('iterations', '–')} × {training.get('batch_size', '–')}",
+        training.get("base_rate", "–"),
+        training.get("seed", "–"),
+        *(
+            "–" if value is None else f"{value:.4f}"
+            for value in (round_.data_miou, round_.model_miou)
+        ),
+    )
+
+
+def _classes(census: Census) -> list[tuple[Any, ...]]:
+    names = [*enumerate(census.snapshot.project.classes), (VOID, "(void)")]
+    return [(name, int(census.before[c]), int(census.after[c])) for c, name in names]
+
+
+def _table(columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> str:
+    heads = [f" {column} " for column in columns]
+    lines = ["|".join(["", *heads, ""]), "|" + "---|" * len(heads)]
+    lines += ["|".join(["", *(f" {_plain(str(cell))} " for cell in row), ""]) for row in rows]
+    return "\n".join(lines) + "\n\n"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    one_line = " ".join(text.split())
+    return "".join(f"\\{c}" if c in r"\`*_{}[]<>#|!" else c for c in one_line)

@@ -1,0 +1,177 @@
+"""The layout of Cityscapes: ``leftImg8bit/SPLIT/CITY/`` and ``gtFine/SPLIT/CITY/``.
+
+Masks hold Cityscapes' label ids (not its train ids); 0, unlabeled, is void. ``labelIds.json``
+names the id of each class, in the order of the class ids. Without it a dataset has Cityscapes' 19
+classes of evaluation, and its other ids are void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from alc_backend.core.arrays import VOID
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture, checked_classes
+from alc_backend.datasets.names import files_below, is_picture, key_of, place
+from alc_backend.datasets.text import read_json, write_json
+from alc_backend.errors import DatasetError
+
+IMAGES, MASKS, MAPPING = "leftImg8bit", "gtFine", "labelIds.json"
+IMAGE_MARK, MASK_MARK = "_leftImg8bit", "_gtFine_labelIds"
+
+NO_CITY = "_/"
+"""The city of pictures that lie in no folder: readers of Cityscapes expect one."""
+
+UNLABELED = 0
+
+LABEL_IDS = {
+    "road": 7,
+    "sidewalk": 8,
+    "building": 11,
+    "wall": 12,
+    "fence": 13,
+    "pole": 17,
+    "traffic light": 19,
+    "traffic sign": 20,
+    "vegetation": 21,
+    "terrain": 22,
+    "sky": 23,
+    "person": 24,
+    "rider": 25,
+    "car": 26,
+    "truck": 27,
+    "bus": 28,
+    "train": 31,
+    "motorcycle": 32,
+    "bicycle": 33,
+}
+"""The classes that Cityscapes evaluates, and their label ids."""
+
+_FIRST_FREE = 34
+
+
+@dataclass
+class Cityscapes(Dataset):
+    """A dataset in Cityscapes' layout; ``ids`` is the label id of each class name."""
+
+    ids: Mapping[str, int] = field(default_factory=lambda: LABEL_IDS)
+    whole: bool = False
+
+    def pictures(self) -> dict[str, Path]:
+        """Image key (``CITY/NAME``) → picture, sorted."""
+        folder = self.root / IMAGES / self.split
+        by_key: dict[str, list[Path]] = {}
+        for path in filter(is_picture, files_below(folder)):
+            key = key_of(path, folder)
+            if key.endswith(IMAGE_MARK):
+                by_key.setdefault(key.removesuffix(IMAGE_MARK).removeprefix(NO_CITY), []).append(
+                    path
+                )
+            else:
+                self.report(f"{path.name}: does not end in {IMAGE_MARK}; rename or remove it")
+        return self.unshared(by_key)
+
+    def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """The mask uint8 (H, W) of a picture, in class ids."""
+        name = f"{MASKS}/{self.split}/{_in_city(key)}{MASK_MARK}.png"
+        mask = self.mask(name, key, shape)
+        if mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
+            raise DatasetError(f"{name}: label ids must lie in 0..255; export it again")
+        table = np.full(256, VOID, dtype=np.uint8)
+        known = {UNLABELED}
+        for class_id, class_name in enumerate(self.classes):
+            if class_name in self.ids:
+                table[self.ids[class_name]] = class_id
+                known.add(self.ids[class_name])
+        if self.whole:
+            wrong = np.setdiff1d(mask, list(known))
+            if len(wrong):
+                raise DatasetError(
+                    f"{name}: holds label id {wrong[0]}, which {MAPPING} does not name; add it or "
+                    "renumber the mask"
+                )
+        return table[mask]
+
+
+def open_cityscapes(
+    root: Path, superpixel_count: int = 100, validation: bool = False
+) -> Cityscapes:
+    """Open a dataset in Cityscapes' layout; DatasetError for an unusable ``labelIds.json``."""
+    own = (root / MAPPING).is_file()
+    ids = read_mapping(root / MAPPING) if own else LABEL_IDS
+    split = VAL if validation else TRAIN
+    if not (root / IMAGES / split).is_dir():
+        raise DatasetError(f"{root}: has no folder {IMAGES}/{split}/; put the pictures there")
+    return Cityscapes(root, list(ids), superpixel_count, split, ids=ids, whole=own)
+
+
+def read_mapping(path: Path) -> dict[str, int]:
+    """Class name → label id of a JSON file, such as ``{"road": 7, "sofa": 34}``.
+
+    Raises DatasetError unless each class has an id of its own in 1..255 (0 stands for void).
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DatasetError(f'{path}: must be a JSON object like {{"road": 7}}; rewrite it')
+    names: dict[int, str] = {}
+    for name, number in found.items():
+        if type(number) is not int or not 0 < number < 256:
+            raise DatasetError(
+                f"{path}: gives {name!r} the id {number!r}; ids lie in 1..255, 0 stands for void"
+            )
+        if number in names:
+            raise DatasetError(
+                f"{path}: gives {names[number]!r} and {name!r} the same id {number}; "
+                "give each class an id of its own"
+            )
+        names[number] = name
+    checked_classes(list(found), str(path))
+    return found
+
+
+def label_ids(classes: list[str], given: Mapping[str, int] | None = None) -> dict[str, int]:
+    """The label id of each class, in order: ``given``, else Cityscapes' own by name.
+
+    Classes that Cityscapes does not have get the ids from 34 on, then the unused ones below.
+    Raises DatasetError when ``given`` lacks a class.
+    """
+    if given is not None:
+        missing = [name for name in classes if name not in given]
+        if missing:
+            raise DatasetError(
+                f"the file of label ids names no id for {missing[0]!r}; give every class one: "
+                f"{', '.join(classes)}"
+            )
+        return {name: given[name] for name in classes}
+    taken = {LABEL_IDS[name] for name in classes if name in LABEL_IDS}
+    rest = (n for n in [*range(_FIRST_FREE, 256), *range(1, _FIRST_FREE)] if n not in taken)
+    return {name: LABEL_IDS[name] if name in LABEL_IDS else next(rest) for name in classes}
+
+
+def write(
+    root: Path,
+    classes: list[str],
+    pictures: Iterable[Picture],
+    given: Mapping[str, int] | None = None,
+) -> None:
+    """Write Cityscapes' layout, split ``train``; ``given`` as :func:`label_ids` takes it."""
+    ids = label_ids(classes, given)
+    table = np.full(256, UNLABELED, dtype=np.uint8)
+    table[: len(classes)] = list(ids.values())
+    for picture in pictures:
+        city = _in_city(picture.key)
+        placed = place(root, f"{MASKS}/{TRAIN}", city, f"{MASK_MARK}.png")
+        Image.fromarray(table[picture.labels]).save(placed, format="PNG")
+        picture.write_image(root, f"{IMAGES}/{TRAIN}", f"{city}{IMAGE_MARK}")
+        picture.write_objects(root)
+    write_json(root / MAPPING, ids)
+
+
+def _in_city(key: str) -> str:
+    """The key with a folder, so that :data:`NO_CITY`, once removed, gives it back."""
+    return key if "/" in key and not key.startswith(NO_CITY) else f"{NO_CITY}{key}"

@@ -1,0 +1,223 @@
+"""What COCO's two layouts share: the index file, its pictures and its categories.
+
+``images/ annotations/NAME_SPLIT.json`` as we write it, ``SPLIT2017/ annotations/…`` as COCO comes,
+and one JSON file in the folder itself (``result.json``, ``_annotations.coco.json``) as many tools
+write it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alc_backend.datasets.dataset import (
+    TRAIN,
+    VAL,
+    Dataset,
+    Picture,
+    background,
+    checked_classes,
+    read_classes,
+    write_classes,
+)
+from alc_backend.datasets.images import voc_palette
+from alc_backend.datasets.names import checked_name, is_picture, key_of
+from alc_backend.datasets.text import read_json, write_json
+from alc_backend.errors import DatasetError
+
+Json = dict[str, Any]
+
+IMAGES, ANNOTATIONS, CLASSES = "images", "annotations", "classes.txt"
+SINGLE = ("result.json", "_annotations.coco.json")
+"""Names of an index that lies in the dataset folder itself."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index file, read: its pictures, category names by id, annotations by image id."""
+
+    path: Path
+    images: list[Json]
+    categories: dict[int, str]
+    annotations: dict[int | str, list[Json]]
+
+    @property
+    def panoptic(self) -> bool:
+        """Whether it tells segments of panoptic PNGs rather than instances."""
+        found = next(iter(self.annotations.values()), [])
+        return any("segments_info" in annotation for annotation in found)
+
+
+@dataclass
+class Coco(Dataset):
+    """A dataset of an index file; how a label map is made of it is up to its kind."""
+
+    index: Index = field(kw_only=True)
+    _records: dict[str, Json] = field(default_factory=dict, init=False)
+
+    def pictures(self) -> dict[str, Path]:
+        """Image key → picture, sorted; listed pictures that are missing are reported."""
+        by_key: dict[str, list[Path]] = {}
+        for record in self.index.images:
+            try:
+                path, key = self._find(record)
+            except DatasetError as error:
+                self.report(str(error))
+                continue
+            by_key.setdefault(key, []).append(path)
+            self._records[key] = record
+        return self.unshared(by_key)
+
+    def annotations(self, key: str) -> list[Json]:
+        """The annotations of a picture, in the order of the file."""
+        return self.index.annotations.get(self._records[key]["id"], [])
+
+    def record(self, key: str) -> Json:
+        """What the index says about a picture."""
+        return self._records[key]
+
+    def class_of(self, annotation: Json, where: str) -> int:
+        """The class id of an annotation's or a segment's category; DatasetError without one."""
+        number = annotation.get("category_id")
+        name = self.index.categories.get(number) if type(number) is int else None
+        if name is None or name not in self.classes:
+            raise DatasetError(
+                f"{self.index.path.name}: {where} has the category {number!r}, which is none of "
+                "the dataset's classes; add it to the categories or remove the annotation"
+            )
+        return self.classes.index(name)
+
+    def _find(self, record: Json) -> tuple[Path, str]:
+        where = f"{self.index.path.name}: images"
+        name = checked_name(record.get("file_name"), where)
+        split = _part(self.index.path)
+        folders = (IMAGES, split, f"{IMAGES}/{split}", "")
+        for path in (self.root / folder / name for folder in folders):
+            if path.is_file() and is_picture(path):
+                return path, key_of(Path(name.removeprefix(f"{IMAGES}/")), Path())
+        raise DatasetError(
+            f"{self.index.path.name}: lists {name}, but there is no such picture in {IMAGES}/ or "
+            f"{split}/; add it, or remove it from the file"
+        )
+
+
+def find_index(root: Path, split: str) -> Path | None:
+    """The index file of a split; None when there is none. DatasetError when there are several."""
+    found = sorted(
+        path
+        for kind in ("panoptic", "instances")
+        for path in (root / ANNOTATIONS).glob(f"{kind}*.json")
+        if _split(path) == split
+    )
+    if len(found) > 1:
+        raise DatasetError(
+            f"{root / ANNOTATIONS}: has several files for {split}: "
+            f"{', '.join(path.name for path in found)}; leave one there"
+        )
+    singles = [root / name for name in SINGLE if (root / name).is_file()]
+    return next(iter([*found, *singles]), None)
+
+
+def _part(path: Path) -> str:
+    """What an index is about, by its name: ``train2017``."""
+    return path.stem.rpartition("_")[2]
+
+
+def _split(path: Path) -> str | None:
+    """The split of an index by its name; None for one that is neither."""
+    part = _part(path)
+    if part.startswith("test"):
+        return None
+    return VAL if part.startswith(VAL) else TRAIN
+
+
+def read_index(path: Path) -> Index:
+    """Read an index file; DatasetError, naming the place, for one that has not COCO's form."""
+    content = read_json(path)
+    lists: dict[str, list[Json]] = {}
+    for name in ("images", "annotations", "categories"):
+        values = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+            raise DatasetError(f"{path}: has no list {name!r} of objects; export it as COCO")
+        lists[name] = values
+    categories: dict[int, str] = {}
+    for category in lists["categories"]:
+        number, label = category.get("id"), category.get("name")
+        if type(number) is not int or not isinstance(label, str) or not label.strip():
+            raise DatasetError(f"{path}: a category has no number and name; export it as COCO")
+        if number in categories:
+            raise DatasetError(f"{path}: two categories have the id {number}; renumber one")
+        categories[number] = label.strip()
+    if not all(isinstance(image.get("id"), (int, str)) for image in lists["images"]):
+        raise DatasetError(f"{path}: an image has no id; export it as COCO")
+    annotations: dict[int | str, list[Json]] = {}
+    for annotation in lists["annotations"]:
+        number = annotation.get("image_id")
+        if not isinstance(number, (int, str)):
+            raise DatasetError(f"{path}: an annotation has no image_id; export it as COCO")
+        annotations.setdefault(number, []).append(annotation)
+    return Index(path, lists["images"], categories, annotations)
+
+
+def classes_of(root: Path, index: Index) -> list[str]:
+    """The class names of ``classes.txt``, else the categories by id.
+
+    Where instances have no category named background, it is put first: what they leave uncovered.
+    """
+    if (root / CLASSES).is_file():
+        return read_classes(root / CLASSES)
+    names = [index.categories[number] for number in sorted(index.categories)]
+    if not index.panoptic and background(names) is None:
+        names.insert(0, "background")
+    return checked_classes(names, str(index.path))
+
+
+def image_record(number: int, picture: Picture) -> Json:
+    """What an index says about picture ``number``."""
+    height, width = picture.labels.shape
+    return {
+        "id": number,
+        "file_name": f"{picture.key}{picture.suffix}",
+        "width": width,
+        "height": height,
+    }
+
+
+def category_of(class_id: int) -> int:
+    """The category id of a class: COCO counts from 1."""
+    return class_id + 1
+
+
+def write_index(
+    root: Path,
+    kind: str,
+    classes: list[str],
+    images: Iterable[Json],
+    annotations: Iterable[Json],
+    left_out: int | None = None,
+) -> None:
+    """Write ``annotations/KIND_train.json`` and ``classes.txt``; no category for ``left_out``."""
+    palette = voc_palette()
+    colours = [palette[3 * number : 3 * number + 3] for number in range(len(classes))]
+    scenery = background(classes)
+    index = {
+        "info": {"description": "label maps corrected by annotators, written by alc-backend"},
+        "licenses": [],
+        "images": list(images),
+        "categories": [
+            {
+                "id": category_of(class_id),
+                "name": name,
+                "supercategory": name,
+                "isthing": int(class_id != scenery),
+                "color": colours[class_id],
+            }
+            for class_id, name in enumerate(classes)
+            if class_id != left_out
+        ],
+        "annotations": list(annotations),
+    }
+    write_json(root / ANNOTATIONS / f"{kind}_{TRAIN}.json", index, compact=True)
+    write_classes(root / CLASSES, classes)

@@ -1,0 +1,127 @@
+"""The layout of Hugging Face ``datasets``: an image folder with ``metadata.jsonl``.
+
+``SPLIT/metadata.jsonl`` names each picture (``file_name``) and its mask of class ids
+(``label_file_name``, 255 = void); ``id2label.json`` the class of each id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alc_backend.datasets.dataset import (
+    TRAIN,
+    VAL,
+    Dataset,
+    Picture,
+    checked_classes,
+    read_classes,
+)
+from alc_backend.datasets.images import encode_label_map
+from alc_backend.datasets.names import checked_name, is_picture, key_of, place
+from alc_backend.datasets.text import read_json, read_json_lines, write_json, write_json_lines
+from alc_backend.errors import DatasetError
+
+METADATA, ID2LABEL, CLASSES = "metadata.jsonl", "id2label.json", "classes.txt"
+IMAGES, LABELS = "images", "labels"
+
+MASKS = ("label_file_name", "mask_file_name", "annotation_file_name", "label", "mask", "annotation")
+"""Fields of ``metadata.jsonl`` that may name the mask, the first one counts."""
+
+SPLITS = {TRAIN: ("train", ""), VAL: ("validation", "val")}
+"""The folders of each split."""
+
+
+@dataclass
+class HuggingFace(Dataset):
+    """A dataset in the layout of Hugging Face's image folders."""
+
+    _masks: dict[str, str] = field(default_factory=dict, init=False)
+
+    def pictures(self) -> dict[str, Path]:
+        """Image key → picture, sorted; rows without a picture or a mask are reported."""
+        by_key: dict[str, list[Path]] = {}
+        for number, row in enumerate(read_json_lines(self.base / METADATA), start=1):
+            try:
+                name, mask = _names(row, f"{METADATA}: row {number}")
+            except DatasetError as error:
+                self.report(str(error))
+                continue
+            path = self.base / name
+            if not path.is_file() or not is_picture(path):
+                self.report(f"{name}: there is no such picture; add it or remove row {number}")
+                continue
+            key = key_of(Path(name.removeprefix(f"{IMAGES}/")), Path())
+            by_key.setdefault(key, []).append(path)
+            self._masks[key] = (self.base / mask).relative_to(self.root).as_posix()
+        return self.unshared(by_key)
+
+    def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """The mask uint8 (H, W) of a picture."""
+        return self.class_map(self._masks[key], key, shape)
+
+    @property
+    def base(self) -> Path:
+        """The folder of the split that is read."""
+        return find_split(self.root, self.split) or self.root
+
+
+def find_split(root: Path, split: str) -> Path | None:
+    """The folder of a split with its ``metadata.jsonl``; None when there is none."""
+    folders = (root / name for name in SPLITS[split])
+    return next((folder for folder in folders if (folder / METADATA).is_file()), None)
+
+
+def open_huggingface(
+    root: Path, superpixel_count: int = 100, validation: bool = False
+) -> HuggingFace:
+    """Open such a dataset; DatasetError when its classes are named nowhere, or wrongly."""
+    split = VAL if validation else TRAIN
+    return HuggingFace(root, [] if validation else _classes(root), superpixel_count, split)
+
+
+def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
+    """Write ``train/`` with ``metadata.jsonl``, ``images/``, ``labels/``, ``objects/``."""
+    rows = []
+    base = root / TRAIN
+    for picture in pictures:
+        picture.write_image(base, IMAGES)
+        encode_label_map(place(base, LABELS, picture.key, ".png"), picture.labels)
+        picture.write_objects(base)
+        rows.append(
+            {
+                "file_name": f"{IMAGES}/{picture.key}{picture.suffix}",
+                "label_file_name": f"{LABELS}/{picture.key}.png",
+                "objects_file_name": f"objects/{picture.key}.png",
+                "image_id": picture.key,
+            }
+        )
+    write_json_lines(base / METADATA, rows)
+    write_json(root / ID2LABEL, {str(number): name for number, name in enumerate(classes)})
+
+
+def _names(row: Any, where: str) -> tuple[str, str]:
+    """The names of a row's picture and mask."""
+    if not isinstance(row, dict):
+        raise DatasetError(f"{where}: is no JSON object; export the file again")
+    masks = [row[name] for name in MASKS if isinstance(row.get(name), str)]
+    if not masks:
+        raise DatasetError(f"{where}: names no mask; add the field {MASKS[0]!r}")
+    return checked_name(row.get("file_name"), where), checked_name(masks[0], where)
+
+
+def _classes(root: Path) -> list[str]:
+    path = root / ID2LABEL
+    if not path.is_file():
+        return read_classes(root / CLASSES)
+    found = read_json(path)
+    listed = found if isinstance(found, dict) else {}
+    names = [listed.get(str(number)) for number in range(len(listed))]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise DatasetError(f'{path}: must be like {{"0": "background", "1": "cat"}}; rewrite it')
+    return checked_classes([str(name) for name in names], str(path))

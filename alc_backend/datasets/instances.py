@@ -1,0 +1,81 @@
+"""COCO instances: run lengths or polygons in ``annotations/instances_SPLIT.json``.
+
+What no instance covers is the class named background, or void when there is none. We write one
+instance per segment, and into each image with void pixels the field ``void``: their run lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alc_backend.core.arrays import VOID
+from alc_backend.datasets import coco, rle
+from alc_backend.datasets.dataset import Picture, background
+from alc_backend.datasets.segments import segments
+from alc_backend.errors import DatasetError
+
+KIND = "instances"
+
+
+@dataclass
+class Instances(coco.Coco):
+    """A dataset of COCO instances."""
+
+    def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """The label map uint8 (H, W): the instances in their order, later ones on top."""
+        uncovered = background(self.classes)
+        labels = np.full(shape, VOID if uncovered is None else uncovered, dtype=np.uint8)
+        for annotation in self.annotations(key):
+            where = f"annotation {annotation.get('id')!r} of {key}"
+            class_id = self.class_of(annotation, where)
+            labels[self._pixels(annotation.get("segmentation"), shape, where)] = class_id
+        void = self.record(key).get("void")
+        if void is not None:
+            labels[self._pixels(void, shape, f"the field void of {key}")] = VOID
+        return labels
+
+    def _pixels(
+        self, segmentation: object, shape: tuple[int, int], where: str
+    ) -> NDArray[np.bool_]:
+        try:
+            return rle.decode(segmentation, shape)
+        except ValueError as error:
+            raise DatasetError(
+                f"{self.index.path.name}: {where} {error}; export it again or remove it"
+            ) from error
+
+
+def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
+    """Write ``images/``, ``annotations/instances_train.json`` and ``classes.txt``."""
+    images: list[coco.Json] = []
+    annotations: list[coco.Json] = []
+    left_out = background(classes)
+    for number, picture in enumerate(pictures, start=1):
+        picture.write_image(root, coco.IMAGES)
+        picture.write_objects(root)
+        record = coco.image_record(number, picture)
+        void = (picture.labels == VOID).astype(np.int32)
+        if void.any():
+            (record["void"],) = rle.encode(void, 1)
+        images.append(record)
+        index, found = segments(picture.labels, picture.superpixels)
+        for segment, lengths in zip(found, rle.encode(index, len(found)), strict=True):
+            if segment.class_id != left_out:
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": number,
+                        "category_id": coco.category_of(segment.class_id),
+                        "segmentation": lengths,
+                        "area": segment.area,
+                        "bbox": list(segment.box),
+                        "iscrowd": 0,
+                        "superpixel": segment.superpixel,
+                    }
+                )
+    coco.write_index(root, KIND, classes, images, annotations, left_out)

@@ -1,0 +1,54 @@
+"""The layouts of datasets: which one a folder has, and how each is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from alc_backend.datasets import cityscapes, coco, folder, huggingface, instances, panoptic, voc
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture
+from alc_backend.errors import DatasetError
+
+Writer = Callable[[Path, list[str], Iterable[Picture]], None]
+
+DATASET, CITYSCAPES, HUGGINGFACE = "dataset", "cityscapes", "huggingface"
+
+WRITERS: dict[str, Writer] = {
+    DATASET: folder.write,
+    "voc": voc.write,
+    "coco-panoptic": panoptic.write,
+    "coco-instances": instances.write,
+    CITYSCAPES: cityscapes.write,
+    HUGGINGFACE: huggingface.write,
+}
+"""How each format is written, by the name that users give it."""
+
+
+def open_dataset(root: Path, superpixel_count: int = 100, validation: bool = False) -> Dataset:
+    """Open a dataset in whichever layout it has; a validation dataset has its ``val`` split read.
+
+    ``superpixel_count``: SLIC superpixels for pictures of datasets without ``objects/``. The
+    classes of a validation dataset are to be replaced by those of the training dataset. Raises
+    DatasetError for a folder that cannot be used at all.
+    """
+    split = VAL if validation else TRAIN
+    if (root / voc.MASKS).is_dir():
+        return voc.open_voc(root, superpixel_count, validation)
+    if (root / cityscapes.MASKS).is_dir():
+        return cityscapes.open_cityscapes(root, superpixel_count, validation)
+    if huggingface.find_split(root, split) is not None:
+        return huggingface.open_huggingface(root, superpixel_count, validation)
+    path = coco.find_index(root, split)
+    if path is None:
+        return folder.open_folder(root, superpixel_count, validation)
+    index = coco.read_index(path)
+    classes = [] if validation else coco.classes_of(root, index)
+    kind = panoptic.Panoptic if index.panoptic else instances.Instances
+    return kind(root, classes, superpixel_count, split, index=index)
+
+
+def checked_format(name: str) -> str:
+    """Return the name of a format; DatasetError for an unknown one."""
+    if name not in WRITERS:
+        raise DatasetError(f"there is no format {name!r}; choose one of {', '.join(WRITERS)}")
+    return name

@@ -1,0 +1,55 @@
+"""JSON files of datasets: read with clear errors, written the same on every machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from alc_backend.errors import DatasetError
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; DatasetError when it cannot be read or is no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); check the file") from error
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: is no JSON ({error}); export the file again") from error
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The values of a file with one JSON value per line; DatasetError as for :func:`read_json`."""
+    values: list[Any] = []
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); check the file") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                values.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise DatasetError(
+                    f"{path}: line {number} is no JSON ({error}); export the file again"
+                ) from error
+    return values
+
+
+def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
+    """Write a value, keys in their order, on one line where it is ``compact``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json_line(value) if compact else json.dumps(value, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", "utf-8")
+
+
+def write_json_lines(path: Path, values: list[Any]) -> None:
+    """Write one value per line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json_line(value) + "\n" for value in values), "utf-8")
+
+
+def json_line(value: Any) -> str:
+    """A value as one line of JSON, keys in their order, no spaces."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,94 @@
+"""The layout of PASCAL VOC: ``JPEGImages/ SegmentationClass/ ImageSets/Segmentation/``.
+
+Masks are palette PNGs of class ids with 255 = void. Class names come from ``labels.txt`` or
+``classes.txt``; without either they are the 21 of PASCAL VOC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alc_backend.datasets.dataset import (
+    TRAIN,
+    VAL,
+    Dataset,
+    Picture,
+    read_classes,
+    write_classes,
+)
+from alc_backend.datasets.images import encode_label_map
+from alc_backend.datasets.names import files_below, is_picture, key_of, place
+from alc_backend.errors import DatasetError
+
+IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
+CLASS_LISTS = ("labels.txt", "classes.txt")
+
+# fmt: off
+CLASSES = [
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
+    "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+]
+# fmt: on
+"""The classes of PASCAL VOC, by id."""
+
+
+@dataclass
+class Voc(Dataset):
+    """A dataset in VOC's layout: the pictures of ``train.txt``, or all that have a mask."""
+
+    def pictures(self) -> dict[str, Path]:
+        """Image key → picture, sorted; listed pictures that are missing are reported."""
+        stored: dict[str, list[Path]] = {}
+        for path in filter(is_picture, files_below(self.root / IMAGES)):
+            stored.setdefault(key_of(path, self.root / IMAGES), []).append(path)
+        found: dict[str, list[Path]] = {}
+        for key in self._keys():
+            if key in stored:
+                found[key] = stored[key]
+            else:
+                self.report(f"{IMAGES}/{key}: there is no such picture; add it or remove its mask")
+        return self.unshared(found)
+
+    def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """The mask uint8 (H, W) of a picture."""
+        return self.class_map(f"{MASKS}/{key}.png", key, shape)
+
+    def _keys(self) -> list[str]:
+        listed = self.root / LISTS / f"{self.split}.txt"
+        if not listed.is_file() and self.split == TRAIN:
+            return [key_of(path, self.root / MASKS) for path in files_below(self.root / MASKS)]
+        try:
+            lines = listed.read_text("utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DatasetError(
+                f"{listed}: cannot be read ({error}); list the pictures' names in it, one a line"
+            ) from error
+        return list(dict.fromkeys(line.rstrip("\r") for line in lines if line.strip()))
+
+
+def open_voc(root: Path, superpixel_count: int = 100, validation: bool = False) -> Voc:
+    """Open a dataset in VOC's layout; DatasetError for an unusable class list."""
+    lists = [root / name for name in CLASS_LISTS if (root / name).is_file()]
+    classes = read_classes(lists[0]) if lists else CLASSES
+    if validation and not (root / LISTS / f"{VAL}.txt").is_file():
+        raise DatasetError(f"{root}: has no {LISTS}/{VAL}.txt; list the validation pictures there")
+    return Voc(root, classes, superpixel_count, VAL if validation else TRAIN)
+
+
+def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
+    """Write VOC's layout; pictures keep their own format, whatever the folder is called."""
+    keys = []
+    for picture in pictures:
+        picture.write_image(root, IMAGES)
+        encode_label_map(place(root, MASKS, picture.key, ".png"), picture.labels)
+        picture.write_objects(root)
+        keys.append(picture.key)
+    listed = place(root, LISTS, TRAIN, ".txt")
+    listed.write_text("".join(f"{key}\n" for key in keys), "utf-8")
+    write_classes(root / CLASS_LISTS[0], classes)

@@ -1,0 +1,112 @@
+"""The manifest of an export: what it was made from, and the digest of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alc_backend import __version__, snapshot
+from alc_backend.datasets.text import read_json, write_json
+from alc_backend.errors import DatasetError
+from alc_backend.snapshot import Snapshot
+
+Json = dict[str, Any]
+
+NAME = "manifest.json"
+MADE_BY = "alc-backend"
+
+
+def write(root: Path, taken: Snapshot, format_name: str, pictures: bool, ledger: str) -> None:
+    """Write the manifest of the files below ``root``; it comes last, an export without is none.
+
+    ``pictures`` tells whether the export holds the pictures, ``ledger`` is the snapshot's digest.
+    """
+    manifest: Json = {
+        "made_by": MADE_BY,
+        "version": __version__,
+        "format": format_name,
+        "project": taken.project.name,
+        "classes": taken.project.classes,
+        "pictures": len(taken.images),
+        "pictures_included": pictures,
+        "ledger": {"sha256": ledger, "entries": len(taken.entries)},
+        "files": {name: _digest(root / name) for name in files(root)},
+    }
+    write_json(root / NAME, {**manifest, "sha256": _of_itself(manifest)})
+
+
+def read(root: Path) -> Json:
+    """The manifest of an export; DatasetError when the folder is none, or it is damaged."""
+    if not (root / NAME).is_file():
+        raise DatasetError(f"{root}: is no export (it has no {NAME}); give the folder of one")
+    manifest = read_json(root / NAME)
+    if not isinstance(manifest, dict) or manifest.get("made_by") != MADE_BY:
+        raise DatasetError(
+            f"{root / NAME}: is not of an export by alc-backend; give another folder"
+        )
+    claimed = manifest.pop("sha256", None)
+    if claimed != _of_itself(manifest) or not _is_whole(manifest):
+        raise DatasetError(
+            f"{root / NAME}: was altered since the export; remove the folder and export again"
+        )
+    return manifest
+
+
+def files(root: Path) -> list[str]:
+    """The names of all files below ``root`` but the manifest, sorted."""
+    found = (path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
+    names = {path.relative_to(root).as_posix() for path in found}
+    return sorted(names - {NAME})
+
+
+def differences(
+    root: Path,
+    manifest: Json,
+    taken: Snapshot,
+    progress: Callable[[str], None] = lambda message: None,
+) -> list[str]:
+    """One sentence for each difference between an export, its manifest and the store."""
+    found = []
+    exported: dict[str, str] = manifest["files"]
+    present = set(files(root))
+    for name in sorted(present | exported.keys()):
+        progress(f"checking {name}")
+        if name not in present:
+            found.append(f"{name} is missing")
+        elif name not in exported:
+            found.append(f"{name} is not part of the export")
+        elif _digest(root / name) != exported[name]:
+            found.append(f"{name} was altered since the export")
+    progress("replaying the ledger")
+    if manifest["project"] != taken.project.name:
+        found.append(
+            f"the export is of the project {manifest['project']!r}, not of {taken.project.name!r}"
+        )
+    elif manifest["ledger"]["sha256"] != snapshot.digest(taken):
+        found.append(
+            f"the ledger has moved on: {manifest['ledger']['entries']} entries were in force, now "
+            f"{len(taken.entries)} are; export again"
+        )
+    return found
+
+
+def _digest(path: Path) -> str:
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def _is_whole(manifest: Json) -> bool:
+    parts = {"project": str, "files": dict, "ledger": dict}
+    whole = all(isinstance(manifest.get(name), kind) for name, kind in parts.items())
+    return whole and {"sha256", "entries"} <= manifest["ledger"].keys()
+
+
+def _of_itself(manifest: Json) -> str:
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,547 @@
+"""The exported dataset: what it says, that it comes back the same, and how it is checked."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from sqlalchemy import select
+
+from alc_backend import inbox, manifest, snapshot
+from alc_backend.datasets.layouts import WRITERS
+from alc_backend.errors import DatasetError
+from alc_backend.export import export_project
+from alc_backend.settings import Settings
+from alc_backend.store.database import Store
+from alc_backend.store.importing import import_folder
+from alc_backend.store.models import Image, Project, Query, Round
+from tests.annotations import (
+    CAT,
+    DATASET_PROJECT,
+    DOG,
+    QUERY_PROJECT,
+    FakeLabelStudio,
+    annotation,
+    answer,
+    asked_project,
+    created,
+    deleted,
+    image_of,
+    label_map,
+    query_of,
+    receive,
+    region,
+    task_of,
+)
+from tests.conftest import CLASSES, write_dataset
+from tests.test_cli import alc
+
+KEYS = ("a", "b", "deep/c")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    root = tmp_path / "dataset"
+    for folder in ("images", "pseudo_labels", "objects", "ground_truth"):
+        (root / folder / "deep").mkdir(parents=True)
+    write_dataset(root, KEYS)
+    labels = np.asarray(Picture.open(root / "pseudo_labels/b.png")).copy()
+    labels[:4] = 255
+    Picture.fromarray(labels).save(root / "pseudo_labels/b.png")
+    return root
+
+
+@pytest.fixture
+def project(store, dataset):
+    return asked_project(store, dataset)
+
+
+def say(store, into, *records, **options):
+    """Let annotations be made in Label Studio, whose webhooks arrive."""
+    for record in records:
+        receive(store, into, created(record, **options))
+    inbox.drain(store, FakeLabelStudio)
+
+
+def say_much(store, project):
+    """Corrections, an accept, a skip and an edit."""
+    say(
+        store,
+        project,
+        answer(1, task_of(store, "a", 2), "dog", by=7),
+        answer(2, task_of(store, "a", 1), "cat", by=8, minute=1),
+        answer(3, task_of(store, "b", 2), "dog", by=8, minute=2),
+        answer(4, task_of(store, "deep/c", 1), None, by=7, minute=3),
+    )
+    painted = region("dog", slice(0, 12), slice(4, 12))
+    task = image_of(store, "deep/c").dataset_task
+    edit = annotation(9, task, [painted], by=9, minute=4)
+    say(store, project, edit, project=DATASET_PROJECT)
+
+
+@pytest.fixture
+def submit(store, project):
+    return lambda *records, **options: say(store, project, *records, **options)
+
+
+@pytest.fixture
+def corrected(store, project):
+    say_much(store, project)
+    return project
+
+
+@pytest.fixture
+def export(store, project, tmp_path):
+    def export(folder="out", **options):
+        export_project(store, project, tmp_path / folder, **options)
+        return tmp_path / folder
+
+    return export
+
+
+@pytest.fixture(params=list(WRITERS))
+def layout(request):
+    return request.param
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+def changes_in(root):
+    return json.loads((root / "changes.json").read_text("utf-8"))
+
+
+def brief(rows, *names):
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+def verify(store, project, root):
+    return manifest.differences(root, manifest.read(root), snapshot.take(store, project))
+
+
+def test_an_export_is_imported_as_the_same_dataset(store, corrected, export, layout):
+    root = export(format_name=layout)
+    again = import_folder(store, root, "again")
+    assert (again.imported, again.problems) == (3, [])
+    first, second = snapshot.take(store, corrected), snapshot.take(store, again.project_id)
+    assert second.project.classes == CLASSES
+    for before, after in zip(first.images, second.images, strict=True):
+        assert before.key == after.key
+        exported, imported = (
+            snapshot.read_maps(taken, image) for taken, image in ((first, before), (second, after))
+        )
+        assert np.array_equal(imported.initial, exported.labels)
+        assert np.array_equal(imported.superpixels, exported.superpixels)
+        assert not np.array_equal(exported.labels, exported.initial)
+
+
+def test_the_same_state_gives_the_same_bytes(corrected, export, layout):
+    first = contents(export("first", format_name=layout))
+    assert first == contents(export("second", format_name=layout))
+    again = contents(export("first", format_name=layout))  # over the earlier one
+    assert first == again
+    assert {"changes.csv", "changes.json", "README.md", "manifest.json"} < first.keys()
+
+
+def test_another_machine_and_other_database_numbers_give_the_same_bytes(
+    store, corrected, export, tmp_path, dataset
+):
+    expected = contents(export())
+    with closing(Store(Settings(data_dir=tmp_path / "other", _env_file=None))) as other:
+        import_folder(other, write_dataset(tmp_path / "first", ["x", "y"]), "first")
+        with other.session() as session:
+            session.add(Project(name="none", classes=CLASSES))
+        copied = asked_project(other, dataset)
+        say_much(other, copied)
+        assert copied != corrected
+        again = tmp_path / "elsewhere" / "again"
+        export_project(other, copied, again)
+    assert contents(again) == expected
+
+
+def test_changes_are_the_pixels_that_differ(store, corrected, export):
+    rows = changes_in(export())
+    assert brief(rows, "image", "superpixel", "kind", "from", "to", "pixels") == [
+        ("a", 2, "correct", "cat", "dog", 384),
+        ("b", 2, "correct", "cat", "dog", 384),
+        ("deep/c", 0, "edit", "background", "dog", 12 * 8 - 4 * 4),
+        ("deep/c", 1, "edit", "cat", "dog", 4 * 4),
+    ]
+    assert brief(rows, "round", "annotators", "agreement", "seconds") == [
+        (1, ["7"], None, 2.5),
+        (1, ["8"], None, 2.5),
+        (1, ["9"], None, 2.5),
+        (1, ["9"], None, 2.5),
+    ]
+    assert rows[1]["answered_at"] == "2026-01-01T12:02:00+00:00"
+
+
+def test_the_table_of_changes_says_the_same(corrected, export):
+    root = export()
+    with (root / "changes.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    shown = [
+        {
+            name: "" if value is None else ";".join(value) if name == "annotators" else str(value)
+            for name, value in row.items()
+        }
+        for row in changes_in(root)
+    ]
+    assert table == shown
+    assert len(table) == 4
+
+
+def test_what_is_not_in_force_is_no_change(store, corrected, export, submit):
+    receive(store, corrected, deleted(3))
+    submit(answer(1, task_of(store, "a", 2), "cat", by=7, revised=5))
+    assert brief(changes_in(export()), "image", "kind") == [("deep/c", "edit")] * 2
+    receive(store, corrected, deleted(9, project=DATASET_PROJECT))
+    inbox.drain(store, FakeLabelStudio)
+    root = export()
+    assert changes_in(root) == []
+    assert len((root / "changes.csv").read_text().splitlines()) == 1
+
+
+def test_an_answer_over_an_edit_is_credited_with_what_it_wrote(store, corrected, export, submit):
+    submit(answer(5, task_of(store, "deep/c", 1), "background", by=7, minute=10))
+    rows = [row for row in changes_in(export()) if row["image"] == "deep/c"]
+    assert brief(rows, "superpixel", "kind", "from", "to", "pixels") == [
+        (0, "edit", "background", "dog", 80),
+        (1, "correct", "cat", "background", 256),
+    ]
+
+
+def test_only_the_pixels_that_an_answer_reached_are_changed(store, project, submit, export):
+    with store.session() as session:
+        session.scalars(select(Round)).one().config = {"epsilon": 0.5}
+    reached = np.zeros((48, 64), dtype=np.bool_)
+    reached[24:28] = True
+    store.files(project).write_reach(1, image_of(store, "a").id, reached)
+    submit(answer(1, task_of(store, "a", 2), "dog"))
+    assert brief(changes_in(export()), "superpixel", "pixels") == [(2, 4 * 24)]
+
+
+def test_a_pixel_that_was_changed_back_is_no_change(store, project, submit, export):
+    with store.session() as session:
+        session.get_one(Query, query_of(store, "a", 2).id).pseudo_label = DOG
+    submit(answer(1, task_of(store, "a", 2), "cat"))  # it was a cat in the beginning
+    assert changes_in(export()) == []
+
+
+def test_void_that_became_a_class_has_no_name(store, project, submit, export):
+    painted = region("dog", slice(0, 6), slice(0, 10))
+    task = image_of(store, "b").dataset_task
+    submit(annotation(9, task, [painted]), project=DATASET_PROJECT)
+    rows = changes_in(export())
+    assert brief(rows, "from", "to", "pixels") == [("background", "dog", 20), (None, "dog", 40)]
+
+
+def test_agreement_is_the_share_of_the_votes(store, dataset, tmp_path):
+    project = asked_project(store, dataset, overlap=3)
+
+    def vote(number, superpixel, choice, by):
+        task = task_of(store, "a", superpixel)
+        say(store, project, answer(number, task, choice, by=by, minute=number))
+
+    for number, by in enumerate((7, 8, 9), start=1):
+        vote(number, 2, "dog", by)
+        vote(10 + number, 1, ["dog", "dog", "background"][number - 1], by)
+    export_project(store, project, tmp_path / "out")
+    rows = changes_in(tmp_path / "out")
+    assert brief(rows, "superpixel", "agreement", "annotators") == [(2, 1.0, ["7", "8", "9"])]
+    with store.session() as session:  # the disputed one is asked again, and settled
+        first = query_of(store, "a", 1)
+        names = ("superpixel_id", "round_id", "row", "col", "pseudo_label", "score", "rank")
+        shown = {name: getattr(first, name) for name in names}
+        session.add(Query(**shown, adjudication=True, proposed=[DOG, CAT], task_id=900))
+    say(store, project, answer(20, 900, "dog", by=5, minute=20))
+    export_project(store, project, tmp_path / "out")
+    rows = changes_in(tmp_path / "out")
+    assert brief(rows, "superpixel", "agreement", "annotators") == [
+        (1, 0.6667, ["5", "7", "8"]),
+        (2, 1.0, ["7", "8", "9"]),
+    ]
+
+
+def test_the_data_card_counts(store, corrected, export):
+    with store.session() as session:
+        round_ = session.scalars(select(Round)).one()
+        round_.config = {
+            "epsilon": 0.0,
+            "acquisition": "sim",
+            "training": {"encoder": "resnet18", "encoder_weights": "/home/me/net.pth"},
+        }
+    root = export()
+    card = (root / "README.md").read_text("utf-8")
+    rows = dict(line.strip("|").split("|", 1) for line in card.splitlines() if line.startswith("|"))
+    counts = {name.strip(): value.strip() for name, value in rows.items()}
+    assert counts["pictures"] == "3"
+    assert counts["answers in force"] == "4"
+    assert counts["— accepted"] == "1"
+    assert counts["— corrected"] == "2"
+    assert counts["— skipped"] == "1"
+    assert counts["direct edits in force"] == "1"
+    assert counts["annotators"] == "3"
+    assert counts["superpixels changed"] == "3"
+    assert counts["pixels changed"] == str(384 * 2 + 96)
+    assert counts["rounds"] == "1"
+    total = 48 * 64
+    before = 3 * (16 * 16 + 16 * 24)
+    assert counts["cat"] == f"{before} | {before - 2 * 384 - 16}"
+    assert counts["dog"] == f"0 | {2 * 384 + 96}"
+    assert counts["background"] == f"{3 * total - before - 256} | {3 * total - before - 256 - 80}"
+    assert counts["(void)"] == "256 | 256"
+    assert "resnet18 | net.pth" in counts["1"]
+    assert "/home" not in card
+    assert json.loads((root / "manifest.json").read_text())["ledger"]["sha256"] in card
+    assert "Licence: _to be filled in" in card
+
+
+def test_names_cannot_break_the_data_card(store, tmp_path, dataset):
+    (dataset / "classes.txt").write_text("back|ground\n<b>cat\n*dog*\n")
+    project = import_folder(store, dataset, "pets\n# of `all` kinds").project_id
+    export_project(store, project, tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    assert card.startswith("# pets \\# of \\`all\\` kinds\n")
+    for shown in (r"| back\|ground | ", r"| \<b\>cat | ", r"| \*dog\* | "):
+        assert shown in card
+
+
+def test_the_manifest_has_the_digest_of_every_file(corrected, export, layout):
+    root = export(format_name=layout)
+    told = json.loads((root / "manifest.json").read_text("utf-8"))
+    files = {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in contents(root).items()
+        if name != "manifest.json"
+    }
+    assert told["files"] == files
+    assert (told["format"], told["classes"], told["pictures"]) == (layout, CLASSES, 3)
+    assert (told["project"], told["pictures_included"]) == ("pets", True)
+    assert told["ledger"]["entries"] == 5
+
+
+def test_pictures_are_left_out_on_demand(corrected, export, layout):
+    whole = contents(export("whole", format_name=layout))
+    bare = contents(export("bare", format_name=layout, pictures=False))
+    missing = {name.rsplit("/", 1)[-1] for name in whole.keys() - bare.keys()}
+    assert {name.removesuffix("_leftImg8bit.png").removesuffix(".png") for name in missing} == {
+        "a",
+        "b",
+        "c",
+    }
+    assert bare.keys() < whole.keys()
+
+
+def test_an_export_equals_the_store_until_something_is_said(store, corrected, export, submit):
+    root = export()
+    assert verify(store, corrected, root) == []
+    submit(answer(20, task_of(store, "b", 1), "cat", minute=30))
+    (moved,) = verify(store, corrected, root)
+    assert moved == ("the ledger has moved on: 5 entries were in force, now 6 are; export again")
+    assert verify(store, corrected, export()) == []
+
+
+@pytest.mark.parametrize("number", [1, 9])
+def test_a_withdrawn_answer_moves_the_ledger_on(store, corrected, export, number):
+    root = export()
+    of = DATASET_PROJECT if number == 9 else QUERY_PROJECT
+    receive(store, corrected, deleted(number, project=of))
+    inbox.drain(store, FakeLabelStudio)
+    assert "moved on" in verify(store, corrected, root)[0]
+
+
+def test_a_revised_answer_moves_the_ledger_on(store, corrected, export, submit):
+    root = export()
+    submit(answer(1, task_of(store, "a", 2), "background", by=7, revised=9))
+    assert "moved on" in verify(store, corrected, root)[0]
+
+
+def test_a_new_picture_moves_the_ledger_on(store, corrected, export, tmp_path):
+    root = export()
+    import_folder(store, write_dataset(tmp_path / "more", ["z"]), "pets")
+    assert "moved on" in verify(store, corrected, root)[0]
+
+
+def test_a_round_in_training_does_not_move_the_ledger_on(store, corrected, export):
+    root = export()
+    with store.session() as session:
+        session.add(Round(project_id=corrected, number=2, state="training", config={}))
+    assert verify(store, corrected, root) == []
+    assert contents(export("again")) == contents(root)
+
+
+def test_altered_missing_and_added_files_are_named(store, corrected, export):
+    root = export()
+    (root / "labels/a.png").write_bytes((root / "labels/b.png").read_bytes())
+    (root / "labels/deep/c.png").unlink()
+    (root / "notes.txt").write_text("mine")
+    (root / "link").symlink_to("/nowhere")
+    assert verify(store, corrected, root) == [
+        "labels/a.png was altered since the export",
+        "labels/deep/c.png is missing",
+        "link is not part of the export",
+        "notes.txt is not part of the export",
+    ]
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda told: told.update(classes=["x"]),
+        lambda told: told["files"].pop("README.md"),
+        lambda told: told.pop("sha256"),
+        lambda told: told.pop("made_by"),
+        lambda told: told["ledger"].update(entries=0),
+    ],
+)
+def test_an_altered_manifest_is_refused(corrected, export, alter):
+    root = export()
+    told = json.loads((root / "manifest.json").read_text())
+    alter(told)
+    (root / "manifest.json").write_text(json.dumps(told))
+    with pytest.raises(DatasetError, match=r"manifest\.json"):
+        manifest.read(root)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"made_by": "alc-backend"}', "\x00"])
+def test_a_damaged_manifest_is_refused(corrected, export, text):
+    root = export()
+    (root / "manifest.json").write_text(text)
+    with pytest.raises(DatasetError, match=r"manifest\.json"):
+        manifest.read(root)
+
+
+def test_other_folders_are_not_written_over(corrected, export, tmp_path):
+    root = tmp_path / "out"
+    root.mkdir()
+    export()  # an empty one is fine
+    (root / "notes.txt").write_text("mine")
+    before = contents(root)
+    told = []
+    with pytest.raises(DatasetError, match=r"notes\.txt"):
+        export(progress=lambda *step: told.append(step))
+    assert told == []  # before any work
+    assert contents(root) == before
+    (root / "manifest.json").unlink()
+    with pytest.raises(DatasetError, match="not empty"):
+        export()
+    with pytest.raises(DatasetError, match="is a file"):
+        export("out/notes.txt")
+    with pytest.raises(DatasetError, match="cannot be written"):
+        export("out/notes.txt/deeper")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "dataset", "out"]
+
+
+def test_an_earlier_export_of_another_format_is_replaced_whole(corrected, export, tmp_path):
+    export(format_name="coco-panoptic")
+    root = export(format_name="voc")
+    assert contents(root) == contents(export("fresh", format_name="voc"))
+    assert not (root / "annotations").exists()
+
+
+def test_what_fails_leaves_the_earlier_export(store, corrected, export, tmp_path):
+    root = export()
+    before = contents(root)
+    with store.session() as session:
+        image = session.scalars(select(Image).where(Image.key == "deep/c")).one()
+        image.key = "../../evil"
+    with pytest.raises(DatasetError, match="rename the picture"):
+        export()
+    assert contents(root) == before
+    with pytest.raises(DatasetError, match="rename the picture"):
+        export("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "dataset", "out"]
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_progress_is_told_picture_by_picture(corrected, export):
+    told = []
+    export(progress=lambda *step: told.append(step))
+    assert told == [(0, 3, "a"), (1, 3, "b"), (2, 3, "deep/c")]
+
+
+def test_a_half_written_export_is_nowhere_to_be_found(corrected, export, tmp_path):
+    def look(done, total, key):
+        assert not (tmp_path / "out").exists()
+        assert not list(tmp_path.rglob("manifest.json"))
+
+    assert (export(progress=look) / "manifest.json").is_file()
+
+
+def test_what_is_said_during_an_export_is_no_part_of_it(store, corrected, export, submit):
+    before = contents(export())
+
+    def interrupt(done, total, key):
+        if done == 0:
+            submit(answer(20, task_of(store, "b", 1), "dog", minute=30))
+
+    root = export("again", progress=interrupt)
+    assert contents(root) == before
+    assert "moved on" in verify(store, corrected, root)[0]
+
+
+def test_validation_pictures_are_no_part_of_it(store, tmp_path, dataset):
+    project = import_folder(store, dataset, "held out", validation=dataset).project_id
+    assert export_project(store, project, tmp_path / "out") == 3
+
+
+def test_hugging_face_datasets_loads_an_export(store, corrected, export, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    root = export(format_name="huggingface")
+    loaded = datasets.load_dataset(str(root), cache_dir=str(tmp_path / "cache"))
+    assert list(loaded) == ["train"]
+    rows = {row["image_id"]: row for row in loaded["train"]}
+    assert sorted(rows) == sorted(KEYS)
+    for key, row in rows.items():
+        assert np.array_equal(np.asarray(row["label"]), label_map(store, corrected, key))
+        superpixels = store.files(corrected).read_superpixels(image_of(store, key).id)
+        assert np.array_equal(np.asarray(row["objects"]), superpixels)
+        shown = Picture.open(root / "train/images" / f"{key}.png")
+        assert np.array_equal(np.asarray(row["image"]), np.asarray(shown))
+
+
+def test_the_command_exports_and_verifies(settings, store, corrected, tmp_path, submit):
+    root = tmp_path / "out"
+    done = alc(settings, "export", str(root), "--format", "voc", "--no-images")
+    assert done.returncode == 0, done.stderr
+    assert "3 label maps written" in done.stdout
+    assert "Label Studio was not asked" in done.stderr
+    assert json.loads((root / "manifest.json").read_text())["format"] == "voc"
+    assert not list((root / "JPEGImages").rglob("*.png"))
+    done = alc(settings, "export", str(root), "--verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (root / "changes.csv").write_text("forged")
+    submit(answer(20, task_of(store, "b", 1), "cat", minute=30))
+    done = alc(settings, "export", str(root), "--verify")
+    assert done.returncode == 1
+    said = " ".join(done.stdout.split())
+    assert "changes.csv was altered since the export" in said
+    assert "the ledger has moved on" in said
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["export", "out", "--format", "pdf"], "coco-panoptic"),
+        (["export", "out", "--cityscapes-ids", "x.json"], "--format cityscapes"),
+        (["export", "out", "--cityscapes-ids", "x.json", "--format", "cityscapes"], "x.json"),
+        (["export", "nowhere", "--verify"], "nowhere"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(settings, tmp_path, arguments, named):
+    settings.data_dir.mkdir(parents=True)
+    done = alc(settings, *arguments)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert named in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
