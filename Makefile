@@ -22,7 +22,9 @@ install: $(VENV)/.installed $(LS_VENV)/.installed
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[test]'
+	$(VENV)/bin/pip install --quiet --editable '.[grounded-sam,test]'
+	$(VENV)/bin/python -c 'import cv2' 2>/dev/null || $(VENV)/bin/pip install --quiet \
+		--force-reinstall --no-deps opencv-python-headless  # where there is no libGL
 	touch $@
 
 $(LS_VENV)/.installed: Makefile

@@ -12,9 +12,8 @@ import numpy as np
 from sqlalchemy import select
 
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.dataset import Sample, checked_classes
+from alc_backend.datasets.dataset import Sample, checked_classes, uncovered_class
 from alc_backend.datasets.images import IMAGE_SUFFIXES, read_image
-from alc_backend.edits import uncovered_class
 from alc_backend.errors import AlcError, DatasetError, LabelStudioError, SettingsError
 from alc_backend.foundation.superpixels import slic
 from alc_backend.labelstudio import projects

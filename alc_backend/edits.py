@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from alc_backend import answers
-from alc_backend.core.arrays import VOID
+from alc_backend.datasets.dataset import uncovered_class
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.client import Client
@@ -24,15 +24,6 @@ from alc_backend.store.database import Store
 from alc_backend.store.models import Image, Project, Superpixel
 
 Json = dict[str, Any]
-
-BACKGROUND_NAMES = ("background", "bg", "void", "other", "none")
-"""Class names that mean what no region covers."""
-
-
-def uncovered_class(classes: Sequence[str]) -> int:
-    """The class id of what no region covers: the background, or void when there is none."""
-    background = [c for c, name in enumerate(classes) if name.casefold() in BACKGROUND_NAMES]
-    return background[0] if background else VOID
 
 
 def record(

@@ -7,6 +7,7 @@ AlcError
 ├── RoundError          a round cannot do what was asked of it
 ├── CancelledError      the work was cancelled by the admin (not a failure)
 ├── TrainingError       the network cannot be trained, saved or loaded
+├── FoundationError     a foundation model cannot be loaded, or not be asked about a class
 ├── StorageError        files cannot be kept or fetched (disk full, storage away)
 ├── LabelStudioError    Label Studio refuses, or holds something unexpected
 │   └── LabelStudioAwayError   it does not answer, or is overloaded: try again later
@@ -42,6 +43,10 @@ class CancelledError(AlcError):
 
 class TrainingError(AlcError):
     """The network cannot be trained, saved or loaded."""
+
+
+class FoundationError(AlcError):
+    """A foundation model cannot be loaded, or not be asked about a class."""
 
 
 class StorageError(AlcError):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 def components(classes: NDArray[np.uint8]) -> NDArray[np.intp]:
     """Number the 8-connected components of equal class: intp (H, W), 0 to their number less 1.
 
-    ``classes`` uint8 (H, W), ids below 255.
+    ``classes`` uint8 (H, W); the number of void pixels (255) is -1.
     """
     from cc3d import connected_components
 

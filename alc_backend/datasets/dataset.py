@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from alc_backend.errors import DatasetError
 from alc_backend.foundation.superpixels import slic
 
 MAX_CLASSES = 255
+
+BACKGROUND_NAMES = ("background", "bg", "void", "other", "none")
+"""Class names, in any case, that mean what no mask covers."""
 
 TRAIN, VAL = "train", "val"
 """The splits of a dataset: pictures to correct, and pictures with ground truth to measure on."""
@@ -215,7 +218,13 @@ def checked_classes(names: list[str], source: str) -> list[str]:
     return names
 
 
-def background(classes: list[str]) -> int | None:
-    """The id of the class named background; None when there is none."""
-    found = [c for c, name in enumerate(classes) if name.casefold() == "background"]
+def background(classes: Sequence[str]) -> int | None:
+    """The id of the class that means what no mask covers; None when there is none."""
+    found = [c for c, name in enumerate(classes) if name.casefold() in BACKGROUND_NAMES]
     return found[0] if found else None
+
+
+def uncovered_class(classes: Sequence[str]) -> int:
+    """The label of what no mask covers: the background, or void when there is none."""
+    found = background(classes)
+    return VOID if found is None else found

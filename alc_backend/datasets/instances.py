@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets import coco, rle
-from alc_backend.datasets.dataset import Picture, background
+from alc_backend.datasets.dataset import Picture, background, uncovered_class
 from alc_backend.datasets.segments import segments
 from alc_backend.errors import DatasetError
 
@@ -28,8 +28,7 @@ class Instances(coco.Coco):
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """The label map uint8 (H, W): the instances in their order, later ones on top."""
-        uncovered = background(self.classes)
-        labels = np.full(shape, VOID if uncovered is None else uncovered, dtype=np.uint8)
+        labels = np.full(shape, uncovered_class(self.classes), dtype=np.uint8)
         for annotation in self.annotations(key):
             where = f"annotation {annotation.get('id')!r} of {key}"
             class_id = self.class_of(annotation, where)

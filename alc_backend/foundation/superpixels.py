@@ -1,9 +1,11 @@
-"""Superpixels without a foundation model: SLIC."""
+"""Superpixels without a foundation model: SLIC, and boxes around what masks show."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from alc_backend.core.components import components
 
 
 def slic(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
@@ -11,11 +13,59 @@ def slic(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
 
     Returns int32 (H, W) with ids 1..n: every pixel is queryable. ValueError for count < 1.
     """
+    return _slic(image, count, None)
+
+
+def fill(
+    superpixels: NDArray[np.int32], image: NDArray[np.uint8], count: int = 100
+) -> NDArray[np.int32]:
+    """Cover what belongs to no superpixel (0) with SLIC superpixels, so that it can be asked about.
+
+    ``superpixels`` int32 (H, W); they are kept. ``count`` is how many would cover the whole
+    picture: the pieces are as large as :func:`slic` would make them.
+    """
+    bare = superpixels == 0
+    share = np.count_nonzero(bare) / max(bare.size, 1)
+    if not share:
+        return superpixels
+    pieces = _slic(image, max(1, round(count * share)), bare)
+    return np.where(bare, pieces + superpixels.max(), superpixels).astype(np.int32)
+
+
+def component_boxes(labels: NDArray[np.uint8], uncovered: int) -> NDArray[np.float32]:
+    """Boxes around the connected parts of each class's mask, float32 (N, 4).
+
+    ``labels`` uint8 (H, W). A box is left, top, right, bottom in pixels, the last two exclusive;
+    void and the class ``uncovered`` have none. Parts touch by edges or corners.
+    """
+    import cc3d
+
+    parts = components(labels) + 1  # void is 0
+    numbers, firsts = np.unique(parts, return_index=True)
+    boxes = cc3d.statistics(parts.astype(np.uint32))["bounding_boxes"]
+    wanted = [
+        boxes[number]
+        for number, first in zip(numbers, firsts, strict=True)
+        if number > 0 and labels.flat[first] != uncovered
+    ]
+    edges = [(cols.start, rows.start, cols.stop, rows.stop) for rows, cols in wanted]
+    return np.array(edges, dtype=np.float32).reshape(-1, 4)
+
+
+def _slic(
+    image: NDArray[np.uint8], count: int, mask: NDArray[np.bool_] | None
+) -> NDArray[np.int32]:
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
     from skimage.segmentation import slic as skimage_slic
 
     superpixels = skimage_slic(
-        image, n_segments=count, compactness=10.0, sigma=1.0, start_label=1, channel_axis=-1
+        image,
+        n_segments=count,
+        compactness=10.0,
+        sigma=1.0,
+        start_label=1,
+        channel_axis=-1,
+        mask=mask,
     )
     return np.asarray(superpixels, dtype=np.int32)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.foundation.painting import paint
+
 Json = dict[str, Any]
 
 MAX_PIXELS = 2**28
@@ -113,20 +115,16 @@ def read_regions(
 def painted(
     results: list[Json], classes: list[str], uncovered: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | None:
-    """Paint brush regions into a label map and a superpixel map (algorithm.md, Grounded-SAM).
+    """Paint brush regions into a label map and a superpixel map, small ones on top.
 
-    Regions are painted by descending area, so that small ones lie on top; each region that stays
-    visible is a superpixel; uncovered pixels get the label ``uncovered`` and superpixel 0. Returns
-    None without a brush region of a known class. Raises ValueError as :func:`read_regions` does.
+    Each region that stays visible is a superpixel; uncovered pixels get the label ``uncovered``
+    and superpixel 0. Returns None without a brush region of a known class. Raises ValueError as
+    :func:`read_regions` does.
     """
     regions = read_regions(results, classes)
     if not regions:
         return None
-    shape = regions[0].mask.shape
-    labels = np.full(shape, uncovered, dtype=np.uint8)
-    superpixels = np.zeros(shape, dtype=np.int32)
-    by_area = sorted(regions, key=lambda region: -int(region.mask.sum()))
-    for number, region in enumerate(by_area, start=1):
-        labels[region.mask] = region.class_id
-        superpixels[region.mask] = number
-    return labels, superpixels
+    height, width = regions[0].mask.shape
+    masks = ((region.mask, region.class_id) for region in regions)
+    painting = paint(masks, (height, width), uncovered)
+    return painting.labels, painting.superpixels

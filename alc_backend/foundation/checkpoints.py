@@ -1,0 +1,66 @@
+"""Reading the original checkpoints of foundation models, without running anything in them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from alc_backend.errors import FoundationError
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def read_tensors(path: Path, model: str, inside: str | None = None) -> Tensors:
+    """The tensors of a PyTorch file by name, on the CPU; ``inside``: the entry that holds them.
+
+    Raises FoundationError for a file that is damaged or holds anything else.
+    """
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = held[inside] if inside else held
+        if not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+            raise TypeError("it holds more than tensors")
+    except (
+        OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, ValueError,
+        pickle.UnpicklingError,
+    ) as error:  # fmt: skip
+        raise FoundationError(
+            f"{path}: is no checkpoint of {model} ({_first_line(error)}); fetch it again with "
+            "`alc weights download`"
+        ) from error
+    return dict(tensors)
+
+
+@contextmanager
+def fits(path: Path, model: str) -> Iterator[None]:
+    """Turn what goes wrong while a model is built from a file into FoundationError."""
+    try:
+        yield
+    except (KeyError, IndexError, RuntimeError, ValueError, AssertionError, OSError) as error:
+        raise FoundationError(
+            f"{path}: does not fit {model} ({_first_line(error)}); fetch it again with `alc "
+            "weights download`"
+        ) from error
+
+
+def count(tensors: Tensors, prefix: str) -> int:
+    """How many numbered modules there are below ``prefix``; KeyError when there is none."""
+    numbered = re.compile(re.escape(prefix) + r"\.(\d+)\.")
+    numbers = {int(found[1]) for name in tensors if (found := numbered.match(name))}
+    if not numbers:
+        raise KeyError(prefix)
+    return max(numbers) + 1
+
+
+def width(tensors: Tensors, name: str, axis: int = 0) -> int:
+    """A tensor's length along an axis; KeyError when there is no such tensor."""
+    return int(tensors[name].shape[axis])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,87 @@
+"""Grounded-SAM: from a picture and class prompts to a label map and superpixels (Sec. 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alc_backend.foundation.grounding import Detector
+from alc_backend.foundation.painting import paint
+from alc_backend.foundation.prompts import Prompt
+from alc_backend.foundation.sam import Segmenter
+from alc_backend.foundation.superpixels import component_boxes
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a superpixel comes from.
+
+    ``class_id`` and ``score`` (0..1) are the detector's, ``box`` is left, top, right, bottom in
+    pixels, ``area`` the pixels of its mask, those that others hide included.
+    """
+
+    class_id: int
+    score: float
+    box: tuple[float, float, float, float]
+    area: int
+
+
+@dataclass(frozen=True)
+class FirstMaps:
+    """A picture's first label map, uint8 (H, W), and superpixel map, int32 (H, W).
+
+    ``found`` tells by superpixel id (1..n) where it comes from. ``hidden`` detections lie wholly
+    below smaller ones, ``empty`` ones got no mask; both are left out.
+    """
+
+    labels: NDArray[np.uint8]
+    superpixels: NDArray[np.int32]
+    found: dict[int, Found]
+    hidden: int
+    empty: int
+
+
+def first_maps(
+    image: NDArray[np.uint8],
+    prompts: Sequence[Prompt],
+    detector: Detector,
+    segmenter: Segmenter,
+    *,
+    threshold: float,
+    uncovered: int,
+) -> FirstMaps:
+    """Detect, segment and paint a picture, uint8 (H, W, 3).
+
+    A box is kept when its best class token scores over ``threshold``; each has one mask; masks are
+    painted with the smaller on top. What none covers gets the label ``uncovered`` and superpixel
+    0. Raises FoundationError for prompts that the detector cannot read.
+    """
+    detections = detector.detect(image, detector.captions(prompts), threshold)
+    classes = [int(class_id) for class_id in detections.classes]
+    masks = zip(segmenter.segment(image, detections.boxes), classes, strict=True)
+    painting = paint(masks, (image.shape[0], image.shape[1]), uncovered)
+    found = {}
+    for number, (source, area) in enumerate(
+        zip(painting.sources, painting.areas, strict=True), start=1
+    ):
+        left, top, right, bottom = (round(float(edge), 2) for edge in detections.boxes[source])
+        found[number] = Found(
+            classes[source], float(detections.scores[source]), (left, top, right, bottom), area
+        )
+    return FirstMaps(painting.labels, painting.superpixels, found, painting.hidden, painting.empty)
+
+
+def segments_of_masks(
+    image: NDArray[np.uint8], labels: NDArray[np.uint8], segmenter: Segmenter, uncovered: int
+) -> NDArray[np.int32]:
+    """Superpixels for existing masks: what SAM finds in the boxes around their components.
+
+    ``labels`` uint8 (H, W); of the class ``uncovered`` and of void pixels no boxes are made.
+    Returns int32 (H, W), 0 where SAM finds nothing.
+    """
+    boxes = component_boxes(labels, uncovered)
+    masks = ((mask, 0) for mask in segmenter.segment(image, boxes))
+    return paint(masks, (labels.shape[0], labels.shape[1]), uncovered).superpixels

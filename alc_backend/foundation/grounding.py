@@ -1,0 +1,214 @@
+"""Boxes with classes: GroundingDINO, from its original checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from alc_backend.errors import FoundationError
+from alc_backend.foundation.checkpoints import count, fits, read_tensors, width
+from alc_backend.foundation.prompts import Caption, Prompt, best_classes, captions
+
+Tensors = Mapping[str, torch.Tensor]
+
+MAX_TOKENS = 256
+"""Longest caption that GroundingDINO takes."""
+
+SAME_BOX = 0.8
+"""Boxes of different captions that overlap so much (IoU) are one; the better score wins."""
+
+_UNUSED = ("label_enc.", "bert.embeddings.position_ids")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in a picture, in the detector's order.
+
+    ``boxes`` float32 (N, 4) are left, top, right, bottom in pixels, inside the picture;
+    ``scores`` float32 (N,) in 0..1; ``classes`` int64 (N,).
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+
+class Detector(Protocol):
+    """Finds the things that prompts name."""
+
+    def captions(self, prompts: Sequence[Prompt]) -> list[Caption]:
+        """The prompts as this detector reads them; FoundationError when it cannot."""
+
+    def detect(
+        self, image: NDArray[np.uint8], wanted: Sequence[Caption], threshold: float
+    ) -> Detections:
+        """Boxes in a picture, uint8 (H, W, 3), whose best class token scores over the threshold."""
+
+
+class GroundingDino:
+    """GroundingDINO with a Swin backbone; which one is read from the checkpoint itself.
+
+    ``text_encoder`` is the folder of bert-base-uncased. Nothing is fetched. It computes in single
+    precision: which proposals become boxes changes altogether in half of it. Raises
+    FoundationError when a file is not what it should be.
+    """
+
+    def __init__(self, checkpoint: Path, text_encoder: Path, device: str = "cpu") -> None:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        tensors = read_tensors(checkpoint, "GroundingDINO", inside="model")
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+        self._model = _build(tensors, checkpoint, text_encoder).to(device).eval()
+        self._device = device
+        if not self._model.tokenizer.is_fast:
+            raise FoundationError(
+                f"{text_encoder}: has no fast tokenizer; fetch it again with `alc weights download "
+                "bert-base-uncased`"
+            )
+
+    def captions(self, prompts: Sequence[Prompt]) -> list[Caption]:
+        """The prompts as captions that fit the text encoder."""
+        longest = min(MAX_TOKENS, int(self._model.bert.config.max_position_embeddings))
+        return captions(prompts, self._model.tokenizer, longest)
+
+    def detect(
+        self, image: NDArray[np.uint8], wanted: Sequence[Caption], threshold: float
+    ) -> Detections:
+        """Boxes in a picture, uint8 (H, W, 3); those of several captions are merged."""
+        height, width_ = image.shape[:2]
+        pixels = _prepared(image).to(self._device)
+        found = [self._ask(pixels, caption, threshold) for caption in wanted]
+        scale = np.array([width_, height, width_, height], dtype=np.float32)
+        return _merged(
+            [Detections(boxes * scale, scores, classes) for boxes, scores, classes in found]
+        )
+
+    def _ask(
+        self, pixels: torch.Tensor, caption: Caption, threshold: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        with torch.inference_mode():
+            answer = self._model(pixels[None], captions=[caption.text])
+        tokens = answer["pred_logits"][0, :, : len(caption.classes)].float().sigmoid().cpu().numpy()
+        scores, classes = best_classes(tokens, caption.classes)
+        kept = scores > threshold
+        centre, size = np.split(answer["pred_boxes"][0].float().cpu().numpy()[kept], 2, axis=1)
+        boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1).clip(0, 1)
+        return boxes, scores[kept], classes[kept]
+
+
+def _prepared(image: NDArray[np.uint8]) -> torch.Tensor:
+    """Resize and normalise as GroundingDINO was trained: float32 (3, h, w)."""
+    from groundingdino.datasets import transforms
+
+    prepare = transforms.Compose(
+        [
+            transforms.RandomResize([800], max_size=1333),  # one size: nothing random
+            transforms.ToTensor(),
+            transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )
+    pixels, _ = prepare(Image.fromarray(image), None)
+    assert isinstance(pixels, torch.Tensor)
+    return pixels
+
+
+def _merged(found: Sequence[Detections]) -> Detections:
+    """All boxes, without those that another caption's better box covers."""
+    from torchvision.ops import box_iou
+
+    boxes = np.concatenate([part.boxes for part in found])
+    scores = np.concatenate([part.scores for part in found])
+    classes = np.concatenate([part.classes for part in found])
+    caption = np.concatenate([np.full(len(part.scores), n) for n, part in enumerate(found)])
+    kept = np.ones(len(boxes), dtype=np.bool_)
+    if len(found) > 1:
+        tensor = torch.from_numpy(boxes)
+        same = box_iou(tensor, tensor).numpy() > SAME_BOX
+        same &= caption[:, None] != caption[None, :]
+        for best in np.argsort(-scores, kind="stable"):
+            if kept[best]:
+                kept &= ~same[best]
+    return Detections(boxes[kept], scores[kept], classes[kept])
+
+
+def architecture(tensors: Tensors) -> dict[str, Any]:
+    """The sizes of a GroundingDINO model, read from the shapes of its tensors.
+
+    ``swin`` are those of its backbone, the rest is what the package's configuration names. Raises
+    KeyError for a tensor that is not there.
+    """
+    table = "backbone.0.layers.{}.blocks.0.attn.relative_position_bias_table"
+    layers = count(tensors, "backbone.0.layers")
+    levels = count(tensors, "input_proj")
+    encoder = "transformer.encoder.layers.0"
+    weights = tensors[f"{encoder}.self_attn.attention_weights.weight"].shape[0]
+    return {
+        "swin": {
+            "embed_dim": width(tensors, "backbone.0.patch_embed.proj.weight"),
+            "depths": [count(tensors, f"backbone.0.layers.{n}.blocks") for n in range(layers)],
+            "num_heads": [tensors[table.format(n)].shape[1] for n in range(layers)],
+            "window_size": (round(width(tensors, table.format(0)) ** 0.5) + 1) // 2,
+        },
+        "hidden_dim": width(tensors, "transformer.level_embed", 1),
+        "num_feature_levels": levels,
+        "nheads": weights // (levels * 4),  # four points to look at in each level
+        "dim_feedforward": width(tensors, f"{encoder}.linear1.weight"),
+        "enc_layers": count(tensors, "transformer.encoder.layers"),
+        "dec_layers": count(tensors, "transformer.decoder.layers"),
+        "num_queries": width(tensors, "transformer.tgt_embed.weight"),
+    }
+
+
+def _build(tensors: Tensors, checkpoint: Path, text_encoder: Path) -> Any:
+    try:
+        from groundingdino.config import GroundingDINO_SwinT_OGC as packaged
+        from groundingdino.models.GroundingDINO import groundingdino, transformer
+        from groundingdino.models.GroundingDINO.backbone import backbone, swin_transformer
+        from groundingdino.util.slconfig import ConfigDict
+    except ImportError as error:
+        raise FoundationError(
+            f"GroundingDINO cannot be loaded ({error}); install alc-backend[grounded-sam], and "
+            "where libGL is missing opencv-python-headless in place of opencv-python"
+        ) from error
+    with fits(checkpoint, "GroundingDINO"):
+        sizes = architecture(tensors)
+        swin = swin_transformer.SwinTransformer(
+            **sizes.pop("swin"), out_indices=(1, 2, 3), dilation=False, use_checkpoint=False
+        )
+        options = {name: value for name, value in vars(packaged).items() if name[0] != "_"}
+        options |= {**sizes, "use_checkpoint": False, "use_transformer_ckpt": False}
+        args = ConfigDict(options)
+        joined = backbone.Joiner(swin, backbone.build_position_encoding(args))
+        joined.num_channels = swin.num_features[1:]
+    with redirect_stdout(StringIO()), fits(text_encoder, "bert-base-uncased"):
+        model = groundingdino.GroundingDINO(
+            joined,
+            transformer.build_transformer(args),
+            num_queries=args.num_queries,
+            aux_loss=False,
+            iter_update=True,
+            query_dim=4,
+            num_feature_levels=args.num_feature_levels,
+            nheads=args.nheads,
+            dec_pred_bbox_embed_share=True,
+            two_stage_type="standard",
+            two_stage_bbox_embed_share=False,
+            two_stage_class_embed_share=False,
+            text_encoder_type=str(text_encoder),
+            max_text_len=MAX_TOKENS,
+        )
+    with fits(checkpoint, "GroundingDINO"):
+        missing, unknown = model.load_state_dict(tensors, strict=False)
+        unknown = [name for name in unknown if not name.startswith(_UNUSED)]
+        if missing or unknown:
+            raise KeyError((missing + unknown)[0])
+    return model

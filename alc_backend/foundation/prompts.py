@@ -1,0 +1,143 @@
+"""Class prompts as captions, and a detector's token scores as classes (Sec. 3.1, App. A)."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alc_backend.datasets.dataset import background
+from alc_backend.errors import FoundationError
+
+NO_CLASS = -1
+"""Stands for the class of a token that belongs to none."""
+
+
+class Tokenizer(Protocol):
+    """What is used of a fast tokenizer of the package transformers."""
+
+    @property
+    def unk_token_id(self) -> int | None:
+        """The id that stands for words the tokenizer does not know."""
+
+    def __call__(self, text: str, *, return_offsets_mapping: bool) -> Mapping[str, Any]:
+        """``input_ids`` and ``offset_mapping``: a list of (begin, end), one for each token."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A few words that a detector looks for, and the id of the class that they stand for."""
+
+    text: str
+    class_id: int
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Several prompts in one text: "aeroplane. bicycle. … tvmonitor."
+
+    ``classes`` int64 (T,) is the class id of each token, NO_CLASS for [CLS], [SEP], "." and words
+    that the tokenizer does not know.
+    """
+
+    text: str
+    classes: NDArray[np.int64]
+
+
+def class_prompts(
+    classes: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None
+) -> list[Prompt]:
+    """The prompts of all classes but the background, which is what no box covers.
+
+    ``synonyms`` are a class's prompts where they are not its name. Letter case and underscores
+    do not count; full stops and question marks, which separate prompts, become spaces. Raises
+    FoundationError when a prompt is empty, when two classes share one, or when no class is left.
+    """
+    prompts: dict[str, int] = {}
+    left_out = background(classes)
+    for class_id, name in enumerate(classes):
+        if class_id == left_out:
+            continue
+        for words in (synonyms or {}).get(name) or [name]:
+            text = _cleaned(words)
+            if not text:
+                raise FoundationError(
+                    f"class {name!r} has an empty prompt; give words to look for in its "
+                    "predicted_values"
+                )
+            other = prompts.setdefault(text, class_id)
+            if other != class_id:
+                raise FoundationError(
+                    f"classes {classes[other]!r} and {name!r} share the prompt {text!r}; give each "
+                    "its own words in predicted_values"
+                )
+    if not prompts:
+        raise FoundationError("there is no class to look for; add classes beside the background")
+    return [Prompt(text, class_id) for text, class_id in prompts.items()]
+
+
+def captions(prompts: Sequence[Prompt], tokenizer: Tokenizer, limit: int) -> list[Caption]:
+    """Put prompts, in their order, into as few captions of ``limit`` tokens as they need.
+
+    Raises FoundationError for a prompt that is too long by itself, or of which the tokenizer
+    knows no word.
+    """
+    found: list[Caption] = []
+    begun: list[Prompt] = []
+    for prompt in prompts:
+        alone = _caption([prompt], tokenizer)
+        if len(alone.classes) > limit:
+            raise FoundationError(
+                f"the prompt {prompt.text[:40]!r}… has {len(alone.classes)} tokens, the text "
+                f"encoder takes {limit}; use fewer words"
+            )
+        if (alone.classes == NO_CLASS).all():
+            raise FoundationError(
+                f"the text encoder knows no word of the prompt {prompt.text!r}; give the class "
+                "English words in predicted_values"
+            )
+        if begun and len(_caption([*begun, prompt], tokenizer).classes) > limit:
+            found.append(_caption(begun, tokenizer))
+            begun = []
+        begun.append(prompt)
+    return [*found, _caption(begun, tokenizer)] if begun else found
+
+
+def best_classes(
+    scores: NDArray[np.float32], classes: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best class token of each box: its score (N,) and its class (N,).
+
+    ``scores`` (N, T or more) in 0..1 are those of a caption's tokens, ``classes`` (T,) as in
+    :class:`Caption`. Tokens of no class never win; of equal scores the first one does.
+    """
+    tokens = np.flatnonzero(classes != NO_CLASS)
+    of_classes = scores[:, tokens]
+    best = of_classes.argmax(axis=1)
+    return of_classes[np.arange(len(scores)), best], classes[tokens[best]]
+
+
+def _cleaned(words: str) -> str:
+    text = unicodedata.normalize("NFC", words).lower()
+    for mark in "._?":
+        text = text.replace(mark, " ")
+    return " ".join(text.split())
+
+
+def _caption(prompts: Sequence[Prompt], tokenizer: Tokenizer) -> Caption:
+    text = ""
+    owner: list[int] = []  # the class of each character
+    for prompt in prompts:
+        text += f"{prompt.text}. "
+        owner += [prompt.class_id] * len(prompt.text) + [NO_CLASS, NO_CLASS]
+    text = text.rstrip()
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    classes = [
+        owner[begin] if end > begin and token != tokenizer.unk_token_id else NO_CLASS
+        for token, (begin, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ]
+    return Caption(text, np.array(classes, dtype=np.int64))
