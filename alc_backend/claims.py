@@ -20,9 +20,12 @@ from alc_backend.errors import CancelledError
 from alc_backend.settings import Settings
 from alc_backend.states import CHORES, OPEN
 from alc_backend.store.database import Store
-from alc_backend.store.models import Part, Round, utc_now
+from alc_backend.store.models import Arrival, Part, Round, utc_now
 
 log = logging.getLogger(__name__)
+
+Claimable = Part | Arrival
+"""What a worker can have: ``claimed_by``, ``claims``, ``heartbeat_at``, ``retry_at``."""
 
 REPORT_EVERY_S = 0.5
 
@@ -42,8 +45,8 @@ def host() -> str:
     return f"{socket.gethostname()}/{numbers}"
 
 
-def take(part: Part) -> None:
-    """Put this process's name on a part."""
+def take(part: Claimable) -> None:
+    """Put this process's name on a part, or on a picture."""
     part.claimed_by = f"{host()}|{os.getpid()}|{secrets.token_hex(4)}"
     part.heartbeat_at, part.retry_at = utc_now(), None
     part.claims += 1
@@ -127,9 +130,9 @@ def is_present(part: Part, round_: Round) -> bool:
 
 
 class Heartbeat:
-    """Says every few seconds, while a part is worked at, that its worker is alive."""
+    """Says every few seconds, while something is worked at, that its worker is alive."""
 
-    def __init__(self, store: Store, claimed: Part) -> None:
+    def __init__(self, store: Store, claimed: Claimable) -> None:
         self._store, self._claimed = store, claimed
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -144,12 +147,13 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._over.wait(self._store.settings.stale_after_s / 5):
             try:
+                table = type(self._claimed)
                 with self._store.session() as session:
                     session.execute(
-                        update(Part)
+                        update(table)
                         .where(
-                            Part.id == self._claimed.id,
-                            Part.claimed_by == self._claimed.claimed_by,
+                            table.id == self._claimed.id,
+                            table.claimed_by == self._claimed.claimed_by,
                         )
                         .values(heartbeat_at=utc_now())
                     )
@@ -165,8 +169,8 @@ def at_work(session: Session, round_: Round, settings: Settings) -> int:
     return sum(not is_dead(part, settings) for part in parts)
 
 
-def is_dead(part: Part, settings: Settings) -> bool:
-    """Whether the worker that claimed a part is gone."""
+def is_dead(part: Claimable, settings: Settings) -> bool:
+    """Whether the worker that claimed a part, or a picture, is gone."""
     where, process, _ = (part.claimed_by or "").split("|")
     if where == host() and not psutil.pid_exists(int(process)):
         return True

@@ -13,7 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend import __version__, cli_answers, cli_export, cli_simulate, states
+from alc_backend import (
+    __version__,
+    cli_answers,
+    cli_export,
+    cli_init,
+    cli_simulate,
+    cli_weights,
+    states,
+)
 from alc_backend.cli_common import ProjectOption, open_store, project_id_of, telling
 from alc_backend.errors import AlcError, SettingsError
 from alc_backend.settings import settings
@@ -22,6 +30,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 round_app = typer.Typer(no_args_is_help=True, help="Start, watch and cancel rounds.")
 app.add_typer(round_app, name="round")
 app.add_typer(cli_answers.app, name="answers")
+app.add_typer(cli_weights.app, name="weights")
+app.command()(cli_init.init)
+app.command()(cli_init.pseudo)
 app.command()(cli_export.export)
 app.command()(cli_simulate.simulate)
 app.command()(cli_simulate.report)
@@ -75,72 +86,6 @@ def worker(
 
     names = [name.strip() for name in queues.split(",") if name.strip()]
     run_worker(settings(), names, burst=burst)
-
-
-@app.command()
-def init(
-    dataset: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder with images/, pseudo_labels/, objects/ and classes.txt, or in the layout "
-            "of VOC, COCO, Cityscapes or Hugging Face."
-        ),
-    ] = None,
-    label_studio_project: Annotated[
-        int | None,
-        typer.Option("--from-project", help="Id of an existing Label Studio dataset project."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the project; default: the folder's name.")
-    ] = None,
-    val: Annotated[
-        Path | None, typer.Option(help="Folder with images/ and ground_truth/, for the model mIoU.")
-    ] = None,
-    superpixels: Annotated[
-        int, typer.Option(help="SLIC superpixels per picture that has no objects.", min=1)
-    ] = 100,
-    strict: Annotated[bool, typer.Option(help="Import nothing when anything is wrong.")] = False,
-) -> None:
-    """Make the projects from a dataset folder or from an existing dataset project.
-
-    Repeating it adds what is new and keeps the rest.
-    """
-    from alc_backend import connect
-    from alc_backend.labelstudio.client import Client
-    from alc_backend.store.importing import import_folder
-
-    if (dataset is None) == (label_studio_project is None):
-        raise SettingsError("give either a dataset folder or --from-project")
-    if label_studio_project is not None and (val is not None or strict):
-        raise SettingsError("--val and --strict go with a dataset folder, not with --from-project")
-    store = open_store()
-    with Client.from_settings(store.settings) as client, console.status("importing") as status:
-        if label_studio_project is not None:
-            summary = connect.import_project(
-                store,
-                client,
-                label_studio_project,
-                name=name,
-                superpixel_count=superpixels,
-                report=telling(status),
-            )
-        else:
-            assert dataset is not None
-            summary = import_folder(
-                store,
-                dataset,
-                name or dataset.absolute().name,
-                validation=val,
-                superpixel_count=superpixels,
-                strict=strict,
-                progress=lambda done, key: telling(status)(f"importing: {done} ({key})"),
-            )
-        summary.show(console)
-        project = connect.connect_project(store, client, summary.project_id, telling(status))
-    url = store.settings.label_studio_url
-    console.print(f"dataset project: {url}/projects/{project.dataset_project}/data")
-    console.print(f"query project:   {url}/projects/{project.query_project}/data?labeling=1")
-    console.print("Start the first round with `alc round start` or Label Studio's Start Training.")
 
 
 @app.command()

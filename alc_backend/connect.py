@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlparse
 
-import numpy as np
 from sqlalchemy import select
 
-from alc_backend.core.arrays import VOID
-from alc_backend.datasets.dataset import Sample, checked_classes, uncovered_class
-from alc_backend.datasets.images import IMAGE_SUFFIXES, read_image
-from alc_backend.errors import AlcError, DatasetError, LabelStudioError, SettingsError
-from alc_backend.foundation.superpixels import slic
+from alc_backend.datasets.dataset import checked_classes
+from alc_backend.errors import DatasetError, LabelStudioError, SettingsError
 from alc_backend.labelstudio import projects
-from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
-from alc_backend.labelstudio.regions import painted
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
-from alc_backend.store.importing import ImportSummary, add_sample, create_project
+from alc_backend.store.importing import create_project
 from alc_backend.store.models import TRAIN, Image, Project
 
 Json = dict[str, Any]
 Report = Callable[[str], None]
-
-ANNOTATIONS = "annotations"
 
 
 def connect_project(store: Store, client: Client, project_id: int, report: Report) -> Project:
@@ -58,23 +48,19 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
     return project
 
 
-def import_project(
+def take_up_project(
     store: Store,
     client: Client,
     label_studio_project: int,
     *,
     name: str | None = None,
-    superpixel_count: int = 100,
-    report: Report = lambda message: None,
-) -> ImportSummary:
-    """Import the pictures of an existing dataset project with their masks.
+    warm_start: Json | None = None,
+) -> int:
+    """Make a project of an existing dataset project, or find the one made of it; its id.
 
-    Classes come from its label config. A picture's first label map is painted from the brush
-    regions of its newest annotation, else of its newest prediction; each region is a superpixel.
-    What no region covers is the class named background, or void when there is none; pictures
-    without regions start as background with SLIC superpixels. Pictures that cannot be used are
-    left out and named in the summary. Repeating it adds only new pictures. Raises DatasetError
-    when the classes are no longer those of the first import, or the name is taken.
+    Classes come from its label config. Its pictures arrive by :mod:`alc_backend.arrivals`, as
+    ``warm_start`` says. Raises DatasetError when the classes are no longer those of the first
+    time, or the name is taken.
     """
     config = client.get(f"/api/projects/{label_studio_project}")
     tags = projects.read_dataset_config(config["label_config"])
@@ -100,37 +86,28 @@ def import_project(
         )
     else:
         project_id = project.id
-    summary = ImportSummary(project_id)
-    images = store.images(project_id, TRAIN)
-    known_tasks = {image.dataset_task for image in images}
-    known_keys = {image.key for image in images}
-    with tempfile.TemporaryDirectory(prefix="alc-import-") as folder:
-        for task in client.tasks(label_studio_project):
-            report(f"importing task {task['id']}")
-            uploaded_as = asked_about(task["data"]).image
-            if task["id"] in known_tasks or uploaded_as in known_keys:
-                summary.present += 1
-                continue
-            try:
-                url = str(task["data"].get(tags.image_field, ""))
-                path = Path(folder) / f"picture{_suffix(url)}"
-                path.write_bytes(client.download(url))
-                kind, newest = _newest(task)
-                results = list(newest["result"]) if newest else []
-                sample = _sample(task, results, path, classes, superpixel_count)
-                begun = parse(newest, task["id"]) if newest and kind == ANNOTATIONS else None
-            except (AlcError, ValueError) as error:
-                summary.problems.append(f"task {task['id']}: {error}")
-                continue
-            added = add_sample(
-                store, project_id, TRAIN, sample, url=url, task=int(task["id"]), annotation=begun
-            )
-            if added is None:
-                summary.present += 1
-            else:
-                summary.imported += 1
-                summary.superpixels += added
-    return summary
+    if warm_start is not None:
+        _remember(store, project_id, warm_start=warm_start)
+    return project_id
+
+
+def upload_pictures(
+    store: Store, client: Client, project_id: int, pictures: Mapping[str, Path], report: Report
+) -> int:
+    """Make dataset tasks of pictures, by image key, that have none yet; how many were made.
+
+    The project must be connected. The pictures arrive in the store by
+    :mod:`alc_backend.arrivals`.
+    """
+    with store.reading() as session:
+        project = session.get_one(Project, project_id)
+    assert project.dataset_project is not None
+    tasks = client.tasks(project.dataset_project, fields="task_only")
+    there = {asked_about(task["data"]).image for task in tasks}
+    missing = [(key, path) for key, path in pictures.items() if key not in there]
+    for _ in _make_tasks(client, project.dataset_project, missing, report):
+        pass
+    return len(missing)
 
 
 def _upload(store: Store, client: Client, project: Project, report: Report) -> None:
@@ -145,17 +122,26 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
         urls = [str(there[image.key]["data"]["image"]) for image in known]
         _remember_tasks(store, known, urls, [int(there[image.key]["id"]) for image in known])
         waiting = _waiting(store, project.id)
-    for first in range(0, len(waiting), 50):
-        part = waiting[first : first + 50]
-        report(f"uploading pictures {first + 1}–{first + len(part)} of {len(waiting)}")
-        urls = client.upload(
-            project.dataset_project, [files.image(image.id, image.suffix) for image in part]
-        )
+    pictures = [(image.key, files.image(image.id, image.suffix)) for image in waiting]
+    done = 0
+    for urls, numbers in _make_tasks(client, project.dataset_project, pictures, report):
+        _remember_tasks(store, waiting[done : done + len(urls)], urls, numbers)
+        done += len(urls)
+
+
+def _make_tasks(
+    client: Client, project: int, pictures: Sequence[tuple[str, Path]], report: Report
+) -> Iterator[tuple[list[str], list[int]]]:
+    """Upload pictures with their keys and make their tasks, part by part: addresses and tasks."""
+    for first in range(0, len(pictures), 50):
+        part = pictures[first : first + 50]
+        report(f"uploading pictures {first + 1}–{first + len(part)} of {len(pictures)}")
+        urls = client.upload(project, [path for _, path in part])
         tasks = client.post(
-            f"/api/projects/{project.dataset_project}/import",
+            f"/api/projects/{project}/import",
             [
-                {"data": {"image": url, "alc": {"image": image.key}}}
-                for image, url in zip(part, urls, strict=True)
+                {"data": {"image": url, "alc": {"image": key}}}
+                for (key, _), url in zip(part, urls, strict=True)
             ],
             return_task_ids="true",
         )["task_ids"]
@@ -163,7 +149,7 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
             raise LabelStudioError(
                 f"Label Studio made {len(tasks)} of {len(part)} tasks; run `alc init` again"
             )
-        _remember_tasks(store, part, urls, tasks)
+        yield urls, [int(task) for task in tasks]
 
 
 def _waiting(store: Store, project_id: int) -> Sequence[Image]:
@@ -178,48 +164,6 @@ def _remember_tasks(
         for image, url, task in zip(images, urls, tasks, strict=True):
             row = session.get_one(Image, image.id)
             row.url, row.dataset_task = url, int(task)
-
-
-def _sample(
-    task: Json, results: list[Json], path: Path, classes: list[str], superpixel_count: int
-) -> Sample:
-    image = read_image(path)
-    shape = (image.shape[0], image.shape[1])
-    uncovered = uncovered_class(classes)
-    maps = painted(results, classes, uncovered)
-    if maps is None and uncovered == VOID:
-        raise DatasetError(
-            "has no regions to start from, and no class of the label config is the background; add "
-            'regions, or a <Label value="background"/>'
-        )
-    if maps is None:
-        maps = np.full(shape, uncovered, dtype=np.uint8), slic(image, superpixel_count)
-    elif maps[0].shape != shape:
-        raise DatasetError(
-            f"its regions are for {maps[0].shape[1]}×{maps[0].shape[0]} pixels, the picture has "
-            f"{shape[1]}×{shape[0]}; import the picture again"
-        )
-    return Sample(f"task-{task['id']}", path, *shape, *maps, None)
-
-
-def _newest(task: Json) -> tuple[str, Json | None]:
-    """A task's newest annotation, else its newest prediction; which of them it is."""
-    for kind in (ANNOTATIONS, "predictions"):
-        records = [item for item in task.get(kind, []) if not item.get("was_cancelled")]
-        if records:
-            return kind, max(records, key=lambda item: str(item["created_at"]))
-    return "", None
-
-
-def _suffix(url: str) -> str:
-    """The file ending of a picture's address, ``.jpg`` when it shows none."""
-    parts = urlparse(url)
-    names = [parts.path, *parse_qs(parts.query).get("d", [])]
-    for name in names:
-        suffix = PurePosixPath(name).suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
-            return suffix
-    return ".jpg"
 
 
 def _remember(store: Store, project_id: int, **values: Any) -> Project:

@@ -8,6 +8,7 @@ AlcError
 ├── CancelledError      the work was cancelled by the admin (not a failure)
 ├── TrainingError       the network cannot be trained, saved or loaded
 ├── FoundationError     a foundation model cannot be loaded, or not be asked about a class
+│   └── WeightsError        its files are missing or wrong, or cannot be fetched
 ├── StorageError        files cannot be kept or fetched (disk full, storage away)
 ├── LabelStudioError    Label Studio refuses, or holds something unexpected
 │   └── LabelStudioAwayError   it does not answer, or is overloaded: try again later
@@ -47,6 +48,10 @@ class TrainingError(AlcError):
 
 class FoundationError(AlcError):
     """A foundation model cannot be loaded, or not be asked about a class."""
+
+
+class WeightsError(FoundationError):
+    """The files of a foundation model are missing or wrong, or cannot be fetched."""
 
 
 class StorageError(AlcError):

@@ -61,6 +61,27 @@ class Settings(BaseSettings):
         None, description="password of the service; needed to listen on a public address"
     )
 
+    model_dir: Path | None = Field(
+        None, description="folder of the foundation models' files; default: models in the data "
+        "folder",
+    )  # fmt: skip
+    weights_mirror: str | None = Field(
+        None, description="address that holds those files, in place of the public ones"
+    )
+    detector: str = Field(
+        "swin-t",
+        description="GroundingDINO that finds objects, for `alc init`: swin-t, swin-b, or the path "
+        "of a checkpoint",
+    )
+    segmenter: str = Field(
+        "vit-h",
+        description="Segment Anything that outlines them, for `alc init`: vit-h, vit-l, vit-b, or "
+        "the path of a checkpoint",
+    )
+    box_threshold: float = Field(
+        0.2, ge=0, le=1, description="score that a detected object must exceed, for `alc init`"
+    )
+
     acquisition: str = Field(
         "default",
         description="score that orders the queries: default sim simiou lcil cil softmin aiou "
@@ -150,6 +171,11 @@ class Settings(BaseSettings):
     def files(self) -> str:
         """The address of the storage in force."""
         return self.files_url.get_secret_value() if self.files_url else str(self.data_dir)
+
+    @property
+    def models(self) -> Path:
+        """The folder of the foundation models' files in force."""
+        return self.model_dir or self.data_dir / "models"
 
     @property
     def backend(self) -> str:

@@ -27,6 +27,11 @@ TRAIN, VAL = "train", "val"
 
 MaskReader = Callable[[Path], NDArray[np.int64]]
 
+Segment = Callable[
+    [NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int32] | None], NDArray[np.int32]
+]
+"""Makes superpixels of a picture, its label map, and the superpixels that came with it."""
+
 OBJECTS = "objects"
 """The folder of the superpixel maps, in every layout."""
 
@@ -77,7 +82,8 @@ class Dataset(ABC):
     """A dataset folder; iterate :meth:`samples`, then read ``problems``.
 
     ``split`` is the part of it that is read; ``problems`` gains one sentence per file that was
-    left out, naming the file and the remedy.
+    left out, naming the file and the remedy. ``segment`` makes the superpixels where they are to
+    be others than those of ``objects/``, else SLIC's.
     """
 
     root: Path
@@ -85,6 +91,7 @@ class Dataset(ABC):
     superpixel_count: int = 100
     split: str = TRAIN
     problems: list[str] = field(default_factory=list)
+    segment: Segment | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def pictures(self) -> dict[str, Path]:
@@ -170,8 +177,11 @@ class Dataset(ABC):
         image = read_image(path)
         shape = (image.shape[0], image.shape[1])
         labels = self.labels(key, shape)
-        if (self.base / OBJECTS).is_dir():
-            superpixels = self._superpixels(key, shape)
+        objects = self._superpixels(key, shape) if (self.base / OBJECTS).is_dir() else None
+        if self.segment is not None:
+            superpixels = self.segment(image, labels, objects)
+        elif objects is not None:
+            superpixels = objects
         else:
             superpixels = slic(image, self.superpixel_count)
         return Sample(key, path, *shape, labels, superpixels, self.truth(key, shape))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.foundation.grounding import Detector
 from alc_backend.foundation.painting import paint
-from alc_backend.foundation.prompts import Prompt
+from alc_backend.foundation.prompts import Caption
 from alc_backend.foundation.sam import Segmenter
 from alc_backend.foundation.superpixels import component_boxes
 
@@ -43,10 +43,14 @@ class FirstMaps:
     hidden: int
     empty: int
 
+    def with_superpixels(self, superpixels: NDArray[np.int32]) -> FirstMaps:
+        """The same with other superpixels, int32 (H, W), which keep the ids of ``found``."""
+        return replace(self, superpixels=superpixels)
+
 
 def first_maps(
     image: NDArray[np.uint8],
-    prompts: Sequence[Prompt],
+    wanted: Sequence[Caption],
     detector: Detector,
     segmenter: Segmenter,
     *,
@@ -57,9 +61,9 @@ def first_maps(
 
     A box is kept when its best class token scores over ``threshold``; each has one mask; masks are
     painted with the smaller on top. What none covers gets the label ``uncovered`` and superpixel
-    0. Raises FoundationError for prompts that the detector cannot read.
+    0. ``wanted`` are the detector's own captions of the prompts.
     """
-    detections = detector.detect(image, detector.captions(prompts), threshold)
+    detections = detector.detect(image, wanted, threshold)
     classes = [int(class_id) for class_id in detections.classes]
     masks = zip(segmenter.segment(image, detections.boxes), classes, strict=True)
     painting = paint(masks, (image.shape[0], image.shape[1]), uncovered)

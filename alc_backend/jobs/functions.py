@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from rq import get_current_job
 
-from alc_backend import parts
+from alc_backend import arrivals, parts
+from alc_backend.errors import AlcError
 from alc_backend.jobs.queues import Jobs, connect
 from alc_backend.labelstudio.client import Client
 from alc_backend.settings import settings
@@ -30,18 +31,45 @@ def run_part(part_id: int) -> None:
 
 
 def import_new(project_id: int) -> None:
-    """Import the pictures that were added to a dataset project in Label Studio."""
-    from alc_backend import connect as connecting
-
+    """Note the pictures that were added to a dataset project in Label Studio, and queue them."""
     with store().reading() as session:
         project = session.get_one(Project, project_id)
     if project.dataset_project is None:
         return
     with Client.from_settings(settings()) as client:
-        summary = connecting.import_project(store(), client, project.dataset_project)
-    log.info("project %s: %s new pictures", project_id, summary.imported)
-    for problem in summary.problems:
+        noted, _ = arrivals.note(store(), client, project_id)
+    log.info("project %s: %s new pictures", project_id, noted)
+    enqueue_pictures(_jobs())
+
+
+def label_pictures(project_id: int) -> None:
+    """Make the first label maps of some pictures that wait, and queue the rest."""
+    job = get_current_job()
+
+    def progress(done: int, name: str) -> None:
+        if job is not None:
+            job.meta.update(done=done, total=arrivals.SHARD, message=name)
+            job.save_meta()
+
+    try:
+        with Client.from_settings(settings()) as client:
+            done = arrivals.work(store(), client, project_id, progress=progress)
+    except AlcError as error:
+        log.error("project %s: pictures wait: %s", project_id, error)
+        return
+    log.info(
+        "project %s: %s pictures with %s superpixels, %s detections hidden, %s empty",
+        project_id, done.labelled, done.superpixels, done.hidden, done.empty,
+    )  # fmt: skip
+    for problem in done.problems:
         log.warning("project %s: left out: %s", project_id, problem)
+    enqueue_pictures(_jobs())
+
+
+def enqueue_pictures(jobs: Jobs) -> None:
+    """Queue the pictures of all projects that wait for a worker."""
+    for project_id, count in arrivals.due(store()).items():
+        jobs.enqueue_pictures(project_id, arrivals.shards(count))
 
 
 def _jobs() -> Jobs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -34,6 +35,7 @@ STEP_QUEUES = {
 
 RUN_PART = "alc_backend.jobs.functions.run_part"
 IMPORT_NEW = "alc_backend.jobs.functions.import_new"
+LABEL_PICTURES = "alc_backend.jobs.functions.label_pictures"
 KEEP_RESULTS_S = 24 * 3600
 
 
@@ -81,8 +83,22 @@ class Jobs:
         return self._enqueue(STEP_QUEUES[part.step], RUN_PART, part.id, job_id)
 
     def enqueue_import(self, project_id: int) -> bool:
-        """Queue the import of pictures that are new in Label Studio."""
+        """Queue a look for pictures that are new in Label Studio."""
         return self._enqueue("pseudo", IMPORT_NEW, project_id, f"import-{project_id}")
+
+    def enqueue_pictures(self, project_id: int, shards: int) -> bool:
+        """Queue so many jobs that label pictures of a project, less those that wait already."""
+        prefix = f"pseudo-{project_id}-"
+        try:
+            waiting = Queue("pseudo", connection=self._redis).job_ids
+        except RedisError as error:
+            log.warning("Redis does not answer (%s); pictures are queued when it is back", error)
+            return False
+        shards -= sum(job_id.startswith(prefix) for job_id in waiting)
+        return all(
+            self._enqueue("pseudo", LABEL_PICTURES, project_id, prefix + secrets.token_hex(4))
+            for _ in range(shards)
+        )
 
     def _enqueue(self, queue: str, function: str, argument: int, job_id: str) -> bool:
         """Queue a job; False when Redis does not answer, which is logged."""

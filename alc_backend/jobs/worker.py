@@ -14,7 +14,7 @@ from rq import SimpleWorker
 
 from alc_backend import parts
 from alc_backend.errors import ServiceError, SettingsError
-from alc_backend.jobs.functions import store
+from alc_backend.jobs.functions import enqueue_pictures, store
 from alc_backend.jobs.queues import QUEUES, Jobs, connect, is_up
 from alc_backend.settings import Settings
 
@@ -84,6 +84,7 @@ def _watch(jobs: Jobs, over: threading.Event) -> None:
     while True:
         try:
             parts.recover(store(), jobs.enqueue_part)
+            enqueue_pictures(jobs)
         except Exception as error:  # without this thread, what was left would stay for ever
             log.warning("looking for left work failed, trying again: %r", error)
         if over.wait(RECOVER_EVERY_S):

@@ -21,12 +21,17 @@ WEBHOOK_ACTIONS = [
 
 @dataclass(frozen=True)
 class DatasetTags:
-    """What a dataset project's label config names: its tags and its classes, in order."""
+    """What a dataset project's label config names: its tags and its classes, in order.
+
+    ``prompts`` are the ``predicted_values`` of the classes that have some: words for what the
+    class's pictures show.
+    """
 
     image_name: str
     image_field: str
     brush_name: str
     classes: list[str]
+    prompts: dict[str, list[str]]
 
 
 def dataset_config(classes: list[str]) -> str:
@@ -58,11 +63,22 @@ def read_dataset_config(config: str) -> DatasetTags:
                 str(image.get("value", "$image")).lstrip("$"),
                 str(brush.get("name")),
                 classes,
+                _prompts(brush),
             )
     raise LabelStudioError(
         "the project's label config needs an <Image> and a <BrushLabels> for it with at least two "
         "<Label>s; add them in Settings → Labeling Interface"
     )
+
+
+def _prompts(brush: ElementTree.Element) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for label in brush.iter("Label"):
+        values = label.get("predicted_values", "").split(",")
+        words = [value.strip() for value in values if value.strip()]
+        if words:
+            found[label.get("value", "")] = words
+    return found
 
 
 def create_dataset_project(client: Client, name: str, classes: list[str]) -> int:

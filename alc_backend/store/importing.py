@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -54,21 +55,36 @@ def import_folder(
     strict: bool = False,
     progress: Progress = lambda done, key: None,
 ) -> ImportSummary:
-    """Import a dataset, in any layout, into the project ``name``, made when it does not exist.
-
-    Pictures already there (by image key) stay as they are. With ``strict``, everything is checked
-    first and nothing is imported when there is any problem. Raises DatasetError for a folder that
-    cannot be used at all, for a class list that differs from the project's, and by ``strict``.
-    """
+    """Import a dataset folder, in any layout; see :func:`import_dataset`."""
     folder = open_dataset(root, superpixel_count)
-    checked: list[tuple[Dataset, str]] = [(folder, TRAIN)]
+    held_out = None if validation is None else open_dataset(validation, validation=True)
+    return import_dataset(store, folder, name, held_out, strict=strict, progress=progress)
+
+
+def import_dataset(
+    store: Store,
+    dataset: Dataset,
+    name: str,
+    validation: Dataset | None = None,
+    *,
+    warm_start: dict[str, Any] | None = None,
+    strict: bool = False,
+    progress: Progress = lambda done, key: None,
+) -> ImportSummary:
+    """Import a dataset into the project ``name``, made when it does not exist.
+
+    Pictures already there (by image key) stay as they are. ``warm_start`` is how its later
+    pictures begin. With ``strict``, everything is checked first and nothing is imported when there
+    is any problem. Raises DatasetError for a dataset that cannot be used at all, for a class list
+    that differs from the project's, and by ``strict``.
+    """
+    checked: list[tuple[Dataset, str]] = [(dataset, TRAIN)]
     if validation is not None:
-        held_out = open_dataset(validation, validation=True)
-        held_out.classes = folder.classes
-        checked.append((held_out, VAL))
+        validation.classes = dataset.classes
+        checked.append((validation, VAL))
     if strict:
         _refuse_problems(checked)
-    project_id = _project(store, name, folder.classes)
+    project_id = project_named(store, name, dataset.classes, warm_start)
     summary = ImportSummary(project_id)
     done = 0
     for part, split in checked:
@@ -96,10 +112,13 @@ def add_sample(
     url: str | None = None,
     task: int | None = None,
     annotation: Annotation | None = None,
+    found: Mapping[int, dict[str, Any]] | None = None,
+    warm_start: dict[str, Any] | None = None,
 ) -> int | None:
     """Add one picture with its arrays; returns its number of superpixels, None if it is there.
 
-    ``annotation`` is the one of Label Studio that its label map came from.
+    ``annotation`` is the one of Label Studio that its label map came from; ``warm_start`` and, by
+    superpixel, ``found`` what a foundation model said.
     """
     files = store.files(project_id)
     with store.session() as session:
@@ -116,6 +135,7 @@ def add_sample(
             dataset_task=task,
             initial_annotation=annotation.annotation_id if annotation else None,
             initial_annotation_at=annotation.updated_at if annotation else None,
+            warm_start=warm_start,
         )
         session.add(image)
         session.flush()
@@ -128,33 +148,50 @@ def add_sample(
         files.write_superpixels(image.id, sample.superpixels)
         numbers, sizes = np.unique(sample.superpixels[sample.superpixels > 0], return_counts=True)
         session.add_all(
-            Superpixel(image_id=image.id, number=int(number), size=int(size))
+            Superpixel(
+                image_id=image.id,
+                number=int(number),
+                size=int(size),
+                found=(found or {}).get(int(number)),
+            )
             for number, size in zip(numbers, sizes, strict=True)
         )
         return len(numbers)
 
 
-def create_project(store: Store, name: str, classes: list[str]) -> int:
+def create_project(
+    store: Store, name: str, classes: list[str], warm_start: dict[str, Any] | None = None
+) -> int:
     """Make a project; DatasetError when the name is taken."""
     with store.session() as session:
         if session.scalar(select(Project).where(Project.name == name)):
             raise DatasetError(f"a project {name!r} exists already; choose another --name")
-        project = Project(name=name, classes=classes)
+        project = Project(name=name, classes=classes, warm_start=warm_start)
         session.add(project)
         session.flush()
         return project.id
 
 
-def _project(store: Store, name: str, classes: list[str]) -> int:
+def project_named(
+    store: Store, name: str, classes: list[str], warm_start: dict[str, Any] | None = None
+) -> int:
+    """The project of that name, made when there is none.
+
+    ``warm_start``, where given, is how its pictures begin from now on. Raises DatasetError when it
+    has other classes.
+    """
     with store.reading() as session:
         project = session.scalar(select(Project).where(Project.name == name))
     if project is None:
-        return create_project(store, name, classes)
+        return create_project(store, name, classes, warm_start)
     if project.classes != classes:
         raise DatasetError(
             f"project {name!r} has the classes {', '.join(project.classes)}, the folder has "
             f"{', '.join(classes)}; choose another --name"
         )
+    if warm_start is not None:
+        with store.session() as session:
+            session.get_one(Project, project.id).warm_start = warm_start
     return project.id
 
 

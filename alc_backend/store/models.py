@@ -71,7 +71,9 @@ class Project(Base):
     """One dataset under correction and its two Label Studio projects.
 
     ``overlap`` is the number of annotators whose agreement settles a query, ``other_tasks`` how
-    many tasks of the query project are none of ours. ``reconciled_to`` is
+    many tasks of the query project are none of ours. ``warm_start`` says how pictures get their
+    first label maps (see :mod:`alc_backend.foundation.warm_start`), ``warm_start_error`` what
+    keeps all of them from it. ``reconciled_to`` is
     the moment, by Label Studio's clock, up to which its annotations are known to be in the ledger;
     ``reconciled_at`` when that was last looked at.
     """
@@ -86,6 +88,8 @@ class Project(Base):
     image_name: Mapped[str] = mapped_column(default="image")
     overlap: Mapped[int] = mapped_column(default=1)
     other_tasks: Mapped[int] = mapped_column(default=0)
+    warm_start: Mapped[dict[str, Any] | None]
+    warm_start_error: Mapped[str | None]
     reconciled_to: Mapped[datetime | None]
     reconciled_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -95,7 +99,8 @@ class Image(Base):
     """One picture. ``url`` is its address inside Label Studio; ``split`` TRAIN or VAL.
 
     ``initial_annotation`` is the annotation of Label Studio that the first label map came from, as
-    it was at ``initial_annotation_at``.
+    it was at ``initial_annotation_at``; ``warm_start`` how a foundation model made it: its
+    settings, and how many detections were hidden or empty.
     """
 
     __tablename__ = "images"
@@ -111,12 +116,14 @@ class Image(Base):
     dataset_task: Mapped[int | None] = mapped_column(BigInteger, index=True)
     initial_annotation: Mapped[int | None] = mapped_column(BigInteger)
     initial_annotation_at: Mapped[datetime | None]
+    warm_start: Mapped[dict[str, Any] | None]
 
 
 class Superpixel(Base):
     """One region that can be asked about; ``number`` is its id in the superpixel map.
 
-    ``shape`` is how a query shows it (box and outlines), from when it is first asked about.
+    ``shape`` is how a query shows it (box and outlines), from when it is first asked about;
+    ``found`` what a detector said of it: class id, score, box, area of its whole mask.
     """
 
     __tablename__ = "superpixels"
@@ -126,7 +133,30 @@ class Superpixel(Base):
     number: Mapped[int]
     size: Mapped[int]
     shape: Mapped[dict[str, Any] | None]
+    found: Mapped[dict[str, Any] | None]
     image: Mapped[Image] = relationship()
+
+
+class Arrival(Base):
+    """A picture of the dataset project that waits for its first label map.
+
+    It goes when the picture is in the store. ``error`` says why it could not be done, and then
+    ``finished_at`` when; ``claimed_by`` names the worker that has it, ``claims`` how often it was
+    taken up, ``retry_at`` when it may be tried again after Label Studio was away.
+    """
+
+    __tablename__ = "arrivals"
+    __table_args__ = (UniqueConstraint("project_id", "dataset_task"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    dataset_task: Mapped[int] = mapped_column(BigInteger)
+    claimed_by: Mapped[str | None]
+    claims: Mapped[int] = mapped_column(default=0)
+    heartbeat_at: Mapped[datetime | None]
+    retry_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+    noted_at: Mapped[datetime] = mapped_column(default=utc_now)
+    finished_at: Mapped[datetime | None]
 
 
 class Round(Base):

@@ -53,7 +53,8 @@ def picture():
 
 
 def test_from_picture_to_maps(detector, segmenter, picture):
-    maps = first_maps(picture, PROMPTS, detector, segmenter, threshold=0.2, uncovered=0)
+    wanted = detector.captions(PROMPTS)
+    maps = first_maps(picture, wanted, detector, segmenter, threshold=0.2, uncovered=0)
     assert maps.labels.shape == maps.superpixels.shape == (60, 80)
     assert len(maps.found) > 2
     assert set(np.unique(maps.superpixels)) - {0} == set(maps.found)
@@ -69,10 +70,11 @@ def test_from_picture_to_maps(detector, segmenter, picture):
 
 
 def test_the_same_picture_gives_the_same_maps(files, detector, segmenter, picture):
-    once = first_maps(picture, PROMPTS, detector, segmenter, threshold=0.2, uncovered=0)
+    wanted = detector.captions(PROMPTS)
+    once = first_maps(picture, wanted, detector, segmenter, threshold=0.2, uncovered=0)
     again = first_maps(
         picture,
-        PROMPTS,
+        wanted,
         GroundingDino(files["detector"], files["text"]),
         Sam(files["segmenter"]),
         threshold=0.2,
@@ -91,7 +93,8 @@ def test_a_higher_threshold_keeps_fewer_boxes(detector, picture):
 
 
 def test_nothing_found_is_a_picture_of_background(detector, segmenter, picture):
-    maps = first_maps(picture, PROMPTS, detector, segmenter, threshold=1.0, uncovered=255)
+    wanted = detector.captions(PROMPTS)
+    maps = first_maps(picture, wanted, detector, segmenter, threshold=1.0, uncovered=255)
     assert (maps.labels == 255).all()
     assert not maps.superpixels.any()
     assert maps.found == {}
@@ -339,7 +342,8 @@ def test_a_text_encoder_that_does_not_fit_is_named(files, tmp_path):
 
 
 def test_pictures_of_any_shape(detector, segmenter):
+    wanted = detector.captions(PROMPTS)
     for shape in ((1, 1), (3, 300), (200, 2)):
         image = np.asarray(Image.new("RGB", shape[::-1], (90, 120, 30)))
-        maps = first_maps(image, PROMPTS, detector, segmenter, threshold=0.2, uncovered=0)
+        maps = first_maps(image, wanted, detector, segmenter, threshold=0.2, uncovered=0)
         assert maps.labels.shape == shape

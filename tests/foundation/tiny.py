@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -26,14 +25,12 @@ def vocabulary() -> list[str]:
 
 def write_bert(folder: Path, positions: int = 512) -> Path:
     """A text encoder of one small layer with a vocabulary of its own, as Hugging Face keeps it."""
-    from transformers import BertConfig, BertModel
+    from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder.mkdir(parents=True, exist_ok=True)
     words = vocabulary()
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), "utf-8")
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"do_lower_case": True, "model_max_length": 512})
-    )
+    BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=512).save_pretrained(folder)
     config = BertConfig(
         vocab_size=len(words),
         hidden_size=32,
@@ -44,6 +41,14 @@ def write_bert(folder: Path, positions: int = 512) -> Path:
     )
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def write_models(folder: Path) -> Path:
+    """All three under the names that ``swin-b``, ``vit-b`` and bert-base-uncased have."""
+    text = write_bert(folder / "bert-base-uncased")
+    write_grounding_dino(folder / "groundingdino_swinb_cogcoor.pth", text)
+    write_sam(folder / "sam_vit_b_01ec64.pth")
     return folder
 
 

@@ -1,0 +1,208 @@
+"""How pictures get their first label maps and superpixels, and the models loaded for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alc_backend.datasets.dataset import background, uncovered_class
+from alc_backend.errors import DatasetError, SettingsError
+from alc_backend.foundation import weights
+from alc_backend.foundation.prompts import class_prompts
+from alc_backend.foundation.superpixels import fill, slic
+from alc_backend.settings import Settings
+
+if TYPE_CHECKING:
+    from alc_backend.foundation.grounded_sam import FirstMaps
+    from alc_backend.foundation.grounding import Detector
+    from alc_backend.foundation.sam import Segmenter
+
+SLIC, SAM, GROUNDED_SAM = "slic", "sam", "grounded-sam"
+METHODS = (SLIC, SAM, GROUNDED_SAM)
+"""Where superpixels come from: colours alone, the boxes around masks, or detected objects."""
+
+DETECTORS = {"swin-t": "groundingdino-swin-t", "swin-b": "groundingdino-swin-b"}
+SEGMENTERS = {"vit-h": "sam-vit-h", "vit-l": "sam-vit-l", "vit-b": "sam-vit-b"}
+TEXT_ENCODER = "bert-base-uncased"
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """How a project's pictures begin; kept with the project, so that all begin alike.
+
+    ``superpixels`` is one of METHODS; ``count`` how many SLIC makes of a picture; with ``fill``
+    SLIC also covers what the objects leave bare. ``threshold`` (0..1) is the detector's box
+    threshold; ``detector`` and ``segmenter`` are names of models, or checkpoint files.
+    """
+
+    superpixels: str = SLIC
+    count: int = 100
+    fill: bool = False
+    threshold: float = 0.2
+    detector: str = "swin-t"
+    segmenter: str = "vit-h"
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError for what cannot be."""
+        if self.superpixels not in METHODS:
+            raise SettingsError(
+                f"superpixels come from {', '.join(METHODS)}, not {self.superpixels!r}"
+            )
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any] | None) -> WarmStart:
+        """As it was kept with a project; SLIC where nothing was."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in (kept or {}).items() if name in names})
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is kept with a project."""
+        return asdict(self)
+
+
+class Warmer:
+    """Makes first label maps and superpixels as a project's warm start says.
+
+    ``synonyms`` are the prompts of classes whose name is not their prompt. Loads the models it
+    needs, once per process. Raises WeightsError when their files are not there, FoundationError
+    when they cannot be used or the detector cannot read a prompt, DatasetError when the classes do
+    not go with the warm start.
+    """
+
+    def __init__(
+        self,
+        start: WarmStart,
+        classes: Sequence[str],
+        settings: Settings,
+        synonyms: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.start, self.classes = start, classes
+        self.uncovered = uncovered_class(classes)
+        no_background = background(classes) is None
+        if no_background and start.superpixels == GROUNDED_SAM and start.fill:
+            raise DatasetError(
+                "--fill slic asks about what no object covers; add a class named background for it"
+            )
+        files = check_files(start, settings)
+        self._segmenter = _segmenter(files.segmenter) if files.segmenter else None
+        self._detector = (
+            _detector(files.detector, files.text_encoder)
+            if files.detector and files.text_encoder
+            else None
+        )
+        if self._detector is not None:
+            self._captions = self._detector.captions(class_prompts(classes, synonyms))
+
+    def from_picture(self, image: NDArray[np.uint8]) -> FirstMaps:
+        """The first maps of a picture, uint8 (H, W, 3), that nobody has labelled.
+
+        Without a detector everything starts as background. Raises DatasetError when there is no
+        such class.
+        """
+        from alc_backend.foundation import grounded_sam
+
+        if self._detector is None or self._segmenter is None:
+            if background(self.classes) is None:
+                raise DatasetError(
+                    "there is nothing to start from: no masks, and no class named background; add "
+                    "masks, or such a class"
+                )
+            labels = np.full(image.shape[:2], self.uncovered, dtype=np.uint8)
+            return grounded_sam.FirstMaps(labels, slic(image, self.start.count), {}, 0, 0)
+        maps = grounded_sam.first_maps(
+            image,
+            self._captions,
+            self._detector,
+            self._segmenter,
+            threshold=self.start.threshold,
+            uncovered=self.uncovered,
+        )
+        return maps.with_superpixels(self._filled(maps.superpixels, image))
+
+    def from_masks(
+        self,
+        image: NDArray[np.uint8],
+        labels: NDArray[np.uint8],
+        superpixels: NDArray[np.int32] | None = None,
+    ) -> NDArray[np.int32]:
+        """Superpixels int32 (H, W) of a picture that has masks, ``labels`` uint8 (H, W).
+
+        ``superpixels`` are those that came with the masks, used unless SAM is to make them.
+        """
+        if self.start.superpixels == SAM:
+            from alc_backend.foundation.grounded_sam import segments_of_masks
+
+            assert self._segmenter is not None
+            superpixels = segments_of_masks(image, labels, self._segmenter, self.uncovered)
+        if superpixels is None:
+            return slic(image, self.start.count)
+        return self._filled(superpixels, image)
+
+    def _filled(
+        self, superpixels: NDArray[np.int32], image: NDArray[np.uint8]
+    ) -> NDArray[np.int32]:
+        return fill(superpixels, image, self.start.count) if self.start.fill else superpixels
+
+
+class Files(NamedTuple):
+    """The model files that a warm start needs; None for those that it does not."""
+
+    detector: Path | None = None
+    text_encoder: Path | None = None
+    segmenter: Path | None = None
+
+
+def check_files(start: WarmStart, settings: Settings) -> Files:
+    """Find the model files without opening them.
+
+    Raises WeightsError, with what to put where, for files that are not there; SettingsError for a
+    model that there is not.
+    """
+    wanted = {}
+    if start.superpixels == GROUNDED_SAM:
+        wanted = {
+            "detector": _known(DETECTORS, start.detector),
+            "text_encoder": TEXT_ENCODER,
+        }
+    if start.superpixels in (SAM, GROUNDED_SAM):
+        wanted["segmenter"] = _known(SEGMENTERS, start.segmenter)
+    ours = [name for name in wanted.values() if not Path(name).is_file()]
+    found = weights.require(ours, settings.models)
+    return Files(**{role: found.get(name, Path(name)) for role, name in wanted.items()})
+
+
+def _known(models: Mapping[str, str], name: str) -> str:
+    """The name of a model's weights, or the path of a checkpoint."""
+    if name not in models and not Path(name).is_file():
+        raise SettingsError(
+            f"there is no model {name!r}; choose one of {', '.join(models)}, or the path of a "
+            "checkpoint"
+        )
+    return models.get(name, name)
+
+
+@lru_cache(maxsize=1)
+def _detector(checkpoint: Path, text_encoder: Path) -> Detector:
+    from alc_backend.foundation.grounding import GroundingDino
+
+    return GroundingDino(checkpoint, text_encoder, _device())
+
+
+@lru_cache(maxsize=1)
+def _segmenter(checkpoint: Path) -> Segmenter:
+    from alc_backend.foundation.sam import Sam
+
+    device = _device()
+    return Sam(checkpoint, device, half=device == "cuda")
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,398 @@
+"""The files of the foundation models: where they come from, and whether they are right.
+
+Nothing is fetched at run time; ``alc weights download`` is the one place that does. Where no hash
+is published, that of the first file put in place is kept in ``hashes.json`` and holds from then on.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from alc_backend.errors import WeightsError
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a file's name, the bytes there so far and its size, None when that is not known."""
+
+HASHES = "hashes.json"
+CHUNK = 2**20
+TRIES = 5
+PAUSE_S = 2.0
+"""Pause before a download that was cut goes on; twice as long each time."""
+
+OK, MISSING, WRONG, UNKNOWN = "ok", "missing", "wrong hash", "no published hash"
+
+
+@dataclass(frozen=True)
+class File:
+    """One file: its path below the models' folder, its public address, bytes and SHA-256."""
+
+    path: str
+    url: str
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's files; ``folder`` where they lie together in a folder of their own."""
+
+    name: str
+    description: str
+    files: tuple[File, ...]
+    folder: str | None = None
+
+    def place(self, models: Path) -> Path:
+        """What a loader is given: the file, or the folder that holds the files."""
+        return models / (self.folder or self.files[0].path)
+
+
+_META = "https://dl.fbaipublicfiles.com/segment_anything/"
+_DINO = "https://github.com/IDEA-Research/GroundingDINO/releases/download/"
+_BERT = (
+    "https://huggingface.co/google-bert/bert-base-uncased/resolve/"
+    "86b5e0934494bd15c9632b12f734a8a67f723594/"
+)
+
+WEIGHTS = {
+    entry.name: entry
+    for entry in (
+        Weights(
+            "sam-vit-h",
+            "Segment Anything, ViT-H: the paper's",
+            (
+                File(
+                    "sam_vit_h_4b8939.pth",
+                    _META + "sam_vit_h_4b8939.pth",
+                    2_564_550_879,
+                    "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+                ),
+            ),
+        ),
+        Weights(
+            "sam-vit-l",
+            "Segment Anything, ViT-L",
+            (
+                File(
+                    "sam_vit_l_0b3195.pth",
+                    _META + "sam_vit_l_0b3195.pth",
+                    sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+                ),
+            ),
+        ),
+        Weights(
+            "sam-vit-b",
+            "Segment Anything, ViT-B: the smallest",
+            (
+                File(
+                    "sam_vit_b_01ec64.pth",
+                    _META + "sam_vit_b_01ec64.pth",
+                    sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+                ),
+            ),
+        ),
+        Weights(
+            "groundingdino-swin-t",
+            "GroundingDINO, Swin-T",
+            (
+                File(
+                    "groundingdino_swint_ogc.pth",
+                    _DINO + "v0.1.0-alpha/groundingdino_swint_ogc.pth",
+                    693_997_677,
+                    "3b3ca2563c77c69f651d7bd133e97139c186df06231157a64c507099c52bc799",
+                ),
+            ),
+        ),
+        Weights(
+            "groundingdino-swin-b",
+            "GroundingDINO, Swin-B",
+            (
+                File(
+                    "groundingdino_swinb_cogcoor.pth",
+                    _DINO + "v0.1.0-alpha2/groundingdino_swinb_cogcoor.pth",
+                ),
+            ),
+        ),
+        Weights(
+            "bert-base-uncased",
+            "the text encoder of GroundingDINO",
+            tuple(
+                File(f"bert-base-uncased/{name}", _BERT + name)
+                for name in (
+                    "config.json",
+                    "vocab.txt",
+                    "tokenizer.json",
+                    "tokenizer_config.json",
+                    "model.safetensors",
+                )
+            ),
+            folder="bert-base-uncased",
+        ),
+    )
+}
+"""All models by name. Sizes and hashes are the published ones, where they are known."""
+
+
+def chosen(names: Sequence[str]) -> list[Weights]:
+    """The models of these names, all of them for none; WeightsError for an unknown one."""
+    for name in names:
+        if name not in WEIGHTS:
+            raise WeightsError(f"there are no weights {name!r}; choose from {', '.join(WEIGHTS)}")
+    return [WEIGHTS[name] for name in names or WEIGHTS]
+
+
+def require(names: Sequence[str], models: Path) -> dict[str, Path]:
+    """What the loaders of these models are given, by name; fetches nothing.
+
+    Raises WeightsError that says which files to put where when some are missing, or have not the
+    published size.
+    """
+    wanted = chosen(names) if names else []
+    missing = [file for entry in wanted for file in entry.files if not _is_whole(models, file)]
+    if missing:
+        raise WeightsError(
+            f"model files are missing in {models}; "
+            + instructions(models, missing, "fetch them with `alc weights download`")
+        )
+    return {entry.name: entry.place(models) for entry in wanted}
+
+
+def instructions(models: Path, files: Sequence[File], begin: str) -> str:
+    """Which files to fetch from where and to put where, for a machine without a way out."""
+    lines = [f"{begin}, or on a machine that has a network, and put them there:"]
+    lines += [f"  {file.url}\n    → {(models / file.path).absolute()}" for file in files]
+    lines.append("(`alc weights download NAME --from FILE` checks a file and puts it there)")
+    return "\n".join(lines)
+
+
+def check(models: Path, file: File) -> str:
+    """Whether a file is OK, MISSING, WRONG, or there with an UNKNOWN hash, which is kept."""
+    path = models / file.path
+    if not path.is_file():
+        return MISSING
+    expected = _expected(models, file)
+    found = sha256(path)
+    if expected is None:
+        _remember(models, file, found)
+        return UNKNOWN
+    return OK if found == expected else WRONG
+
+
+def install(models: Path, file: File, source: Path) -> bool:
+    """Copy a file that the user has into place, when it is the right one.
+
+    Returns whether a published or known hash vouches for it. Raises WeightsError for a wrong one,
+    for one that cannot be read, and when the disk is full.
+    """
+    path = models / file.path
+    part = path.with_name(path.name + ".part")
+    try:
+        _make_room(path, source.stat().st_size)
+        with _saying_disk_full(path):
+            shutil.copyfile(source, part)
+    except OSError as error:
+        raise WeightsError(f"{source}: cannot be read ({error}); give the file's path") from error
+    return _put(models, file, part)
+
+
+def download(
+    models: Path,
+    file: File,
+    *,
+    mirror: str | None = None,
+    progress: Progress = lambda name, done, size: None,
+    pause_s: float = PAUSE_S,
+) -> bool:
+    """Fetch a file, from where an earlier attempt stopped; nothing happens when it is there.
+
+    ``mirror`` is an address that holds the files under their paths. Returns whether a published or
+    known hash vouches for the file. Raises WeightsError when it cannot be had (with what to do by
+    hand), when its hash is wrong, when another one lies in its place, or when the disk is full.
+    """
+    path = models / file.path
+    if path.is_file():
+        state = check(models, file)
+        if state == WRONG:
+            raise WeightsError(f"{path}: is not the published file; delete it and fetch it again")
+        return state == OK
+    url = f"{mirror.rstrip('/')}/{file.path}" if mirror else file.url
+    part = path.with_name(path.name + ".part")
+    begun = part.stat().st_size if part.is_file() else 0
+    _make_room(path, None if file.size is None else file.size - begun)
+    with httpx.Client(timeout=30, follow_redirects=True, max_redirects=5) as http:
+        for attempt in range(1, TRIES + 1):
+            try:
+                _fetch(http, url, part, file, progress, secure=mirror is None)
+                break
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                if attempt == TRIES or not _may_pass(error):
+                    raise WeightsError(
+                        f"{url} cannot be fetched ({_said(error)}); "
+                        + instructions(models, [file], "try again, which goes on where it stopped")
+                    ) from error
+                time.sleep(pause_s * 2 ** (attempt - 1))
+    return _put(models, file, part)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    found = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def _fetch(
+    http: httpx.Client, url: str, part: Path, file: File, progress: Progress, *, secure: bool
+) -> None:
+    """Fetch what is still missing of a file into ``part``."""
+    begun = part.stat().st_size if part.is_file() else 0
+    tag = part.with_name(part.name + ".etag")
+    headers = {"Accept-Encoding": "identity"}
+    if begun and tag.is_file():
+        headers |= {"Range": f"bytes={begun}-", "If-Range": tag.read_text()}
+    elif begun:
+        headers |= {"Range": f"bytes={begun}-"}
+    with http.stream("GET", url, headers=headers) as response:
+        if secure and any(step.url.scheme != "https" for step in (*response.history, response)):
+            raise WeightsError(f"{url} leads to an address without https; use a mirror you trust")
+        if response.status_code == 416:  # all of it is there, or more than there is
+            if file.size is not None and begun != file.size:
+                part.unlink()
+                raise httpx.ReadError("the server has a file of another size")
+            return
+        response.raise_for_status()
+        begun = begun if response.status_code == 206 else 0
+        length = response.headers.get("Content-Length", "")
+        size = begun + int(length) if length.isdecimal() else file.size
+        if size is not None:
+            _make_room(part, size - begun)
+        known = response.headers.get("ETag", "")
+        if known and not known.startswith("W/"):
+            tag.write_text(known)
+        else:
+            tag.unlink(missing_ok=True)
+        with _saying_disk_full(part), part.open("ab" if begun else "wb") as sink:
+            done = begun
+            progress(file.path, done, size)
+            for chunk in response.iter_raw():
+                sink.write(chunk)
+                done += len(chunk)
+                progress(file.path, done, size)
+        if size is not None and done != size:
+            raise httpx.ReadError(f"the connection ended after {done} of {size} bytes")
+
+
+def _put(models: Path, file: File, part: Path) -> bool:
+    """Move a file that is right into place; a wrong one is removed."""
+    expected, found = _expected(models, file), sha256(part)
+    part.with_name(part.name + ".etag").unlink(missing_ok=True)
+    if expected is not None and found != expected:
+        part.unlink()
+        raise WeightsError(
+            f"{Path(file.path).name}: has the SHA-256 {found}, expected {expected}; nothing was "
+            "put in place; fetch it again, or from elsewhere"
+        )
+    part.replace(models / file.path)
+    if expected is None:
+        _remember(models, file, found)
+    return expected is not None
+
+
+def _is_whole(models: Path, file: File) -> bool:
+    path = models / file.path
+    return path.is_file() and (file.size is None or path.stat().st_size == file.size)
+
+
+def _expected(models: Path, file: File) -> str | None:
+    return file.sha256 or _known(models).get(file.path)
+
+
+def _known(models: Path) -> dict[str, str]:
+    try:
+        found = json.loads((models / HASHES).read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{models / HASHES}: cannot be read ({error}); delete it to check from anew"
+        ) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(models: Path, file: File, digest: str) -> None:
+    known = {**_known(models), file.path: digest}
+    written = models / f"{HASHES}.part"
+    written.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf-8")
+    written.replace(models / HASHES)
+
+
+def _make_room(path: Path, size: int | None) -> None:
+    """Make the folder of a file; WeightsError when the disk has no room for so many bytes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise WeightsError(
+            f"{path.parent}: cannot be written ({error}); set ALC_MODEL_DIR to another folder"
+        ) from error
+    if size is not None and free < size:
+        raise WeightsError(
+            _full(path, f"needs {size / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free")
+        )
+
+
+def _full(path: Path, why: str) -> str:
+    return f"{path.name}: the disk of {path.parent} is full ({why}); make room and try again"
+
+
+@contextmanager
+def _saying_disk_full(path: Path) -> Iterator[None]:
+    """Turn a full disk into WeightsError; what was written stays, and is gone on from."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WeightsError(_full(path, os.strerror(error.errno))) from error
+        raise
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether trying again may help: not where the server says no, or the address is wrong."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500
+    return not isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol))
+
+
+def _said(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def state(models: Path, entry: Weights) -> str:
+    """Whether a model's files are all there, in part, or not at all; hashes are not looked at."""
+    there = [_is_whole(models, file) for file in entry.files]
+    return "there" if all(there) else "in part" if any(there) else "missing"
+
+
+def sources(entry: Weights, given: Path) -> Iterator[tuple[File, Path]]:
+    """The files of a model with those that the user has: a file, or a folder of them."""
+    for file in entry.files:
+        if given.is_dir():
+            yield file, given / Path(file.path).name
+        elif len(entry.files) == 1:
+            yield file, given
+        else:
+            raise WeightsError(
+                f"{entry.name} has {len(entry.files)} files; give the folder that holds them"
+            )

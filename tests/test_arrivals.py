@@ -1,0 +1,377 @@
+"""Pictures on their way into the store; Label Studio is a dictionary here."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from rq import Queue
+from sqlalchemy import select, update
+
+from alc_backend import arrivals
+from alc_backend.core.arrays import VOID
+from alc_backend.errors import (
+    DatasetError,
+    FoundationError,
+    LabelStudioAwayError,
+    LabelStudioError,
+    WeightsError,
+)
+from alc_backend.foundation.warm_start import Warmer, WarmStart
+from alc_backend.jobs import functions
+from alc_backend.jobs.queues import Jobs
+from alc_backend.labelstudio.regions import brush_regions
+from alc_backend.store.importing import create_project
+from alc_backend.store.models import Arrival, Image, Project, Superpixel
+from tests.conftest import CLASSES
+from tests.foundation.tiny import write_models
+
+DATASET_PROJECT = 11
+
+
+def config(**prompts):
+    labels = "".join(
+        f'<Label value="{name}"'
+        + (f' predicted_values="{prompts[name]}"' if name in prompts else "")
+        + "/>"
+        for name in CLASSES
+    )
+    return (
+        '<View><Image name="image" value="$image"/><BrushLabels name="label" toName="image">'
+        f"{labels}</BrushLabels></View>"
+    )
+
+
+def png(seed, height=30, width=40):
+    pixels = (np.random.default_rng(seed).random((height, width, 3)) * 255).astype(np.uint8)
+    kept = io.BytesIO()
+    Picture.fromarray(pixels).save(kept, format="PNG")
+    return kept.getvalue()
+
+
+class LabelStudio:
+    """A dataset project with pictures, in memory."""
+
+    def __init__(self):
+        self.config, self.held, self.files, self.away = config(), {}, {}, False
+
+    def add(self, number, content=None, **more):
+        url = f"/data/upload/{number}.png"
+        self.files[url] = png(number) if content is None else content
+        data = {"image": url, **more.pop("data", {})}
+        self.held[number] = {"id": number, "data": data, "annotations": [], "predictions": []}
+        self.held[number] |= more
+
+    def tasks(self, project, **parameters):
+        assert project == DATASET_PROJECT
+        yield from self.held.values()
+
+    def get(self, path, **parameters):
+        _, _, kind, number = path.split("/")
+        if kind == "projects":
+            return {"label_config": self.config, "title": "pets"}
+        if int(number) not in self.held:
+            raise LabelStudioError("it does not exist", 404)
+        return self.held[int(number)]
+
+    def download(self, url):
+        if self.away:
+            raise LabelStudioAwayError("Label Studio does not answer")
+        return self.files[url]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def label_studio():
+    found = LabelStudio()
+    for number in (1, 2, 3):
+        found.add(number)
+    return found
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def project(store, settings, models):
+    store.settings = settings.model_copy(update={"model_dir": models})
+    number = create_project(store, "pets", CLASSES)
+    begin(store, number)
+    return number
+
+
+def begin(store, project, **start):
+    with store.session() as session:
+        row = session.get_one(Project, project)
+        row.dataset_project = DATASET_PROJECT
+        row.warm_start = WarmStart(detector="swin-b", segmenter="vit-b", **start).as_dict()
+
+
+def counts(store, project):
+    state = arrivals.waiting(store, project)
+    return state.waiting, state.claimed, state.failed
+
+
+def images(store):
+    with store.reading() as session:
+        return {image.key: image for image in session.scalars(select(Image))}
+
+
+def test_pictures_are_noted_once_and_labelled(store, project, label_studio):
+    assert arrivals.note(store, label_studio, project) == (3, 0)
+    assert arrivals.note(store, label_studio, project) == (0, 0)
+    assert counts(store, project) == (3, 0, 0)
+    seen = []
+    done = arrivals.work(
+        store, label_studio, project, progress=lambda count, name: seen.append((count, name))
+    )
+    assert (done.labelled, done.problems) == (3, [])
+    assert seen == [(1, "task 1"), (2, "task 2"), (3, "task 3")]
+    assert counts(store, project) == (0, 0, 0)
+    assert sorted(images(store)) == ["task-1", "task-2", "task-3"]
+    assert arrivals.note(store, label_studio, project) == (0, 3)
+    files = store.files(project)
+    for image in images(store).values():
+        assert not files.read_label_map("initial", image.id).any()
+        assert files.read_superpixels(image.id).min() == 1
+        assert image.url == f"/data/upload/{image.dataset_task}.png"
+
+
+def test_grounded_sam_labels_pictures_with_what_it_found(store, project, label_studio):
+    begin(store, project, superpixels="grounded-sam", threshold=0.3)
+    label_studio.config = config(cat="cat, sofa")
+    arrivals.note(store, label_studio, project)
+    done = arrivals.work(store, label_studio, project)
+    assert done.labelled == 3
+    image = images(store)["task-2"]
+    picture = np.asarray(Picture.open(io.BytesIO(png(2))))
+    start = WarmStart("grounded-sam", threshold=0.3, detector="swin-b", segmenter="vit-b")
+    synonyms = {"cat": ["cat", "sofa"]}
+    maps = Warmer(start, CLASSES, store.settings, synonyms).from_picture(picture)
+    files = store.files(project)
+    assert np.array_equal(files.read_label_map("initial", image.id), maps.labels)
+    assert np.array_equal(files.read_superpixels(image.id), maps.superpixels)
+    assert image.warm_start["threshold"] == 0.3
+    assert image.warm_start["hidden"] == maps.hidden
+    with store.reading() as session:
+        rows = session.scalars(select(Superpixel).where(Superpixel.image_id == image.id)).all()
+    assert {row.number for row in rows} == set(maps.found)
+    for row in rows:
+        found = maps.found[row.number]
+        assert row.found["class_id"] == found.class_id
+        assert row.found["score"] == pytest.approx(found.score)
+        assert row.found["area"] == found.area >= row.size
+
+
+def test_masks_that_a_task_has_are_what_it_begins_with(store, project, label_studio):
+    superpixels = np.zeros((30, 40), dtype=np.int32)
+    superpixels[5:15, 5:20] = 1
+    labels = np.where(superpixels, 2, 0).astype(np.uint8)
+    regions = brush_regions(labels, superpixels, CLASSES)
+    empty = {"result": [], "created_at": "2026-01-02T00:00:00Z"}  # what this backend once answered
+    theirs = {"result": regions, "created_at": "2026-01-01T00:00:00Z"}
+    label_studio.add(4, predictions=[theirs, empty])
+    begin(store, project, fill=True, count=20)
+    arrivals.note(store, label_studio, project)
+    arrivals.work(store, label_studio, project)
+    image = images(store)["task-4"]
+    files = store.files(project)
+    assert np.array_equal(files.read_label_map("initial", image.id), labels)
+    assert np.array_equal(files.read_superpixels(image.id) == 1, superpixels == 1)
+    assert files.read_superpixels(image.id).min() == 1
+    assert image.warm_start is None
+
+
+def test_pictures_that_we_uploaded_keep_their_key(store, project, label_studio):
+    label_studio.add(4, data={"alc": {"image": "farm/a"}})
+    label_studio.add(5, data={"alc": {"image": "../../etc/passwd"}})
+    arrivals.note(store, label_studio, project)
+    arrivals.work(store, label_studio, project)
+    assert sorted(images(store)) == ["farm/a", "task-1", "task-2", "task-3", "task-5"]
+
+
+def test_a_picture_that_cannot_be_done_is_left_with_the_reason(store, project, label_studio):
+    label_studio.add(4, b"no picture")
+    label_studio.add(5, data={"image": "http://elsewhere.example.com/a.png"})
+    label_studio.files["http://elsewhere.example.com/a.png"] = b""
+    label_studio.add(6)
+    arrivals.note(store, label_studio, project)
+    done = arrivals.work(store, label_studio, project)
+    assert done.labelled == 4
+    assert len(done.problems) == 2
+    assert "cannot be read" in done.problems[0]
+    assert arrivals.problems(store, project) == done.problems
+    assert counts(store, project) == (0, 0, 2)
+    assert arrivals.note(store, label_studio, project) == (0, 4)  # not tried again unasked
+    assert arrivals.work(store, label_studio, project).labelled == 0
+    label_studio.files["/data/upload/4.png"] = png(4)
+    arrivals.note(store, label_studio, project, retry=True)
+    assert arrivals.work(store, label_studio, project).labelled == 1
+    assert "task-4" in images(store)
+
+
+def test_what_nobody_expected_leaves_the_picture_and_the_others_go_on(
+    store, project, label_studio, monkeypatch
+):
+    original = Warmer.from_picture
+
+    def fragile(self, image):
+        if np.array_equal(image, np.asarray(Picture.open(io.BytesIO(png(2))))):
+            raise MemoryError("too large")
+        return original(self, image)
+
+    monkeypatch.setattr(Warmer, "from_picture", fragile)
+    arrivals.note(store, label_studio, project)
+    done = arrivals.work(store, label_studio, project)
+    assert done.labelled == 2
+    assert arrivals.problems(store, project) == [
+        "task 2: MemoryError: too large; see the worker's log"
+    ]
+
+
+def test_a_task_deleted_meanwhile_is_forgotten(store, project, label_studio):
+    arrivals.note(store, label_studio, project)
+    del label_studio.held[2]
+    done = arrivals.work(store, label_studio, project)
+    assert (done.labelled, done.problems) == (2, [])
+    assert counts(store, project) == (0, 0, 0)
+
+
+def test_while_label_studio_is_away_pictures_wait(store, project, label_studio):
+    arrivals.note(store, label_studio, project)
+    label_studio.away = True
+    with pytest.raises(LabelStudioAwayError):
+        arrivals.work(store, label_studio, project)
+    assert counts(store, project) == (3, 0, 0)
+    label_studio.away = False
+    assert arrivals.work(store, label_studio, project).labelled == 2  # one waits for a moment
+    assert arrivals.due(store) == {}
+    with store.session() as session:
+        session.execute(update(Arrival).values(retry_at=None))
+    assert arrivals.due(store) == {project: 1}
+    assert arrivals.work(store, label_studio, project).labelled == 1
+    assert len(images(store)) == 3
+
+
+def test_what_keeps_every_picture_waiting_is_told_until_it_is_tried_again(
+    store, project, label_studio
+):
+    begin(store, project, superpixels="grounded-sam")
+    models = store.settings
+    store.settings = models.model_copy(update={"model_dir": models.data_dir / "none"})
+    arrivals.note(store, label_studio, project)
+    with pytest.raises(WeightsError):
+        arrivals.work(store, label_studio, project)
+    state = arrivals.waiting(store, project)
+    assert state.left == 3
+    assert "groundingdino_swinb_cogcoor.pth" in state.error
+    assert arrivals.due(store) == {}
+    store.settings = models
+    arrivals.note(store, label_studio, project, retry=True)
+    assert arrivals.due(store) == {project: 3}
+    assert arrivals.work(store, label_studio, project).labelled == 3
+
+
+def test_classes_changed_in_label_studio_stop_it(store, project, label_studio):
+    arrivals.note(store, label_studio, project)
+    label_studio.config = label_studio.config.replace("dog", "wolf")
+    with pytest.raises(DatasetError, match="wolf"):
+        arrivals.work(store, label_studio, project)
+    assert "wolf" in arrivals.waiting(store, project).error
+
+
+def test_two_workers_never_have_the_same_picture(store, project, label_studio):
+    arrivals.note(store, label_studio, project)
+    first = arrivals._claim(store, project)
+    second = arrivals._claim(store, project)
+    assert {first.dataset_task, second.dataset_task} == {1, 2}
+    assert counts(store, project) == (1, 2, 0)
+    assert arrivals.work(store, label_studio, project).labelled == 1
+    assert arrivals.due(store) == {}
+
+
+def test_a_picture_whose_workers_die_is_taken_up_again_a_few_times(store, project, label_studio):
+    arrivals.note(store, label_studio, project)
+    gone = "elsewhere/pid:[1]|1|abc"
+    for claim in range(1, arrivals.MAX_CLAIMS + 1):
+        taken = arrivals._claim(store, project)
+        assert (taken.dataset_task, taken.claims) == (1, claim)
+        with store.session() as session:  # its worker is heard of no more
+            session.execute(
+                update(Arrival)
+                .where(Arrival.id == taken.id)
+                .values(claimed_by=gone, heartbeat_at=taken.noted_at.replace(year=2020))
+            )
+            session.execute(
+                update(Arrival)
+                .where(Arrival.id != taken.id)
+                .values(retry_at=taken.noted_at.replace(year=2099))
+            )
+    assert arrivals.due(store) == {project: 1}
+    assert arrivals._claim(store, project) is None
+    assert "3 workers died at it" in arrivals.problems(store, project)[0]
+
+
+def test_cancelling_leaves_what_waits(store, project, label_studio):
+    arrivals.note(store, label_studio, project)
+    taken = arrivals._claim(store, project)
+    assert arrivals.cancel(store, project) == 2
+    assert counts(store, project) == (0, 1, 0)
+    arrivals._give_back(store, taken)
+    assert arrivals.note(store, label_studio, project) == (2, 0)
+
+
+def test_jobs_are_queued_for_what_waits_and_not_twice(
+    store, project, label_studio, redis, monkeypatch
+):
+    for number in range(4, 60):
+        label_studio.add(number)
+    arrivals.note(store, label_studio, project)
+    monkeypatch.setattr(functions, "store", lambda: store)
+    monkeypatch.setattr(functions, "settings", lambda: store.settings)
+    monkeypatch.setattr(functions.Client, "from_settings", lambda settings: label_studio)
+    jobs = Jobs(store.settings, redis)
+    queue = Queue("pseudo", connection=redis)
+    functions.enqueue_pictures(jobs)
+    functions.enqueue_pictures(jobs)
+    assert len(queue.job_ids) == 3  # 59 pictures
+    functions.label_pictures(project)
+    assert counts(store, project) == (39, 0, 0)
+    while arrivals.waiting(store, project).left:
+        functions.label_pictures(project)
+    assert len(images(store)) == 59
+    label_studio.add(60)
+    functions.import_new(project)
+    assert counts(store, project) == (1, 0, 0)
+
+
+def test_a_label_config_may_leave_bare_what_is_void(store, project, label_studio, models):
+    with store.session() as session:
+        session.get_one(Project, project).classes = ["cat", "dog"]
+    label_studio.config = label_studio.config.replace('<Label value="background"/>', "")
+    begin(store, project, superpixels="grounded-sam", threshold=0.99999)
+    arrivals.note(store, label_studio, project)
+    assert arrivals.work(store, label_studio, project).labelled == 3
+    image = images(store)["task-1"]
+    labels = store.files(project).read_label_map("initial", image.id)
+    bare = store.files(project).read_superpixels(image.id) == 0
+    assert bare.any()
+    assert (labels[bare] == VOID).all()
+
+
+def test_prompts_that_the_detector_cannot_read_stop_all_pictures(store, project, label_studio):
+    begin(store, project, superpixels="grounded-sam")
+    label_studio.config = config(cat="猫")
+    arrivals.note(store, label_studio, project)
+    with pytest.raises(FoundationError, match="猫"):
+        arrivals.work(store, label_studio, project)
+    assert counts(store, project) == (3, 0, 0)
