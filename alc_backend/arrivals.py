@@ -1,51 +1,25 @@
-"""Pictures of the dataset project on their way into the store: their first label maps.
+"""Pictures of the dataset project on their way into the store.
 
-What arrives is noted in the database. Workers take up one picture after another; a picture that
-cannot be done is left with its reason, and the others go on.
+What arrives is noted in the database, where workers take up one picture after another; see
+:mod:`alc_backend.labelling` for what they do with it.
 """
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, urlparse
 
 from sqlalchemy import ColumnElement, delete, func, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alc_backend import claims
-from alc_backend.datasets.dataset import Sample, checked_classes
-from alc_backend.datasets.images import IMAGE_SUFFIXES, read_image
-from alc_backend.datasets.names import checked_name
-from alc_backend.errors import (
-    AlcError,
-    DatasetError,
-    LabelStudioAwayError,
-    LabelStudioError,
-    StorageError,
-)
-from alc_backend.foundation.warm_start import Warmer, WarmStart
-from alc_backend.labelstudio import projects
-from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
-from alc_backend.labelstudio.regions import painted
 from alc_backend.store.database import Store
-from alc_backend.store.importing import add_sample
-from alc_backend.store.models import TRAIN, Arrival, Image, Project, utc_now
-
-log = logging.getLogger(__name__)
-
-Json = dict[str, Any]
-Progress = Callable[[int, str], None]
-"""Called with the pictures done so far and the name of the last one."""
+from alc_backend.store.models import TRAIN, Arrival, Image, Project, Superpixel, utc_now
 
 SHARD = 20
 """Pictures that one job does before more urgent jobs have their turn."""
@@ -57,8 +31,7 @@ MAX_CLAIMS = 3
 """How many workers may die at a picture before it is left."""
 
 RETRY_S = 30
-
-ANNOTATIONS = "annotations"
+"""Pause before a picture is tried again that Label Studio's absence stopped."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +49,14 @@ class Waiting:
         return self.waiting + self.claimed
 
 
-@dataclass
-class Done:
-    """What one run did; ``problems`` names each picture that could not be done, with the reason."""
+@dataclass(frozen=True)
+class Count:
+    """What a project holds: ``hidden`` and ``empty`` detections are those that were left out."""
 
-    labelled: int = 0
-    superpixels: int = 0
-    hidden: int = 0
-    empty: int = 0
-    problems: list[str] = field(default_factory=list)
+    pictures: int
+    superpixels: int
+    hidden: int
+    empty: int
 
 
 def note(store: Store, client: Client, project_id: int, *, retry: bool = False) -> tuple[int, int]:
@@ -146,6 +118,17 @@ def waiting(store: Store, project_id: int) -> Waiting:
     return Waiting(counts.get((False, False), 0), counts.get((True, False), 0), over, error)
 
 
+def count(store: Store, project_id: int) -> Count:
+    """How many pictures have their first label maps, and what a detector found in them."""
+    ours = (Image.project_id == project_id, Image.split == TRAIN)
+    with store.reading() as session:
+        starts = session.scalars(select(Image.warm_start).where(*ours)).all()
+        superpixels = select(func.count(Superpixel.id)).join(Image).where(*ours)
+        found = session.scalar(superpixels) or 0
+    hidden, empty = (sum((s or {}).get(name, 0) for s in starts) for name in ("hidden", "empty"))
+    return Count(len(starts), found, hidden, empty)
+
+
 def problems(store: Store, project_id: int) -> list[str]:
     """The pictures that could not be done, each with the reason."""
     with store.reading() as session:
@@ -197,133 +180,7 @@ def shards(count: int) -> int:
     return min(-(-count // SHARD), MAX_SHARDS)
 
 
-def work(
-    store: Store,
-    client: Client,
-    project_id: int,
-    *,
-    limit: int | None = SHARD,
-    progress: Progress = lambda done, name: None,
-) -> Done:
-    """Make the first label maps of pictures that wait, ``limit`` at most.
-
-    What keeps every picture from being done (models that cannot be loaded, a label config that
-    cannot be read) is kept as the project's ``warm_start_error`` and raised as AlcError. While
-    Label Studio, the storage or the database is away, the picture at hand goes back and the error
-    is raised.
-    """
-    done = Done()
-    try:
-        maker = _Maker(store, client, project_id)
-    except (LabelStudioAwayError, StorageError, OperationalError):
-        raise
-    except AlcError as error:
-        with store.session() as session:
-            session.get_one(Project, project_id).warm_start_error = str(error)
-        raise
-    with tempfile.TemporaryDirectory(prefix="alc-arrivals-") as folder:
-        while limit is None or done.labelled + len(done.problems) < limit:
-            arrival = _claim(store, project_id)
-            if arrival is None:
-                break
-            try:
-                with claims.Heartbeat(store, arrival):
-                    maker.make(arrival, Path(folder), done)
-            except (LabelStudioAwayError, StorageError, OperationalError):
-                _give_back(store, arrival)
-                raise
-            except Exception as error:
-                if not isinstance(error, (AlcError, ValueError)):
-                    log.exception("task %s", arrival.dataset_task)
-                    error = RuntimeError(f"{type(error).__name__}: {error}; see the worker's log")
-                _fail(store, arrival, str(error))
-                done.problems.append(f"task {arrival.dataset_task}: {error}")
-            progress(done.labelled + len(done.problems), f"task {arrival.dataset_task}")
-    return done
-
-
-class _Maker:
-    """Brings one picture after another from Label Studio into the store."""
-
-    def __init__(self, store: Store, client: Client, project_id: int) -> None:
-        self._store, self._client = store, client
-        with store.reading() as session:
-            project = session.get_one(Project, project_id)
-        config = client.get(f"/api/projects/{project.dataset_project}")["label_config"]
-        self._tags = projects.read_dataset_config(config)
-        source = f"the label config of Label Studio project {project.dataset_project}"
-        if checked_classes(self._tags.classes, source) != project.classes:
-            raise DatasetError(
-                f"{source} was imported with the classes {', '.join(project.classes)} and now has "
-                f"{', '.join(self._tags.classes)}; restore them there, or import into a new project"
-            )
-        self._project = project
-        self._warmer = Warmer(
-            WarmStart.of(project.warm_start), project.classes, store.settings, self._tags.prompts
-        )
-
-    def make(self, arrival: Arrival, folder: Path, done: Done) -> None:
-        """One picture; raises AlcError or ValueError when it cannot be done."""
-        task = self._task(arrival)
-        if task is None:
-            _remove(self._store, arrival)
-            return
-        url = str(task["data"].get(self._tags.image_field, ""))
-        path = folder / f"picture{_suffix(url)}"
-        path.write_bytes(self._client.download(url))
-        image = read_image(path)
-        shape = (image.shape[0], image.shape[1])
-        kind, newest = _newest(task)
-        maps = painted(
-            list(newest["result"]) if newest else [], self._project.classes, self._warmer.uncovered
-        )
-        found: dict[int, Json] = {}
-        origin: Json | None = None
-        if maps is None:
-            first = self._warmer.from_picture(image)
-            labels, superpixels = first.labels, first.superpixels
-            found = {number: asdict(thing) for number, thing in first.found.items()}
-            counts = {"hidden": first.hidden, "empty": first.empty}
-            origin = self._warmer.start.as_dict() | counts
-            done.hidden, done.empty = done.hidden + first.hidden, done.empty + first.empty
-        elif maps[0].shape != shape:
-            raise DatasetError(
-                f"its regions are for {maps[0].shape[1]}×{maps[0].shape[0]} pixels, the picture "
-                f"has {shape[1]}×{shape[0]}; import the picture again"
-            )
-        else:
-            labels, superpixels = maps[0], self._warmer.from_masks(image, *maps)
-        begun = parse(newest, arrival.dataset_task) if newest and kind == ANNOTATIONS else None
-        try:
-            added = add_sample(
-                self._store,
-                self._project.id,
-                TRAIN,
-                Sample(_key(task), path, *shape, labels, superpixels, None),
-                url=url,
-                task=arrival.dataset_task,
-                annotation=begun,
-                found=found,
-                warm_start=origin,
-            )
-        except IntegrityError:  # another worker, which took this one for dead, was faster
-            added = None
-        _remove(self._store, arrival)
-        done.labelled += added is not None
-        done.superpixels += added or 0
-
-    def _task(self, arrival: Arrival) -> Json | None:
-        """The task with its annotations and predictions; None when it was deleted meanwhile."""
-        try:
-            task: Json = self._client.get(f"/api/tasks/{arrival.dataset_task}")
-        except LabelStudioError as error:
-            if error.status == 404:
-                return None
-            raise
-        return task
-
-
-def _claim(store: Store, project_id: int) -> Arrival | None:
+def claim(store: Store, project_id: int) -> Arrival | None:
     """Take up the next picture that is free; those that workers died at too often have failed."""
     with store.session() as session:
         while (arrival := _free(store, session, project_id)) is not None:
@@ -359,16 +216,19 @@ def _may_begin() -> ColumnElement[bool]:
     return Arrival.retry_at.is_(None) | (Arrival.retry_at <= utc_now())
 
 
-def _give_back(store: Store, arrival: Arrival) -> None:
+def give_back(store: Store, arrival: Arrival) -> None:
+    """Let a picture be tried again in a while."""
     later = utc_now() + timedelta(seconds=RETRY_S)
     _change(store, arrival, claimed_by=None, claims=Arrival.claims - 1, retry_at=later)
 
 
-def _fail(store: Store, arrival: Arrival, reason: str) -> None:
+def fail(store: Store, arrival: Arrival, reason: str) -> None:
+    """Leave a picture, with the reason."""
     _change(store, arrival, claimed_by=None, error=reason, finished_at=utc_now())
 
 
-def _remove(store: Store, arrival: Arrival) -> None:
+def remove(store: Store, arrival: Arrival) -> None:
+    """Forget a picture that is done, or that is gone."""
     with store.session() as session:
         session.execute(delete(Arrival).where(Arrival.id == arrival.id))
 
@@ -381,35 +241,3 @@ def _change(store: Store, arrival: Arrival, **values: Any) -> None:
             .where(Arrival.id == arrival.id, Arrival.claimed_by == arrival.claimed_by)
             .values(**values)
         )
-
-
-def _key(task: Json) -> str:
-    """The image key: that of a picture that we uploaded, else the task's number."""
-    try:
-        return checked_name(asked_about(task["data"]).image, "the task's data")
-    except DatasetError:
-        return f"task-{task['id']}"
-
-
-def _newest(task: Mapping[str, Any]) -> tuple[str, Json | None]:
-    """A task's newest annotation with regions, else such a prediction; which of them it is."""
-    for kind in (ANNOTATIONS, "predictions"):
-        records: Sequence[Json] = [
-            item
-            for item in task.get(kind, [])
-            if item.get("result") and not item.get("was_cancelled")
-        ]
-        if records:
-            return kind, max(records, key=lambda item: str(item["created_at"]))
-    return "", None
-
-
-def _suffix(url: str) -> str:
-    """The file ending of a picture's address, ``.jpg`` when it shows none."""
-    parts = urlparse(url)
-    names = [parts.path, *parse_qs(parts.query).get("d", [])]
-    for name in names:
-        suffix = PurePosixPath(name).suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
-            return suffix
-    return ".jpg"

@@ -16,6 +16,7 @@ from alc_backend.cli_common import ProjectOption, open_store, project_id_of, tel
 from alc_backend.errors import FoundationError, SettingsError
 
 if TYPE_CHECKING:
+    from alc_backend.arrivals import Waiting
     from alc_backend.datasets.dataset import Dataset
     from alc_backend.foundation.warm_start import WarmStart
     from alc_backend.settings import Settings
@@ -261,27 +262,16 @@ def _check_models(store: Store, project_id: int) -> None:
 
 def _label(store: Store, project_id: int, *, here: bool, wait: bool = True) -> None:
     """Label what waits, in this process or by the workers, and show how it goes."""
-    from alc_backend import arrivals
+    from alc_backend import arrivals, labelling
     from alc_backend.jobs.queues import Jobs, connect, is_up
     from alc_backend.labelstudio.client import Client
 
     total = arrivals.waiting(store, project_id).left
     if total and here:
-        with Client.from_settings(store.settings) as client, _bar() as bar:
-            task = bar.add_task("labelling", total=total)
-            done = arrivals.work(
-                store,
-                client,
-                project_id,
-                limit=None,
-                progress=lambda count, name: bar.update(
-                    task, completed=count, description=escape(name)
-                ),
+        with Client.from_settings(store.settings) as client, _Bar(store, project_id, total) as bar:
+            labelling.work(
+                store, client, project_id, limit=None, progress=lambda count, name: bar.show(name)
             )
-        console.print(
-            f"{done.labelled} pictures with {done.superpixels} superpixels, {done.hidden} "
-            f"detections hidden by others, {done.empty} without a mask"
-        )
     elif total:
         connection = connect(store.settings)
         Jobs(store.settings, connection).enqueue_pictures(project_id, arrivals.shards(total))
@@ -291,10 +281,17 @@ def _label(store: Store, project_id: int, *, here: bool, wait: bool = True) -> N
                 "pseudo --here`",
                 style="yellow",
             )
-        elif wait:
-            _watch(store, project_id, total)
-        else:
+            return
+        if not wait:
             console.print(f"{total} pictures wait for a worker; `alc pseudo` shows how it goes")
+            return
+    if total:  # workers may have some of them, or all
+        _watch(store, project_id, total)
+        count = arrivals.count(store, project_id)
+        console.print(
+            f"{count.pictures} pictures with {count.superpixels} superpixels are there; "
+            f"{count.hidden} detections were hidden by smaller ones, {count.empty} had no mask"
+        )
     for problem in arrivals.problems(store, project_id):
         console.print(f"left out: {problem}", markup=False, highlight=False)
     error = arrivals.waiting(store, project_id).error
@@ -303,26 +300,41 @@ def _label(store: Store, project_id: int, *, here: bool, wait: bool = True) -> N
 
 
 def _watch(store: Store, project_id: int, total: int) -> None:
-    from alc_backend import arrivals
-
+    """Show how the workers get on until nothing waits, or something keeps everything waiting."""
     try:
-        with _bar() as bar:
-            task = bar.add_task("labelling", total=total)
-            while True:
-                state = arrivals.waiting(store, project_id)
-                bar.update(task, completed=max(0, total - state.left))
-                if not state.left or state.error is not None:
-                    return
+        with _Bar(store, project_id, total) as bar:
+            while (state := bar.show("labelling")).left and state.error is None:
                 time.sleep(POLL_S)
     except KeyboardInterrupt:
         console.print("The workers go on; `alc pseudo` shows how it goes, --cancel stops it.")
 
 
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+class _Bar:
+    """A progress bar of the pictures that waited when it began."""
+
+    def __init__(self, store: Store, project_id: int, total: int) -> None:
+        self._store, self._project_id, self._total = store, project_id, total
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task("labelling", total=total)
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, name: str) -> Waiting:
+        """Show what is done by now, whoever did it."""
+        from alc_backend import arrivals
+
+        state = arrivals.waiting(self._store, self._project_id)
+        done = max(0, self._total - state.left)
+        self._bar.update(self._task, completed=done, description=escape(name))
+        return state

@@ -10,7 +10,7 @@ from PIL import Image as Picture
 from rq import Queue
 from sqlalchemy import select, update
 
-from alc_backend import arrivals
+from alc_backend import arrivals, labelling
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import (
     DatasetError,
@@ -131,7 +131,7 @@ def test_pictures_are_noted_once_and_labelled(store, project, label_studio):
     assert arrivals.note(store, label_studio, project) == (0, 0)
     assert counts(store, project) == (3, 0, 0)
     seen = []
-    done = arrivals.work(
+    done = labelling.work(
         store, label_studio, project, progress=lambda count, name: seen.append((count, name))
     )
     assert (done.labelled, done.problems) == (3, [])
@@ -150,7 +150,7 @@ def test_grounded_sam_labels_pictures_with_what_it_found(store, project, label_s
     begin(store, project, superpixels="grounded-sam", threshold=0.3)
     label_studio.config = config(cat="cat, sofa")
     arrivals.note(store, label_studio, project)
-    done = arrivals.work(store, label_studio, project)
+    done = labelling.work(store, label_studio, project)
     assert done.labelled == 3
     image = images(store)["task-2"]
     picture = np.asarray(Picture.open(io.BytesIO(png(2))))
@@ -182,7 +182,7 @@ def test_masks_that_a_task_has_are_what_it_begins_with(store, project, label_stu
     label_studio.add(4, predictions=[theirs, empty])
     begin(store, project, fill=True, count=20)
     arrivals.note(store, label_studio, project)
-    arrivals.work(store, label_studio, project)
+    labelling.work(store, label_studio, project)
     image = images(store)["task-4"]
     files = store.files(project)
     assert np.array_equal(files.read_label_map("initial", image.id), labels)
@@ -195,7 +195,7 @@ def test_pictures_that_we_uploaded_keep_their_key(store, project, label_studio):
     label_studio.add(4, data={"alc": {"image": "farm/a"}})
     label_studio.add(5, data={"alc": {"image": "../../etc/passwd"}})
     arrivals.note(store, label_studio, project)
-    arrivals.work(store, label_studio, project)
+    labelling.work(store, label_studio, project)
     assert sorted(images(store)) == ["farm/a", "task-1", "task-2", "task-3", "task-5"]
 
 
@@ -205,17 +205,17 @@ def test_a_picture_that_cannot_be_done_is_left_with_the_reason(store, project, l
     label_studio.files["http://elsewhere.example.com/a.png"] = b""
     label_studio.add(6)
     arrivals.note(store, label_studio, project)
-    done = arrivals.work(store, label_studio, project)
+    done = labelling.work(store, label_studio, project)
     assert done.labelled == 4
     assert len(done.problems) == 2
     assert "cannot be read" in done.problems[0]
     assert arrivals.problems(store, project) == done.problems
     assert counts(store, project) == (0, 0, 2)
     assert arrivals.note(store, label_studio, project) == (0, 4)  # not tried again unasked
-    assert arrivals.work(store, label_studio, project).labelled == 0
+    assert labelling.work(store, label_studio, project).labelled == 0
     label_studio.files["/data/upload/4.png"] = png(4)
     arrivals.note(store, label_studio, project, retry=True)
-    assert arrivals.work(store, label_studio, project).labelled == 1
+    assert labelling.work(store, label_studio, project).labelled == 1
     assert "task-4" in images(store)
 
 
@@ -231,7 +231,7 @@ def test_what_nobody_expected_leaves_the_picture_and_the_others_go_on(
 
     monkeypatch.setattr(Warmer, "from_picture", fragile)
     arrivals.note(store, label_studio, project)
-    done = arrivals.work(store, label_studio, project)
+    done = labelling.work(store, label_studio, project)
     assert done.labelled == 2
     assert arrivals.problems(store, project) == [
         "task 2: MemoryError: too large; see the worker's log"
@@ -241,7 +241,7 @@ def test_what_nobody_expected_leaves_the_picture_and_the_others_go_on(
 def test_a_task_deleted_meanwhile_is_forgotten(store, project, label_studio):
     arrivals.note(store, label_studio, project)
     del label_studio.held[2]
-    done = arrivals.work(store, label_studio, project)
+    done = labelling.work(store, label_studio, project)
     assert (done.labelled, done.problems) == (2, [])
     assert counts(store, project) == (0, 0, 0)
 
@@ -250,15 +250,15 @@ def test_while_label_studio_is_away_pictures_wait(store, project, label_studio):
     arrivals.note(store, label_studio, project)
     label_studio.away = True
     with pytest.raises(LabelStudioAwayError):
-        arrivals.work(store, label_studio, project)
+        labelling.work(store, label_studio, project)
     assert counts(store, project) == (3, 0, 0)
     label_studio.away = False
-    assert arrivals.work(store, label_studio, project).labelled == 2  # one waits for a moment
+    assert labelling.work(store, label_studio, project).labelled == 2  # one waits for a moment
     assert arrivals.due(store) == {}
     with store.session() as session:
         session.execute(update(Arrival).values(retry_at=None))
     assert arrivals.due(store) == {project: 1}
-    assert arrivals.work(store, label_studio, project).labelled == 1
+    assert labelling.work(store, label_studio, project).labelled == 1
     assert len(images(store)) == 3
 
 
@@ -270,7 +270,7 @@ def test_what_keeps_every_picture_waiting_is_told_until_it_is_tried_again(
     store.settings = models.model_copy(update={"model_dir": models.data_dir / "none"})
     arrivals.note(store, label_studio, project)
     with pytest.raises(WeightsError):
-        arrivals.work(store, label_studio, project)
+        labelling.work(store, label_studio, project)
     state = arrivals.waiting(store, project)
     assert state.left == 3
     assert "groundingdino_swinb_cogcoor.pth" in state.error
@@ -278,24 +278,24 @@ def test_what_keeps_every_picture_waiting_is_told_until_it_is_tried_again(
     store.settings = models
     arrivals.note(store, label_studio, project, retry=True)
     assert arrivals.due(store) == {project: 3}
-    assert arrivals.work(store, label_studio, project).labelled == 3
+    assert labelling.work(store, label_studio, project).labelled == 3
 
 
 def test_classes_changed_in_label_studio_stop_it(store, project, label_studio):
     arrivals.note(store, label_studio, project)
     label_studio.config = label_studio.config.replace("dog", "wolf")
     with pytest.raises(DatasetError, match="wolf"):
-        arrivals.work(store, label_studio, project)
+        labelling.work(store, label_studio, project)
     assert "wolf" in arrivals.waiting(store, project).error
 
 
 def test_two_workers_never_have_the_same_picture(store, project, label_studio):
     arrivals.note(store, label_studio, project)
-    first = arrivals._claim(store, project)
-    second = arrivals._claim(store, project)
+    first = arrivals.claim(store, project)
+    second = arrivals.claim(store, project)
     assert {first.dataset_task, second.dataset_task} == {1, 2}
     assert counts(store, project) == (1, 2, 0)
-    assert arrivals.work(store, label_studio, project).labelled == 1
+    assert labelling.work(store, label_studio, project).labelled == 1
     assert arrivals.due(store) == {}
 
 
@@ -303,7 +303,7 @@ def test_a_picture_whose_workers_die_is_taken_up_again_a_few_times(store, projec
     arrivals.note(store, label_studio, project)
     gone = "elsewhere/pid:[1]|1|abc"
     for claim in range(1, arrivals.MAX_CLAIMS + 1):
-        taken = arrivals._claim(store, project)
+        taken = arrivals.claim(store, project)
         assert (taken.dataset_task, taken.claims) == (1, claim)
         with store.session() as session:  # its worker is heard of no more
             session.execute(
@@ -317,16 +317,16 @@ def test_a_picture_whose_workers_die_is_taken_up_again_a_few_times(store, projec
                 .values(retry_at=taken.noted_at.replace(year=2099))
             )
     assert arrivals.due(store) == {project: 1}
-    assert arrivals._claim(store, project) is None
+    assert arrivals.claim(store, project) is None
     assert "3 workers died at it" in arrivals.problems(store, project)[0]
 
 
 def test_cancelling_leaves_what_waits(store, project, label_studio):
     arrivals.note(store, label_studio, project)
-    taken = arrivals._claim(store, project)
+    taken = arrivals.claim(store, project)
     assert arrivals.cancel(store, project) == 2
     assert counts(store, project) == (0, 1, 0)
-    arrivals._give_back(store, taken)
+    arrivals.give_back(store, taken)
     assert arrivals.note(store, label_studio, project) == (2, 0)
 
 
@@ -360,7 +360,7 @@ def test_a_label_config_may_leave_bare_what_is_void(store, project, label_studio
     label_studio.config = label_studio.config.replace('<Label value="background"/>', "")
     begin(store, project, superpixels="grounded-sam", threshold=0.99999)
     arrivals.note(store, label_studio, project)
-    assert arrivals.work(store, label_studio, project).labelled == 3
+    assert labelling.work(store, label_studio, project).labelled == 3
     image = images(store)["task-1"]
     labels = store.files(project).read_label_map("initial", image.id)
     bare = store.files(project).read_superpixels(image.id) == 0
@@ -373,5 +373,5 @@ def test_prompts_that_the_detector_cannot_read_stop_all_pictures(store, project,
     label_studio.config = config(cat="猫")
     arrivals.note(store, label_studio, project)
     with pytest.raises(FoundationError, match="猫"):
-        arrivals.work(store, label_studio, project)
+        labelling.work(store, label_studio, project)
     assert counts(store, project) == (3, 0, 0)

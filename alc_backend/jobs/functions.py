@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from rq import get_current_job
 
-from alc_backend import arrivals, parts
+from alc_backend import arrivals, labelling, parts
 from alc_backend.errors import AlcError
 from alc_backend.jobs.queues import Jobs, connect
 from alc_backend.labelstudio.client import Client
@@ -53,7 +53,7 @@ def label_pictures(project_id: int) -> None:
 
     try:
         with Client.from_settings(settings()) as client:
-            done = arrivals.work(store(), client, project_id, progress=progress)
+            done = labelling.work(store(), client, project_id, progress=progress)
     except AlcError as error:
         log.error("project %s: pictures wait: %s", project_id, error)
         return

@@ -71,27 +71,28 @@ class ALCModel:
 
     def predict(
         self, tasks: Sequence[Json], context: Json | None = None, **kwargs: Any
-    ) -> list[Json]:
+    ) -> list[Json | list[Json]]:
         """One prediction per task, in order, read from the store.
 
         A query task gets its query; a dataset task the current masks as brush regions. A picture
-        never seen before gets an empty result and is queued for import.
+        never seen before is queued for its first label map and gets an empty list: Label Studio
+        keeps no prediction then, and asks again. It would keep an empty one, and never ask.
         """
         del context, kwargs  # the answer does not depend on them
         if self._project is None:
-            return [self._empty() for _ in tasks]
+            return [[] for _ in tasks]
         with self._store.reading() as session:
             if self._label_studio_project == self._project.query_project:
-                return self._queries(session, tasks)
+                return [*self._queries(session, tasks)]
             asked = self._images(session, tasks)
             files = self._store.files(self._project.id)
             maps = LabelMaps(
                 session, files, self._project.id, images=[image.id for image in asked.values()]
             )
             masks = [self._masks(maps, asked.get(task.get("id"))) for task in tasks]
-        if not all(found for _, found in masks):
+        if None in masks:
             self._jobs.enqueue_import(self._project.id)
-        return [answer for answer, _ in masks]
+        return [[] if answer is None else answer for answer in masks]
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
         """Take note of an event; never trains here.
@@ -158,11 +159,11 @@ class ALCModel:
                 found[image.dataset_task] = image
         return found
 
-    def _masks(self, maps: LabelMaps, image: Image | None) -> tuple[Json, bool]:
-        """The masks of a picture, and whether it is known."""
+    def _masks(self, maps: LabelMaps, image: Image | None) -> Json | None:
+        """The masks of a picture; None when it is not in the store."""
         assert self._project is not None
         if image is None:
-            return self._empty(), False
+            return None
         files = self._store.files(self._project.id)
         regions = brush_regions(
             maps.read(image.id),
@@ -171,7 +172,7 @@ class ALCModel:
             from_name=self._project.brush_name,
             to_name=self._project.image_name,
         )
-        return {"result": regions, "score": 0.0, "model_version": self.model_version}, True
+        return {"result": regions, "score": 0.0, "model_version": self.model_version}
 
     def _empty(self) -> Json:
         return {"result": [], "score": 0.0, "model_version": self.model_version}

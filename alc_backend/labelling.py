@@ -1,0 +1,214 @@
+"""First label maps for pictures that arrive, one after another, in a worker.
+
+A picture that cannot be done is left with its reason, and the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from alc_backend import arrivals, claims
+from alc_backend.datasets.dataset import Sample, checked_classes
+from alc_backend.datasets.images import IMAGE_SUFFIXES, read_image
+from alc_backend.datasets.names import checked_name
+from alc_backend.errors import (
+    AlcError,
+    DatasetError,
+    LabelStudioAwayError,
+    LabelStudioError,
+    StorageError,
+)
+from alc_backend.foundation.warm_start import Warmer, WarmStart
+from alc_backend.labelstudio import projects
+from alc_backend.labelstudio.annotation import parse
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.query import asked_about
+from alc_backend.labelstudio.regions import painted
+from alc_backend.store.database import Store
+from alc_backend.store.importing import add_sample
+from alc_backend.store.models import TRAIN, Arrival, Project
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Progress = Callable[[int, str], object]
+"""Called with the pictures done so far and the name of the last one."""
+
+ANNOTATIONS = "annotations"
+
+
+@dataclass
+class Done:
+    """What one run did; ``problems`` names each picture that could not be done, with the reason."""
+
+    labelled: int = 0
+    superpixels: int = 0
+    hidden: int = 0
+    empty: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def work(
+    store: Store,
+    client: Client,
+    project_id: int,
+    *,
+    limit: int | None = arrivals.SHARD,
+    progress: Progress = lambda done, name: None,
+) -> Done:
+    """Make the first label maps of pictures that wait, ``limit`` at most.
+
+    What keeps every picture from being done (models that cannot be loaded, a label config that
+    cannot be read) is kept as the project's ``warm_start_error`` and raised as AlcError. While
+    Label Studio, the storage or the database is away, the picture at hand goes back and the error
+    is raised.
+    """
+    done = Done()
+    try:
+        maker = _Maker(store, client, project_id)
+    except (LabelStudioAwayError, StorageError, OperationalError):
+        raise
+    except AlcError as error:
+        with store.session() as session:
+            session.get_one(Project, project_id).warm_start_error = str(error)
+        raise
+    with tempfile.TemporaryDirectory(prefix="alc-arrivals-") as folder:
+        while limit is None or done.labelled + len(done.problems) < limit:
+            arrival = arrivals.claim(store, project_id)
+            if arrival is None:
+                break
+            try:
+                with claims.Heartbeat(store, arrival):
+                    maker.make(arrival, Path(folder), done)
+            except (LabelStudioAwayError, StorageError, OperationalError):
+                arrivals.give_back(store, arrival)
+                raise
+            except Exception as error:
+                if not isinstance(error, (AlcError, ValueError)):
+                    log.exception("task %s", arrival.dataset_task)
+                    error = RuntimeError(f"{type(error).__name__}: {error}; see the worker's log")
+                arrivals.fail(store, arrival, str(error))
+                done.problems.append(f"task {arrival.dataset_task}: {error}")
+            progress(done.labelled + len(done.problems), f"task {arrival.dataset_task}")
+    return done
+
+
+class _Maker:
+    """Brings one picture after another from Label Studio into the store."""
+
+    def __init__(self, store: Store, client: Client, project_id: int) -> None:
+        self._store, self._client = store, client
+        with store.reading() as session:
+            project = session.get_one(Project, project_id)
+        config = client.get(f"/api/projects/{project.dataset_project}")["label_config"]
+        self._tags = projects.read_dataset_config(config)
+        source = f"the label config of Label Studio project {project.dataset_project}"
+        if checked_classes(self._tags.classes, source) != project.classes:
+            raise DatasetError(
+                f"{source} was imported with the classes {', '.join(project.classes)} and now has "
+                f"{', '.join(self._tags.classes)}; restore them there, or import into a new project"
+            )
+        self._project = project
+        self._warmer = Warmer(
+            WarmStart.of(project.warm_start), project.classes, store.settings, self._tags.prompts
+        )
+
+    def make(self, arrival: Arrival, folder: Path, done: Done) -> None:
+        """One picture; raises AlcError or ValueError when it cannot be done."""
+        task = self._task(arrival)
+        if task is None:
+            arrivals.remove(self._store, arrival)
+            return
+        url = str(task["data"].get(self._tags.image_field, ""))
+        path = folder / f"picture{_suffix(url)}"
+        path.write_bytes(self._client.download(url))
+        image = read_image(path)
+        shape = (image.shape[0], image.shape[1])
+        kind, newest = _newest(task)
+        maps = painted(
+            list(newest["result"]) if newest else [], self._project.classes, self._warmer.uncovered
+        )
+        found: dict[int, Json] = {}
+        origin: Json | None = None
+        if maps is None:
+            first = self._warmer.from_picture(image)
+            labels, superpixels = first.labels, first.superpixels
+            found = {number: asdict(thing) for number, thing in first.found.items()}
+            counts = {"hidden": first.hidden, "empty": first.empty}
+            origin = self._warmer.start.as_dict() | counts
+            done.hidden, done.empty = done.hidden + first.hidden, done.empty + first.empty
+        elif maps[0].shape != shape:
+            raise DatasetError(
+                f"its regions are for {maps[0].shape[1]}×{maps[0].shape[0]} pixels, the picture "
+                f"has {shape[1]}×{shape[0]}; import the picture again"
+            )
+        else:
+            labels, superpixels = maps[0], self._warmer.from_masks(image, *maps)
+        begun = parse(newest, arrival.dataset_task) if newest and kind == ANNOTATIONS else None
+        try:
+            added = add_sample(
+                self._store,
+                self._project.id,
+                TRAIN,
+                Sample(_key(task), path, *shape, labels, superpixels, None),
+                url=url,
+                task=arrival.dataset_task,
+                annotation=begun,
+                found=found,
+                warm_start=origin,
+            )
+        except IntegrityError:  # another worker, which took this one for dead, was faster
+            added = None
+        arrivals.remove(self._store, arrival)
+        done.labelled += added is not None
+        done.superpixels += added or 0
+
+    def _task(self, arrival: Arrival) -> Json | None:
+        """The task with its annotations and predictions; None when it was deleted meanwhile."""
+        try:
+            task: Json = self._client.get(f"/api/tasks/{arrival.dataset_task}")
+        except LabelStudioError as error:
+            if error.status == 404:
+                return None
+            raise
+        return task
+
+
+def _key(task: Json) -> str:
+    """The image key: that of a picture that we uploaded, else the task's number."""
+    try:
+        return checked_name(asked_about(task["data"]).image, "the task's data")
+    except DatasetError:
+        return f"task-{task['id']}"
+
+
+def _newest(task: Mapping[str, Any]) -> tuple[str, Json | None]:
+    """A task's newest annotation with regions, else such a prediction; which of them it is."""
+    for kind in (ANNOTATIONS, "predictions"):
+        records: Sequence[Json] = [
+            item
+            for item in task.get(kind, [])
+            if item.get("result") and not item.get("was_cancelled")
+        ]
+        if records:
+            return kind, max(records, key=lambda item: str(item["created_at"]))
+    return "", None
+
+
+def _suffix(url: str) -> str:
+    """The file ending of a picture's address, ``.jpg`` when it shows none."""
+    parts = urlparse(url)
+    names = [parts.path, *parse_qs(parts.query).get("d", [])]
+    for name in names:
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            return suffix
+    return ".jpg"

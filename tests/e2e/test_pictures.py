@@ -1,0 +1,157 @@
+"""From plain pictures to masks in Label Studio: real models (tiny), worker and Label Studio."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from sqlalchemy import select
+
+from alc_backend.foundation.warm_start import Warmer, WarmStart
+from alc_backend.labelstudio.regions import painted
+from alc_backend.store.models import Arrival, Project
+from tests.conftest import wait_for
+from tests.e2e.test_loop import alc, retrieve_predictions
+from tests.foundation.tiny import write_models
+
+pytestmark = pytest.mark.ls
+
+CLASSES = ["background", "sofa", "dog", "potted plant"]
+MODELS = {"ALC_DETECTOR": "swin-b", "ALC_SEGMENTER": "vit-b"}
+
+
+@pytest.fixture(scope="module")
+def models(running):
+    demo, _ = running
+    return write_models(demo.settings.models)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    (folder / "garden").mkdir(parents=True)
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    for number, name in enumerate(("a.png", "b.jpg", "garden/c.png")):
+        pixels = np.full((60, 80, 3), 90, dtype=np.uint8)
+        pixels[10:40, 10 + 10 * number : 40 + 10 * number] = (200, 40 + 70 * number, 40)
+        Picture.fromarray(pixels).save(folder / name)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def project_named(demo, name):
+    with demo.store.reading() as session:
+        return session.scalars(select(Project).where(Project.name == name)).one()
+
+
+def images_of(demo, project):
+    return {image.key: image for image in demo.store.images(project.id, "train")}
+
+
+def test_pictures_and_class_names_become_masks_in_label_studio(running, models, pictures):
+    demo, processes = running
+    said = alc(
+        demo, "init", "--images", str(pictures), "--classes", str(pictures.parent / "classes.txt"),
+        "--name", "rooms", "--box-threshold", "0.3", **MODELS,
+    )  # fmt: skip
+    processes.check()
+    assert "4 new pictures, 0 already there" in said
+    assert "cannot be read" in said  # the broken one, with its task
+    project = project_named(demo, "rooms")
+    images = images_of(demo, project)
+    assert sorted(images) == ["a", "b", "garden/c"]
+
+    # What the worker made is what the models say, and what Label Studio shows.
+    start = WarmStart("grounded-sam", threshold=0.3, detector="swin-b", segmenter="vit-b")
+    assert WarmStart.of(project.warm_start) == start
+    warmer = Warmer(start, CLASSES, demo.settings)
+    files = demo.store.files(project.id)
+    for key, path in (("a", "a.png"), ("b", "b.jpg"), ("garden/c", "garden/c.png")):
+        maps = warmer.from_picture(np.asarray(Picture.open(pictures / path)))
+        assert len(maps.found) > 1
+        assert np.array_equal(files.read_label_map("initial", images[key].id), maps.labels)
+        assert np.array_equal(files.read_superpixels(images[key].id), maps.superpixels)
+        task = images[key].dataset_task
+        retrieve_predictions(demo, project.dataset_project, task)
+        shown = demo.client.get(f"/api/tasks/{task}/")["predictions"][-1]["result"]
+        labels, superpixels = painted(shown, CLASSES)
+        assert np.array_equal(labels, maps.labels)
+        assert np.array_equal(superpixels > 0, maps.superpixels > 0)
+
+    # Repeating changes nothing; the broken picture is tried again when asked to, and only then.
+    again = alc(demo, "pseudo", "--project", "rooms")
+    assert "0 new pictures, 3 already there" in again
+    assert images_of(demo, project)["a"].id == images["a"].id
+    assert "cannot be read" in alc(demo, "pseudo", "--project", "rooms", "--retry")
+
+
+def test_a_picture_added_in_label_studio_comes_in_by_itself(running, models, pictures):
+    """Runs after the first: Label Studio asks for the masks of a picture never seen."""
+    demo, _ = running
+    project = project_named(demo, "rooms")
+    (url,) = demo.client.upload(project.dataset_project, [pictures / "a.png"])
+    (task,) = demo.client.post(
+        f"/api/projects/{project.dataset_project}/import",
+        [{"data": {"image": url}}],
+        return_task_ids="true",
+    )["task_ids"]
+    retrieve_predictions(demo, project.dataset_project, task)
+    wait_for(lambda: f"task-{task}" in images_of(demo, project))
+    image = images_of(demo, project)[f"task-{task}"]
+    assert image.warm_start["superpixels"] == "grounded-sam"
+    with demo.store.reading() as session:
+        left = select(Arrival).where(Arrival.dataset_task == task)
+        assert session.scalars(left).first() is None
+
+
+def test_words_of_the_label_config_are_the_prompts(running, models, pictures):
+    demo, _ = running
+    config = (
+        '<View><Image name="photo" value="$photo"/><BrushLabels name="mask" toName="photo">'
+        '<Label value="Möbel" predicted_values="sofa, couch"/><Label value="background"/>'
+        "</BrushLabels></View>"
+    )
+    theirs = demo.client.post("/api/projects/", {"title": "Möbel", "label_config": config})["id"]
+    urls = demo.client.upload(theirs, [pictures / "a.png"])
+    demo.client.post(f"/api/projects/{theirs}/import", [{"data": {"photo": urls[0]}}])
+    alc(demo, "init", "--from-project", str(theirs), "--superpixels", "grounded-sam", **MODELS)
+    (image,) = images_of(demo, project_named(demo, "Möbel")).values()
+    files = demo.store.files(image.project_id)
+    start = WarmStart("grounded-sam", detector="swin-b", segmenter="vit-b")
+    warmer = Warmer(start, ["Möbel", "background"], demo.settings, {"Möbel": ["sofa", "couch"]})
+    maps = warmer.from_picture(np.asarray(Picture.open(pictures / "a.png")))
+    assert np.array_equal(files.read_label_map("initial", image.id), maps.labels)
+    assert (maps.labels[maps.superpixels == 0] == 1).all()
+
+
+def test_plain_pictures_without_any_weights(running, pictures):
+    """With SLIC alone, everything starts as background and can be asked about."""
+    demo, _ = running
+    said = alc(
+        demo, "init", "--images", str(pictures), "--classes", str(pictures.parent / "classes.txt"),
+        "--name", "plain", "--superpixels", "slic", "--superpixel-count", "12",
+    )  # fmt: skip
+    assert "4 new pictures" in said
+    assert "3 pictures with" in " ".join(said.split())
+    project = project_named(demo, "plain")
+    files = demo.store.files(project.id)
+    for image in images_of(demo, project).values():
+        assert not files.read_label_map("initial", image.id).any()
+        assert files.read_superpixels(image.id).min() == 1
+        assert files.read_superpixels(image.id).max() >= 6
+    small = {"ALC_ITERATIONS": "5", "ALC_INPUT_SIZE": "64", "ALC_BATCH_SIZE": "2"}
+    alc(demo, "round", "start", "--project", "plain", "--size", "5", "--wait", **small)
+    waiting = demo.client.get(f"/api/projects/{project.query_project}/next")
+    assert waiting["data"]["choices"]
+
+
+def test_missing_weights_are_told_before_anything_is_made(running, pictures):
+    demo, _ = running
+    before = len(demo.client.get("/api/projects/")["results"])
+    said = alc(
+        demo, "init", "--images", str(pictures), "--classes", str(pictures.parent / "classes.txt"),
+        "--name", "unmade", status=1,
+    )  # fmt: skip
+    assert "groundingdino_swint_ogc.pth" in said
+    assert "alc weights download" in said
+    assert len(demo.client.get("/api/projects/")["results"]) == before
