@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alc_backend import claims
+from alc_backend.errors import NotFoundError
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.store.database import Store
@@ -63,10 +64,15 @@ def note(store: Store, client: Client, project_id: int, *, retry: bool = False) 
     """Note the dataset project's pictures that are not in the store, and how many there are.
 
     Returns how many were noted and how many are in the store already. With ``retry`` those that
-    could not be done are to be tried again, and so is what kept all pictures waiting.
+    could not be done are to be tried again, and so is what kept all pictures waiting. Raises
+    NotFoundError for a project that is not in Label Studio yet.
     """
     with store.session() as session:
         project = session.get_one(Project, project_id)
+        if project.dataset_project is None:
+            raise NotFoundError(
+                f"project {project.name!r} has no dataset project in Label Studio; run `alc init`"
+            )
         if retry:
             project.warm_start_error = None
             session.execute(
@@ -83,7 +89,6 @@ def note(store: Store, client: Client, project_id: int, *, retry: bool = False) 
             session.scalars(select(Arrival.dataset_task).where(Arrival.project_id == project_id))
         )
     tasks, keys = {task for task, _ in known}, {key for _, key in known}
-    assert project.dataset_project is not None
     new: list[int] = []
     present = 0
     for task in client.tasks(project.dataset_project, fields="task_only"):

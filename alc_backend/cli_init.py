@@ -102,6 +102,8 @@ def init(
         store.settings, method, superpixel_count, fill is not None, box_threshold, dataset
     )
     given = any(value is not None for value in (superpixels, fill, box_threshold))
+    if given or dataset is None:
+        ways.check_files(start, store.settings)  # before anything is made
     with Client.from_settings(store.settings) as client, console.status("importing") as status:
         tell = telling(status)
         if dataset is not None:
@@ -121,7 +123,6 @@ def init(
                 name=name,
                 warm_start=start.as_dict() if given else None,
             )
-        _check_models(store, project_id)
         project = connect.connect_project(store, client, project_id, tell)
         if images is not None:
             for problem in plain.problems:
@@ -248,16 +249,6 @@ def _needs_models(store: Store, project_id: int) -> bool:
     with store.reading() as session:
         kept = session.get_one(Project, project_id).warm_start
     return WarmStart.of(kept).superpixels != PLAIN
-
-
-def _check_models(store: Store, project_id: int) -> None:
-    """Raise before anything is made in Label Studio when model files are missing."""
-    from alc_backend.foundation.warm_start import WarmStart, check_files
-    from alc_backend.store.models import Project
-
-    with store.reading() as session:
-        kept = session.get_one(Project, project_id).warm_start
-    check_files(WarmStart.of(kept), store.settings)
 
 
 def _label(store: Store, project_id: int, *, here: bool, wait: bool = True) -> None:

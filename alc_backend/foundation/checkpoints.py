@@ -48,6 +48,14 @@ def fits(path: Path, model: str) -> Iterator[None]:
         ) from error
 
 
+def not_installed(model: str, error: ImportError) -> FoundationError:
+    """What to say when a model's package, or what it needs, is not there."""
+    return FoundationError(
+        f"{model} cannot be loaded ({error}); install alc-backend[grounded-sam], and where libGL "
+        "is missing opencv-python-headless in place of opencv-python"
+    )
+
+
 def count(tensors: Tensors, prefix: str) -> int:
     """How many numbered modules there are below ``prefix``; KeyError when there is none."""
     numbered = re.compile(re.escape(prefix) + r"\.(\d+)\.")

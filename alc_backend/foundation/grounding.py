@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alc_backend.errors import FoundationError
-from alc_backend.foundation.checkpoints import count, fits, read_tensors, width
+from alc_backend.foundation.checkpoints import count, fits, not_installed, read_tensors, width
 from alc_backend.foundation.prompts import Caption, Prompt, best_classes, captions
 
 Tensors = Mapping[str, torch.Tensor]
@@ -64,7 +63,6 @@ class GroundingDino:
     """
 
     def __init__(self, checkpoint: Path, text_encoder: Path, device: str = "cpu") -> None:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
         tensors = read_tensors(checkpoint, "GroundingDINO", inside="model")
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
         self._model = _build(tensors, checkpoint, text_encoder).to(device).eval()
@@ -175,10 +173,7 @@ def _build(tensors: Tensors, checkpoint: Path, text_encoder: Path) -> Any:
         from groundingdino.models.GroundingDINO.backbone import backbone, swin_transformer
         from groundingdino.util.slconfig import ConfigDict
     except ImportError as error:
-        raise FoundationError(
-            f"GroundingDINO cannot be loaded ({error}); install alc-backend[grounded-sam], and "
-            "where libGL is missing opencv-python-headless in place of opencv-python"
-        ) from error
+        raise not_installed("GroundingDINO", error) from error
     with fits(checkpoint, "GroundingDINO"):
         sizes = architecture(tensors)
         swin = swin_transformer.SwinTransformer(

@@ -16,6 +16,7 @@ from alc_backend.foundation.checkpoints import (
     Tensors,
     count,
     fits,
+    not_installed,
     read_tensors,
     width,
 )
@@ -45,8 +46,10 @@ class Sam:
     """
 
     def __init__(self, checkpoint: Path, device: str = "cpu", half: bool = False) -> None:
-        from segment_anything import SamPredictor
-
+        try:
+            from segment_anything import SamPredictor
+        except ImportError as error:
+            raise not_installed("Segment Anything", error) from error
         tensors = read_tensors(checkpoint, "Segment Anything")
         with fits(checkpoint, "Segment Anything"):
             model = _build(tensors)

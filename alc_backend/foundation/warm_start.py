@@ -84,8 +84,7 @@ class Warmer:
     ) -> None:
         self.start, self.classes = start, classes
         self.uncovered = uncovered_class(classes)
-        no_background = background(classes) is None
-        if no_background and start.superpixels == GROUNDED_SAM and start.fill:
+        if start.fill and background(classes) is None:
             raise DatasetError(
                 "--fill slic asks about what no object covers; add a class named background for it"
             )

@@ -155,3 +155,5 @@ def test_missing_weights_are_told_before_anything_is_made(running, pictures):
     assert "groundingdino_swint_ogc.pth" in said
     assert "alc weights download" in said
     assert len(demo.client.get("/api/projects/")["results"]) == before
+    with demo.store.reading() as session:
+        assert session.scalars(select(Project).where(Project.name == "unmade")).first() is None

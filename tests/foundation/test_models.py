@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -326,6 +330,39 @@ def test_a_checkpoint_runs_no_code(files, tmp_path):
         with pytest.raises(FoundationError, match="is no checkpoint"):
             load()
     assert not (tmp_path / "harmed").exists()
+
+
+def test_nothing_is_fetched(files):
+    """Loading and asking, in a process that may not open a connection."""
+    script = f"""
+import socket
+def refuse(*_, **__):
+    raise AssertionError("a connection was opened")
+socket.socket.connect = socket.getaddrinfo = refuse
+from pathlib import Path
+import numpy as np
+from alc_backend.foundation.grounding import GroundingDino
+from alc_backend.foundation.prompts import class_prompts
+detector = GroundingDino(Path({str(files["detector"])!r}), Path({str(files["text"])!r}))
+wanted = detector.captions(class_prompts(["sofa", "dog"]))
+assert len(detector.detect(np.zeros((40, 40, 3), dtype=np.uint8), wanted, 0.0).scores) == 30
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_package_that_is_missing_is_named(files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "groundingdino.models.GroundingDINO", None)
+    monkeypatch.setitem(sys.modules, "segment_anything", None)
+    for load in (
+        lambda: GroundingDino(files["detector"], files["text"]),
+        lambda: Sam(files["segmenter"]),
+    ):
+        with pytest.raises(FoundationError, match=r"alc-backend\[grounded-sam\]"):
+            load()
 
 
 def test_a_text_encoder_that_does_not_fit_is_named(files, tmp_path):
