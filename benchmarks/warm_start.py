@@ -1,0 +1,108 @@
+"""Time and memory of Grounded-SAM for one picture, with the real sizes of all its models.
+
+``python -m benchmarks.warm_start [FILE]``: weights are random, so what is found means nothing; a
+picture of noise, 375×500, and 30 boxes. Each case runs in a process of its own, so that its peak
+memory is its own; needs 4 GB of disk for the checkpoints that it writes and removes.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from alc_backend.foundation.grounding import GroundingDino
+from alc_backend.foundation.prompts import class_prompts
+from alc_backend.foundation.sam import Sam
+
+CASES = ("groundingdino-swin-t", "groundingdino-swin-b", "sam-vit-b", "sam-vit-l", "sam-vit-h")
+REPEATS = 3
+CLASSES = [f"thing {letter}" for letter in "abcdefghijklmnopqrst"]
+
+
+def measure(case: str) -> dict[str, Any]:
+    """Write the case's checkpoint, load it, and look at the picture a few times."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    image = np.random.default_rng(0).integers(0, 256, (375, 500, 3)).astype(np.uint8)
+    boxes = np.array([[10 * k, 8 * k, 10 * k + 90, 8 * k + 70] for k in range(30)], np.float32)
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.pth"
+        if case.startswith("sam"):
+            from segment_anything import sam_model_registry
+
+            torch.save(sam_model_registry[case[4:].replace("-", "_")]().state_dict(), path)
+            sam = Sam(path, device, half=device == "cuda")
+            path.unlink()
+            for _ in range(REPEATS):
+                begun = time.perf_counter()
+                assert sum(1 for _ in sam.segment(image, boxes)) == 30
+                seconds.append(time.perf_counter() - begun)
+        else:
+            detector = GroundingDino(_save_detector(case, path), path.with_name("bert"), device)
+            wanted = detector.captions(class_prompts(CLASSES))
+            for _ in range(REPEATS):
+                begun = time.perf_counter()
+                detector.detect(image, wanted, 0.0)
+                seconds.append(time.perf_counter() - begun)
+    resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = torch.cuda.max_memory_allocated() if device == "cuda" else resident
+    return {
+        "model": case,
+        "device": device,
+        "seconds per picture": min(seconds),
+        "peak memory (MiB)": memory / 2**20,
+    }
+
+
+def _save_detector(case: str, path: Path) -> Path:
+    """A checkpoint of the packaged configuration, and the folder of a text encoder beside it."""
+    from groundingdino.config import GroundingDINO_SwinB_cfg, GroundingDINO_SwinT_OGC
+    from groundingdino.models import build_model
+    from groundingdino.util.slconfig import SLConfig
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    text = path.with_name("bert")
+    text.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", "thing"]
+    words += [name[-1] for name in CLASSES]
+    (text / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
+    BertTokenizerFast(str(text / "vocab.txt")).save_pretrained(text)
+    BertModel(BertConfig()).save_pretrained(text)  # the sizes of bert-base-uncased
+    packaged = GroundingDINO_SwinB_cfg if case.endswith("b") else GroundingDINO_SwinT_OGC
+    args = SLConfig.fromfile(packaged.__file__)
+    args.text_encoder_type, args.device = str(text), "cpu"
+    torch.save({"model": build_model(args).state_dict()}, path)
+    return path
+
+
+def main() -> None:
+    """Measure every case in its own process, print the table, write FILE as JSON."""
+    rows = []
+    for case in CASES:
+        command = [sys.executable, "-m", "benchmarks.warm_start", "--case", case]
+        said = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL)
+        rows.append(json.loads(said.splitlines()[-1]))
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(f"{v:.1f}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console().print(table)
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--case"]:
+        print(json.dumps(measure(sys.argv[2])))
+    else:
+        main()
