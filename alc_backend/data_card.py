@@ -13,6 +13,7 @@ from alc_backend import __version__
 from alc_backend.changes import Change
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.layouts import HUGGINGFACE
+from alc_backend.foundation.warm_start import GROUNDED_SAM
 from alc_backend.snapshot import Maps, Snapshot
 from alc_backend.store import ledger
 from alc_backend.store.models import Round
@@ -120,10 +121,26 @@ def write(root: Path, census: Census, format_name: str, pictures: bool, digest: 
         "## Rounds\n\n",
         _table(_ROUND_COLUMNS, [_round(round_) for round_ in taken.rounds]),
         "## Origin\n\n",
+        _beginnings(taken),
         f"SHA-256 of the initial label maps and the ledger: `{digest}`\n\n",
         "`alc export FOLDER --verify` compares this folder with the project it came from.\n",
     ]
     (root / NAME).write_text("".join(parts), "utf-8")
+
+
+def _beginnings(taken: Snapshot) -> str:
+    """How many first label maps a foundation model made, and with which settings."""
+    made = Counter(
+        (Path(start["detector"]).name, Path(start["segmenter"]).name, start["threshold"])
+        for image in taken.images
+        if (start := image.warm_start) is not None and start["superpixels"] == GROUNDED_SAM
+    )
+    return "".join(
+        f"Grounded-SAM made the first label maps of {count} pictures (GroundingDINO "
+        f"{_plain(detector)}, Segment Anything {_plain(segmenter)}, box threshold {threshold:g})."
+        "\n\n"
+        for (detector, segmenter, threshold), count in sorted(made.items())
+    )
 
 
 _ROUND_COLUMNS = (

@@ -17,6 +17,7 @@ from alc_backend import inbox, manifest, snapshot
 from alc_backend.datasets.layouts import WRITERS
 from alc_backend.errors import DatasetError
 from alc_backend.export import export_project
+from alc_backend.foundation.warm_start import WarmStart
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
@@ -313,6 +314,18 @@ def test_names_cannot_break_the_data_card(store, tmp_path, dataset):
     assert card.startswith("# pets \\# of \\`all\\` kinds\n")
     for shown in (r"| back\|ground | ", r"| \<b\>cat | ", r"| \*dog\* | "):
         assert shown in card
+
+
+def test_the_data_card_says_how_label_maps_began(store, corrected, export):
+    assert "Grounded-SAM" not in (export() / "README.md").read_text()
+    start = WarmStart("grounded-sam", detector="/home/me/own_dino.pth").as_dict()
+    with store.session() as session:
+        for image in session.scalars(select(Image).where(Image.key != "b")):
+            image.warm_start = start
+    card = (export("again") / "README.md").read_text()
+    said = "made the first label maps of 2 pictures (GroundingDINO own\\_dino.pth, Segment Anything"
+    assert f"Grounded-SAM {said} vit-h, box threshold 0.2)." in card
+    assert "/home" not in card
 
 
 def test_the_manifest_has_the_digest_of_every_file(corrected, export, layout):
