@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.text import json_line
+from alc_backend.datasets.text import json_line, write_csv
 from alc_backend.snapshot import Maps, Snapshot
 from alc_backend.store import ledger
 from alc_backend.store.models import Answer, Image
@@ -105,16 +104,14 @@ class Changes:
 def write(root: Path, changes: Sequence[Change]) -> None:
     """Write ``changes.json``, one change a line, and ``changes.csv`` with the same columns.
 
-    In CSV, annotators are separated by semicolons, and what is None is left empty.
+    In CSV, annotators are separated by semicolons, what is None is left empty, and an apostrophe
+    stands before text that looks like a formula.
     """
     names = [COLUMNS.get(field.name, field.name) for field in fields(Change)]
     rows = [dict(zip(names, asdict(change).values(), strict=True)) for change in changes]
     text = ",\n".join(json_line(row) for row in rows)
     (root / "changes.json").write_text(f"[\n{text}\n]\n" if rows else "[]\n", "utf-8")
-    with (root / "changes.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(_cells(row.values()) for row in rows)
+    write_csv(root / "changes.csv", [names, *(_cells(row.values()) for row in rows)])
 
 
 def _cells(values: Iterable[object]) -> list[object]:

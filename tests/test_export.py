@@ -13,7 +13,8 @@ import pytest
 from PIL import Image as Picture
 from sqlalchemy import select
 
-from alc_backend import inbox, manifest, snapshot
+from alc_backend import changes, inbox, manifest, snapshot
+from alc_backend.changes import Change
 from alc_backend.datasets.layouts import WRITERS
 from alc_backend.errors import DatasetError
 from alc_backend.export import export_project
@@ -326,6 +327,16 @@ def test_the_data_card_says_how_label_maps_began(store, corrected, export):
     said = "made the first label maps of 2 pictures (GroundingDINO own\\_dino.pth, Segment Anything"
     assert f"Grounded-SAM {said} vit-h, box threshold 0.2)." in card
     assert "/home" not in card
+
+
+def test_names_are_no_formulas_in_a_spreadsheet(tmp_path):
+    told = Change("@SUM(1)", 1, "correct", "=A1", "-dog", 5, 1, ("7",), None, "now", -2.0)
+    changes.write(tmp_path, [told])
+    _, row = csv.reader((tmp_path / "changes.csv").open(encoding="utf-8", newline=""))
+    assert row[0] == "'@SUM(1)"
+    assert {"'=A1", "'-dog", "-2.0"} <= set(row)
+    (written,) = json.loads((tmp_path / "changes.json").read_text("utf-8"))
+    assert {"@SUM(1)", "=A1", "-dog"} <= {str(value) for value in written.values()}
 
 
 def test_the_manifest_has_the_digest_of_every_file(corrected, export, layout):

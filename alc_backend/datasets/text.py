@@ -1,8 +1,10 @@
-"""JSON files of datasets: read with clear errors, written the same on every machine."""
+"""JSON and CSV files: read with clear errors, written the same on every machine."""
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +55,19 @@ def write_json_lines(path: Path, values: list[Any]) -> None:
 def json_line(value: Any) -> str:
     """A value as one line of JSON, keys in their order, no spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows of cells; None is left empty.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe before it: names of classes
+    and pictures come from elsewhere.
+    """
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([_harmless(cell) for cell in row] for row in rows)
+
+
+def _harmless(cell: object) -> object:
+    risky = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{cell}" if risky else cell

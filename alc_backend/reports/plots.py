@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from alc_backend.datasets.text import write_csv
 from alc_backend.simulate.oracle import ORACLES
 from alc_backend.simulate.results import at, grouped, longest
 
@@ -57,8 +57,7 @@ class Plot:
     def write(self, folder: Path) -> None:
         """Write ``NAME.png`` and ``NAME.csv``."""
         (folder / f"{self.name}.png").write_bytes(self.png())
-        with (folder / f"{self.name}.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(self.numbers)
+        write_csv(folder / f"{self.name}.csv", self.numbers)
 
 
 def curves(rows: Sequence[Json], quality: str) -> Plot | None:
