@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,21 @@ def encode_label_map(path: Path, labels: NDArray[np.uint8]) -> None:
     picture.save(path, format="PNG")
 
 
+def picture_thumbnail(picture: NDArray[np.uint8], side: int) -> bytes:
+    """A JPEG of a picture, uint8 (H, W, 3), whose longer side has at most ``side`` pixels."""
+    image = Image.fromarray(picture)
+    image.thumbnail((side, side))
+    return _encoded(image, "JPEG")
+
+
+def label_thumbnail(labels: NDArray[np.uint8], side: int) -> bytes:
+    """A PNG of a label map, uint8 (H, W), in the colours of PASCAL VOC, as small as that."""
+    image = Image.fromarray(labels)
+    image.putpalette(voc_palette())
+    image.thumbnail((side, side), Image.Resampling.NEAREST)
+    return _encoded(image, "PNG")
+
+
 def voc_palette() -> list[int]:
     """The 256 colours of PASCAL VOC as a flat list of 768 values.
 
@@ -98,6 +114,12 @@ def voc_palette() -> list[int]:
         channel, shift = bit % 3, 7 - bit // 3
         colours[:, channel] |= (((np.arange(256) >> bit) & 1) << shift).astype(np.uint8)
     return [int(value) for value in colours.ravel()]
+
+
+def _encoded(image: Image.Image, form: str) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format=form)
+    return content.getvalue()
 
 
 def _opened(path: Path) -> Image.Image:

@@ -20,6 +20,7 @@ from alc_backend.errors import AlcError, NotFoundError, SettingsError
 from alc_backend.jobs.queues import Jobs, connect
 from alc_backend.service.ingest import Ingest
 from alc_backend.service.model import ALCModel
+from alc_backend.service.pages import pages
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.models import Project, Round
@@ -65,7 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
         status = 404 if isinstance(error, NotFoundError) else 409
         return JSONResponse({"detail": str(error)}, status)
 
-    @app.get("/")
+    app.include_router(pages(store, jobs, settings), dependencies=guarded)
+
     @app.get("/health")
     def health() -> Json:
         return {"status": "UP", "model_class": "ALCModel"}
@@ -176,7 +178,9 @@ def _guard(settings: Settings) -> Any:
             except binascii.Error:
                 given = b""
         if not given or not hmac.compare_digest(given, expected):
-            raise HTTPException(401, "wrong or missing password", {"WWW-Authenticate": "Basic"})
+            raise HTTPException(
+                401, "wrong or missing password", {"WWW-Authenticate": 'Basic realm="alc-backend"'}
+            )
 
     return check
 

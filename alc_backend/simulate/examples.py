@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.images import voc_palette
+from alc_backend.datasets.images import label_thumbnail, picture_thumbnail
 
 if TYPE_CHECKING:
     from alc_backend.simulate.loop import Loop
@@ -51,20 +49,9 @@ def examples(loop: Loop) -> list[Json]:
 
 def picture_jpeg(picture: NDArray[np.uint8]) -> str:
     """A small JPEG of a picture, uint8 (H, W, 3), in base64."""
-    image = Image.fromarray(picture)
-    image.thumbnail((SIDE, SIDE))
-    return _encoded(image, "JPEG")
+    return base64.b64encode(picture_thumbnail(picture, SIDE)).decode()
 
 
 def label_png(labels: NDArray[np.uint8]) -> str:
     """A small PNG of a label map, uint8 (H, W), in base64."""
-    image = Image.fromarray(labels)
-    image.putpalette(voc_palette())
-    image.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST)
-    return _encoded(image, "PNG")
-
-
-def _encoded(image: Image.Image, form: str) -> str:
-    content = io.BytesIO()
-    image.save(content, format=form)
-    return base64.b64encode(content.getvalue()).decode()
+    return base64.b64encode(label_thumbnail(labels, SIDE)).decode()

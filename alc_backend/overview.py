@@ -1,0 +1,195 @@
+"""What an admin wants to know of a project at a glance, as plain figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from alc_backend import arrivals, rounds, states
+from alc_backend.core.cost import saving
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.models import TRAIN, Answer, Event, Image, Project, Query, Round, utc_now
+
+Json = dict[str, Any]
+
+ERRORS_SHOWN = 5
+CORRECTIONS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """What one annotator did. ``pace`` is answers per hour of answering, None when not known.
+
+    ``seconds`` is the median time of an answer, ``accepted`` the share of pseudo labels accepted.
+    """
+
+    name: str
+    answers: int
+    skipped: int
+    accepted: float | None
+    pace: float | None
+    seconds: float | None
+    last: datetime
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A project as it stands.
+
+    ``answers`` are accepts and corrections in force; ``recent`` those of the last hour;
+    ``accept_rate`` is p of Theorem 3.1 and ``saved`` the share of the cost it saves, both None
+    before the first answer; ``corrections`` are (from, to, answers), the most frequent first;
+    ``problems`` sentences that each say the remedy.
+    """
+
+    project: Project
+    pictures: int
+    arriving: arrivals.Waiting
+    rounds: list[Json]
+    running: bool
+    queue: int
+    disputed: int
+    answers: int
+    recent: int
+    accept_rate: float | None
+    saved: float | None
+    annotators: list[Annotator]
+    corrections: list[tuple[str, str, int]]
+    problems: list[str]
+
+    @property
+    def round(self) -> Json | None:
+        """The latest round."""
+        return self.rounds[-1] if self.rounds else None
+
+
+def overviews(store: Store) -> list[Overview]:
+    """All projects, by name."""
+    with store.reading() as session:
+        projects = session.scalars(select(Project).order_by(Project.name)).all()
+    return [overview(store, project.id) for project in projects]
+
+
+def overview(store: Store, project_id: int) -> Overview:
+    """One project."""
+    arriving = arrivals.waiting(store, project_id)
+    with store.reading() as session:
+        project = session.get_one(Project, project_id)
+        entries = ledger.standing(session, project_id)
+        judged = ledger.judge(entries, project.overlap)
+        found = session.scalars(
+            select(Round).where(Round.project_id == project_id).order_by(Round.number)
+        ).all()
+        pictures = select(func.count(Image.id)).where(
+            Image.project_id == project_id, Image.split == TRAIN
+        )
+        asked = session.scalars(
+            select(Query.superpixel_id)
+            .join(Round, Round.id == Query.round_id)
+            .where(
+                Round.project_id == project_id,
+                Query.closed_at.is_(None),
+                Query.task_id.is_not(None),
+            )
+        )
+        queue = len(set(asked) - judged.settled)
+        count = session.scalar(pictures) or 0
+        problems = _problems(session, project, found, arriving)
+    given = [entry for entry in entries if entry.kind in (ledger.ACCEPT, ledger.CORRECT)]
+    rate = _share_accepted(given)
+    hour_ago = utc_now() - timedelta(hours=1)
+    return Overview(
+        project=project,
+        pictures=count,
+        arriving=arriving,
+        rounds=[
+            {**rounds.summary(round_), "opened_at": round_.opened_at, "id": round_.id}
+            for round_ in found
+        ],
+        running=bool(found) and found[-1].state in states.RUNNING,
+        queue=queue,
+        disputed=len(judged.disputed),
+        answers=len(given),
+        recent=sum(entry.answered_at >= hour_ago for entry in given),
+        accept_rate=rate,
+        saved=None if rate is None else saving(len(project.classes), rate),
+        annotators=_annotators(entries),
+        corrections=_corrections(given, project.classes),
+        problems=problems,
+    )
+
+
+def _share_accepted(given: Sequence[Answer]) -> float | None:
+    accepted = sum(entry.kind == ledger.ACCEPT for entry in given)
+    return accepted / len(given) if given else None
+
+
+def _annotators(entries: Sequence[Answer]) -> list[Annotator]:
+    by_name: dict[str, list[Answer]] = {}
+    for entry in entries:
+        by_name.setdefault(entry.annotator, []).append(entry)
+    found = []
+    for name, theirs in by_name.items():
+        given = [entry for entry in theirs if entry.kind in (ledger.ACCEPT, ledger.CORRECT)]
+        times = [entry.lead_time for entry in given if entry.lead_time]
+        found.append(
+            Annotator(
+                name,
+                len(given),
+                sum(entry.kind == ledger.SKIP for entry in theirs),
+                _share_accepted(given),
+                3600 * len(times) / sum(times) if times else None,
+                median(times) if times else None,
+                max(entry.answered_at for entry in theirs),
+            )
+        )
+    return sorted(found, key=lambda annotator: (-annotator.answers, annotator.name))
+
+
+def _corrections(given: list[Answer], classes: list[str]) -> list[tuple[str, str, int]]:
+    counts = Counter(
+        (entry.pseudo_label, entry.class_id)
+        for entry in given
+        if entry.kind == ledger.CORRECT
+        and entry.pseudo_label is not None
+        and entry.class_id is not None
+        and max(entry.pseudo_label, entry.class_id) < len(classes)
+    )
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        (classes[before], classes[after], count)
+        for (before, after), count in ordered[:CORRECTIONS_SHOWN]
+    ]
+
+
+def _problems(
+    session: Session, project: Project, found: Sequence[Round], arriving: arrivals.Waiting
+) -> list[str]:
+    problems = []
+    if found and found[-1].state == states.FAILED:
+        problems.append(f"Round {found[-1].number} failed: {found[-1].error}")
+    if found and found[-1].warning:
+        problems.append(f"Round {found[-1].number}: {found[-1].warning}")
+    if arriving.error:
+        problems.append(f"Pictures wait: {arriving.error}; then run `alc pseudo --retry`")
+    if arriving.failed:
+        problems.append(
+            f"{arriving.failed} pictures have no first label map; `alc pseudo` names them with the "
+            "reasons, `alc pseudo --retry` tries them again"
+        )
+    stuck = session.scalars(
+        select(Event.outcome)
+        .where(Event.project_id == project.id, Event.processed_at.is_(None), Event.tries > 0)
+        .order_by(Event.id.desc())
+        .limit(ERRORS_SHOWN)
+    )
+    problems += [f"An answer could not be read in yet: {reason}" for reason in stuck if reason]
+    return problems

@@ -1,0 +1,232 @@
+"""The pages for people, without a browser; ``tests/e2e`` looks at them in one."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image as Picture
+from sqlalchemy import select
+
+from alc_backend import arrivals, inbox, rounds, states
+from alc_backend.overview import overview
+from alc_backend.service.app import create_app
+from alc_backend.store.models import Arrival, Image, Project, Round
+from tests.annotations import (
+    CAT,
+    DOG,
+    NOON,
+    FakeLabelStudio,
+    answer,
+    asked_project,
+    created,
+    image_of,
+    label_map,
+    receive,
+    task_of,
+)
+from tests.conftest import write_dataset
+
+TOKEN = re.compile(r'name="token" value="(\w+)"')
+
+
+@pytest.fixture
+def project(store, dataset):
+    return asked_project(store, dataset)
+
+
+@pytest.fixture
+def client(settings, redis, project):
+    with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
+        yield client
+
+
+def press(client, path, token=None):
+    if token is None:
+        token = TOKEN.search(client.get("/").text)[1]
+    return client.post(path, data={"token": token} if token else {}, follow_redirects=False)
+
+
+@pytest.fixture
+def submit(store, project):
+    def submit(*records):
+        for record in records:
+            receive(store, project, created(record))
+        inbox.drain(store, FakeLabelStudio)
+
+    return submit
+
+
+def latest(store, project):
+    return rounds.latest_round(store, project)
+
+
+def test_the_figures_of_a_project(store, project, submit):
+    submit(
+        answer(1, task_of(store, "a", 1), "cat", by=7),
+        answer(2, task_of(store, "a", 2), "dog", by=8, lead_time=10.0),
+        answer(3, task_of(store, "b", 2), "dog", by=8, lead_time=5.0),
+        answer(4, task_of(store, "b", 1), None, by=8),
+    )
+    view = overview(store, project)
+    assert (view.pictures, view.answers, view.queue) == (3, 3, 3)
+    assert view.accept_rate == pytest.approx(1 / 3)
+    assert view.saved == pytest.approx((1 - 1 / np.log2(3)) / 3)
+    assert view.corrections == [("cat", "dog", 2)]
+    second, first = view.annotators
+    assert (second.name, second.answers, second.skipped, second.accepted) == ("8", 2, 1, 0.0)
+    assert (second.pace, second.seconds) == (pytest.approx(480), 7.5)
+    assert (first.name, first.accepted) == ("7", 1.0)
+    assert view.problems == []
+    assert not view.running
+
+
+def test_problems_are_told_with_their_remedies(store, project, submit):
+    with store.session() as session:
+        session.get_one(Project, project).warm_start_error = "model files are missing"
+        session.add(Arrival(project_id=project, dataset_task=9, error="x", finished_at=NOON))
+        session.add(
+            Round(project_id=project, number=2, state=states.FAILED, error="disk full", config={})
+        )
+    said = "\n".join(overview(store, project).problems)
+    assert "Round 2 failed: disk full" in said
+    assert "model files are missing; then run `alc pseudo --retry`" in said
+    assert "1 pictures have no first label map" in said
+    assert arrivals.waiting(store, project).failed == 1
+
+
+def test_the_admin_page_needs_the_password_and_loads_nothing_from_elsewhere(client, settings):
+    with TestClient(create_app(settings)) as stranger:
+        for path in ("/", "/images", "/images/1/after", "/projects/1/data_miou.png"):
+            refused = stranger.get(path)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"].startswith("Basic")
+        assert stranger.post("/projects/1/start").status_code == 401
+        assert stranger.get("/health").json()["status"] == "UP"
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "pets" in page.text
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert re.search(r"script-src 'nonce-[\w-]+'", policy)
+    assert not re.search(r'(?:src|href)="(?:https?:)?//(?!127\.0\.0\.1:8080)', page.text)
+
+
+def test_names_are_text_in_the_page(store, project, settings, redis):
+    with store.session() as session:
+        row = session.get_one(Project, project)
+        row.name, row.classes = "<script>alert(1)</script>", ["<i>a", '"b', "c"]
+        for image in session.scalars(select(Image)):
+            image.key = f'<b onclick="x">{image.id}'
+    with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
+        for path in ("/", "/images"):
+            page = client.get(path).text
+            assert "<script>alert" not in page
+            assert "<b onclick" not in page
+            assert "<i>a" not in page
+
+
+def test_the_buttons_start_and_cancel_a_round(client, store, project):
+    started = press(client, f"/projects/{project}/start")
+    assert (started.status_code, started.headers["location"]) == (303, "/?said=started")
+    assert "The round was started." in client.get("/?said=started").text
+    assert latest(store, project).state == states.CREATED
+    again = press(client, f"/projects/{project}/start")
+    assert again.headers["location"] == "/?said=running"
+    page = client.get("/").text
+    assert 'data-running="1"' in page
+    assert "Round 2: created" in page
+    cancelled = press(client, f"/projects/{project}/cancel")
+    assert cancelled.headers["location"] == "/?said=cancelled"
+    assert latest(store, project).state == states.CANCELLED
+    refused = press(client, f"/projects/{project}/cancel")
+    assert refused.status_code == 409
+    assert "no round of project" in refused.text
+
+
+def test_other_sites_cannot_press_the_buttons(client, store, project):
+    path = f"/projects/{project}/start"
+    assert client.post(path).status_code == 403  # no cookie
+    token = TOKEN.search(client.get("/").text)[1]
+    for given in ("", "0" * 64, token[:-1], "é" * 20):
+        assert press(client, path, given).status_code == 403
+    assert client.post(path, content=b"token=" + b"x" * 9999).status_code == 413
+    client.cookies.clear()
+    assert client.post(path, data={"token": token}).status_code == 403
+    assert latest(store, project).number == 1
+    cookie = client.get("/").headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+
+
+def test_what_was_said_comes_from_a_list(client):
+    assert 'role="status"' not in client.get("/?said=<b>you won</b>").text
+
+
+def test_pictures_before_and_after_with_who_said_what(client, store, project, submit):
+    submit(answer(1, task_of(store, "b", 2), "dog", by=8))
+    page = client.get("/images").text
+    assert page.index("<h3>b</h3>") < page.index("<h3>a</h3>")  # answered about last
+    assert re.search(r"<td>8</td><td>2</td><td>correct</td><td>cat</td><td>dog</td><td>yes", page)
+    image = image_of(store, "b")
+    before, after = (
+        np.asarray(Picture.open(io.BytesIO(client.get(f"/images/{image.id}/{which}").content)))
+        for which in ("before", "after")
+    )
+    assert np.array_equal(after, label_map(store, project, "b"))
+    assert set(np.unique(before[before != after])) == {CAT}
+    assert set(np.unique(after[before != after])) == {DOG}
+    picture = Picture.open(io.BytesIO(client.get(f"/images/{image.id}/picture").content))
+    assert picture.size == (64, 48)
+
+
+def test_pages_of_pictures(settings, redis, store, tmp_path):
+    names = [f"p{number:02d}" for number in range(30)]
+    project = asked_project(store, write_dataset(tmp_path / "many", names))
+    with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
+        seen = []
+        for start in (0, 12, 24, 999):
+            page = client.get(f"/images?project={project}&start={start}").text
+            seen += re.findall(r"<h3>(p\d\d)</h3>", page)
+        assert seen == names
+        assert client.get("/images?start=-5").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/images/999/picture",
+        "/images/99999999999999999999/after",
+        "/images?project=999",
+        "/projects/999/data_miou.png",
+        "/projects/1/secret.png",
+        "/projects/1/model_miou.png",
+    ],
+)
+def test_what_there_is_not_is_not_found(client, path):
+    assert client.get(path).status_code == 404
+
+
+def test_curves_once_two_rounds_know_them(client, store, project):
+    with store.session() as session:
+        for number, miou in ((2, 0.5), (3, 0.6)):
+            session.add(
+                Round(
+                    project_id=project, number=number, state=states.CLOSED, config={},
+                    answers=10 * number, data_miou=miou,
+                )
+            )  # fmt: skip
+    page = client.get("/").text
+    (source,) = re.findall(r'src="(/projects/\d+/data_miou\.png[^"]*)"', page)
+    plot = client.get(source)
+    assert plot.headers["content-type"] == "image/png"
+    assert Picture.open(io.BytesIO(plot.content)).width > 300
+
+
+def test_without_a_project_the_page_says_what_to_do(settings, redis):
+    with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
+        assert "alc init" in client.get("/").text
+        assert client.get("/images").status_code == 404
