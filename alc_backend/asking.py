@@ -79,4 +79,4 @@ def _note(session: Session, round_: Round, superpixel_id: int, proposed: tuple[i
         session.add(entry)
     entry.round_id, entry.rank, entry.score = round_.id, BEFORE_ALL, before.score
     entry.row, entry.col, entry.pseudo_label = before.row, before.col, before.pseudo_label
-    entry.proposed = list(proposed)
+    entry.proposed, entry.likely = list(proposed), before.likely

@@ -39,7 +39,7 @@ def choose(store: Store, round_: Round) -> str | None:
         rows = session.execute(
             select(
                 Score.score, Score.row, Score.col, Score.pseudo_label, Score.dominant,
-                Score.superpixel_id, Superpixel.number, Superpixel.size,
+                Score.likely, Score.superpixel_id, Superpixel.number, Superpixel.size,
                 Superpixel.shape.is_(None).label("shapeless"),
                 Image.id.label("image_id"), Image.key, Image.url,
             )
@@ -97,6 +97,7 @@ def choose(store: Store, round_: Round) -> str | None:
             "row": row.row,
             "col": row.col,
             "pseudo_label": row.pseudo_label,
+            "likely": row.likely,
         }
         for rank, (row, score, adjudication) in enumerate(batch)
     ]

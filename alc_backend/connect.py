@@ -13,6 +13,7 @@ from alc_backend.errors import DatasetError, LabelStudioError, SettingsError
 from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
+from alc_backend.labelstudio.texts import texts
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import create_project
@@ -39,7 +40,9 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
         report("making the query project")
         overlap = store.settings.overlap
         name = f"{project.name} – correction queries"
-        number = projects.create_query_project(client, name, overlap)
+        number = projects.create_query_project(
+            client, name, overlap, len(project.classes), texts(store.settings.language)
+        )
         project = _remember(store, project_id, query_project=number, overlap=overlap)
     report("connecting the backend")
     for connected in (project.dataset_project, project.query_project):

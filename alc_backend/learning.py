@@ -23,6 +23,7 @@ from alc_backend.core.draws import draw, fold_of
 from alc_backend.core.statistics import ImageStatistics
 from alc_backend.datasets.images import read_image
 from alc_backend.errors import NotFoundError, SettingsError, TrainingError
+from alc_backend.labelstudio import query
 from alc_backend.segmentation import folds
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -297,6 +298,9 @@ def _score_image(
         epsilon=epsilon,
         seed=draw(f"image/{image.key}", rounds.training_of(round_).seed),
     )
+    likely = None
+    if statistics.classes > len(query.HOTKEYS):
+        likely = _likely(predicted[:, chosen.rows, chosen.cols])
     if epsilon > 0:
         reached = expansion.expand_all(statistics, chosen, epsilon)
         files.write_reach(round_.number, image.id, reached)
@@ -317,7 +321,14 @@ def _score_image(
                 col=int(chosen.cols[index]),
                 pseudo_label=int(chosen.pseudo[index]),
                 dominant=int(chosen.dominant[index]),
+                likely=likely[index] if likely else None,
             )
             for index, number in enumerate(chosen.ids)
             if rows[int(number)] not in settled
         )
+
+
+def _likely(probabilities: NDArray[np.float32]) -> list[list[int]]:
+    """The most probable classes of each pixel, ``probabilities`` (C, M); a tie: the lowest."""
+    order = np.argsort(-probabilities, axis=0, kind="stable")
+    return [[int(c) for c in column] for column in order[: len(query.LIKELY_KEYS)].T]

@@ -13,6 +13,7 @@ from alc_backend.claims import Reporter
 from alc_backend.errors import LabelStudioError, RoundError
 from alc_backend.labelstudio import publish, query
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.texts import texts
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import Answer, Image, Project, Query, Round, Superpixel, utc_now
@@ -207,7 +208,7 @@ def contents(
         select(
             Query.id, Query.task_id, Query.round_id, Query.rank, Query.published, Query.closed_at,
             Query.row, Query.col, Query.pseudo_label, Query.adjudication, Query.proposed,
-            Superpixel.number, Superpixel.shape, Round.number.label("round_number"),
+            Query.likely, Superpixel.number, Superpixel.shape, Round.number.label("round_number"),
             Image.url, Image.key, Image.height, Image.width,
         )
         .join(Round, Round.id == Query.round_id)
@@ -232,6 +233,7 @@ def contents(
                 round_number=row.round_number,
                 shape=row.shape,
                 proposed=tuple(row.proposed or ()) if row.adjudication else (),
+                likely=tuple(row.likely or ()),
             ),
         )
         for row in rows
@@ -248,8 +250,9 @@ def items(
             session, round_.project, Query.round_id == round_.id if which is None else which
         )
     found = []
+    wording = texts(store.settings.language)
     for entry, content in queue:
-        data = query.task_data(content)
+        data = query.task_data(content, wording)
         found.append(
             publish.QueueItem(
                 query=entry.id,

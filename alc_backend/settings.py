@@ -97,6 +97,10 @@ class Settings(BaseSettings):
         description="unanswered queries that are no longer among the best: keep them at the end of "
         "the queue, or remove them",
     )
+    language: str = Field(
+        "en",
+        description="what queries say to labelers: en, de, es, fr, or the path of a JSON file",
+    )
     overlap: int = Field(1, ge=1, description="annotators per query, for `alc init`")
     reconcile_every_s: float = Field(
         300.0, ge=10, description="pause between looking for answers that webhooks lost"

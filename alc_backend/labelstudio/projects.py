@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import label_config
+from alc_backend.labelstudio.texts import Texts
 
 WEBHOOK_ACTIONS = [
     "ANNOTATION_CREATED",
@@ -87,14 +88,16 @@ def create_dataset_project(client: Client, name: str, classes: list[str]) -> int
     return int(client.post("/api/projects/", body)["id"])
 
 
-def create_query_project(client: Client, name: str, overlap: int = 1) -> int:
+def create_query_project(
+    client: Client, name: str, overlap: int, classes: int, wording: Texts
+) -> int:
     """Create the query project: best query first, skipped ones come back last; returns its id.
 
-    ``overlap`` annotators are asked each query.
+    ``overlap`` annotators are asked each query about so many ``classes``.
     """
     body = {
         "title": name,
-        "label_config": label_config(),
+        "label_config": label_config(classes, wording),
         "sampling": "Uncertainty sampling",
         "show_collab_predictions": True,
         "enable_empty_annotation": False,
@@ -104,6 +107,14 @@ def create_query_project(client: Client, name: str, overlap: int = 1) -> int:
     project = int(client.post("/api/projects/", body)["id"])
     order_default_tab(client, project)
     return project
+
+
+def submit_with_enter(client: Client) -> None:
+    """Let Enter submit for the token's user, who otherwise presses Ctrl and Enter."""
+    client.patch(
+        "/api/current-user/hotkeys/",
+        {"custom_hotkeys": {"annotation:annotation:submit": {"key": "enter"}}},
+    )
 
 
 def order_default_tab(client: Client, project: int) -> None:

@@ -12,9 +12,13 @@ import math
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
+
+from alc_backend.labelstudio.closeup import closeup
+from alc_backend.labelstudio.texts import Texts, texts
 
 Json = dict[str, Any]
 
@@ -36,6 +40,9 @@ CHOICE = "label"
 HOTKEYS = "1234567890qwertyuiopasdfghjklzxcvbnm"
 """The key of each class by its id; a class keeps its key in every question."""
 
+LIKELY_KEYS = "1234567890"
+"""Where there are more classes than keys: those of the first choices, in their order."""
+
 MAX_OUTLINES = 12
 """Pieces of a superpixel that are outlined, the largest first."""
 
@@ -56,7 +63,8 @@ STAR = np.array(
 class QueryContent:
     """What a query shows; ``shape`` is the superpixel as :func:`shape_of` gives it.
 
-    ``proposed`` are the class ids that annotators disagree about, for an adjudication query.
+    ``proposed`` are the class ids that annotators disagree about, for an adjudication query;
+    ``likely`` those that the network finds most probable at the pixel, where classes are many.
     """
 
     url: str
@@ -71,39 +79,58 @@ class QueryContent:
     round_number: int
     shape: Json
     proposed: tuple[int, ...] = ()
+    likely: tuple[int, ...] = ()
 
 
-def label_config() -> str:
-    """The label config of every query project."""
-    return (resources.files(__package__) / "label_config.xml").read_text(encoding="utf-8")
+def label_config(classes: int = 2, wording: Texts | None = None) -> str:
+    """The label config of a query project with so many classes.
+
+    More of them than there are keys get a field to search in.
+    """
+    wording = wording or texts()
+    text = (resources.files(__package__) / "label_config.xml").read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text)
+    for view in root.iter("View"):
+        for place, tag in enumerate(list(view)):
+            if tag.tag == "Choices" and tag.get("name") == CHOICE:
+                tag.set("requiredMessage", wording.required)
+                if classes > len(HOTKEYS):
+                    search = {"toName": CHOICE, "minlength": "0", "placeholder": wording.search}
+                    view.insert(place, ElementTree.Element("Filter", name="search", attrib=search))
+    return ElementTree.tostring(root, encoding="unicode")
 
 
-def task_data(query: QueryContent) -> Json:
+def task_data(query: QueryContent, wording: Texts | None = None) -> Json:
     """The task's ``data``: picture, question, and the class choices, pseudo label first.
 
-    ``alc`` says which superpixel is meant, so that the store can be rebuilt from Label Studio.
+    Where there are more classes than keys, the likely ones come next and have keys. ``alc`` says
+    which superpixel is meant, so that the store can be rebuilt from Label Studio.
     """
-    first = query.proposed or (query.pseudo_label,)
+    wording = wording or texts()
+    first = [*(query.proposed or (query.pseudo_label,))]
+    keys = {index: key for index, key in enumerate(HOTKEYS) if index < len(query.classes)}
+    if len(query.classes) > len(HOTKEYS):
+        first += [index for index in query.likely if index not in first]
+        keys = dict(zip(first, LIKELY_KEYS, strict=False))
     order = [*first, *(index for index in range(len(query.classes)) if index not in first)]
-    choices: list[Json] = []
-    for index in order:
-        choice = {"value": query.classes[index]}
-        if index < len(HOTKEYS):
-            choice["hotkey"] = HOTKEYS[index]
-        choices.append(choice)
+    choices = [
+        {"value": query.classes[index]} | ({"hotkey": keys[index]} if index in keys else {})
+        for index in order
+    ]
     about: Json = {"image": query.image_key, "superpixel": query.superpixel}
     if query.proposed:
-        names = " or ".join(f"“{query.classes[index]}”" for index in query.proposed)
-        question = f"Annotators disagree: is this pixel a {names}?"
-        hint = "Your answer settles it: press the key of the correct label, then submit."
+        question = wording.ask_again([query.classes[index] for index in query.proposed])
+        hint = wording.dispute_hint
         about["adjudication"] = True
     else:
-        question = f"Is this pixel a “{query.classes[query.pseudo_label]}”?"
-        hint = "Give the correct label only if it is not: press its key first. Submit accepts."
+        question, hint = wording.ask(query.classes[query.pseudo_label]), wording.hint
     return {
         "image": query.url,
         "question": question,
         "hint": hint,
+        "closeup": closeup(
+            query.url, query.height, query.width, query.row, query.col, query.shape, wording.closeup
+        ),
         "choices": choices,
         "alc": about,
     }

@@ -224,7 +224,8 @@ class Score(Base):
     """A superpixel in a round: representative pixel, its pseudo label, dominant class, score.
 
     ``score`` is what the acquisition measured in the image; comparing with the whole dataset comes
-    when the batch is chosen.
+    when the batch is chosen. ``likely``: the most probable classes at the pixel, where there are
+    more classes than keys.
     """
 
     __tablename__ = "scores"
@@ -235,6 +236,7 @@ class Score(Base):
     col: Mapped[int]
     pseudo_label: Mapped[int]
     dominant: Mapped[int]
+    likely: Mapped[list[Any] | None]
 
 
 class Query(Base):
@@ -242,7 +244,8 @@ class Query(Base):
 
     ``rank`` is its place in the queue of ``round_id``, 0 = next (-1: put before all later);
     ``published`` is the digest of the task data that Label Studio holds. An ``adjudication`` query
-    asks again what annotators disagree about; ``proposed`` are the classes they gave.
+    asks again what annotators disagree about; ``proposed`` are the classes they gave, ``likely``
+    those that a round found most probable.
     ``closed_at``: when its task, which is not asked any more, was closed in Label Studio.
     """
 
@@ -252,6 +255,7 @@ class Query(Base):
     superpixel_id: Mapped[int] = mapped_column(ForeignKey("superpixels.id"))
     adjudication: Mapped[bool] = mapped_column(default=False)
     proposed: Mapped[list[Any] | None]
+    likely: Mapped[list[Any] | None]
     round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), index=True)
     task_id: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     row: Mapped[int]

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from alc_backend.errors import SettingsError
 from alc_backend.labelstudio import query
+from alc_backend.labelstudio.texts import languages, texts
 
 CLASSES = ["background", "cat", "dog"]
 
 
-def content(mask, row, col, pseudo_label=1, classes=CLASSES, proposed=()):
+def content(mask, row, col, pseudo_label=1, classes=CLASSES, proposed=(), likely=()):
     return query.QueryContent(
         url="/data/upload/1/x.jpg",
         image_key="x",
@@ -25,6 +29,7 @@ def content(mask, row, col, pseudo_label=1, classes=CLASSES, proposed=()):
         round_number=3,
         shape=query.shape_of(mask),
         proposed=proposed,
+        likely=likely,
     )
 
 
@@ -73,12 +78,104 @@ def test_a_class_keeps_its_key_in_every_question():
     assert keys[0] == keys[1] == keys[2] == {"background": "1", "cat": "2", "dog": "3"}
 
 
-def test_classes_beyond_the_keys_have_none():
+def test_with_more_classes_than_keys_the_likely_ones_come_first_and_have_keys():
     classes = [f"class {number}" for number in range(150)]
-    data = query.task_data(content(np.ones((4, 4), bool), 0, 0, 40, classes))
-    assert len(data["choices"]) == 150
-    given = [choice["hotkey"] for choice in data["choices"] if "hotkey" in choice]
-    assert len(given) == len(set(given)) == len(query.HOTKEYS)
+    likely = (7, 40, 99, *range(100, 115))
+    data = query.task_data(content(np.ones((4, 4), bool), 0, 0, 40, classes, likely=likely))
+    assert len(data["choices"]) == len({choice["value"] for choice in data["choices"]}) == 150
+    order = [40, 7, 99, *range(100, 107)]
+    assert [choice["value"] for choice in data["choices"][:10]] == [classes[n] for n in order]
+    assert [choice.get("hotkey") for choice in data["choices"][:11]] == [*"1234567890", None]
+    assert not any("hotkey" in choice for choice in data["choices"][10:])
+
+
+def test_more_classes_than_keys_get_a_field_to_search_in():
+    def tags(classes):
+        return [tag.tag for tag in ElementTree.fromstring(query.label_config(classes)).iter()]
+
+    assert "Filter" not in tags(len(query.HOTKEYS))
+    many = tags(len(query.HOTKEYS) + 1)
+    assert many.index("Filter") == many.index("Choices") - 1
+
+
+def test_questions_speak_the_labelers_language(tmp_path):
+    german = texts("de")
+    data = query.task_data(content(np.ones((4, 4), bool), 1, 1), german)
+    assert data["question"] == "Ist dieses Pixel „cat“?"
+    again = query.task_data(content(np.ones((4, 4), bool), 1, 1, proposed=(1, 2)), german)
+    assert "„cat“ oder „dog“" in again["question"]
+    assert "Stern" in query.label_config(3, german)
+    own = tmp_path / "own.json"
+    own.write_text('{"question": "{label}, yes?"}')
+    data = query.task_data(content(np.ones((4, 4), bool), 1, 1), texts(str(own)))
+    assert data["question"] == "cat, yes?"
+    assert data["hint"] == texts().hint
+
+
+@pytest.mark.parametrize("language", languages())
+def test_every_language_has_every_text(language):
+    found = texts(language)
+    assert found.ask("cat").count("cat") == 1
+    assert all(name in found.ask_again(["cat", "dog"]) for name in ("cat", "dog"))
+    assert language == "en" or found.question != texts().question
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[]", "an object"),
+        ('{"question": 3}', "an object of texts"),
+        ('{"question": "Right?"}', "'question' must have {label}"),
+        ('{"hint": "Not {label}"}', "'hint' must have no place"),
+        ('{"quetsion": "{label}?"}', "no text 'quetsion'"),
+        ('{"question": "{label}? {0}"}', "must have"),
+        ("no json", "cannot be read"),
+    ],
+)
+def test_texts_that_do_not_fit_are_named(tmp_path, content, reason):
+    own = tmp_path / "own.json"
+    own.write_text(content)
+    with pytest.raises(SettingsError, match=reason):
+        texts(str(own))
+
+
+def test_unknown_languages_are_named():
+    with pytest.raises(SettingsError, match="de, en, es, fr"):
+        texts("tlh")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        texts("nothing.json")
+
+
+def test_only_what_is_small_on_the_screen_is_shown_from_close_up():
+    small = np.zeros((1200, 1800), dtype=bool)
+    small[600:610, 900:906] = True  # 5 pixels high on the screen
+    html = query.task_data(content(small, 605, 903))["closeup"]
+    assert html.count("/data/upload/1/x.jpg") == 1
+    assert "<polygon" in html
+    assert "<circle" in html
+    large = small.copy()
+    large[600:640] = True
+    assert query.task_data(content(large, 605, 903))["closeup"] == ""
+
+
+def test_a_close_up_shows_the_superpixel_in_its_middle():
+    mask = np.zeros((1000, 1000), dtype=bool)
+    mask[100, 900] = True
+    html = query.task_data(content(mask, 100, 900))["closeup"]
+    left, top = (float(re.search(rf"{side}:(-[\d.]+)px", html)[1]) for side in ("left", "top"))
+    width = float(re.search(r"width:([\d.]+)px;height:[\d.]+px;left", html)[1])
+    scale = width / 1000
+    assert left + 900.5 * scale == pytest.approx(150, abs=0.2)
+    assert top + 100.5 * scale == pytest.approx(150, abs=0.2)
+    x, y = map(float, re.search(r'<circle cx="([\d.]+)" cy="([\d.]+)"', html).groups())
+    assert (x, y) == (pytest.approx(150, abs=0.2), pytest.approx(150, abs=0.2))
+
+
+def test_a_close_up_quotes_what_comes_from_elsewhere():
+    mask = np.zeros((1000, 1000), dtype=bool)
+    mask[5, 5] = True
+    odd = replace(content(mask, 5, 5), url='/data/x.jpg"><script>alert(1)</script>')
+    assert "<script>" not in query.task_data(odd)["closeup"]
 
 
 def test_every_result_belongs_to_a_tag_of_the_label_config():

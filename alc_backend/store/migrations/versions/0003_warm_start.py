@@ -1,4 +1,4 @@
-"""Pictures that wait for their first label maps, and where label maps come from."""
+"""Pictures that wait for their first label maps, where those come from; likely classes."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ def upgrade() -> None:
         ("projects", "warm_start"),
         ("images", "warm_start"),
         ("superpixels", "found"),
+        ("scores", "likely"),
+        ("queries", "likely"),
     ):
         with op.batch_alter_table(table, naming_convention=NAMES) as changed:
             changed.add_column(sa.Column(name, JSON, nullable=True))

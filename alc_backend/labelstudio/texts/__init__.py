@@ -1,0 +1,87 @@
+"""What queries say to labelers, in several languages."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from alc_backend.errors import SettingsError
+
+ENGLISH = "en"
+
+PLACES = {"question": {"label"}, "dispute": {"labels"}, "dispute_label": {"label"}}
+"""The places for class names that a text must have, and no other."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All texts of a query. ``{label}`` stands for a class name, ``{labels}`` for several."""
+
+    question: str
+    hint: str
+    dispute: str
+    dispute_label: str
+    dispute_or: str
+    dispute_hint: str
+    required: str
+    search: str
+    closeup: str
+
+    def ask(self, label: str) -> str:
+        """The question about a pseudo label."""
+        return self.question.format(label=label)
+
+    def ask_again(self, labels: Sequence[str]) -> str:
+        """The question about what annotators disagree about."""
+        quoted = [self.dispute_label.format(label=label) for label in labels]
+        return self.dispute.format(labels=self.dispute_or.join(quoted))
+
+
+def languages() -> list[str]:
+    """The languages that come with the program."""
+    names = [entry.name for entry in resources.files(__package__).iterdir()]
+    return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
+
+@lru_cache(maxsize=8)
+def texts(language: str = ENGLISH) -> Texts:
+    """The texts of a language, or of a JSON file with the same keys; what it lacks is English.
+
+    Raises SettingsError for an unknown language, and for a file that does not fit.
+    """
+    english = _read(resources.files(__package__).joinpath(f"{ENGLISH}.json").read_text("utf-8"))
+    if language in languages():
+        found = _read(resources.files(__package__).joinpath(f"{language}.json").read_text("utf-8"))
+        return Texts(**found)
+    path = Path(language)
+    if path.suffix != ".json":
+        raise SettingsError(
+            f"ALC_LANGUAGE must be one of {', '.join(languages())}, or the path of a JSON file "
+            f"with texts, not {language!r}"
+        )
+    try:
+        found = _read(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"ALC_LANGUAGE: {path} cannot be read ({error})") from error
+    return Texts(**{**english, **found})
+
+
+def _read(text: str) -> dict[str, str]:
+    """Texts by name; ValueError for other names, no texts, and places that are wrong."""
+    found = json.loads(text)
+    known = {field.name for field in fields(Texts)}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError("it must be an object of texts")
+    for name, value in found.items():
+        if name not in known:
+            raise ValueError(f"there is no text {name!r}; known: {', '.join(sorted(known))}")
+        places = {place for _, place, _, _ in string.Formatter().parse(value) if place is not None}
+        if places != PLACES.get(name, set()):
+            wanted = ", ".join(f"{{{place}}}" for place in PLACES.get(name, ())) or "no place"
+            raise ValueError(f"the text {name!r} must have {wanted}")
+    return found
