@@ -13,7 +13,7 @@ LABEL_STUDIO_VERSION := 1.23.2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: demo install test chaos check bench bench-label-studio clean
+.PHONY: chromium demo install test chaos check bench bench-label-studio clean
 
 demo: install
 	$(VENV)/bin/alc demo $(DEMO_ARGS)
@@ -32,7 +32,13 @@ $(LS_VENV)/.installed: Makefile
 	$(LS_VENV)/bin/pip install --quiet label-studio==$(LABEL_STUDIO_VERSION)
 	touch $@
 
-test: install
+# A Chromium for the tests: one on the path, else Debian's package, else playwright's own.
+chromium: $(VENV)/.installed
+	@if command -v chromium chromium-browser google-chrome; then :; \
+	elif apt-get install -y chromium >/dev/null 2>&1; then echo "installed Debian's chromium"; \
+	else echo "fetching playwright's chromium"; $(VENV)/bin/playwright install chromium; fi
+
+test: install chromium
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 chaos: install

@@ -74,8 +74,11 @@ def init(
         typer.Option(help="Score of an object, default ALC_BOX_THRESHOLD.", min=0, max=1),
     ] = None,
     strict: Annotated[bool, typer.Option(help="Import nothing when anything is wrong.")] = False,
-    enter_submits: Annotated[
-        bool, typer.Option(help="Let Enter submit in Label Studio for the token's user.")
+    keys: Annotated[
+        bool,
+        typer.Option(
+            "--set-keys", help="Let Enter submit and Space skip in Label Studio, for your user."
+        ),
     ] = False,
 ) -> None:
     """Make the projects from a dataset, from plain pictures, or from an existing dataset project.
@@ -86,7 +89,7 @@ def init(
     from alc_backend.datasets.pictures import open_pictures
     from alc_backend.foundation import warm_start as ways
     from alc_backend.labelstudio.client import Client
-    from alc_backend.labelstudio.projects import submit_with_enter
+    from alc_backend.labelstudio.projects import set_keys
     from alc_backend.store.importing import project_named
 
     sources = (dataset is not None) + (images is not None) + (label_studio_project is not None)
@@ -128,8 +131,8 @@ def init(
                 warm_start=start.as_dict() if given else None,
             )
         project = connect.connect_project(store, client, project_id, tell)
-        if enter_submits:
-            submit_with_enter(client)
+        if keys:
+            set_keys(client)
         if images is not None:
             for problem in plain.problems:
                 console.print(f"left out: {problem}", markup=False, highlight=False)
@@ -142,11 +145,11 @@ def init(
     url = store.settings.label_studio_url
     console.print(f"dataset project: {url}/projects/{project.dataset_project}/data")
     console.print(f"query project:   {url}/projects/{project.query_project}/data?labeling=1")
-    if not enter_submits:
+    if not keys:
         console.print(
-            "Ctrl+Enter submits in Label Studio. To let Enter do it, each labeler sets Submit to "
-            "Enter under Account & Settings → Hotkeys; `alc init … --enter-submits` does it for "
-            "the token's user."
+            "In Label Studio, Ctrl+Enter submits and Ctrl+Space skips. `alc init … --set-keys` "
+            "makes it Enter and Space for the token's user; others set Submit and Skip themselves "
+            "under Account & Settings → Hotkeys."
         )
     console.print("Start the first round with `alc round start` or Label Studio's Start Training.")
 

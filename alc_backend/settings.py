@@ -97,6 +97,14 @@ class Settings(BaseSettings):
         description="unanswered queries that are no longer among the best: keep them at the end of "
         "the queue, or remove them",
     )
+    superpixels: Literal["slic", "grounded-sam"] = Field(
+        "slic",
+        description="how pictures without masks begin in projects that are connected in Label "
+        "Studio itself",
+    )
+    regions_by_class: bool = Field(
+        False, description="show the masks in the dataset project as one region per class"
+    )
     language: str = Field(
         "en",
         description="what queries say to labelers: en, de, es, fr, or the path of a JSON file",

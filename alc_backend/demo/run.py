@@ -31,7 +31,7 @@ from alc_backend.jobs.processes import Processes
 from alc_backend.jobs.queues import Jobs
 from alc_backend.jobs.queues import connect as connect_redis
 from alc_backend.labelstudio.client import Client, create_personal_token
-from alc_backend.labelstudio.projects import submit_with_enter
+from alc_backend.labelstudio.projects import set_keys
 from alc_backend.settings import Settings
 from alc_backend.simulate.labeler import answer_queries
 from alc_backend.store.database import Store
@@ -161,8 +161,8 @@ def start_demo(
     with console.status("connecting Label Studio") as status:
         client = Client.from_settings(settings)
         project = connect.connect_project(store, client, summary.project_id, telling(status))
-        # Enter submits: one key to accept, two to correct.
-        submit_with_enter(client)
+        # one key to accept, two to correct
+        set_keys(client)
     assert project.query_project is not None
     jobs = Jobs(settings, connect_redis(settings))
     return Demo(settings, store, client, jobs, project.id, project.query_project, keys.password)

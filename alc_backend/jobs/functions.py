@@ -9,6 +9,7 @@ from rq import get_current_job
 
 from alc_backend import arrivals, labelling, parts
 from alc_backend.errors import AlcError
+from alc_backend.foundation.warm_start import WarmStart
 from alc_backend.jobs.queues import Jobs, connect
 from alc_backend.labelstudio.client import Client
 from alc_backend.settings import settings
@@ -40,6 +41,31 @@ def import_new(project_id: int) -> None:
         noted, _ = arrivals.note(store(), client, project_id)
     log.info("project %s: %s new pictures", project_id, noted)
     enqueue_pictures(_jobs())
+
+
+def take_up(label_studio_project: int) -> None:
+    """Make a project of one that was connected in Label Studio, and queue its pictures."""
+    from alc_backend import connect as connecting
+
+    known = store().project_of(label_studio_project)
+    if known is not None:
+        return
+    start = WarmStart(
+        superpixels=settings().superpixels,
+        threshold=settings().box_threshold,
+        detector=settings().detector,
+        segmenter=settings().segmenter,
+    )
+    try:
+        with Client.from_settings(settings()) as client:
+            project_id = connecting.take_up_project(
+                store(), client, label_studio_project, warm_start=start.as_dict()
+            )
+            connecting.connect_project(store(), client, project_id, log.info)
+    except AlcError as error:
+        log.error("Label Studio project %s was not taken up: %s", label_studio_project, error)
+        return
+    import_new(project_id)
 
 
 def label_pictures(project_id: int) -> None:

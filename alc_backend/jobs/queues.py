@@ -35,6 +35,7 @@ STEP_QUEUES = {
 
 RUN_PART = "alc_backend.jobs.functions.run_part"
 IMPORT_NEW = "alc_backend.jobs.functions.import_new"
+TAKE_UP = "alc_backend.jobs.functions.take_up"
 LABEL_PICTURES = "alc_backend.jobs.functions.label_pictures"
 KEEP_RESULTS_S = 24 * 3600
 
@@ -85,6 +86,11 @@ class Jobs:
     def enqueue_import(self, project_id: int) -> bool:
         """Queue a look for pictures that are new in Label Studio."""
         return self._enqueue("pseudo", IMPORT_NEW, project_id, f"import-{project_id}")
+
+    def enqueue_take_up(self, label_studio_project: int) -> bool:
+        """Queue the taking up of a project that was connected in Label Studio."""
+        job_id = f"take-up-{label_studio_project}"
+        return self._enqueue("pseudo", TAKE_UP, label_studio_project, job_id)
 
     def enqueue_pictures(self, project_id: int, shards: int) -> bool:
         """Queue so many jobs that label pictures of a project, less those that wait already."""

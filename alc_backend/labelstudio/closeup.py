@@ -11,7 +11,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-SCREEN = 900
+SCREEN = 700
 """Pixels that a picture is wide, or high, on a labeler's screen, roughly."""
 
 TOO_SMALL = 12

@@ -109,11 +109,16 @@ def create_query_project(
     return project
 
 
-def submit_with_enter(client: Client) -> None:
-    """Let Enter submit for the token's user, who otherwise presses Ctrl and Enter."""
+def set_keys(client: Client) -> None:
+    """Let Enter submit and Space skip, for the token's user.
+
+    One key accepts then, two correct, one skips. Otherwise it is Ctrl+Enter and Ctrl+Space. Other
+    users' keys can only be set by themselves.
+    """
+    keys = {"submit": "enter", "skip": "space"}
     client.patch(
         "/api/current-user/hotkeys/",
-        {"custom_hotkeys": {"annotation:annotation:submit": {"key": "enter"}}},
+        {"custom_hotkeys": {f"annotation:annotation:{n}": {"key": k} for n, k in keys.items()}},
     )
 
 

@@ -221,12 +221,14 @@ def _percent(points: NDArray[np.float64], shape: tuple[int, ...]) -> list[list[f
 def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     """The borders of the pieces of ``mask`` as polygons, float64 (n, 2) of (x, y) in pixels.
 
-    At most MAX_OUTLINES, the largest first; each follows the pixel edges within about a pixel.
+    At most MAX_OUTLINES, the largest first; each follows the pixel edges within about a pixel, in
+    large pictures within a 500th of their size.
     """
     from skimage.measure import approximate_polygon, find_contours
 
     contours = find_contours(np.pad(mask, 1).astype(np.float64), 0.5)
-    tolerance = max(0.5, 0.002 * max(mask.shape))
+    size = max(np.ptp(axis) + 1 for axis in np.nonzero(mask))
+    tolerance = max(0.5, min(0.002 * max(mask.shape), 0.05 * float(size)))
     polygons = []
     for contour in sorted(contours, key=_area, reverse=True)[:MAX_OUTLINES]:
         simple = approximate_polygon(contour, tolerance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,25 +27,32 @@ def brush_regions(
     *,
     from_name: str = "label",
     to_name: str = "image",
+    by_class: bool = False,
+    scores: Mapping[int, float] | None = None,
 ) -> list[Json]:
     """The masks of a label map as brush regions, one per superpixel and class within it.
 
     ``labels`` uint8 (H, W), 255 is left out; ``superpixels`` int32 (H, W). With more than
-    MAX_REGIONS superpixels, one region per class. Pixels outside every superpixel are left out.
+    MAX_REGIONS superpixels, or ``by_class``, one region per class. ``scores`` (0..1) of
+    superpixels, by number, become those of their regions. Pixels outside every superpixel are left
+    out.
     """
     from label_studio_sdk.converter import brush
 
     height, width = labels.shape
     inside = (superpixels > 0) & (labels < len(classes))
     numbers = np.unique(superpixels[inside])
-    groups = superpixels if len(numbers) <= MAX_REGIONS else inside.astype(np.int32)
+    by_class = by_class or len(numbers) > MAX_REGIONS
+    groups = inside.astype(np.int32) if by_class else superpixels
     regions: list[Json] = []
     for number in np.unique(groups[inside]):
         here = inside & (groups == number)
         for class_id in np.unique(labels[here]):
             mask = ((labels == class_id) & here).astype(np.uint8) * 255
+            score = None if by_class else (scores or {}).get(int(number))
             regions.append(
-                {
+                ({} if score is None else {"score": score})
+                | {
                     "id": f"s{number}c{class_id}",
                     "type": "brushlabels",
                     "from_name": from_name,

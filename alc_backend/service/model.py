@@ -17,7 +17,7 @@ from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS, read_dataset_confi
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Image, Query, Round
+from alc_backend.store.models import Image, Query, Round, Superpixel
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,10 @@ class ALCModel:
         return rounds.model_version(number) if number else NO_VERSION
 
     def setup(self, label_config: str = "") -> Json:
-        """Answer Label Studio's /setup: the model version, and what is missing in the config."""
+        """Answer Label Studio's /setup: the model version, and what is missing in the config.
+
+        A project that somebody connects there, and that we do not know, is taken up by a worker.
+        """
         answer: Json = {"model_version": self.model_version}
         if self._project is None and label_config:
             try:
@@ -67,6 +70,8 @@ class ALCModel:
             except LabelStudioError as error:
                 answer["message"] = str(error)
                 log.warning("project %s: %s", self._label_studio_project, error)
+            else:
+                self._jobs.enqueue_take_up(self._label_studio_project)
         return answer
 
     def predict(
@@ -85,11 +90,12 @@ class ALCModel:
             if self._label_studio_project == self._project.query_project:
                 return [*self._queries(session, tasks)]
             asked = self._images(session, tasks)
+            scores = self._task_scores(session)
             files = self._store.files(self._project.id)
             maps = LabelMaps(
                 session, files, self._project.id, images=[image.id for image in asked.values()]
             )
-            masks = [self._masks(maps, asked.get(task.get("id"))) for task in tasks]
+            masks = [self._masks(maps, asked.get(task.get("id")), scores) for task in tasks]
         if None in masks:
             self._jobs.enqueue_import(self._project.id)
         return [[] if answer is None else answer for answer in masks]
@@ -159,7 +165,21 @@ class ALCModel:
                 found[image.dataset_task] = image
         return found
 
-    def _masks(self, maps: LabelMaps, image: Image | None) -> Json | None:
+    def _task_scores(self, session: Session) -> dict[int, float]:
+        """A score in 0..1 for each picture (row id) with open queries: 0 asks about it first."""
+        assert self._project is not None
+        best = func.max(Query.score)
+        rows = session.execute(
+            select(Superpixel.image_id)
+            .join(Query, Query.superpixel_id == Superpixel.id)
+            .join(Image, Image.id == Superpixel.image_id)
+            .where(Image.project_id == self._project.id, Query.closed_at.is_(None))
+            .group_by(Superpixel.image_id)
+            .order_by(best.desc(), Superpixel.image_id)
+        ).all()
+        return {row.image_id: rank / len(rows) for rank, row in enumerate(rows)}
+
+    def _masks(self, maps: LabelMaps, image: Image | None, scores: dict[int, float]) -> Json | None:
         """The masks of a picture; None when it is not in the store."""
         assert self._project is not None
         if image is None:
@@ -171,8 +191,21 @@ class ALCModel:
             self._project.classes,
             from_name=self._project.brush_name,
             to_name=self._project.image_name,
+            by_class=self._store.settings.regions_by_class,
+            scores=self._found(image),
         )
-        return {"result": regions, "score": 0.0, "model_version": self.model_version}
+        score = scores.get(image.id, 1.0)
+        return {"result": regions, "score": score, "model_version": self.model_version}
+
+    def _found(self, image: Image) -> dict[int, float]:
+        """The detector's scores of a picture's superpixels, by number."""
+        with self._store.reading() as session:
+            rows = session.execute(
+                select(Superpixel.number, Superpixel.found).where(
+                    Superpixel.image_id == image.id, Superpixel.found.is_not(None)
+                )
+            ).all()
+        return {row.number: float(row.found["score"]) for row in rows}
 
     def _empty(self) -> Json:
         return {"result": [], "score": 0.0, "model_version": self.model_version}

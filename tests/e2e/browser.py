@@ -1,0 +1,98 @@
+"""A real Chromium, signed in to the Label Studio of the tests."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import contextmanager
+
+from playwright.sync_api import sync_playwright
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@contextmanager
+def chromium():
+    """The browser: one on the path, else playwright's own."""
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Labeler:
+    """Somebody at Label Studio's labeling screen, with nothing but a keyboard."""
+
+    def __init__(self, browser, url, email, password, **options):
+        options = {"viewport": {"width": 1440, "height": 900}, **options}
+        self.url, self.page = url, browser.new_context(**options).new_page()
+        self.served, self.keys = [], 0
+        self.page.on("response", self._heard)
+        self.page.goto(f"{url}/user/login/")
+        self.page.fill("input[name=email]", email)
+        self.page.fill("input[name=password]", password)
+        self.page.click("button[type=submit]")
+        self.page.wait_for_url(lambda address: "/login" not in address)
+
+    def _heard(self, response):
+        """Take note of the task that Label Studio hands out."""
+        if "next" in response.url and response.status == 200 and "/api/" in response.url:
+            task = response.json()
+            if isinstance(task, dict) and "data" in task and "id" in task:
+                self.served.append(task)
+
+    @property
+    def task(self):
+        return self.served[-1]
+
+    def open(self, project):
+        """Start labeling; the first question is on the screen."""
+        self.page.goto(f"{self.url}/projects/{project}/data?labeling=1")
+        self._wait_for(1)
+
+    def press(self, *keys):
+        """Press keys one after another; the last one ends the task, and the next is waited for."""
+        before = len(self.served)
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.keys += 1
+        begun = time.monotonic()
+        self._wait_for(before + 1)
+        return time.monotonic() - begun
+
+    def _wait_for(self, count):
+        """Until so many tasks were handed out and the last one is ready to be answered."""
+        deadline = time.monotonic() + 30
+        while len(self.served) < count:
+            assert time.monotonic() < deadline, "no task came"
+            self.page.wait_for_timeout(20)
+        data = self.task["data"]
+        self.page.wait_for_function(
+            """([question, label]) => {
+                const boxes = [...document.querySelectorAll("input:checked")];
+                return document.body.innerText.includes(question)
+                    && boxes.some(box => box.name === label)
+                    && [...document.querySelectorAll("canvas")].some(c => c.width > 300);
+            }""",
+            arg=[data["question"], data["choices"][0]["value"]],
+        )
+
+    def picture(self):
+        """Where the picture is on the screen: left, top, width, height."""
+        return self.page.evaluate(
+            """() => {
+                const all = [...document.querySelectorAll("canvas")].filter(c => c.width > 300);
+                const box = all[0].getBoundingClientRect();
+                return [box.left, box.top, box.width, box.height];
+            }"""
+        )
