@@ -144,7 +144,7 @@ def init(
         _label(store, project_id, here=not _needs_models(store, project_id))
     url = store.settings.label_studio_url
     console.print(f"dataset project: {url}/projects/{project.dataset_project}/data")
-    console.print(f"query project:   {url}/projects/{project.query_project}/data?labeling=1")
+    console.print(f"query project:   {url}/projects/{project.query_project}/data (Label All Tasks)")
     if not keys:
         console.print(
             "In Label Studio, Ctrl+Enter submits and Ctrl+Space skips. `alc init … --set-keys` "

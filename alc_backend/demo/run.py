@@ -351,7 +351,9 @@ def _greet(demo: Demo, console: Console) -> None:
     console.print(
         f"\n[bold]The first query waits at {url}[/bold]\n"
         f"Log in as {EMAIL} with the password {demo.password}\n"
-        "Enter accepts; a class's key, then Enter, corrects.\n"
+        "Enter accepts; a class's key, then Enter, corrects; Space skips.\n"
+        f"Rounds, figures and pictures: {demo.settings.backend} (user admin, password "
+        f"{_Keys(demo.settings.data_dir / 'secrets.json').secret})\n"
     )
 
 

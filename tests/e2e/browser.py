@@ -56,9 +56,11 @@ class Labeler:
         return self.served[-1]
 
     def open(self, project):
-        """Start labeling; the first question is on the screen."""
-        self.page.goto(f"{self.url}/projects/{project}/data?labeling=1")
-        self._wait_for(1)
+        """Press "Label All Tasks"; the first question is on the screen."""
+        before = len(self.served)
+        self.page.goto(f"{self.url}/projects/{project}/data")
+        self.page.locator("button", has_text="Label All Tasks").click()
+        self._wait_for(before + 1)
 
     def press(self, *keys):
         """Press keys one after another; the last one ends the task, and the next is waited for."""
@@ -89,10 +91,14 @@ class Labeler:
 
     def picture(self):
         """Where the picture is on the screen: left, top, width, height."""
+        newest = max(self.task["predictions"], key=lambda prediction: prediction["id"])
+        sized = next(item for item in newest["result"] if "original_width" in item)
         return self.page.evaluate(
-            """() => {
-                const all = [...document.querySelectorAll("canvas")].filter(c => c.width > 300);
-                const box = all[0].getBoundingClientRect();
+            """([width, height]) => {
+                const all = [...document.querySelectorAll("img")];
+                const found = all.find(i => i.naturalWidth == width && i.naturalHeight == height);
+                const box = found.getBoundingClientRect();
                 return [box.left, box.top, box.width, box.height];
-            }"""
+            }""",
+            [sized["original_width"], sized["original_height"]],
         )
