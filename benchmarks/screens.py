@@ -1,0 +1,137 @@
+"""Screenshots of the labeling screen for docs/screens: few and many classes, small and large.
+
+``python -m benchmarks.screens FOLDER``: starts a Label Studio and a backend of its own, with made-up
+pictures, and takes the pictures with a Chromium found on the path.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+from playwright.sync_api import sync_playwright
+from rich.console import Console
+
+from alc_backend import connect, rounds
+from alc_backend.demo.run import EMAIL, DemoOptions, start_demo, wait_until_open
+from alc_backend.jobs.processes import Processes
+from alc_backend.settings import Settings
+from alc_backend.store.importing import import_folder
+
+VOC = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
+CASES = {
+    "2-classes-portrait": (["background", "polyp"], (1000, 700), [(150, 250, 480, 620)]),
+    "21-classes": (VOC, (375, 500), [(60, 90, 420, 330)]),
+    "21-classes-dark": (VOC, (375, 500), [(60, 90, 420, 330)]),
+    "150-classes": (
+        ["background", *(f"species {number:03d}" for number in range(149))],
+        (900, 1400),
+        [(300, 200, 900, 640)],
+    ),
+    "tiny": (VOC, (2250, 4000), [(2600, 1200, 2616, 1212)]),
+    "huge": (VOC, (500, 750), [(4, 4, 746, 496)]),
+}
+
+
+def write_case(root: Path, classes: list[str], size: tuple[int, int], boxes: list[tuple]) -> Path:
+    """A dataset of one picture with ellipses in it."""
+    for folder in ("images", "pseudo_labels", "objects"):
+        (root / folder).mkdir(parents=True)
+    height, width = size
+    rng = np.random.default_rng(0)
+    ground = Image.fromarray(rng.integers(70, 160, (height // 8, width // 8, 3)).astype(np.uint8))
+    picture = ground.resize((width, height), Image.Resampling.BICUBIC)
+    objects = Image.new("L", (width, height))
+    for number, box in enumerate(boxes, start=1):
+        ImageDraw.Draw(picture).ellipse(box, fill=(205, 140 - 20 * number, 90))
+        ImageDraw.Draw(objects).ellipse(box, fill=number)
+    picture.filter(ImageFilter.GaussianBlur(1)).save(root / "images" / "a.png")
+    objects.save(root / "objects" / "a.png")
+    labels = np.where(np.asarray(objects) > 0, min(12, len(classes) - 1), 0).astype(np.uint8)
+    Image.fromarray(labels).save(root / "pseudo_labels" / "a.png")
+    (root / "classes.txt").write_text("\n".join(classes))
+    return root
+
+
+def main() -> None:
+    """Start everything, show each case, take its picture."""
+    target = Path(sys.argv[1])
+    target.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        settings = Settings(iterations=2, input_size=64, batch_size=2, _env_file=None)
+        options = DemoOptions(data_dir=work / "demo", port=8181, backend_port=9191)
+        with Processes(work / "logs") as processes, sync_playwright() as playwright:
+            demo = start_demo(options, settings, processes, console)
+            projects = {}
+            for name, case in CASES.items():
+                summary = import_folder(demo.store, write_case(work / name, *case), name)
+                project = connect.connect_project(
+                    demo.store, demo.client, summary.project_id, console.print
+                )
+                rounds.start(demo.store, demo.jobs.enqueue_part, project.id)
+                wait_until_open(demo.store, project.id, console, processes.check)
+                projects[name] = project.query_project
+            path = shutil.which("chromium") or shutil.which("google-chrome")
+            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            url = demo.settings.label_studio_url
+            page.goto(f"{url}/user/login/")
+            page.fill("input[name=email]", EMAIL)
+            page.fill("input[name=password]", demo.password)
+            page.click("button[type=submit]")
+            page.wait_for_url(lambda address: "/login" not in address)
+            for name, number in projects.items():
+                if name.endswith("dark"):
+                    page.locator("button", has_text="Light").click()
+                page.goto(f"{url}/projects/{number}/data?labeling=1")
+                page.wait_for_selector("input:checked")
+                page.wait_for_timeout(2500)
+                page.screenshot(path=target / f"{name}.png")
+                if name.endswith("dark"):
+                    page.locator("button", has_text="Dark").click()
+                    page.wait_for_timeout(300)
+                console.print(name)
+            admin = browser.new_context(
+                viewport={"width": 1280, "height": 900},
+                http_credentials={
+                    "username": "admin",
+                    "password": demo.settings.secret.get_secret_value(),
+                },
+            ).new_page()
+            for name, place in (("admin", ""), ("gallery", "/images")):
+                admin.goto(f"{demo.settings.backend}{place}")
+                admin.wait_for_timeout(1500)
+                admin.screenshot(path=target / f"{name}.png")
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()
