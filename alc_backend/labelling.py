@@ -30,6 +30,7 @@ from alc_backend.foundation.warm_start import Warmer, WarmStart
 from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.images import fetch
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.regions import painted
 from alc_backend.store.database import Store
@@ -106,6 +107,7 @@ class _Maker:
 
     def __init__(self, store: Store, client: Client, project_id: int) -> None:
         self._store, self._client = store, client
+        self._hosts = store.settings.trusted_hosts
         with store.reading() as session:
             project = session.get_one(Project, project_id)
         config = client.get(f"/api/projects/{project.dataset_project}")["label_config"]
@@ -129,7 +131,7 @@ class _Maker:
             return
         url = str(task["data"].get(self._tags.image_field, ""))
         path = folder / f"picture{_suffix(url)}"
-        path.write_bytes(self._client.download(url))
+        path.write_bytes(fetch(self._client, url, self._hosts))
         image = read_image(path)
         shape = (image.shape[0], image.shape[1])
         kind, newest = _newest(task)

@@ -52,6 +52,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("LABEL_STUDIO_API_KEY"),
         description="personal access token of a Label Studio user",
     )
+    image_hosts: str = Field(
+        "",
+        description="hosts, separated by commas, that pictures may be fetched from by http(s), "
+        "beside Label Studio and its storages",
+    )
     host: str = Field("127.0.0.1", description="address the service listens on")
     port: int = Field(9090, ge=1, le=65535, description="port the service listens on")
     backend_url: str | None = Field(
@@ -183,6 +188,11 @@ class Settings(BaseSettings):
     def files(self) -> str:
         """The address of the storage in force."""
         return self.files_url.get_secret_value() if self.files_url else str(self.data_dir)
+
+    @property
+    def trusted_hosts(self) -> list[str]:
+        """The hosts of ``image_hosts``."""
+        return [host.strip().lower() for host in self.image_hosts.split(",") if host.strip()]
 
     @property
     def models(self) -> Path:

@@ -1,7 +1,7 @@
 """Screenshots of the labeling screen for docs/screens: few and many classes, small and large.
 
-``python -m benchmarks.screens FOLDER``: starts a Label Studio and a backend of its own, with made-up
-pictures, and takes the pictures with a Chromium found on the path.
+``python -m benchmarks.screens FOLDER``: starts a Label Studio and a backend of its own, with
+made-up pictures, and takes the screenshots with a Chromium found on the path.
 """
 
 from __future__ import annotations
@@ -22,40 +22,18 @@ from alc_backend.jobs.processes import Processes
 from alc_backend.settings import Settings
 from alc_backend.store.importing import import_folder
 
-VOC = [
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
+TWENTY_ONE = ["background", *(f"class {number}" for number in range(1, 21))]
 CASES = {
     "2-classes-portrait": (["background", "polyp"], (1000, 700), [(150, 250, 480, 620)]),
-    "21-classes": (VOC, (375, 500), [(60, 90, 420, 330)]),
-    "21-classes-dark": (VOC, (375, 500), [(60, 90, 420, 330)]),
+    "21-classes": (TWENTY_ONE, (375, 500), [(60, 90, 420, 330)]),
+    "21-classes-dark": (TWENTY_ONE, (375, 500), [(60, 90, 420, 330)]),
     "150-classes": (
         ["background", *(f"species {number:03d}" for number in range(149))],
         (900, 1400),
         [(300, 200, 900, 640)],
     ),
-    "tiny": (VOC, (2250, 4000), [(2600, 1200, 2616, 1212)]),
-    "huge": (VOC, (500, 750), [(4, 4, 746, 496)]),
+    "tiny": (TWENTY_ONE, (2250, 4000), [(2600, 1200, 2616, 1212)]),
+    "huge": (TWENTY_ONE, (500, 750), [(4, 4, 746, 496)]),
 }
 
 

@@ -54,6 +54,8 @@ def png(seed, height=30, width=40):
 class LabelStudio:
     """A dataset project with pictures, in memory."""
 
+    url = "http://label-studio.invalid"
+
     def __init__(self):
         self.config, self.held, self.files, self.away = config(), {}, {}, False
 
@@ -79,7 +81,7 @@ class LabelStudio:
     def download(self, url):
         if self.away:
             raise LabelStudioAwayError("Label Studio does not answer")
-        return self.files[url]
+        return self.files[url], None
 
     def __enter__(self):
         return self
@@ -209,6 +211,7 @@ def test_a_picture_that_cannot_be_done_is_left_with_the_reason(store, project, l
     assert done.labelled == 4
     assert len(done.problems) == 2
     assert "cannot be read" in done.problems[0]
+    assert "not among ALC_IMAGE_HOSTS" in done.problems[1]
     assert arrivals.problems(store, project) == done.problems
     assert counts(store, project) == (0, 0, 2)
     assert arrivals.note(store, label_studio, project) == (0, 4)  # not tried again unasked

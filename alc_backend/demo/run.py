@@ -347,13 +347,13 @@ class _Keys:
 
 
 def _greet(demo: Demo, console: Console) -> None:
+    secret = demo.settings.secret.get_secret_value() if demo.settings.secret else "none"
     url = f"{demo.settings.label_studio_url}/projects/{demo.query_project}/data?labeling=1"
     console.print(
         f"\n[bold]The first query waits at {url}[/bold]\n"
         f"Log in as {EMAIL} with the password {demo.password}\n"
         "Enter accepts; a class's key, then Enter, corrects; Space skips.\n"
-        f"Rounds, figures and pictures: {demo.settings.backend} (user admin, password "
-        f"{_Keys(demo.settings.data_dir / 'secrets.json').secret})\n"
+        f"Rounds, figures and pictures: {demo.settings.backend} (user admin, password {secret})\n"
     )
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 
@@ -21,6 +22,7 @@ from alc_backend.settings import Settings
 REFRESH_AFTER_S = 200.0
 """Age at which an access token (good for 300 s) is replaced."""
 
+MAX_REDIRECTS = 3
 RETRIES = 3
 PAGE = 100
 """Tasks in one answer."""
@@ -102,17 +104,19 @@ class Client:
                 f"{self.url}{path} did not answer as Label Studio does; check LABEL_STUDIO_URL"
             ) from error
 
-    def download(self, path: str) -> bytes:
-        """The bytes behind a task's picture address inside Label Studio (``/data/…``)."""
-        if not path.startswith("/") or path.startswith("//"):
-            raise LabelStudioError(
-                f"{path}: only pictures served by Label Studio itself (/data/…) can be fetched; "
-                "add them to the project by upload or storage"
-            )
-        response = self._send("GET", path)
+    def download(self, path: str) -> tuple[bytes, str | None]:
+        """The bytes behind a path of Label Studio, or the address elsewhere that it sends on to."""
+        for _ in range(MAX_REDIRECTS):
+            response = self._send("GET", path)
+            if not response.is_redirect:
+                break
+            onward = urljoin(f"{self.url}{path}", response.headers["location"])
+            if not onward.startswith(f"{self.url}/"):
+                return b"", onward
+            path = onward.removeprefix(self.url)
         if response.status_code != 200:
-            raise _error("GET", path, response)
-        return response.content
+            raise _error("GET", path.partition("?")[0], response)
+        return response.content, None
 
     def tasks(self, project: int, **parameters: Any) -> Iterator[Json]:
         """All tasks of a project, page by page, with annotations and predictions.
