@@ -182,8 +182,8 @@ def _problems(
         problems.append(f"Pictures wait: {arriving.error}; then run `alc pseudo --retry`")
     if arriving.failed:
         problems.append(
-            f"{arriving.failed} pictures have no first label map; `alc pseudo` names them with the "
-            "reasons, `alc pseudo --retry` tries them again"
+            f"Pictures without a first label map: {arriving.failed}; `alc pseudo` names them with "
+            "the reasons, `alc pseudo --retry` tries them again"
         )
     stuck = session.scalars(
         select(Event.outcome)

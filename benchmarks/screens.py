@@ -43,7 +43,7 @@ def write_case(root: Path, classes: list[str], size: tuple[int, int], boxes: lis
         (root / folder).mkdir(parents=True)
     height, width = size
     rng = np.random.default_rng(0)
-    ground = Image.fromarray(rng.integers(70, 160, (height // 8, width // 8, 3)).astype(np.uint8))
+    ground = Image.fromarray(rng.integers(70, 160, (height // 40, width // 40, 3)).astype(np.uint8))
     picture = ground.resize((width, height), Image.Resampling.BICUBIC)
     objects = Image.new("L", (width, height))
     for number, box in enumerate(boxes, start=1):
@@ -92,7 +92,7 @@ def main() -> None:
                 page.goto(f"{url}/projects/{number}/data?labeling=1")
                 page.wait_for_selector("input:checked")
                 page.wait_for_timeout(2500)
-                page.screenshot(path=target / f"{name}.png")
+                page.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=75)
                 if name.endswith("dark"):
                     page.locator("button", has_text="Dark").click()
                     page.wait_for_timeout(300)
@@ -107,7 +107,7 @@ def main() -> None:
             for name, place in (("admin", ""), ("gallery", "/images")):
                 admin.goto(f"{demo.settings.backend}{place}")
                 admin.wait_for_timeout(1500)
-                admin.screenshot(path=target / f"{name}.png")
+                admin.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=75)
             browser.close()
 
 

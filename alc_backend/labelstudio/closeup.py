@@ -49,7 +49,7 @@ def closeup(url: str, height: int, width: int, row: int, col: int, shape: Json, 
     )
     x, y = (col + 0.5 - left) * scale, (row + 0.5 - top) * scale
     return (
-        f'<div title="{escape(title)}" style="position:relative;overflow:hidden;'
+        f'<div title="{escape(title)}" style="position:relative;overflow:hidden;margin:12px 0;'
         f'width:{SIDE}px;height:{SIDE}px;border:2px solid #00e676">'
         f'<img src="{escape(url)}" alt="{escape(title)}" style="position:absolute;max-width:none;'
         f"width:{width * scale:.1f}px;height:{height * scale:.1f}px;"

@@ -94,7 +94,7 @@ def test_problems_are_told_with_their_remedies(store, project, submit):
     said = "\n".join(overview(store, project).problems)
     assert "Round 2 failed: disk full" in said
     assert "model files are missing; then run `alc pseudo --retry`" in said
-    assert "1 pictures have no first label map" in said
+    assert "Pictures without a first label map: 1" in said
     assert arrivals.waiting(store, project).failed == 1
 
 
