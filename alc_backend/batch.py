@@ -70,6 +70,7 @@ def choose(store: Store, round_: Round) -> str | None:
     ]
     size, per_image, min_area = (round_.config[name] for name in rounds.BATCH)
     order = selection.top(candidates, size, per_image=per_image, min_area=min_area)
+    order = selection.spread(order, store.settings.gap)
     best = set(order)
     order += [
         item

@@ -119,6 +119,9 @@ class Settings(BaseSettings):
         300.0, ge=10, description="pause between looking for answers that webhooks lost"
     )
     per_image: int | None = Field(None, ge=1, description="most queries of a round in one picture")
+    gap: int = Field(
+        0, ge=0, description="queries about other pictures between two about the same one"
+    )
     min_area: int = Field(0, ge=0, description="smallest superpixel that is asked about, in pixels")
     seed: int = Field(0, ge=0, description="seed of every random choice")
     preset: str = Field("cpu", description="training preset")

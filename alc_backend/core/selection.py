@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+import heapq
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -48,3 +49,31 @@ def top(
             taken[item.key] += 1
             chosen.append(item)
     return chosen
+
+
+def spread(items: Sequence[Scored], gap: int) -> list[Scored]:
+    """Put ``gap`` others, or more, between two items of the same image, where there are others.
+
+    Otherwise the order stays: the best item whose image was not among the last ``gap`` comes next.
+    All items come back. ValueError for a negative ``gap``.
+    """
+    if gap < 0:
+        raise ValueError(f"gap must not be negative, not {gap}")
+    places: dict[str, deque[int]] = {}
+    for place, item in enumerate(items):
+        places.setdefault(item.key, deque()).append(place)
+    ready = [(mine[0], key) for key, mine in places.items()]
+    heapq.heapify(ready)
+    resting: deque[str | None] = deque()
+    order: list[Scored] = []
+    while len(order) < len(items):
+        if not ready:  # only images that were asked about just now are left: the longest ago first
+            key = next(key for key in resting if key is not None)
+            resting.remove(key)
+        else:
+            _, key = heapq.heappop(ready)
+        order.append(items[places[key].popleft()])
+        resting.append(key if places[key] else None)
+        if len(resting) > gap and (back := resting.popleft()) is not None:
+            heapq.heappush(ready, (places[back][0], back))
+    return order

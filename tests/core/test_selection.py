@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from alc_backend.core.selection import Scored, ranked, top
+from alc_backend.core.selection import Scored, ranked, spread, top
 
 
 def places(items):
@@ -48,3 +50,38 @@ def test_superpixels_below_the_smallest_area_are_left_out():
 def test_wrong_choices_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
         top([], **arguments)
+
+
+def row(images):
+    """Items of the images that the letters name, best first."""
+    return [Scored(-place, image, place, 5) for place, image in enumerate(images)]
+
+
+def letters(items):
+    return "".join(item.key for item in items)
+
+
+def test_queries_about_one_picture_are_kept_apart():
+    assert letters(spread(row("aaabbc"), 1)) == "ababac"
+    assert letters(spread(row("aaabbc"), 2)) == "abcaba"
+    assert letters(spread(row("abcabc"), 2)) == "abcabc"
+    assert letters(spread(row("aaab"), 1)) == "abaa"  # nothing else is left
+    assert letters(spread(row("aaab"), 0)) == "aaab"
+    assert places(spread(row("aab"), 1)) == [("a", 0), ("b", 2), ("a", 1)]
+    assert spread([], 3) == []
+    with pytest.raises(ValueError, match="gap"):
+        spread([], -1)
+
+
+@given(st.text(alphabet="abcd", max_size=30), st.integers(0, 4))
+def test_spreading_keeps_all_items_and_each_pictures_order(images, gap):
+    items = row(images)
+    found = spread(items, gap)
+    assert sorted(found) == sorted(items)
+    for image in set(images):
+        mine = [item.superpixel for item in found if item.key == image]
+        assert mine == sorted(mine)
+    for place, item in enumerate(found):
+        if item.key in letters(found[max(0, place - gap) : place]):
+            recent = letters(found[max(0, place - gap) : place])
+            assert all(later.key in recent for later in found[place:])  # no other was left
