@@ -301,6 +301,58 @@ def test_a_batch_can_be_spread_over_pictures_and_leave_out_small_superpixels(sto
     assert sorted(asked(store, round_)) == [("a", 2), ("b", 2), ("c", 2)]
 
 
+def uploaded(store):
+    with store.session() as session:
+        for image in session.scalars(select(Image)):
+            image.url = f"/data/{image.key}.png"
+
+
+def test_questions_about_one_picture_can_be_kept_apart(store, project, queue):
+    rounds.start(store, queue.append, project, size=6)
+    work(store, queue)
+    uploaded(store)
+    together, apart = [], []
+    for gap, pictures in ((0, together), (2, apart)):
+        store.settings = store.settings.model_copy(update={"gap": gap})
+        batch.choose(store, only_round(store))
+        with store.reading() as session:
+            pictures += session.scalars(
+                select(Image.key)
+                .join(Superpixel, Superpixel.image_id == Image.id)
+                .join(Query, Query.superpixel_id == Superpixel.id)
+                .order_by(Query.rank)
+            ).all()
+    assert sorted(together) == sorted(apart)
+    assert len(apart) == 6
+    assert all(len(set(apart[first : first + 3])) == 3 for first in range(4))
+
+
+def test_where_classes_are_many_queries_know_the_likely_ones(store, dataset, queue):
+    names = ["background", "cat", "dog", *(f"class {number}" for number in range(37))]
+    (dataset / "classes.txt").write_text("\n".join(names))
+    project = import_folder(store, dataset, "many").project_id
+    rounds.start(store, queue.append, project, size=6)
+    work(store, queue)
+    uploaded(store)
+    batch.choose(store, only_round(store))
+    with store.reading() as session:
+        likely = session.scalars(select(Query.likely)).all()
+    assert len(likely) == 6
+    for found in likely:
+        assert len(found) == len(set(found)) == 10
+        assert set(found) <= set(range(40))
+
+
+def test_the_likely_classes_are_the_most_probable_at_the_pixel():
+    probabilities = np.full((12, 2), 0.01, dtype=np.float32)
+    probabilities[[3, 7, 5], 0] = 0.5, 0.2, 0.2
+    probabilities[11, 1] = 0.9
+    assert learning._likely(probabilities) == [
+        [3, 5, 7, 0, 1, 2, 4, 6, 8, 9],
+        [11, 0, 1, 2, 3, 4, 5, 6, 7, 8],
+    ]
+
+
 def test_a_round_that_goes_on_keeps_what_it_was_given(store, project, queue):
     rounds.start(store, queue.append, project, size=7, min_area=300)
     work(store, queue)  # it fails in publishing: there is no query project
