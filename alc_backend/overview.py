@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from alc_backend.store.models import TRAIN, Answer, Event, Image, Project, Query
 
 Json = dict[str, Any]
 
+REFRESH_S = 5.0
 ERRORS_SHOWN = 5
 CORRECTIONS_SHOWN = 10
 
@@ -41,14 +43,28 @@ class Annotator:
 
 
 @dataclass(frozen=True)
-class Overview:
-    """A project as it stands.
+class Figures:
+    """What the ledger says.
 
     ``answers`` are accepts and corrections in force; ``recent`` those of the last hour;
     ``accept_rate`` is p of Theorem 3.1 and ``saved`` the share of the cost it saves, both None
     before the first answer; ``corrections`` are (from, to, answers), the most frequent first;
-    ``problems`` sentences that each say the remedy.
+    ``settled`` the superpixels (row ids) that are not asked about any more.
     """
+
+    answers: int
+    recent: int
+    accept_rate: float | None
+    saved: float | None
+    annotators: list[Annotator]
+    corrections: list[tuple[str, str, int]]
+    disputed: int
+    settled: set[int]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A project as it stands. ``problems`` are sentences that each say the remedy."""
 
     project: Project
     pictures: int
@@ -56,13 +72,7 @@ class Overview:
     rounds: list[Json]
     running: bool
     queue: int
-    disputed: int
-    answers: int
-    recent: int
-    accept_rate: float | None
-    saved: float | None
-    annotators: list[Annotator]
-    corrections: list[tuple[str, str, int]]
+    figures: Figures
     problems: list[str]
 
     @property
@@ -71,20 +81,59 @@ class Overview:
         return self.rounds[-1] if self.rounds else None
 
 
-def overviews(store: Store) -> list[Overview]:
-    """All projects, by name."""
-    with store.reading() as session:
-        projects = session.scalars(select(Project).order_by(Project.name)).all()
-    return [overview(store, project.id) for project in projects]
+class Overviews:
+    """Overviews that do not read a long ledger anew for everyone who looks.
+
+    The figures are those of at most REFRESH_S seconds ago.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[int, tuple[float, int, Figures]] = {}
+
+    def all(self) -> list[Overview]:
+        """All projects, by name."""
+        with self._store.reading() as session:
+            projects = session.scalars(select(Project).order_by(Project.name)).all()
+        return [self.of(project.id) for project in projects]
+
+    def of(self, project_id: int) -> Overview:
+        """One project."""
+        now = time.monotonic()
+        with self._store.reading() as session:
+            position = ledger.position(session, project_id)
+            known = self._known.get(project_id)
+            if known is None or (known[1] != position and now - known[0] > REFRESH_S):
+                project = session.get_one(Project, project_id)
+                known = self._known[project_id] = now, position, figures(session, project)
+        return overview(self._store, project_id, known[2])
 
 
-def overview(store: Store, project_id: int) -> Overview:
-    """One project."""
+def figures(session: Session, project: Project) -> Figures:
+    """Read a project's ledger."""
+    entries = ledger.standing(session, project.id)
+    judged = ledger.judge(entries, project.overlap)
+    given = [entry for entry in entries if entry.kind in (ledger.ACCEPT, ledger.CORRECT)]
+    rate = _share_accepted(given)
+    hour_ago = utc_now() - timedelta(hours=1)
+    return Figures(
+        answers=len(given),
+        recent=sum(entry.answered_at >= hour_ago for entry in given),
+        accept_rate=rate,
+        saved=None if rate is None else saving(len(project.classes), rate),
+        annotators=_annotators(entries),
+        corrections=_corrections(given, project.classes),
+        disputed=len(judged.disputed),
+        settled=judged.settled,
+    )
+
+
+def overview(store: Store, project_id: int, read: Figures | None = None) -> Overview:
+    """One project; ``read`` are its figures where they are known already."""
     arriving = arrivals.waiting(store, project_id)
     with store.reading() as session:
         project = session.get_one(Project, project_id)
-        entries = ledger.standing(session, project_id)
-        judged = ledger.judge(entries, project.overlap)
+        read = read or figures(session, project)
         found = session.scalars(
             select(Round).where(Round.project_id == project_id).order_by(Round.number)
         ).all()
@@ -100,12 +149,9 @@ def overview(store: Store, project_id: int) -> Overview:
                 Query.task_id.is_not(None),
             )
         )
-        queue = len(set(asked) - judged.settled)
+        queue = len(set(asked) - read.settled)
         count = session.scalar(pictures) or 0
         problems = _problems(session, project, found, arriving)
-    given = [entry for entry in entries if entry.kind in (ledger.ACCEPT, ledger.CORRECT)]
-    rate = _share_accepted(given)
-    hour_ago = utc_now() - timedelta(hours=1)
     return Overview(
         project=project,
         pictures=count,
@@ -116,13 +162,7 @@ def overview(store: Store, project_id: int) -> Overview:
         ],
         running=bool(found) and found[-1].state in states.RUNNING,
         queue=queue,
-        disputed=len(judged.disputed),
-        answers=len(given),
-        recent=sum(entry.answered_at >= hour_ago for entry in given),
-        accept_rate=rate,
-        saved=None if rate is None else saving(len(project.classes), rate),
-        annotators=_annotators(entries),
-        corrections=_corrections(given, project.classes),
+        figures=read,
         problems=problems,
     )
 

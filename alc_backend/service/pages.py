@@ -29,7 +29,7 @@ from alc_backend.datasets.images import (
 )
 from alc_backend.errors import AlcError, NotFoundError
 from alc_backend.jobs.queues import Jobs
-from alc_backend.overview import Overview, overview, overviews
+from alc_backend.overview import Overview, Overviews
 from alc_backend.settings import Settings
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -56,6 +56,7 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     key = settings.secret.get_secret_value() if settings.secret else secrets.token_hex()
     environment = _environment()
+    views = Overviews(store)
 
     def token_of(cookie: str) -> str:
         return hmac.new(key.encode(), f"form {cookie}".encode(), hashlib.sha256).hexdigest()
@@ -80,7 +81,7 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
             "admin.html",
             status,
             page="admin",
-            views=overviews(store),
+            views=views.all(),
             waiting=inbox.waiting(store),
             said=said,
         )
@@ -132,7 +133,7 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
 
         if quality not in CURVES:
             raise HTTPException(404, "there is no such plot")
-        plot = plots.curves([_row(overview(store, _known(store, project_id).id))], quality)
+        plot = plots.curves([_row(views.of(_known(store, project_id).id))], quality)
         if plot is None:
             raise HTTPException(404, "nothing is known yet")
         return Response(plot.png(), media_type="image/png")

@@ -12,7 +12,8 @@ from PIL import Image as Picture
 from sqlalchemy import select
 
 from alc_backend import arrivals, inbox, rounds, states
-from alc_backend.overview import overview
+from alc_backend import overview as overviews
+from alc_backend.overview import Overviews, overview
 from alc_backend.service.app import create_app
 from alc_backend.store.models import Arrival, Image, Project, Round
 from tests.annotations import (
@@ -72,16 +73,31 @@ def test_the_figures_of_a_project(store, project, submit):
         answer(4, task_of(store, "b", 1), None, by=8),
     )
     view = overview(store, project)
-    assert (view.pictures, view.answers, view.queue) == (3, 3, 3)
-    assert view.accept_rate == pytest.approx(1 / 3)
-    assert view.saved == pytest.approx((1 - 1 / np.log2(3)) / 3)
-    assert view.corrections == [("cat", "dog", 2)]
-    second, first = view.annotators
+    figures = view.figures
+    assert (view.pictures, figures.answers, view.queue) == (3, 3, 3)
+    assert figures.accept_rate == pytest.approx(1 / 3)
+    assert figures.saved == pytest.approx((1 - 1 / np.log2(3)) / 3)
+    assert figures.corrections == [("cat", "dog", 2)]
+    second, first = figures.annotators
     assert (second.name, second.answers, second.skipped, second.accepted) == ("8", 2, 1, 0.0)
     assert (second.pace, second.seconds) == (pytest.approx(480), 7.5)
     assert (first.name, first.accepted) == ("7", 1.0)
     assert view.problems == []
     assert not view.running
+
+
+def test_a_long_ledger_is_not_read_anew_for_everyone(store, project, submit, monkeypatch):
+    views = Overviews(store)
+    submit(answer(1, task_of(store, "a", 1), "cat"))
+    assert views.of(project).figures.answers == 1
+    submit(answer(2, task_of(store, "a", 2), "dog"))
+    assert views.of(project).figures.answers == 1  # as it was a moment ago
+    monkeypatch.setattr(overviews, "REFRESH_S", 0.0)
+    assert views.of(project).figures.answers == 2
+    read = []
+    monkeypatch.setattr(overviews, "figures", lambda *given: read.append(given))
+    assert [view.figures.answers for view in views.all()] == [2]
+    assert read == []  # nothing new was said
 
 
 def test_problems_are_told_with_their_remedies(store, project, submit):
