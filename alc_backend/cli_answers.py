@@ -34,7 +34,11 @@ def log(
 
     store = open_store()
     entries = history.log(
-        store, project_id_of(store, project), image=image, annotator=annotator, last=last
+        store,
+        project_id_of(store, project),
+        images=None if image is None else [image],
+        annotator=annotator,
+        last=last,
     )
     if as_json:
         print(json.dumps({"answers": entries}, indent=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,14 +46,14 @@ def log(
     store: Store,
     project_id: int,
     *,
-    image: str | None = None,
+    images: Collection[str] | None = None,
     annotator: str | None = None,
     last: int | None = None,
 ) -> list[Json]:
     """The ledger's entries as they were recorded, oldest first.
 
-    Only those about a picture (by image key) or of an annotator where these are given; only the
-    ``last`` so many.
+    Only those about some pictures (by image key) or of an annotator where these are given; only
+    the ``last`` so many.
     """
     with store.reading() as session:
         project = session.get_one(Project, project_id)
@@ -63,8 +64,8 @@ def log(
             .where(Answer.project_id == project_id)
             .order_by(Answer.id.desc())
         )
-        if image is not None:
-            entries = entries.where(Image.key == image)
+        if images is not None:
+            entries = entries.where(Image.key.in_(images))
         if annotator is not None:
             entries = entries.where(Answer.annotator == annotator)
         rows = session.execute(entries.limit(last)).all()

@@ -114,12 +114,12 @@ def test_the_log_can_be_narrowed(store, project, submit, log):
         answer(2, task_of(store, "a", 2), "dog", by=8),
         answer(3, task_of(store, "b", 2), "dog", by=8),
     )
-    assert brief(log(image="a"), "annotation") == [(1,), (2,)]
+    assert brief(log(images=["a"]), "annotation") == [(1,), (2,)]
     assert brief(log(annotator="8"), "annotation") == [(2,), (3,)]
-    assert brief(log(image="a", annotator="8"), "annotation") == [(2,)]
+    assert brief(log(images=["a"], annotator="8"), "annotation") == [(2,)]
     assert brief(log(last=2), "annotation") == [(2,), (3,)]
-    assert brief(log(image="a", last=1), "annotation") == [(2,)]
-    assert log(image="z") == []
+    assert brief(log(images=["a"], last=1), "annotation") == [(2,)]
+    assert log(images=["z"]) == []
 
 
 def test_answers_of_other_projects_are_not_in_the_log(store, project, submit):
@@ -182,7 +182,7 @@ def test_an_undone_answer_is_gone_here_and_in_label_studio(
     assert in_ledger(store, project) == {2: ("correct", DOG)}
     assert np.array_equal(label_map(store, project), before)
     assert len(judged(store, project).resolved) == 1
-    assert brief(log(image="a"), "kind", "in_force") == [("correct", False), ("deleted", False)]
+    assert brief(log(images=["a"]), "kind", "in_force") == [("correct", False), ("deleted", False)]
 
 
 def test_an_edit_is_undone_too(store, project, submit, log, revert, label_studio):

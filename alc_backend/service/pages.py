@@ -216,11 +216,14 @@ def _items(store: Store, project: Project, start: int) -> tuple[list[Json], int,
             .offset(start)
             .limit(PAGE_SIZE)
         ).all()
+    said: dict[str, list[Json]] = {}
+    for entry in reversed(history.log(store, project.id, images=[image.key for image in found])):
+        said.setdefault(entry["image"], []).append(entry)
     items = [
         {
             "image": image,
             "height": max(1, round(320 * image.height / image.width)),
-            "entries": history.log(store, project.id, image=image.key)[::-1],
+            "entries": said.get(image.key, []),
         }
         for image in found
     ]
