@@ -62,8 +62,9 @@ def take_up_project(
     """Make a project of an existing dataset project, or find the one made of it; its id.
 
     Classes come from its label config. Its pictures arrive by :mod:`alc_backend.arrivals`, as
-    ``warm_start`` says. Raises DatasetError when the classes are no longer those of the first
-    time, or the name is taken.
+    ``warm_start`` says. Without a ``name`` it gets that of the dataset project, with its number
+    where there is one of that name. Raises DatasetError when the classes are no longer those of
+    the first time, or the name is taken.
     """
     config = client.get(f"/api/projects/{label_studio_project}")
     tags = projects.read_dataset_config(config["label_config"])
@@ -73,7 +74,7 @@ def take_up_project(
             select(Project).where(Project.dataset_project == label_studio_project)
         )
     if project is None:
-        project_id = create_project(store, name or str(config["title"]), classes)
+        project_id = create_project(store, name or _free_name(store, config), classes)
         _remember(
             store,
             project_id,
@@ -92,6 +93,13 @@ def take_up_project(
     if warm_start is not None:
         _remember(store, project_id, warm_start=warm_start)
     return project_id
+
+
+def _free_name(store: Store, config: Json) -> str:
+    title = str(config["title"])
+    with store.reading() as session:
+        taken = session.scalar(select(Project.id).where(Project.name == title)) is not None
+    return f"{title} ({config['id']})" if taken else title
 
 
 def upload_pictures(

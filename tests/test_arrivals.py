@@ -10,7 +10,7 @@ from PIL import Image as Picture
 from rq import Queue
 from sqlalchemy import select, update
 
-from alc_backend import arrivals, labelling
+from alc_backend import arrivals, connect, labelling
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import (
     DatasetError,
@@ -126,6 +126,21 @@ def counts(store, project):
 def images(store):
     with store.reading() as session:
         return {image.key: image for image in session.scalars(select(Image))}
+
+
+def test_projects_of_one_name_are_told_apart(store, label_studio, monkeypatch):
+    def config(path):
+        number = int(path.split("/")[3])
+        return {"id": number, "title": "pets", "label_config": label_studio.config}
+
+    monkeypatch.setattr(label_studio, "get", config)
+    numbers = [connect.take_up_project(store, label_studio, project) for project in (21, 22, 21)]
+    assert numbers[0] == numbers[2] != numbers[1]
+    with store.reading() as session:
+        assert session.get_one(Project, numbers[0]).name == "pets"
+        assert session.get_one(Project, numbers[1]).name == "pets (22)"
+    with pytest.raises(DatasetError, match="exists already"):
+        connect.take_up_project(store, label_studio, 23, name="pets")
 
 
 def test_pictures_are_noted_once_and_labelled(store, project, label_studio):
