@@ -85,13 +85,16 @@ def _collect_answers(store: Store, project_id: int) -> None:
 
 
 def _verify(folder: Path, project: str | None) -> None:
-    from alc_backend import manifest, snapshot
+    from alc_backend import inbox, manifest, snapshot
 
     exported = manifest.read(folder)
     store = open_store()
     taken = snapshot.take(store, project_id_of(store, project or exported["project"]))
     with console.status("checking") as status:
         found = manifest.differences(folder, exported, taken, telling(status))
+    waiting = inbox.waiting(store, taken.project.id)
+    if waiting:
+        found.append(f"{waiting} answers came that are not read in yet; run `alc reconcile`")
     for difference in found:
         console.print(difference, markup=False, highlight=False)
     if found:

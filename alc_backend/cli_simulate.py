@@ -118,6 +118,8 @@ def simulate(
         raise SettingsError(f"--expansion must be on or off, not {expansion!r}")
     if budgets is not None and budget is not None:
         raise SettingsError("give either --budgets or --budget")
+    if json_file is not None and (json_file.is_dir() or json_file.parent.is_file()):
+        raise SettingsError(f"--json {json_file} is no file that can be written; choose another")
     if table is not None and acquisition is not None:
         raise SettingsError("--table says which acquisitions are compared; leave --acquisition out")
     if dataset is None:
@@ -159,6 +161,8 @@ def simulate(
         probabilities=str(probabilities.absolute()) if probabilities else None,
     )
     oracles, numbers = plans.names(oracle), plans.seeds(seeds)
+    if not oracles or (acquisition is not None and not plans.names(acquisition)):
+        raise SettingsError("--oracle and --acquisition must name at least one each")
     if table is not None:
         planned = plans.table(table, base, oracles, numbers)
     else:
@@ -209,7 +213,9 @@ def report(
     if files and project is not None:
         raise SettingsError("give either results of simulations or --project")
     if files:
-        documents = [(path.stem, page.read(path)) for path in files]
+        stems = [path.stem for path in files]
+        names = stems if len(set(stems)) == len(stems) else [str(path) for path in files]
+        documents = [(name, page.read(path)) for name, path in zip(names, files, strict=True)]
         document, title = page.together(documents), "Active Label Correction, simulated"
     else:
         store = open_store()

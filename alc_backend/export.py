@@ -119,3 +119,9 @@ def _refuse_other_files(target: Path) -> None:
             f"{target}: holds {others[0]}, which is not of the earlier export; move it away or "
             "choose a new folder"
         )
+    altered = manifest.altered(target, known)
+    if altered:
+        raise DatasetError(
+            f"{target}: {altered[0]} was changed since the earlier export; move it away or choose "
+            "a new folder"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,15 @@ def files(root: Path) -> list[str]:
     found = (path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
     names = {path.relative_to(root).as_posix() for path in found}
     return sorted(names - {NAME})
+
+
+def altered(root: Path, known: Mapping[str, str]) -> list[str]:
+    """The files below ``root`` that are there and have no longer the digest that is ``known``."""
+    return [
+        name
+        for name, digest in known.items()
+        if (root / name).is_file() and _digest(root / name) != digest
+    ]
 
 
 def differences(

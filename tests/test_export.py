@@ -339,6 +339,15 @@ def test_names_are_no_formulas_in_a_spreadsheet(tmp_path):
     assert {"@SUM(1)", "=A1", "-dog"} <= {str(value) for value in written.values()}
 
 
+def test_what_somebody_changed_in_an_export_is_not_replaced(corrected, export):
+    root = export()
+    card = root / "README.md"
+    card.write_text(card.read_text().replace("_to be filled in", "CC BY 4.0 _"))
+    with pytest.raises(DatasetError, match=r"README\.md was changed since the earlier export"):
+        export()
+    assert "CC BY 4.0" in card.read_text()
+
+
 def test_the_manifest_has_the_digest_of_every_file(corrected, export, layout):
     root = export(format_name=layout)
     told = json.loads((root / "manifest.json").read_text("utf-8"))

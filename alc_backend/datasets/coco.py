@@ -94,9 +94,11 @@ class Coco(Dataset):
         name = checked_name(record.get("file_name"), where)
         split = _part(self.index.path)
         folders = (IMAGES, split, f"{IMAGES}/{split}", "")
-        for path in (self.root / folder / name for folder in folders):
+        for folder in folders:
+            path = self.root / folder / name
             if path.is_file() and is_picture(path):
-                return path, key_of(Path(name.removeprefix(f"{IMAGES}/")), Path())
+                inside = name if folder else name.removeprefix(f"{IMAGES}/")
+                return path, key_of(Path(inside), Path())
         raise DatasetError(
             f"{self.index.path.name}: lists {name}, but there is no such picture in {IMAGES}/ or "
             f"{split}/; add it, or remove it from the file"

@@ -225,6 +225,12 @@ def checked_classes(names: list[str], source: str) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DatasetError(f"{source}: names {twice[0]!r} twice; each class needs its own name")
+    odd = [name for name in names if name != name.strip() or len(name.splitlines()) != 1]
+    if odd:
+        raise DatasetError(
+            f"{source}: the class name {odd[0]!r} is empty, or has blanks around it or a line "
+            "break in it; rename the class"
+        )
     return names
 
 

@@ -61,6 +61,9 @@ def together(documents: Sequence[tuple[str, Json]]) -> Json:
     _, first = documents[0]
     if len(documents) == 1:
         return first
+    for place, (name, document) in enumerate(documents):
+        if any(document["rows"] == other["rows"] for _, other in documents[:place]):
+            raise DatasetError(f"{name}: holds the same results as another; give each once")
     seen = [{row["label"] for row in document["rows"]} for _, document in documents]
     rows: list[Json] = []
     for place, (name, document) in enumerate(documents):
@@ -155,20 +158,21 @@ def _tables(document: Json) -> list[Table]:
         by_oracle.setdefault(oracle, {})[label] = members
     found = []
     for oracle, groups in by_oracle.items():
-        points = results.longest([row for rows in groups.values() for row in rows])
-        columns = [
-            (f"data mIoU at {100 * point['share']:.0f} % ({point['answers']})", place, "data_miou")
-            for place, point in enumerate(points)
-            if place > 0
+        columns: list[tuple[str, int | None, str]] = [
+            (f"data mIoU at {100 * (share or 0):.0f} % ({answers})", answers, "data_miou")
+            for answers, share in results.points([row for rows in groups.values() for row in rows])
+            if answers > 0
         ]
-        last = len(points) - 1
         columns += [
-            (title, last, name)
+            (title, None, name)
             for title, name in (("precision", "precision"), ("recall", "recall"),
                                 ("model mIoU", "model_miou"), ("accepted", "accept_rate"))
         ]  # fmt: skip
         figures = {
-            label: [results.at(rows, place, name) for _, place, name in columns]
+            label: [
+                results.last(rows, name) if answers is None else results.at(rows, answers, name)
+                for _, answers, name in columns
+            ]
             for label, rows in groups.items()
         }
         tops = [
@@ -179,7 +183,7 @@ def _tables(document: Json) -> list[Table]:
         ]
         rows = []
         for label, line in figures.items():
-            hours = results.at(groups[label], last, "hours")
+            hours = results.last(groups[label], "hours")
             cells = [
                 Cell("–" if cell is None else str(cell), cell is not None and cell.mean == top)
                 for cell, top in zip(line, tops, strict=True)

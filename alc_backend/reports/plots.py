@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 
 from alc_backend.datasets.text import write_csv
 from alc_backend.simulate.oracle import ORACLES
-from alc_backend.simulate.results import at, grouped, longest
+from alc_backend.simulate.results import at, grouped
+from alc_backend.simulate.results import points as measured
+
+matplotlib.rcParams["text.parse_math"] = False  # a $ in a name is a $
 
 Json = dict[str, Any]
 
@@ -71,9 +75,9 @@ def curves(rows: Sequence[Json], quality: str) -> Plot | None:
     oracles = list(dict.fromkeys(oracle for oracle, _ in groups))
     points = {
         group: [
-            (point["answers"], value)
-            for place, point in enumerate(longest(members))
-            if (value := at(members, place, quality)) is not None
+            (answers, value)
+            for answers, _ in measured(members)
+            if (value := at(members, answers, quality)) is not None
         ]
         for group, members in groups.items()
     }

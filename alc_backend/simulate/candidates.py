@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class Candidates:
                 return cls(
                     **fields, scores=scores, class_pixels=arrays["class_pixels"], reach=reach
                 )
-        except (OSError, KeyError, ValueError, EOFError, zlib.error):
+        except (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
             return None
 
     def order(self, scenes: Scenes, experiment: Experiment, count: int) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend import __version__
 from alc_backend.core import cost, metrics
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.core.arrays import VOID
@@ -78,7 +79,7 @@ class Loop:
                 if self._given in experiment.budgets:
                     self._measure(number)
         if self._points[-1]["answers"] < self._given:  # there was less to ask than the budget
-            self._measure(experiment.rounds)
+            self._measure(experiment.rounds, last=True)
         return {
             **experiment.as_dict(),
             "superpixels_in_all": self.scenes.superpixel_count,
@@ -154,6 +155,7 @@ class Loop:
             "networks": self._networks.name(digest),
             "seed": experiment.seed,
             "names": names,
+            "version": __version__,
             "pool": experiment.pool,
             "count": count if experiment.pool != "superpixel" else None,
             "epsilon": experiment.epsilon,
@@ -218,12 +220,15 @@ class Loop:
         self._confusion += metrics.confusion_matrix(there, labels[mask][None], classes)
         self._labels[key] = Packed.of(labels)
 
-    def _measure(self, number: int) -> None:
-        """Note how good the label maps are now, and the network where that is asked."""
+    def _measure(self, number: int, *, last: bool = False) -> None:
+        """Note how good the label maps are now, and the network where that is asked.
+
+        ``last``: there is nothing more to ask, whatever the budget.
+        """
         experiment, classes = self.experiment, len(self.scenes.classes)
         accepted = self._accepted / self._given if self._given else 0.0
         iou = [metrics.known(value) for value in metrics.class_iou(self._confusion).tolist()]
-        last = self._given >= experiment.budgets[-1]
+        last = last or self._given >= experiment.budgets[-1]
         model = None
         if experiment.model_at == "all" or (experiment.model_at == "last" and last):
             model = self._networks.measure(self.labels, digest_of(self.scenes, self.labels))

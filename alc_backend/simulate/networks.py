@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend import __version__
 from alc_backend.core import metrics
 from alc_backend.core.draws import fold_of
 from alc_backend.errors import DatasetError
@@ -43,8 +44,9 @@ class Networks:
         if experiment.probabilities:
             return fingerprint(stamp(experiment), digest, self._scenes.pictures)
         return fingerprint(
-            self._config.as_dict(), experiment.folds, experiment.flip, digest, self._scenes.pictures
-        )
+            self._config.as_dict(), experiment.folds, experiment.flip, digest,
+            self._scenes.pictures, __version__,
+        )  # fmt: skip
 
     def predictor(self, labels: ReadLabels, digest: str) -> Predict:
         """The probabilities of every training picture after training on ``labels``.
@@ -116,8 +118,14 @@ class Networks:
     def _given(self, folder: Path) -> Predict:
         def predict(key: str) -> NDArray[np.float32]:
             path = folder / f"{key}.npy"
+            shape = (len(self._scenes.classes), *self._scenes.labels(key).shape)
             try:
-                return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+                found = np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+                if found.shape != shape:
+                    raise ValueError(f"its shape is {found.shape}, not {shape}")
+                if not np.allclose(found.sum(axis=0), 1, atol=1e-2):
+                    raise ValueError("its classes do not sum to 1 at every pixel")
+                return found
             except (OSError, ValueError) as error:
                 raise DatasetError(
                     f"{path}: cannot be read ({error}); --probabilities needs one array (C, H, W) "

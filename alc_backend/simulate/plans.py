@@ -158,4 +158,4 @@ def seeds(text: str) -> list[int]:
     found = names(text)
     if not found or not all(part.isdecimal() for part in found):
         raise SettingsError(f"--seeds {text!r} must be whole numbers such as 0,1,2")
-    return [int(part) for part in found]
+    return list(dict.fromkeys(int(part) for part in found))

@@ -78,37 +78,49 @@ def grouped(rows: Sequence[Json]) -> dict[tuple[str, str], list[Json]]:
     return found
 
 
-def longest(rows: Sequence[Json]) -> list[Json]:
-    """The points of the row that has most."""
-    every: list[list[Json]] = [row["rounds"] for row in rows]
-    return max(every, key=len)
+def points(rows: Sequence[Json]) -> list[tuple[int, float | None]]:
+    """After how many answers, and what share of the superpixels, any of the rows was measured."""
+    found = {point["answers"]: point.get("share") for row in rows for point in row["rounds"]}
+    return sorted(found.items())
 
 
-def at(rows: Sequence[Json], place: int, name: str) -> Figure | None:
-    """The figure ``name`` at a point of each row."""
-    return Figure.of([row["rounds"][place][name] for row in rows if place < len(row["rounds"])])
+def at(rows: Sequence[Json], answers: int, name: str) -> Figure | None:
+    """The figure ``name`` after so many answers, of the rows that were measured then."""
+    return Figure.of(
+        [{point["answers"]: point[name] for point in row["rounds"]}.get(answers) for row in rows]
+    )
+
+
+def last(rows: Sequence[Json], name: str) -> Figure | None:
+    """The figure ``name`` at the end of each row."""
+    return Figure.of([row["rounds"][-1][name] for row in rows])
 
 
 def tables(found: Json) -> list[Table]:
     """A table for each oracle: mean ± standard deviation over the seeds, in percent."""
     shown: dict[str, Table] = {}
+    columns = {
+        oracle: [
+            point
+            for point in points([row for row in found["rows"] if row["oracle"] == oracle])
+            if point[0] > 0
+        ]
+        for oracle in {row["oracle"] for row in found["rows"]}
+    }
     for (oracle, label), rows in grouped(found["rows"]).items():
-        points = longest(rows)
         if oracle not in shown:
             title = f"oracle {oracle}, {len(rows)} seed{'s' if len(rows) > 1 else ''}"
             shown[oracle] = Table(title=title)
             shown[oracle].add_column("")
-            for point in points[1:]:
-                share = f"{100 * point['share']:.0f} %"
+            for answers, share in columns[oracle]:
                 shown[oracle].add_column(
-                    f"data mIoU\n{share} ({point['answers']})", justify="right"
+                    f"data mIoU\n{100 * (share or 0):.0f} % ({answers})", justify="right"
                 )
             for name in ("recall", "model mIoU", "hours"):
                 shown[oracle].add_column(name, justify="right")
-        last = len(points) - 1
-        hours = at(rows, last, "hours")
-        cells = [at(rows, place, "data_miou") for place in range(1, len(points))]
-        cells += [at(rows, last, name) for name in ("recall", "model_miou")]
+        hours = last(rows, "hours")
+        cells = [at(rows, answers, "data_miou") for answers, _ in columns[oracle]]
+        cells += [last(rows, name) for name in ("recall", "model_miou")]
         shown[oracle].add_row(
             label,
             *("–" if cell is None else str(cell) for cell in cells),

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from multiprocessing import Manager, get_context
@@ -16,6 +17,7 @@ from queue import Queue
 from typing import Any
 
 from alc_backend import __version__
+from alc_backend.errors import TrainingError
 from alc_backend.simulate.examples import examples
 from alc_backend.simulate.experiment import Experiment, fingerprint
 from alc_backend.simulate.loop import Loop
@@ -27,8 +29,11 @@ Json = dict[str, Any]
 Report = Callable[[int, int, str], None]
 """Called with the pieces of work done, all of them, and what goes on."""
 
-FORM = 1
+FORM = 2
 """Of the kept rows; a new number makes those of earlier code useless."""
+
+Piece = tuple[Experiment, Path | None]
+"""A row and the file for its results; without a file, only what it begins with."""
 
 
 class Runner:
@@ -72,15 +77,10 @@ class Runner:
             report(done, todo, message)
 
         with self._workers(told) as work:
-            for _ in work([(experiment, False) for experiment in networks.values()]):
+            for _ in work([(experiment, None) for experiment in networks.values()]):
                 done += 1
                 told("")
-            for place, row in work([(experiments[place], True) for place in missing]):
-                content = json.dumps(row)
-                write_atomically(
-                    self._rows / names[missing[place]],
-                    lambda part, content=content: part.write_text(content, "utf-8"),  # type: ignore[misc]
-                )
+            for _ in work([(experiments[place], self._rows / names[place]) for place in missing]):
                 done += 1
                 told("")
         return [json.loads((self._rows / name).read_text("utf-8")) for name in names]
@@ -97,13 +97,14 @@ class Runner:
     @contextmanager
     def _workers(
         self, told: Callable[[str], None]
-    ) -> Iterator[Callable[[list[tuple[Experiment, bool]]], Iterator[tuple[int, Json]]]]:
-        """A way to do several pieces of work; gives (place, result) as they are done."""
+    ) -> Iterator[Callable[[list[Piece]], Iterator[None]]]:
+        """A way to do several pieces of work; gives None whenever one is done."""
         if self._jobs == 1:
 
-            def one_by_one(pieces: list[tuple[Experiment, bool]]) -> Iterator[tuple[int, Json]]:
-                for place, (experiment, whole) in enumerate(pieces):
-                    yield place, _work(self._data, self._cache, experiment, whole, told)
+            def one_by_one(pieces: list[Piece]) -> Iterator[None]:
+                for experiment, target in pieces:
+                    _work(self._data, self._cache, experiment, target, told)
+                    yield
 
             yield one_by_one
             return
@@ -128,16 +129,19 @@ def _together(
     pool: ProcessPoolExecutor,
     data: tuple[Path, Path | None],
     cache: Path,
-    pieces: list[tuple[Experiment, bool]],
-) -> Iterator[tuple[int, Json]]:
-    """Do pieces of work side by side; gives (place, result) as they are done."""
-    futures = {
-        pool.submit(_work, data, cache, experiment, whole): place
-        for place, (experiment, whole) in enumerate(pieces)
-    }
+    pieces: list[Piece],
+) -> Iterator[None]:
+    """Do pieces of work side by side; gives None whenever one is done."""
+    futures = [pool.submit(_work, data, cache, experiment, target) for experiment, target in pieces]
     try:
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            future.result()
+            yield
+    except BrokenProcessPool as error:
+        raise TrainingError(
+            "a process that worked on a row died, probably for want of memory; what was finished "
+            "is kept: run the same again, with a smaller --jobs"
+        ) from error
     finally:
         for future in futures:
             future.cancel()
@@ -167,10 +171,10 @@ def _work(
     data: tuple[Path, Path | None],
     cache: Path,
     experiment: Experiment,
-    whole: bool,
+    target: Path | None,
     told: Callable[[str], None] | None = None,
-) -> Json:
-    """Do a row, or only (not ``whole``) the first network and its scores."""
+) -> None:
+    """Do a row and write it to ``target``; without one, only the first network and its scores."""
     tell = told or _tell
     began, last = time.monotonic(), 0.0
 
@@ -182,11 +186,12 @@ def _work(
 
     scenes = _scenes(*data, experiment.superpixels, experiment.superpixel_count)
     loop = Loop(scenes, experiment, cache, progress)
-    if not whole:
+    if target is None:
         loop.prepare()
-        return {}
+        return
     row = loop.run()
-    return {**row, "examples": examples(loop), "seconds": time.monotonic() - began}
+    content = json.dumps({**row, "examples": examples(loop), "seconds": time.monotonic() - began})
+    write_atomically(target, lambda part: part.write_text(content, "utf-8"))
 
 
 _news: Queue[str | None] | None = None

@@ -100,7 +100,7 @@ class Scenes:
         for sample in folder.validation_samples():
             progress(f"reading {sample.key}")
             assert sample.truth is not None
-            key = f"val/{sample.key}"
+            key = f"/val/{sample.key}"  # no training picture can be called so
             self._paths[key] = sample.path
             self._truth[key] = Packed.of(sample.truth)
             self.held_out.append(key)

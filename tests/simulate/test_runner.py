@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 from alc_backend import cli
-from alc_backend.errors import AlcError, DatasetError, SettingsError
+from alc_backend.errors import AlcError, DatasetError, SettingsError, TrainingError
 from alc_backend.reports import page
 from alc_backend.settings import settings
-from alc_backend.simulate import plans, runner
+from alc_backend.simulate import plans, results, runner
 from alc_backend.simulate.runner import Runner
+from alc_backend.simulate.scenes import Scenes
 from tests.simulate.worlds import CLASSES, TRAINING, experiment, write_world
 
 
@@ -47,12 +51,81 @@ def test_rows_that_are_done_are_not_done_again(world, tmp_path, monkeypatch):
     first = Runner(data, None, tmp_path).run(rows, silent)
     assert [row["acquisition"] for row in first] == ["sim", "size"]
     done = []
-    monkeypatch.setattr(runner, "_work", lambda *arguments: done.append(arguments[2]) or {})
+
+    def note(data, cache, row, target, told=None):
+        done.append(row)
+        if target is not None:
+            target.write_text("{}")
+
+    monkeypatch.setattr(runner, "_work", note)
     assert Runner(data, None, tmp_path).run(rows, silent) == first
     assert done == []
     other = replace(rows[0], noise=0.5)
     Runner(data, None, tmp_path).run([rows[0], other], silent)
     assert set(done) == {other}
+
+
+def test_what_was_finished_is_kept_when_another_row_fails(world, tmp_path, monkeypatch):
+    data, given = world
+    good, bad = (experiment(given, acquisition=name) for name in ("sim", "size"))
+    work = runner._work
+
+    def fail(data, cache, row, target, told=None):
+        if row == bad and target is not None:
+            raise TrainingError("it cannot be done")
+        work(data, cache, row, target, told)
+
+    monkeypatch.setattr(runner, "_work", fail)
+    with pytest.raises(TrainingError):
+        Runner(data, None, tmp_path, jobs=1).run([good, bad], silent)
+    assert len(list((tmp_path / "rows").iterdir())) == 1
+
+
+def test_a_dead_process_is_told_and_not_a_traceback(world, tmp_path):
+    data, _ = world
+    with pytest.raises(TrainingError, match="smaller --jobs"), ProcessPoolExecutor(1) as pool:
+        list(runner._together(pool, (data, None), tmp_path, [(_Deadly(), None)]))
+
+
+class _Deadly:
+    """Ends the process that unpacks it, as the kernel does when memory runs out."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
+def test_figures_are_joined_by_answers_not_by_place():
+    def row(label, *answers):
+        rounds = [
+            {"answers": n, "share": n / 100, "data_miou": n / 1000, "recall": n / 100,
+             "model_miou": None, "hours": 1.0, "precision": None, "accept_rate": None}
+            for n in answers
+        ]  # fmt: skip
+        return {"oracle": "object", "label": label, "rounds": rounds}
+
+    rows = [row("from the labels", 0, 5, 20), row("from nothing", 10, 20), row("early end", 0, 5)]
+    assert results.points(rows) == [(0, 0.0), (5, 0.05), (10, 0.1), (20, 0.2)]
+    assert results.at(rows[:1], 20, "data_miou").mean == pytest.approx(0.02)
+    assert results.at(rows[1:2], 5, "data_miou") is None
+    assert results.last(rows[2:], "recall").mean == pytest.approx(0.05)
+    (table,) = results.tables({"rows": rows})
+    cells = [list(column.cells) for column in table.columns]
+    assert [cell[0] for cell in cells[1:]] == ["0.5", "–", "2.0", "20.0", "–", "1.00"]
+    assert [cell[1] for cell in cells[1:]] == ["–", "1.0", "2.0", "20.0", "–", "1.00"]
+    assert [cell[2] for cell in cells[1:]] == ["0.5", "–", "–", "5.0", "–", "1.00"]
+
+
+def test_validation_pictures_never_stand_in_for_training_pictures(tmp_path):
+    data, _ = write_world(tmp_path)
+    (data / "images/val").mkdir()
+    for folder in ("pseudo_labels", "objects", "ground_truth"):
+        (data / folder / "val").mkdir(exist_ok=True)
+        shutil.copy(data / folder / "p0.png", data / folder / "val/p1.png")
+    shutil.copy(next((data / "images").glob("p0.*")), data / "images/val/p1.png")
+    scenes = Scenes(data, data)
+    assert "val/p1" in scenes.keys
+    assert np.array_equal(scenes.truth("val/p1"), scenes.truth("p0"))
+    assert not np.array_equal(scenes.truth("val/p1"), scenes.truth("p1"))
 
 
 def test_a_changed_dataset_makes_kept_rows_useless(tmp_path):
