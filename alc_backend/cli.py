@@ -16,6 +16,7 @@ from rich.table import Table
 from alc_backend import (
     __version__,
     cli_answers,
+    cli_doctor,
     cli_export,
     cli_init,
     cli_simulate,
@@ -34,6 +35,7 @@ app.add_typer(cli_weights.app, name="weights")
 app.command()(cli_init.init)
 app.command()(cli_init.pseudo)
 app.command()(cli_export.export)
+app.command()(cli_doctor.doctor)
 app.command()(cli_simulate.simulate)
 app.command()(cli_simulate.report)
 

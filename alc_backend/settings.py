@@ -66,6 +66,10 @@ class Settings(BaseSettings):
         None, description="password of the service; needed to listen on a public address"
     )
 
+    min_free_gb: float = Field(
+        2.0, ge=0, description="free disk space, in GiB, below which `alc doctor` and /ready warn"
+    )
+
     model_dir: Path | None = Field(
         None, description="folder of the foundation models' files; default: models in the data "
         "folder",

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.publish import SAMPLING
 from alc_backend.labelstudio.query import label_config
 from alc_backend.labelstudio.texts import Texts
 
@@ -98,7 +99,7 @@ def create_query_project(
     body = {
         "title": name,
         "label_config": label_config(classes, wording),
-        "sampling": "Uncertainty sampling",
+        "sampling": SAMPLING,
         "show_collab_predictions": True,
         "enable_empty_annotation": False,
         "skip_queue": "REQUEUE_FOR_ME",
@@ -170,20 +171,41 @@ def connect_backend(client: Client, project: int, backend: str, secret: str) -> 
             "SSRF_PROTECTION_ENABLED=false",
             error.status,
         ) from error
-    webhook_url = f"{backend}/webhook"
-    hooks = [
-        hook for hook in client.get("/api/webhooks/", project=project) if hook["url"] == webhook_url
-    ]
-    if not hooks:
-        raise LabelStudioError(f"Label Studio made no webhook {webhook_url}; connect again")
-    client.patch(
-        f"/api/webhooks/{hooks[0]['id']}/",
-        {
-            "url": webhook_url,
-            "is_active": True,
-            "send_payload": True,
-            "send_for_all_actions": False,
-            "actions": WEBHOOK_ACTIONS,
-            "headers": {"Authorization": f"Bearer {secret}"},
-        },
-    )
+    hook = _webhook(backend, secret)
+    there = client.get("/api/webhooks/", project=project)
+    hooks = [each for each in there if (each["url"], each["project"]) == (hook["url"], project)]
+    if hooks:
+        client.patch(f"/api/webhooks/{hooks[0]['id']}/", hook)
+    else:  # somebody has deleted the one that Label Studio makes with a backend
+        client.post("/api/webhooks/", {"project": project, **hook})
+
+
+def webhook_url(backend: str) -> str:
+    """Where Label Studio reports what happened."""
+    return f"{backend}/webhook"
+
+
+def webhook_faults(hook: dict[str, Any], backend: str, secret: str) -> list[str]:
+    """What keeps a webhook from bringing every answer, each as the end of a sentence."""
+    wanted = _webhook(backend, secret)
+    faults = {
+        "is_active": "is switched off",
+        "send_payload": "sends no payload",
+        "headers": "lacks the header with the password, or has another password",
+    }
+    found = [fault for name, fault in faults.items() if hook[name] != wanted[name]]
+    missing = sorted(set(WEBHOOK_ACTIONS) - set(hook["actions"]))
+    if missing and not hook["send_for_all_actions"]:
+        found.append(f"does not report {', '.join(missing)}")
+    return found
+
+
+def _webhook(backend: str, secret: str) -> dict[str, Any]:
+    return {
+        "url": webhook_url(backend),
+        "is_active": True,
+        "send_payload": True,
+        "send_for_all_actions": False,
+        "actions": WEBHOOK_ACTIONS,
+        "headers": {"Authorization": f"Bearer {secret}"},
+    }

@@ -13,6 +13,9 @@ from alc_backend.labelstudio.query import CHOICE, Key, asked_about
 
 Json = dict[str, Any]
 
+SAMPLING = "Uncertainty sampling"
+"""What serves the lowest score of the version in force first."""
+
 IMPORT_TASKS = 1000
 """Tasks per import request."""
 
@@ -168,7 +171,7 @@ def switch(client: Client, project: int, version: str) -> None:
     """Let the project's queue follow the predictions of ``version``."""
     client.patch(
         f"/api/projects/{project}",
-        {"model_version": version, "sampling": "Uncertainty sampling"},
+        {"model_version": version, "sampling": SAMPLING},
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event, func, inspect, select
 from sqlalchemy.engine import URL, Connection, Engine, make_url
@@ -20,6 +20,10 @@ from alc_backend.settings import Settings
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import Image, Project
 from alc_backend.store.storage import Storage
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 _MIGRATION_LOCK = 7_210_301
 """Advisory lock of PostgreSQL that one migrating process holds."""
@@ -98,24 +102,48 @@ class Store:
         self.engine.dispose()
 
 
+def revisions(settings: Settings) -> tuple[str | None, str]:
+    """The revision of the database, and that of this version; nothing is migrated or made.
+
+    The first is None where there are no tables yet. Raises SettingsError when the database cannot
+    be opened.
+    """
+    with _opening():
+        url = _address(settings)
+        here = url.database if url.get_backend_name() == "sqlite" else None
+        newest = str(_scripts(_config()).get_current_head())
+        if here is not None and not Path(here).exists():
+            return None, newest
+        return _revision(_plain_engine(url)), newest
+
+
 def _engine(settings: Settings) -> Engine:
-    try:
-        url = make_url(settings.database)
+    with _opening():
+        url = _address(settings)
         sqlite = url.get_backend_name() == "sqlite"
         if sqlite:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
-        elif url.drivername == "postgresql":
-            url = url.set(drivername="postgresql+psycopg")
         _migrate(url)
         engine = create_engine(url, pool_pre_ping=not sqlite)
         if sqlite:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin)
+    return engine
+
+
+@contextmanager
+def _opening() -> Iterator[None]:
+    try:
+        yield
     except (ArgumentError, SQLAlchemyError, OSError) as error:
         raise SettingsError(
             f"the database cannot be opened ({error}); check DATABASE_URL or ALC_DATA_DIR"
         ) from error
-    return engine
+
+
+def _address(settings: Settings) -> URL:
+    url = make_url(settings.database)
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def _migrate(url: URL) -> None:
@@ -124,23 +152,13 @@ def _migrate(url: URL) -> None:
     Raises SettingsError for a database that a newer version, or another program, has made.
     """
     from alembic import command
-    from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    scripts = ScriptDirectory.from_config(config)
-    engine = create_engine(url, poolclass=NullPool)  # of its own: SQLite checks no foreign keys
-    if url.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _wait_for_locks)
-        event.listen(engine, "begin", _begin)
-    with engine.execution_options(read_only=True).connect() as connection:
-        if (
-            MigrationContext.configure(connection).get_current_revision()
-            == scripts.get_current_head()
-        ):
-            return
+    config = _config()
+    scripts = _scripts(config)
+    engine = _plain_engine(url)
+    if _revision(engine) == scripts.get_current_head():
+        return
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
@@ -155,6 +173,36 @@ def _migrate(url: URL) -> None:
             _check_first_tables(connection)
             command.stamp(config, "0001")
         command.upgrade(config, "head")
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config
+
+
+def _scripts(config: Config) -> ScriptDirectory:
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(config)
+
+
+def _plain_engine(url: URL) -> Engine:
+    """An engine of the migrations' own: SQLite checks no foreign keys."""
+    engine = create_engine(url, poolclass=NullPool)
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _wait_for_locks)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _revision(engine: Engine) -> str | None:
+    from alembic.runtime.migration import MigrationContext
+
+    with engine.execution_options(read_only=True).connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def _check_first_tables(connection: Connection) -> None:

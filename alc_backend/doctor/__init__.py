@@ -1,0 +1,43 @@
+"""`alc doctor`: what keeps an installation from working, each with its remedy.
+
+:mod:`installation` looks at this machine, :mod:`connection` at Label Studio and its token,
+:mod:`projects` at each project there. Nothing is changed unless a repair is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from sqlalchemy import select
+
+from alc_backend.doctor.connection import Connection
+from alc_backend.doctor.finding import SKIPPED, Finding, run
+from alc_backend.doctor.installation import Installation
+from alc_backend.doctor.projects import ProjectChecks
+from alc_backend.labelstudio.client import Client
+from alc_backend.settings import Settings
+from alc_backend.store.database import Store
+from alc_backend.store.models import Project
+
+
+def examine(settings: Settings, *, fix: bool = False) -> Iterator[Finding]:
+    """Look at everything, one finding after the other; with ``fix`` repair what is safe.
+
+    Safe is what only brings a setting in Label Studio, or the form of the tables, to what this
+    backend works with.
+    """
+    installation, connection = Installation(settings), Connection(settings)
+    yield from run(installation.checks(), fix=fix)
+    yield from run(connection.checks(), fix=fix)
+    if not installation.is_migrated():
+        yield Finding("projects", SKIPPED, "the database comes first")
+        return
+    if not connection.works:
+        yield Finding("projects", SKIPPED, "Label Studio and the token come first")
+        return
+    with closing(Store(settings)) as store, Client.from_settings(settings) as client:
+        with store.reading() as session:
+            projects = session.scalars(select(Project).order_by(Project.id)).all()
+        for project in projects:
+            yield from run(ProjectChecks(store, client, project).checks(), fix=fix)

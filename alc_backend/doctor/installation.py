@@ -1,0 +1,259 @@
+"""What can be seen on this machine alone: disk, database, storage, Redis, workers, service, GPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from redis import Redis
+from redis.exceptions import RedisError
+
+from alc_backend.doctor.finding import PROBLEM, SKIPPED, WARNING, Check, ok
+from alc_backend.errors import SettingsError
+from alc_backend.jobs.queues import QUEUES, connect
+from alc_backend.settings import Settings
+from alc_backend.store.database import Store, revisions
+from alc_backend.store.storage import Storage
+
+Found = tuple[str, str, str]
+
+GIB = 2**30
+TIMEOUT_S = 10.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SHOWN = 3
+
+
+class Installation:
+    """Checks of everything but Label Studio."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def checks(self) -> Iterator[Check]:
+        """In an order in which a fault is named before what follows from it."""
+        yield Check("secret", self._secret)
+        yield Check("addresses", self._addresses)
+        yield Check("disk", self._disk)
+        yield Check("database", self._database, self._migrate)
+        yield Check("storage", self._storage)
+        yield Check("redis", self._redis)
+        yield Check("workers", self._workers)
+        yield Check("failed jobs", self._failed_jobs)
+        yield Check("service", self._service)
+        yield Check("gpu", self._gpu)
+
+    def is_migrated(self) -> bool:
+        """Whether the database can be opened as it is."""
+        try:
+            there, newest = revisions(self._settings)
+        except SettingsError:
+            return False
+        return there == newest
+
+    def _secret(self) -> Found:
+        if self._settings.secret is None:
+            return (
+                PROBLEM,
+                "ALC_SECRET is not set: projects cannot be connected, and everyone who reaches "
+                "the service could write answers",
+                "choose a password and put it into the environment of every alc process",
+            )
+        return ok("ALC_SECRET is set")
+
+    def _addresses(self) -> Found:
+        backend, label_studio = self._settings.backend, self._settings.label_studio_url
+        ours, theirs = urlsplit(backend).hostname, urlsplit(label_studio).hostname
+        if ours in LOOPBACK and theirs not in LOOPBACK:
+            return (
+                PROBLEM,
+                f"Label Studio is at {theirs}, and would look for this backend on its own machine "
+                f"({backend})",
+                "set ALC_BACKEND_URL to the address at which Label Studio reaches this backend; "
+                "in containers, that is the name of the service",
+            )
+        if ours in ("0.0.0.0", "::"):
+            return (
+                PROBLEM,
+                f"{backend} is no address that can be reached",
+                "set ALC_BACKEND_URL to the address at which Label Studio reaches this backend",
+            )
+        return ok(f"backend {backend}, Label Studio {label_studio}")
+
+    def _disk(self) -> Found:
+        folder = self._settings.data_dir.absolute()
+        there = folder
+        while not there.exists():
+            there = there.parent
+        if not os.access(there, os.W_OK):
+            return (
+                PROBLEM,
+                f"{there} cannot be written to",
+                "give its owner this process's user, or set ALC_DATA_DIR to another folder",
+            )
+        free = shutil.disk_usage(there).free
+        least = self._settings.min_free_gb
+        if free < least * GIB:
+            return (
+                PROBLEM,
+                f"{free / GIB:.1f} GiB are free in {folder}, less than {least:g} (ALC_MIN_FREE_GB)",
+                "make room: old networks lie in projects/*/rounds; or move ALC_DATA_DIR to a "
+                "larger disk",
+            )
+        return ok(f"{free / GIB:.0f} GiB free in {folder}")
+
+    def _database(self) -> Found:
+        there, newest = revisions(self._settings)
+        if there == newest:
+            return ok(f"the tables are those of this version ({newest})")
+        if there is None:
+            return (
+                WARNING,
+                "there are no tables yet",
+                "`alc serve` or `alc init` makes them; are ALC_DATA_DIR and DATABASE_URL those "
+                "of the service?",
+            )
+        if there > newest:
+            return (
+                PROBLEM,
+                f"the tables are those of a newer version of alc-backend ({there}, this one "
+                f"knows {newest})",
+                "install the version that the database was last used with",
+            )
+        return (
+            PROBLEM,
+            f"migrations are behind: the tables are those of {there}, this version needs {newest}",
+            "`alc backup`, then `alc doctor --fix`, or start the service, which migrates",
+        )
+
+    def _migrate(self) -> None:
+        Store(self._settings).close()
+
+    def _storage(self) -> Found:
+        storage = Storage(self._settings.files, self._settings.data_dir / "cache")
+        name = f"doctor/{uuid.uuid4().hex}"
+        storage.write(name, b"alc")
+        try:
+            if storage.read(name) != b"alc":
+                return (
+                    PROBLEM,
+                    f"{storage.address} does not give back what was written",
+                    "check ALC_FILES_URL",
+                )
+        finally:
+            storage.delete(name)
+        return ok(f"{storage.address} can be written and read")
+
+    def _redis(self) -> Found:
+        try:
+            connect(self._settings).ping()
+        except RedisError as error:
+            if self._settings.redis_url is None:
+                remedy = "start `alc serve`, which runs a private one, or set REDIS_URL"
+            else:
+                remedy = "start it, and check REDIS_URL; answers are kept meanwhile, rounds wait"
+            return PROBLEM, f"no Redis answers ({error})", remedy
+        private = self._settings.redis_url is None
+        return ok("the private one answers" if private else "it answers")
+
+    def _workers(self) -> Found:
+        from rq import Worker
+
+        try:
+            redis = connect(self._settings)
+            found = Worker.all(connection=redis)
+            waiting = _waiting(redis)
+        except RedisError:
+            return SKIPPED, "without Redis, workers cannot be counted", ""
+        served = {name for worker in found for name in worker.queue_names()}
+        idle = [name for name in QUEUES if name not in served]
+        if not found:
+            return (
+                PROBLEM,
+                f"no worker is there; jobs that wait: {waiting}",
+                "start `alc worker` (`alc serve` starts one itself when REDIS_URL is not set)",
+            )
+        if idle:
+            return (
+                PROBLEM,
+                f"{len(found)} workers, none of them for {', '.join(idle)}",
+                "start an `alc worker` without --queues, or one for these",
+            )
+        return ok(f"{len(found)} at work; jobs that wait: {waiting}")
+
+    def _failed_jobs(self) -> Found:
+        from rq.registry import FailedJobRegistry
+
+        try:
+            redis = connect(self._settings)
+            failed = [
+                job for name in QUEUES for job in FailedJobRegistry(name, redis).get_job_ids()
+            ]
+        except RedisError:
+            return SKIPPED, "without Redis, jobs cannot be counted", ""
+        if failed:
+            return (
+                WARNING,
+                f"{len(failed)} in the last day, such as {', '.join(failed[:SHOWN])}",
+                "the worker's log has the reason; what they were to do is taken up again",
+            )
+        return ok("none in the last day")
+
+    def _service(self) -> Found:
+        """The service is asked where Label Studio asks it, and where it listens."""
+        local = f"http://127.0.0.1:{self._settings.port}"
+        reasons = []
+        for address in dict.fromkeys((self._settings.backend, local)):
+            try:
+                with httpx.Client(base_url=address, timeout=TIMEOUT_S) as http:
+                    up = http.get("/health")
+                    if up.status_code != 200 or "ALCModel" not in up.text:
+                        reasons.append(f"{address} is another program")
+                        continue
+                    secret = self._settings.secret
+                    password = secret.get_secret_value() if secret else ""
+                    asked = http.get("/rounds", headers={"Authorization": f"Bearer {password}"})
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                reasons.append(f"{address}: {error}")
+                continue
+            if asked.status_code in (401, 429):
+                return (
+                    PROBLEM,
+                    f"the service at {address} has another ALC_SECRET",
+                    "give the same one to every alc process, then `alc doctor --fix`",
+                )
+            return ok(f"answers at {address}")
+        return PROBLEM, f"the service does not answer ({'; '.join(reasons)})", "start `alc serve`"
+
+    def _gpu(self) -> Found:
+        import torch
+
+        wanted = self._settings.preset not in ("cpu", "sample")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count:
+            names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
+            return ok(names)
+        if Path("/dev/nvidia0").exists():
+            return (
+                PROBLEM,
+                "there is an NVIDIA device, but this PyTorch cannot use it "
+                f"(version {torch.__version__})",
+                "install a PyTorch for CUDA, and a driver new enough for it",
+            )
+        if wanted:
+            return (
+                WARNING,
+                f"there is none here, and ALC_PRESET={self._settings.preset} takes days without",
+                "run `alc worker` on a machine with a GPU, or choose ALC_PRESET=cpu",
+            )
+        return ok("there is none here, and the preset needs none")
+
+
+def _waiting(redis: Redis) -> int:
+    from rq import Queue
+
+    return sum(len(Queue(name, connection=redis)) for name in QUEUES)

@@ -1,0 +1,354 @@
+"""Each project as Label Studio holds it: backend, webhook, queue, label configs, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from xml.etree import ElementTree
+
+from sqlalchemy import func, select
+
+from alc_backend import rounds, states
+from alc_backend.doctor.finding import OK, PROBLEM, SKIPPED, WARNING, Check, ok
+from alc_backend.errors import LabelStudioError, SettingsError
+from alc_backend.foundation import weights
+from alc_backend.foundation.warm_start import WarmStart, check_files
+from alc_backend.labelstudio import images, projects
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.publish import SAMPLING, switch
+from alc_backend.labelstudio.query import label_config
+from alc_backend.labelstudio.texts import texts
+from alc_backend.overview import overview
+from alc_backend.settings import Settings
+from alc_backend.store.database import Store
+from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
+
+Json = dict[str, Any]
+Found = tuple[str, str, str]
+
+CONNECT_AGAIN = "`alc doctor --fix`, or `alc init` again"
+BEST_FIRST = ["tasks:predictions_score"]
+SILENT_ROUNDS = 3
+"""So many times the pause of reconciling may pass before its silence is a problem."""
+
+
+class ProjectChecks:
+    """Checks of one project of ours."""
+
+    def __init__(self, store: Store, client: Client, project: Project) -> None:
+        self._store, self._client, self._project = store, client, project
+
+    def checks(self) -> Iterator[Check]:
+        """What there is to look at; everything but pictures and weights can be repaired."""
+        project = self._project
+        parts = {"dataset": project.dataset_project, "query": project.query_project}
+        yield self._check("projects", lambda: self._exist(parts))
+        for kind, number in parts.items():
+            if number is None or not self._exists(number):
+                continue
+            yield self._check(
+                f"backend of the {kind} project",
+                lambda number=number: self._backend(number),
+                lambda number=number: self._connect(number),
+            )
+            yield self._check(
+                f"webhook of the {kind} project",
+                lambda number=number: self._webhook(number),
+                lambda number=number: self._connect(number),
+            )
+        if project.query_project is not None and self._exists(project.query_project):
+            yield self._check("order of the queue", self._sampling, self._set_sampling)
+            yield self._check("model version", self._version, self._set_version)
+            yield self._check("tab of the queue", self._tab, self._set_tab)
+            yield self._check(
+                "label config of the query project", self._query_config, self._set_query_config
+            )
+        if project.dataset_project is not None and self._exists(project.dataset_project):
+            yield self._check("label config of the dataset project", self._dataset_config)
+            yield self._check("pictures", self._pictures)
+        yield self._check("weights", self._weights)
+        yield self._check("last reconciling", self._reconciled)
+        yield self._check("work", self._work)
+
+    def _check(self, name: str, look: Any, repair: Any = None) -> Check:
+        return Check(name, look, repair, self._project.name)
+
+    @property
+    def _settings(self) -> Settings:
+        return self._store.settings
+
+    def _config(self, number: int | None) -> Json:
+        found: Json = self._client.get(f"/api/projects/{number}")
+        return found
+
+    def _exists(self, number: int) -> bool:
+        try:
+            self._config(number)
+        except LabelStudioError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def _exist(self, parts: dict[str, int | None]) -> Found:
+        missing = [kind for kind, number in parts.items() if number is None]
+        gone = [kind for kind, number in parts.items() if number and not self._exists(number)]
+        if gone:
+            return (
+                PROBLEM,
+                f"the {' and the '.join(gone)} project is gone from Label Studio, or the token's "
+                "user may not see it",
+                "check LABEL_STUDIO_URL and whose token it is; if it was deleted, restore Label "
+                "Studio's backup, or `alc init` into a new project",
+            )
+        if missing:
+            return (
+                PROBLEM,
+                f"there is no {' and no '.join(missing)} project in Label Studio yet",
+                "run `alc init` again: it was interrupted",
+            )
+        return ok(f"dataset {parts['dataset']}, queries {parts['query']}")
+
+    def _backend(self, number: int) -> Found:
+        """What Label Studio finds when it calls the backend with what it has kept of it."""
+        backend = self._settings.backend
+        listed = self._client.get("/api/ml", project=number)
+        found = [entry for entry in listed if entry["url"] == backend]
+        if not found:
+            return PROBLEM, f"{backend} is not connected to project {number}", CONNECT_AGAIN
+        entry = self._client.get(f"/api/ml/{found[0]['id']}")  # Label Studio calls /health, /setup
+        if entry["state"] in ("CO", "TR", "PR"):
+            return ok(f"Label Studio reaches {backend}")
+        if entry["state"] == "DI":
+            return (
+                PROBLEM,
+                f"Label Studio does not reach the backend at {backend}",
+                "is `alc serve` running, and can Label Studio's machine reach ALC_BACKEND_URL? "
+                "Predictions and webhooks fail silently until then; answers are collected later",
+            )
+        said = str(entry.get("error_message") or "no reason was given")
+        if "401" in said:
+            said = "it has another password than ALC_SECRET"
+        return PROBLEM, f"Label Studio cannot use the backend: {said}", CONNECT_AGAIN
+
+    def _connect(self, number: int) -> None:
+        projects.connect_backend(self._client, number, self._settings.backend, self._secret())
+
+    def _secret(self) -> str:
+        if self._settings.secret is None:
+            raise SettingsError("ALC_SECRET is not set")
+        return self._settings.secret.get_secret_value()
+
+    def _webhook(self, number: int) -> Found:
+        url = projects.webhook_url(self._settings.backend)
+        found = [
+            hook
+            for hook in self._client.get("/api/webhooks/", project=number)
+            if hook["url"] == url and hook["project"] == number
+        ]
+        if not found:
+            return (
+                PROBLEM,
+                f"project {number} has no webhook to {url}: answers arrive only by reconciling",
+                CONNECT_AGAIN,
+            )
+        wrong = [
+            reason
+            for hook in found
+            for reason in projects.webhook_faults(hook, self._settings.backend, self._secret())
+        ]
+        if wrong:
+            return PROBLEM, f"the webhook of project {number} {', and '.join(wrong)}", CONNECT_AGAIN
+        return ok(url)
+
+    def _sampling(self) -> Found:
+        found = self._config(self._project.query_project)["sampling"]
+        if found != SAMPLING:
+            return (
+                PROBLEM,
+                f"the query project serves tasks by {found!r}, not the best question first",
+                f"`alc doctor --fix` sets it to {SAMPLING!r}",
+            )
+        return ok(SAMPLING)
+
+    def _set_sampling(self) -> None:
+        self._client.patch(f"/api/projects/{self._project.query_project}", {"sampling": SAMPLING})
+
+    def _expected_version(self) -> str | None:
+        """The version that the queue must follow; None while there is none, or it changes."""
+        with self._store.reading() as session:
+            number = session.scalar(
+                select(func.max(Round.number)).where(
+                    Round.project_id == self._project.id,
+                    Round.state.in_((states.OPEN, states.CLOSED)),
+                )
+            )
+            publishing = session.scalar(
+                select(Round.id).where(
+                    Round.project_id == self._project.id, Round.state == states.PUBLISHING
+                )
+            )
+        return None if number is None or publishing else rounds.model_version(number)
+
+    def _version(self) -> Found:
+        expected = self._expected_version()
+        if expected is None:
+            return SKIPPED, "no round is open yet, or one is being published", ""
+        found = self._config(self._project.query_project)["model_version"]
+        if found != expected:
+            return (
+                PROBLEM,
+                f"the query project follows predictions of {found!r}, not of {expected!r}: the "
+                "order is another, or random",
+                "`alc doctor --fix` sets it back",
+            )
+        return ok(expected)
+
+    def _set_version(self) -> None:
+        expected = self._expected_version()
+        if expected is not None and self._project.query_project is not None:
+            switch(self._client, self._project.query_project, expected)
+
+    def _tab(self) -> Found:
+        views = self._client.get("/api/dm/views/", project=self._project.query_project)
+        ordering = views[0]["data"].get("ordering") if views else None
+        if ordering != BEST_FIRST:
+            return (
+                PROBLEM,
+                "the first tab of the query project is ordered by "
+                f"{', '.join(ordering or ['nothing'])}",
+                "`alc doctor --fix` orders it by prediction score, best question first",
+            )
+        return ok("best question first")
+
+    def _set_tab(self) -> None:
+        assert self._project.query_project is not None
+        projects.order_default_tab(self._client, self._project.query_project)
+
+    def _template(self) -> str:
+        return label_config(len(self._project.classes), texts(self._settings.language))
+
+    def _query_config(self) -> Found:
+        there = _controls(self._config(self._project.query_project)["label_config"])
+        missing = sorted(str(name) for _, name, *_ in _controls(self._template()) - there)
+        if missing:
+            return (
+                PROBLEM,
+                f"the label config of the query project has no {', '.join(missing)} as queries "
+                "need it",
+                "`alc doctor --fix` restores it",
+            )
+        return ok("has everything that queries show")
+
+    def _set_query_config(self) -> None:
+        self._client.patch(
+            f"/api/projects/{self._project.query_project}", {"label_config": self._template()}
+        )
+
+    def _dataset_config(self) -> Found:
+        project = self._project
+        remedy = "restore it in Settings → Labeling Interface"
+        try:
+            tags = projects.read_dataset_config(
+                self._config(project.dataset_project)["label_config"]
+            )
+        except LabelStudioError as error:
+            return PROBLEM, str(error), remedy
+        if tags.classes != project.classes:
+            return (
+                PROBLEM,
+                f"it has the classes {', '.join(tags.classes)}; the label maps were made with "
+                f"{', '.join(project.classes)}",
+                remedy + ", or import into a new project",
+            )
+        if (tags.brush_name, tags.image_name) != (project.brush_name, project.image_name):
+            return (
+                PROBLEM,
+                f"its tags are called {tags.brush_name} and {tags.image_name}, and were "
+                f"{project.brush_name} and {project.image_name}",
+                remedy,
+            )
+        return ok(f"{len(tags.classes)} classes")
+
+    def _pictures(self) -> Found:
+        with self._store.reading() as session:
+            image = session.scalars(
+                select(Image)
+                .where(
+                    Image.project_id == self._project.id,
+                    Image.split == TRAIN,
+                    Image.url.is_not(None),
+                )
+                .order_by(Image.id.desc())
+                .limit(1)
+            ).first()
+        if image is None or image.url is None:
+            return SKIPPED, "there is none yet", ""
+        try:
+            content = images.fetch(self._client, image.url, self._settings.trusted_hosts)
+        except LabelStudioError as error:
+            return (
+                PROBLEM,
+                f"{image.key}: {error}",
+                "labelers do not see it either: check the storage in the project's settings, or "
+                "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT",
+            )
+        return ok(f"{image.key} can be read ({len(content) // 1024} kB)")
+
+    def _weights(self) -> Found:
+        kept = self._project.warm_start
+        if kept is None:
+            return ok("this project needs none")
+        used = [path for path in check_files(WarmStart.of(kept), self._settings) if path]
+        if not used:
+            return ok("this project needs none")
+        models = self._settings.models
+        wrong = [
+            file.path
+            for entry in weights.chosen([])
+            for file in entry.files
+            if entry.place(models) in used and weights.check(models, file) == weights.WRONG
+        ]
+        if wrong:
+            return (
+                PROBLEM,
+                f"these files have not the hash they should have: {', '.join(wrong)}",
+                "remove them and run `alc weights download`",
+            )
+        return ok("the files of Grounded-SAM are there and whole")
+
+    def _reconciled(self) -> Found:
+        with self._store.reading() as session:
+            at = session.get_one(Project, self._project.id).reconciled_at
+        if at is None:
+            return SKIPPED, "not yet", ""
+        pause = timedelta(seconds=self._settings.reconcile_every_s)
+        ago = utc_now() - at
+        if ago > SILENT_ROUNDS * pause:
+            return (
+                PROBLEM,
+                f"lost answers were last looked for {ago.total_seconds() / 60:.0f} minutes ago",
+                "is `alc serve` running? `alc reconcile` does it now, and says what hinders it",
+            )
+        return ok(f"{ago.total_seconds():.0f} s ago")
+
+    def _work(self) -> Found:
+        view = overview(self._store, self._project.id)
+        if view.problems:
+            return WARNING, " ".join(view.problems), "the admin page and the logs say more"
+        state = view.round["state"] if view.round else "no round yet"
+        return OK, f"{state}; {view.queue} questions open", ""
+
+
+def _controls(config: str) -> set[tuple[str, str | None, str | None, str | None]]:
+    """The named tags of a label config: tag, name, what they are for, and where values are from."""
+    try:
+        root = ElementTree.fromstring(config)
+    except ElementTree.ParseError:
+        return set()
+    return {
+        (tag.tag, tag.get("name"), tag.get("toName"), tag.get("value"))
+        for tag in root.iter()
+        if tag.get("name")
+    }

@@ -1,0 +1,264 @@
+"""What an operator meets: `alc doctor` in a real installation with planted faults."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import httpx
+import psutil
+import pytest
+from alembic import command
+from pydantic import SecretStr
+from sqlalchemy import create_engine
+
+from alc_backend import rounds
+from alc_backend.demo.run import DemoOptions, _label_studio_command
+from alc_backend.doctor import examine
+from alc_backend.doctor.finding import PROBLEM, REPAIRED
+from alc_backend.jobs.processes import Processes
+from alc_backend.labelstudio.query import label_config
+from alc_backend.store.database import _config, revisions
+from alc_backend.store.models import Project
+from tests.conftest import wait_for
+from tests.e2e.conftest import free_port
+from tests.e2e.test_loop import alc, wait_open
+
+pytestmark = [pytest.mark.ls, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def installed(running):
+    """The demonstration with an open round and nothing wrong."""
+    demo, processes = running
+    if rounds.latest_round(demo.store, demo.project_id) is None:
+        alc(demo, "round", "start", "--size", "10")
+        wait_open(demo, processes)
+    with demo.store.reading() as session:
+        project = session.get_one(Project, demo.project_id)
+    assert problems(demo, project=project.name) == {}
+    return demo, project, processes
+
+
+def problems(demo, *, fix=False, project=None, state=PROBLEM, **changes) -> dict[str, str]:
+    """What `alc doctor` names, by check; only about the installation and one project."""
+    settings = demo.settings.model_copy(update=changes)
+    found = [finding for finding in examine(settings, fix=fix) if finding.state == state]
+    assert all(finding.remedy for finding in found if state == PROBLEM)
+    return {
+        finding.check: finding.detail for finding in found if finding.project in (None, project)
+    }
+
+
+def test_a_sound_installation(installed):
+    demo, *_ = installed
+    said = json.loads(alc(demo, "doctor", "--json"))
+    assert said["ok"]
+    assert {finding["state"] for finding in said["findings"]} <= {"ok", "skipped", "warning"}
+
+
+def test_a_wrong_token(installed):
+    demo, *_ = installed
+    found = problems(demo, label_studio_api_key=SecretStr("a.b.c"))
+    assert found == {"token": "Label Studio refuses the personal access token"}
+
+
+def test_an_expired_token(installed):
+    demo, *_ = installed
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": 1_700_000_000}).encode()).decode()
+    found = problems(demo, label_studio_api_key=SecretStr(f"a.{claims.rstrip('=')}.c"))
+    assert found == {"token": "the personal access token expired on 2023-11-14"}
+
+
+def test_legacy_tokens_are_off(installed):
+    demo, *_ = installed
+    legacy = demo.client.get("/api/current-user/token")["token"]
+    found = problems(demo, label_studio_api_key=SecretStr(legacy))
+    assert found == {"token": "legacy tokens are switched off in Label Studio"}
+
+
+def test_an_unreachable_backend(installed):
+    """The service is there, and does not answer."""
+    demo, project, processes = installed
+    service = processes.pid_of("backend")
+    os.kill(service, signal.SIGSTOP)
+    try:
+        found = problems(demo, project=project.name)
+    finally:
+        os.kill(service, signal.SIGCONT)
+    assert set(found) == {
+        "service",
+        "backend of the dataset project",
+        "backend of the query project",
+    }
+    assert "does not reach" in found["backend of the query project"]
+    assert problems(demo, project=project.name) == {}
+
+
+def test_a_refused_private_address(installed, tmp_path):
+    """A second Label Studio process on the same data, with the protection it has by default."""
+    demo, project, _ = installed
+    port = free_port()
+    data = demo.settings.data_dir / "label-studio"
+    program = [_label_studio_command(None), "start", "--no-browser", "--internal-host", "127.0.0.1"]
+    url = f"http://127.0.0.1:{port}"
+    with Processes(tmp_path / "logs") as processes:
+        processes.start(
+            "guarded",
+            [*program, "--port", str(port), "--data-dir", str(data)],
+            environment={"COLLECT_ANALYTICS": "false", "SENTRY_DSN": ""},
+        )
+        processes.wait_for(lambda: _answers(f"{url}/health"), "Label Studio", 120)
+        found = problems(demo, project=project.name, label_studio_url=url)
+    assert "lies in a private network" in found["private addresses"]
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def hook_of(demo, project: int):
+    return demo.client.get("/api/webhooks/", project=project)[0]
+
+
+def test_what_somebody_changed_in_label_studio_is_named_and_repaired(installed):
+    demo, project, _ = installed
+    client, queries = demo.client, project.query_project
+    client.delete(f"/api/webhooks/{hook_of(demo, project.dataset_project)['id']}/")
+    hook = hook_of(demo, queries)
+    client.patch(
+        f"/api/webhooks/{hook['id']}/",
+        {"url": hook["url"], "headers": {}, "actions": ["ANNOTATION_CREATED"]},
+    )
+    client.patch(
+        f"/api/projects/{queries}", {"sampling": "Sequential sampling", "model_version": ""}
+    )
+    view = client.get("/api/dm/views/", project=queries)[0]
+    body = {"project": queries, "data": {**view["data"], "ordering": ["-tasks:id"]}}
+    client.patch(f"/api/dm/views/{view['id']}/", body)
+
+    found = problems(demo, project=project.name)
+    assert set(found) == {
+        "webhook of the dataset project",
+        "webhook of the query project",
+        "order of the queue",
+        "model version",
+        "tab of the queue",
+    }
+    assert "has no webhook" in found["webhook of the dataset project"]
+    assert "lacks the header" in found["webhook of the query project"]
+    assert "TASKS_DELETED" in found["webhook of the query project"]
+    assert "Sequential sampling" in found["order of the queue"]
+
+    repaired = problems(demo, fix=True, project=project.name, state=REPAIRED)
+    assert set(repaired) == set(found)
+    assert problems(demo, project=project.name) == {}
+
+
+def test_a_disconnected_backend_is_connected_again(installed):
+    demo, project, _ = installed
+    connected = demo.client.get("/api/ml", project=project.query_project)[0]
+    demo.client.delete(f"/api/ml/{connected['id']}")
+    found = problems(demo, project=project.name)
+    assert "is not connected" in found["backend of the query project"]
+    problems(demo, fix=True, project=project.name)
+    assert problems(demo, project=project.name) == {}
+
+
+def test_another_password(installed):
+    demo, project, _ = installed
+    found = problems(demo, project=project.name, secret=SecretStr("another"))
+    assert "has another ALC_SECRET" in found["service"]
+    assert "another password" in found["webhook of the query project"]
+
+
+def test_wrong_label_configs(installed):
+    demo, project, _ = installed
+    path = f"/api/projects/{project.dataset_project}"
+    before = demo.client.get(path)["label_config"]
+    wrong = before.replace("</BrushLabels>", '<Label value="zebra"/></BrushLabels>')
+    demo.client.patch(path, {"label_config": wrong})
+    found = problems(demo, project=project.name)
+    demo.client.patch(path, {"label_config": before})
+    assert set(found) == {"label config of the dataset project"}
+    assert "zebra" in found["label config of the dataset project"]
+
+    path = f"/api/projects/{project.query_project}"
+    config = label_config(len(project.classes)).replace('name="hint"', 'name="other"')
+    demo.client.patch(path, {"label_config": config})
+    found = problems(demo, project=project.name)
+    assert set(found) == {"label config of the query project"}
+    problems(demo, fix=True, project=project.name)
+    assert problems(demo, project=project.name) == {}
+
+
+def test_redis_down(installed):
+    demo, *_ = installed
+    found = problems(demo, redis_url=f"redis://127.0.0.1:{free_port()}/0")
+    assert set(found) == {"redis"}
+
+
+def test_a_dead_worker(installed):
+    demo, _, processes = installed
+    service = psutil.Process(processes.pid_of("backend"))
+    worker = next(p for p in service.children() if "worker" in p.cmdline())
+    service.suspend()  # it would start another one
+    try:
+        worker.terminate()
+        wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        found = problems(demo)
+    finally:
+        service.resume()
+    assert "no worker is there" in found["workers"]
+    wait_for(lambda: "workers" not in problems(demo))
+
+
+def test_migrations_behind(installed, tmp_path):
+    demo, *_ = installed
+    settings = demo.settings.model_copy(update={"data_dir": tmp_path})
+    engine, config = create_engine(settings.database), _config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+    engine.dispose()
+    given = {"data_dir": tmp_path, "redis_url": "redis://127.0.0.1:1/0"}
+    assert "migrations are behind" in problems(demo, **given)["database"]
+    assert revisions(settings)[0] == "0002"  # looking changes nothing
+    assert set(problems(demo, fix=True, state=REPAIRED, **given)) == {"database"}
+    assert "database" not in problems(demo, **given)
+
+
+@contextmanager
+def small_disk(folder):
+    """A command prefix that runs in a world where ``folder`` is a disk of 64 kB."""
+    unshare = shutil.which("unshare")
+    mount = f"mount -t tmpfs -o size=64k tmpfs '{folder}' && exec \"$@\""
+    prefix = [str(unshare), "-rm", "sh", "-c", mount, "sh"]
+    if unshare is None or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("this machine does not let a test mount a disk")
+    yield prefix
+
+
+def test_a_full_disk(installed, tmp_path):
+    demo, *_ = installed
+    settings = demo.settings.model_copy(update={"data_dir": tmp_path})
+    with small_disk(tmp_path) as prefix:
+        done = subprocess.run(
+            [*prefix, sys.executable, "-m", "alc_backend", "doctor", "--json"],
+            env={**os.environ, **settings.environment()},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1, done.stderr
+    found = {f["check"]: f for f in json.loads(done.stdout)["findings"] if f["state"] == "problem"}
+    assert "0.0 GiB are free" in found["disk"]["detail"]
+    assert "make room" in found["disk"]["remedy"]
