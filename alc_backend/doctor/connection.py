@@ -137,7 +137,7 @@ class Connection:
         if not self.works:
             return SKIPPED, "Label Studio's answer would be needed", ""
         backend = self._settings.backend
-        asked = {
+        asked: dict[str, dict[str, Any]] = {
             "/api/ml": {"url": backend, "auth_method": "BASIC_AUTH"},
             "/api/webhooks/": {"url": f"{backend}/webhook", "actions": ["NONE"]},
         }

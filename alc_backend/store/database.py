@@ -117,6 +117,45 @@ def revisions(settings: Settings) -> tuple[str | None, str]:
         return _revision(_plain_engine(url)), newest
 
 
+@contextmanager
+def empty(settings: Settings, revision: str) -> Iterator[Connection]:
+    """One transaction in a database of ours without projects, its tables those of ``revision``.
+
+    For restoring a backup; the next Store brings them to this version's form. Raises SettingsError
+    when there are projects already, or when this version does not know the revision.
+    """
+    from alembic import command
+
+    with _opening():
+        url = _address(settings)
+        if url.get_backend_name() == "sqlite":
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        config = _config()
+        known = [script.revision for script in _scripts(config).walk_revisions()]
+        if revision not in known:
+            raise SettingsError(
+                f"this version of alc-backend does not know the tables of {revision}; install the "
+                "version that made the backup, or a newer one"
+            )
+        with _plain_engine(url).begin() as connection:
+            present = inspect(connection)
+            if present.has_table("projects"):
+                if connection.execute(select(func.count()).select_from(Project)).scalar():
+                    raise SettingsError(
+                        "there are projects in the database already; set ALC_DATA_DIR (or "
+                        "DATABASE_URL) to a new place"
+                    )
+                for table in present.get_table_names():
+                    connection.exec_driver_sql(
+                        f'DROP TABLE "{table}" CASCADE'
+                        if connection.dialect.name == "postgresql"
+                        else f'DROP TABLE "{table}"'
+                    )
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+            yield connection
+
+
 def _engine(settings: Settings) -> Engine:
     with _opening():
         url = _address(settings)

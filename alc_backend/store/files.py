@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,23 @@ class ProjectFiles:
         """The classes that a direct edit wrote, uint8 (H, W), and where, bool (H, W)."""
         labels, changed = self._read_picture(self._edit(annotation_id, revision)).split()
         return np.asarray(labels, dtype=np.uint8), np.asarray(changed) > 0
+
+    def of_image(self, image_id: int, suffix: str) -> list[str]:
+        """The names in the storage of what is kept about a picture, whether it is there or not."""
+        masks = [self._mask(kind, image_id) for kind in ("initial", "ground_truth")]
+        return [self._image(image_id, suffix), self._superpixels(image_id), *masks]
+
+    def of_round(self, number: int, images: Iterable[int]) -> list[str]:
+        """The names of what answers of a round reached in these pictures."""
+        return [self._reach(number, image_id) for image_id in images]
+
+    def of_networks(self, number: int, folds: int) -> list[str]:
+        """The names of a round's networks."""
+        return [self._network(number, fold) for fold in (None, *range(folds if folds > 1 else 0))]
+
+    def of_edit(self, annotation_id: int, revision: int) -> str:
+        """The name of what a direct edit wrote."""
+        return self._edit(annotation_id, revision)
 
     def _read(self, name: str) -> bytes:
         try:

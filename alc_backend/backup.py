@@ -1,0 +1,307 @@
+"""Backup and restore: one file with the database, the arrays and pictures, and the networks.
+
+A tar file: ``tables/NAME.jsonl.gz`` holds a table, one row a line; ``files/NAME`` a file of the
+storage; ``manifest.json`` comes last and has the SHA-256 of all of them. It does not depend on the
+kind of database or storage: what SQLite and a folder held may be restored into PostgreSQL and S3.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import Connection, DateTime, MetaData, Table, event, func, insert, select, text
+from sqlalchemy.orm import Session
+
+from alc_backend import __version__
+from alc_backend.errors import DatasetError, NotFoundError, StorageError
+from alc_backend.settings import Settings
+from alc_backend.store import database, ledger
+from alc_backend.store.database import Store
+from alc_backend.store.models import Answer, Base, Image, Project, Round, UtcDateTime, utc_now
+from alc_backend.store.storage import Storage, write_atomically
+
+Json = dict[str, Any]
+Progress = Callable[[int, int, str], None]
+
+FORMAT = "alc-backup-1"
+MANIFEST = "manifest.json"
+BLOCK = 2**20
+ROWS = 1000
+"""Rows written into a database at once."""
+
+LAST, ALL, NONE = "last", "all", "none"
+"""Which rounds' networks a backup holds."""
+
+
+@dataclass
+class Summary:
+    """What a backup holds or a restore brought; ``missing`` names files that were not there."""
+
+    rows: int = 0
+    files: int = 0
+    size: int = 0
+    missing: list[str] = field(default_factory=list)
+
+
+def backup(
+    store: Store,
+    path: Path,
+    *,
+    networks: str = LAST,
+    progress: Progress = lambda done, total, message: None,
+) -> Summary:
+    """Write everything into ``path``, which appears once it is complete.
+
+    The tables are those of one moment; work may go on meanwhile. ``networks``: those of each
+    project's LAST round, of ALL, or of NONE; the manifest lists all in any case. Raises
+    StorageError when the file cannot be written.
+    """
+    summary = Summary()
+
+    def write(part: Path) -> None:
+        with tarfile.open(part, "w") as archive:
+            _write(store, archive, summary, networks, progress)
+
+    try:
+        write_atomically(path.absolute(), write)
+    except OSError as error:
+        raise StorageError(f"{path}: the backup cannot be written ({error})") from error
+    summary.size = path.stat().st_size
+    return summary
+
+
+def restore(
+    settings: Settings,
+    path: Path,
+    *,
+    progress: Progress = lambda done, total, message: None,
+) -> Summary:
+    """Bring back what :func:`backup` wrote, into a place without projects.
+
+    Every file is compared with its hash before anything is written. The database comes last: what
+    was interrupted is simply repeated. Raises DatasetError for a file that is damaged or no
+    backup, SettingsError when there are projects already.
+    """
+    summary = Summary()
+    try:
+        with tarfile.open(path, "r:") as archive:
+            manifest = _manifest(archive, path)
+            known: dict[str, str] = manifest["sha256"]
+            for done, (name, wanted) in enumerate(known.items()):
+                progress(done, 2 * len(known), f"checking {name}")
+                if _digest(_member(archive, name, path)) != wanted:
+                    raise DatasetError(f"{path}: {name} is damaged; use another backup")
+            with database.empty(settings, str(manifest["revision"])) as connection:
+                storage = Storage(settings.files, settings.data_dir / "cache")
+                for done, name in enumerate(known):
+                    progress(len(known) + done, 2 * len(known), f"restoring {name}")
+                    if name.startswith("files/"):
+                        _put(storage, name.removeprefix("files/"), _member(archive, name, path))
+                        summary.files += 1
+                for table in _tables(connection):
+                    rows = _read_rows(_member(archive, f"tables/{table.name}.jsonl.gz", path))
+                    summary.rows += _insert(connection, table, rows)
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+        raise DatasetError(f"{path}: is no backup, or a damaged one ({error})") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error})") from error
+    Store(settings).close()  # brings the tables to this version's form
+    summary.size = path.stat().st_size
+    return summary
+
+
+def _write(
+    store: Store, archive: tarfile.TarFile, summary: Summary, networks: str, progress: Progress
+) -> None:
+    digests: dict[str, str] = {}
+    with store.reading() as session:
+        for table in Base.metadata.sorted_tables:
+            name = f"tables/{table.name}.jsonl.gz"
+            progress(0, 1, f"reading the table {table.name}")
+            with tempfile.TemporaryFile() as rows:
+                summary.rows += _write_rows(session, table, rows)
+                digests[name] = _add(archive, name, rows)
+        names, index = _files(session, store, networks)
+    for done, (name, needed) in enumerate(names):
+        progress(done, len(names), name)
+        try:
+            local = store.storage.local(name)
+        except NotFoundError:
+            summary.missing += [name] * needed
+            continue
+        with local.open("rb") as content:
+            digests[f"files/{name}"] = _add(archive, f"files/{name}", content)
+        summary.files += 1
+    manifest = {
+        "format": FORMAT,
+        "version": __version__,
+        "revision": database.revisions(store.settings)[1],
+        "made_at": utc_now().isoformat(),
+        "networks": index,
+        "sha256": digests,
+    }
+    _add(archive, MANIFEST, io.BytesIO(json.dumps(manifest, indent=1).encode()))
+
+
+def _files(
+    session: Session, store: Store, networks: str
+) -> tuple[list[tuple[str, bool]], dict[str, bool]]:
+    """The files in force, each with whether it must be there; all networks: whether kept."""
+    names: list[tuple[str, bool]] = []
+    index: dict[str, bool] = {}
+    for project in session.scalars(select(Project).order_by(Project.id)):
+        files = store.files(project.id)
+        of_project = select(Image).where(Image.project_id == project.id).order_by(Image.id)
+        images = session.scalars(of_project).all()
+        for image in images:
+            picture, *arrays = files.of_image(image.id, image.suffix)
+            names += [(picture, True), *((name, False) for name in arrays)]
+        edits = select(Answer).where(Answer.project_id == project.id, Answer.kind == ledger.EDIT)
+        for edit in session.scalars(edits.order_by(Answer.id)):
+            names.append((files.of_edit(edit.annotation_id, edit.revision), True))
+        rounds = session.scalars(
+            select(Round).where(Round.project_id == project.id).order_by(Round.number)
+        ).all()
+        for round_ in rounds:
+            if round_.config.get("epsilon", 0.0) > 0:
+                reached = files.of_round(round_.number, (image.id for image in images))
+                names += [(name, False) for name in reached]
+            kept = networks == ALL or (networks == LAST and round_ is rounds[-1])
+            for name in files.of_networks(round_.number, int(round_.config.get("folds", 1))):
+                if store.storage.exists(name):
+                    index[name] = kept
+                    names += [(name, False)] * kept
+    return names, index
+
+
+def _write_rows(session: Session, table: Table, target: IO[bytes]) -> int:
+    count = 0
+    keys = list(table.primary_key.columns)
+    with gzip.GzipFile(fileobj=target, mode="wb", mtime=0) as packed:
+        result = session.execute(
+            select(table).order_by(*keys), execution_options={"yield_per": ROWS}
+        )
+        for row in result.mappings():
+            values = {name: _plain(value) for name, value in row.items()}
+            packed.write(json.dumps(values, separators=(",", ":")).encode() + b"\n")
+            count += 1
+    target.seek(0)
+    return count
+
+
+def _read_rows(source: IO[bytes]) -> Iterator[Json]:
+    with gzip.GzipFile(fileobj=source, mode="rb") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _tables(connection: Connection) -> list[Table]:
+    """The tables as they are, with the types that ours have where we have them still."""
+    metadata = MetaData()
+
+    def typed(_: Any, name: str, column: Json) -> None:
+        ours = Base.metadata.tables.get(name)
+        if ours is not None and column["name"] in ours.c:
+            column["type"] = ours.c[column["name"]].type
+
+    event.listen(
+        metadata, "column_reflect", lambda found, table, column: typed(found, table.name, column)
+    )
+    metadata.reflect(connection)
+    return [table for table in metadata.sorted_tables if table.name != "alembic_version"]
+
+
+def _insert(connection: Connection, table: Table, rows: Iterable[Json]) -> int:
+    moments = [c.name for c in table.c if isinstance(c.type, DateTime | UtcDateTime)]
+    count = 0
+    part: list[Json] = []
+
+    def flush() -> None:
+        if part:
+            connection.execute(insert(table), part)
+            part.clear()
+
+    for row in rows:
+        for name in moments:
+            if row.get(name) is not None:
+                row[name] = datetime.fromisoformat(row[name])
+        part.append(row)
+        count += 1
+        if len(part) == ROWS:
+            flush()
+    flush()
+    if connection.dialect.name == "postgresql" and "id" in table.c:
+        highest = select(func.coalesce(func.max(table.c.id), 0) + 1)
+        connection.execute(
+            select(
+                func.setval(
+                    func.pg_get_serial_sequence(table.name, text("'id'")),
+                    highest.scalar_subquery(),
+                    text("false"),
+                )
+            )
+        )
+    return count
+
+
+def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> str:
+    """Add a file; returns its SHA-256."""
+    digest = _digest(content)
+    entry = tarfile.TarInfo(name)
+    entry.size = content.tell()
+    content.seek(0)
+    archive.addfile(entry, content)
+    return digest
+
+
+def _digest(content: IO[bytes]) -> str:
+    sha = hashlib.sha256()
+    while block := content.read(BLOCK):
+        sha.update(block)
+    return sha.hexdigest()
+
+
+def _member(archive: tarfile.TarFile, name: str, path: Path) -> IO[bytes]:
+    try:
+        content = archive.extractfile(name)
+    except KeyError:
+        content = None
+    if content is None:
+        raise DatasetError(f"{path}: has no {name}; it is no backup, or a damaged one")
+    return content
+
+
+def _manifest(archive: tarfile.TarFile, path: Path) -> Json:
+    try:
+        manifest = json.load(_member(archive, MANIFEST, path))
+    except ValueError as error:
+        raise DatasetError(f"{path}: its manifest cannot be read ({error})") from error
+    known = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not isinstance(known, dict) or manifest.get("format") != FORMAT:
+        raise DatasetError(f"{path}: is no backup that this version of alc-backend can read")
+    return dict(manifest)
+
+
+def _put(storage: Storage, name: str, content: IO[bytes]) -> None:
+    with tempfile.NamedTemporaryFile() as local:
+        while block := content.read(BLOCK):
+            local.write(block)
+        local.flush()
+        try:
+            storage.put(Path(local.name), name)
+        except ValueError as error:
+            raise DatasetError(f"the backup names a file that cannot be ({error})") from error
