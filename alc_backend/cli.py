@@ -16,6 +16,7 @@ from rich.table import Table
 from alc_backend import (
     __version__,
     cli_answers,
+    cli_backup,
     cli_doctor,
     cli_export,
     cli_init,
@@ -36,6 +37,9 @@ app.command()(cli_init.init)
 app.command()(cli_init.pseudo)
 app.command()(cli_export.export)
 app.command()(cli_doctor.doctor)
+app.command()(cli_backup.backup)
+app.command()(cli_backup.restore)
+app.command()(cli_backup.rebuild)
 app.command()(cli_simulate.simulate)
 app.command()(cli_simulate.report)
 

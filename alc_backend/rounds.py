@@ -72,7 +72,7 @@ def _start(
     if latest is not None and latest.state in RUNNING:
         return latest, False
     if latest is not None and latest.state in (FAILED, CANCELLED):
-        config = _config(store.settings, {**latest.config["given"], **given})
+        config = config_of(store.settings, {**latest.config["given"], **given})
         files, folds = store.files(project_id), latest.config["folds"]
         trained = given.get("folds", folds) == folds and all(
             files.has_network(latest.number, fold)
@@ -81,7 +81,7 @@ def _start(
         _resume(session, latest, config, trained)
         return latest, True
     number = latest.number + 1 if latest else 1
-    config = _config(store.settings, given)
+    config = config_of(store.settings, given)
     round_ = Round(project_id=project_id, number=number, state=CREATED, config=config)
     session.add(round_)
     session.flush()
@@ -170,7 +170,7 @@ def model_version(number: int) -> str:
     return f"alc-round-{number}"
 
 
-def _config(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
+def config_of(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
     """The settings of a round, fixed at its start; ``given`` replaces those of the batch."""
     if settings.acquisition not in ACQUISITIONS:
         raise SettingsError(

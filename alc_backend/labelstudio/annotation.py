@@ -47,12 +47,12 @@ def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
         return Annotation(
             annotation_id=positive_integer(record["id"], "id"),
             task_id=positive_integer(task, "task"),
-            choice=None if record.get("was_cancelled") else _choice(result),
+            choice=None if record.get("was_cancelled") else chosen(result),
             annotator=_annotator(record.get("completed_by")),
             lead_time=_number(record.get("lead_time")),
             created_at=_moment(record["created_at"]),
             updated_at=_moment(record.get("updated_at") or record["created_at"]),
-            round_number=_round(result),
+            round_number=round_of(result),
             cancelled=bool(record.get("was_cancelled")),
             result=result if isinstance(result, list) else [],
             parent_prediction=None if parent is None else positive_integer(parent, "prediction"),
@@ -62,7 +62,8 @@ def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
         raise ValueError(f"annotation has no field {error}") from None
 
 
-def _choice(result: Any) -> str | None:
+def chosen(result: Any) -> str | None:
+    """The class that is chosen in a prediction's or an annotation's result."""
     if not isinstance(result, list):
         return None
     for item in result:
@@ -74,7 +75,7 @@ def _choice(result: Any) -> str | None:
     return None
 
 
-def _round(result: Any) -> int | None:
+def round_of(result: Any) -> int | None:
     """The round in the ids that :func:`alc_backend.labelstudio.query.prediction` gave the marks."""
     for item in result if isinstance(result, list) else []:
         name = item.get("id") if isinstance(item, dict) else None

@@ -198,6 +198,33 @@ def prediction(query: QueryContent) -> list[Json]:
     return result
 
 
+def starred(result: list[Any], height: int, width: int) -> tuple[int, int] | None:
+    """The (row, column) whose star is among the regions of a prediction or an annotation.
+
+    None when there is no whole star. What :func:`prediction` cut off at the picture's edge does
+    not count; the other corners tell.
+    """
+    for item in result:
+        if not isinstance(item, dict) or item.get("from_name") != "star":
+            continue
+        value = item.get("value")
+        points = value.get("points") if isinstance(value, dict) else None
+        try:
+            corners = np.asarray(points, dtype=np.float64)
+        except (TypeError, ValueError):
+            return None
+        if corners.shape != STAR.shape or not np.isfinite(corners).all():
+            return None
+        found = corners * [width, height] / 100 - STAR_RADIUS * max(height, width) * STAR - 0.5
+        whole = (corners > 0) & (corners < 100)
+        if not whole.any(axis=0).all():
+            return None
+        col, row = (round(float(np.median(found[whole[:, axis], axis]))) for axis in (0, 1))
+        if 0 <= row < height and 0 <= col < width:
+            return row, col
+    return None
+
+
 def shape_of(mask: NDArray[np.bool_]) -> Json:
     """How a query shows a superpixel, bool (H, W): its box and outlines in per cent of the picture.
 

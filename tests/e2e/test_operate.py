@@ -248,6 +248,46 @@ def small_disk(folder):
     yield prefix
 
 
+def exported(demo, folder, **environment):
+    alc(demo, "export", str(folder), "--project", "ALC sample", **environment)
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_backup_gives_the_same_export(installed, tmp_path):
+    demo, *_ = installed
+    before = exported(demo, tmp_path / "before")
+    alc(demo, "backup", str(tmp_path / "alc.tar"))
+    elsewhere = {"ALC_DATA_DIR": str(tmp_path / "restored"), "REDIS_URL": "redis://127.0.0.1:1/0"}
+    said = alc(demo, "restore", str(tmp_path / "alc.tar"), **elsewhere)
+    assert "files restored" in said
+    assert exported(demo, tmp_path / "after", **elsewhere) == before
+
+
+def test_a_lost_store_is_made_again_from_label_studio(installed, tmp_path):
+    """The database and all arrays are lost; there are Label Studio and the dataset folder."""
+    demo, project, _ = installed
+    before = exported(demo, tmp_path / "before")
+    sample = demo.settings.data_dir / "sample"
+    elsewhere = {"ALC_DATA_DIR": str(tmp_path / "rebuilt"), "REDIS_URL": "redis://127.0.0.1:1/0"}
+    numbers = ("--dataset-project", str(project.dataset_project))
+    numbers += ("--query-project", str(project.query_project))
+    said = alc(demo, "rebuild", str(sample / "train"), *numbers, **elsewhere)
+    assert "0 problems" in said
+    after = exported(demo, tmp_path / "after", **elsewhere)
+    assert (
+        json.loads(after["manifest.json"])["ledger"]
+        == json.loads(before["manifest.json"])["ledger"]
+    )
+    told = {"README.md", "manifest.json"}  # tell what networks and settings there were
+    assert {name: after[name] for name in after.keys() - told} == {
+        name: before[name] for name in before.keys() - told
+    }
+    assert len(before) > 100
+    again = alc(demo, "rebuild", str(sample / "train"), *numbers, status=1, **elsewhere)
+    assert "has this project already" in again
+
+
 def test_a_full_disk(installed, tmp_path):
     demo, *_ = installed
     settings = demo.settings.model_copy(update={"data_dir": tmp_path})

@@ -1,0 +1,114 @@
+"""`alc backup`, `alc restore` and `alc rebuild`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from alc_backend.cli_common import open_store, telling
+from alc_backend.settings import settings
+
+console = Console()
+
+
+class Networks(str, Enum):
+    """Which rounds' networks a backup holds."""
+
+    last = "last"
+    all = "all"
+    none = "none"
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write, for example alc.tar.")],
+    networks: Annotated[
+        Networks, typer.Option(help="The networks of each project's last round, of all, or none.")
+    ] = Networks.last,
+) -> None:
+    """Write database, pictures, label maps and networks into one file; work may go on."""
+    from alc_backend import backup as backups
+
+    with _progress() as bar:
+        made = backups.backup(open_store(), file, networks=networks.value, progress=_shown_by(bar))
+    for name in made.missing:
+        console.print(f"missing: {name}", markup=False, highlight=False)
+    console.print(
+        f"{file}: {made.rows} rows, {made.files} files, {made.size / 2**20:.1f} MiB",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    if made.missing:
+        console.print(f"{len(made.missing)} files that the database names are not there")
+        raise typer.Exit(1)
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `alc backup` wrote.")],
+) -> None:
+    """Bring a backup back, into a new ALC_DATA_DIR or DATABASE_URL."""
+    from alc_backend import backup as backups
+
+    with _progress() as bar:
+        made = backups.restore(settings(), file, progress=_shown_by(bar))
+    console.print(
+        f"{made.rows} rows and {made.files} files restored; `alc doctor` looks at the rest",
+        highlight=False,
+    )
+
+
+def rebuild(
+    data: Annotated[Path, typer.Argument(help="The dataset folder that the project was made of.")],
+    dataset_project: Annotated[
+        int, typer.Option(help="Number of the dataset project in Label Studio.", min=1)
+    ],
+    query_project: Annotated[
+        int, typer.Option(help="Number of the query project in Label Studio.", min=1)
+    ],
+    val: Annotated[
+        Path | None, typer.Option(help="Folder with pictures and ground truth for validation.")
+    ] = None,
+) -> None:
+    """Make a lost store again from Label Studio and the initial label maps."""
+    from alc_backend import rebuild as rebuilding
+    from alc_backend.datasets.layouts import open_dataset
+    from alc_backend.labelstudio.client import Client
+
+    store = open_store()
+    with Client.from_settings(store.settings) as client, console.status("") as status:
+        made = rebuilding.rebuild(
+            store,
+            client,
+            open_dataset(data),
+            dataset_project,
+            query_project,
+            validation=None if val is None else open_dataset(val, validation=True),
+            report=telling(status),
+        )
+    for problem in made.problems:
+        console.print(f"left out: {problem}", markup=False, highlight=False)
+    counts = ", ".join(f"{count} {name}" for name, count in made.counts.items())
+    console.print(
+        f"{made.pictures} pictures, {made.queries} queries of {made.rounds} rounds, annotations: "
+        f"{counts or 'none'}; {len(made.problems)} problems",
+        highlight=False,
+    )
+
+
+def _progress() -> Progress:
+    return Progress(BarColumn(), TextColumn("{task.description}"), console=console, transient=True)
+
+
+def _shown_by(bar: Progress) -> Callable[[int, int, str], None]:
+    task = bar.add_task("", total=1)
+
+    def show(done: int, total: int, message: str) -> None:
+        bar.update(task, completed=done, total=total, description=message)
+
+    return show
