@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from alc_backend import (
     cli_init,
     cli_simulate,
     cli_weights,
+    logs,
     states,
 )
 from alc_backend.cli_common import ProjectOption, open_store, project_id_of, telling
@@ -48,13 +48,9 @@ console = Console()
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 1."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("httpx", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _leave)
     try:
+        logs.configure(settings())
         app()
     except AlcError as error:
         Console(stderr=True).print(f"Error: {error}", style="red", markup=False, highlight=False)

@@ -66,6 +66,11 @@ class Settings(BaseSettings):
         None, description="password of the service; needed to listen on a public address"
     )
 
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        validation_alias=AliasChoices("LOG_FORMAT"),
+        description="how processes log: text for people, json (one object a line) for machines",
+    )
     min_free_gb: float = Field(
         2.0, ge=0, description="free disk space, in GiB, below which `alc doctor` and /ready warn"
     )
@@ -210,6 +215,33 @@ class Settings(BaseSettings):
     def backend(self) -> str:
         """The address under which Label Studio reaches this backend."""
         return (self.backend_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+GROUPS = {
+    "Label Studio and addresses": (
+        "label_studio_url", "label_studio_api_key", "backend_url", "host", "port", "secret",
+        "image_hosts",
+    ),
+    "Where everything is kept": (
+        "data_dir", "files_url", "database_url", "redis_url", "model_dir", "weights_mirror",
+        "min_free_gb",
+    ),
+    "Rounds and queries": (
+        "acquisition", "round_size", "per_image", "gap", "min_area", "epsilon", "overlap",
+        "fallen_out", "start_by_itself", "seed",
+    ),
+    "What labelers see": ("language", "regions_by_class"),
+    "First label maps": ("superpixels", "detector", "segmenter", "box_threshold"),
+    "Training": (
+        "preset", "encoder", "encoder_weights", "input_size", "iterations", "batch_size",
+        "base_rate", "folds", "share_iterations", "flip", "holdout", "train_processes",
+        "loader_threads", "checkpoint_every", "image_cache_mb",
+    ),
+    "Operation": (
+        "log_format", "reconcile_every_s", "job_timeout_hours", "stale_after_s",
+    ),
+}  # fmt: skip
+"""The settings by what they are about, for the reference."""
 
 
 @lru_cache(maxsize=1)

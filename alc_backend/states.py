@@ -5,6 +5,7 @@ from __future__ import annotations
 CREATED, TRAINING, SCORING, PUBLISHING = "created", "training", "scoring", "publishing"
 OPEN, CLOSED, FAILED, CANCELLED = "open", "closed", "failed", "cancelled"
 RUNNING = (CREATED, TRAINING, SCORING, PUBLISHING)
+ALL = (*RUNNING, OPEN, CLOSED, FAILED, CANCELLED)
 NEXT = {CREATED: TRAINING, TRAINING: SCORING, SCORING: PUBLISHING, PUBLISHING: OPEN}
 
 ASKING, TIDYING = "asking", "tidying"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -23,7 +26,7 @@ from alc_backend.store.storage import Storage
 Found = tuple[str, str, str]
 
 GIB = 2**30
-TIMEOUT_S = 10.0
+TIMEOUT_S = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHOWN = 3
 
@@ -165,7 +168,7 @@ class Installation:
 
         try:
             redis = connect(self._settings)
-            found = Worker.all(connection=redis)
+            found = [worker for worker in Worker.all(connection=redis) if _lives(worker)]
             waiting = _waiting(redis)
         except RedisError:
             return SKIPPED, "without Redis, workers cannot be counted", ""
@@ -251,6 +254,16 @@ class Installation:
                 "run `alc worker` on a machine with a GPU, or choose ALC_PRESET=cpu",
             )
         return ok("there is none here, and the preset needs none")
+
+
+def _lives(worker: Any) -> bool:
+    """Whether a worker that Redis lists is there; one that was killed stays listed for minutes."""
+    if worker.hostname != socket.gethostname() or not worker.pid:
+        return True
+    try:
+        return bool(psutil.Process(worker.pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _waiting(redis: Redis) -> int:

@@ -16,6 +16,7 @@ from rq.job import Job, JobStatus
 
 from alc_backend import states
 from alc_backend.errors import SettingsError
+from alc_backend.logs import request_id
 from alc_backend.settings import Settings
 from alc_backend.store.models import Part
 
@@ -37,6 +38,9 @@ RUN_PART = "alc_backend.jobs.functions.run_part"
 IMPORT_NEW = "alc_backend.jobs.functions.import_new"
 TAKE_UP = "alc_backend.jobs.functions.take_up"
 LABEL_PICTURES = "alc_backend.jobs.functions.label_pictures"
+REQUEST = "request"
+"""Where a job's meta data says which request it was queued by."""
+
 KEEP_RESULTS_S = 24 * 3600
 
 
@@ -114,6 +118,7 @@ class Jobs:
                     function,
                     args=(argument,),
                     job_id=job_id,
+                    meta={REQUEST: request_id()},
                     timeout=self._timeout,
                     result_ttl=KEEP_RESULTS_S,
                     failure_ttl=KEEP_RESULTS_S,

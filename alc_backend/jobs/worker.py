@@ -8,14 +8,16 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from redis.exceptions import RedisError
 from rq import SimpleWorker
 
-from alc_backend import parts
+from alc_backend import logs, parts
 from alc_backend.errors import ServiceError, SettingsError
+from alc_backend.jobs import tally
 from alc_backend.jobs.functions import enqueue_pictures, store
-from alc_backend.jobs.queues import QUEUES, Jobs, connect, is_up
+from alc_backend.jobs.queues import QUEUES, REQUEST, Jobs, connect, is_up
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -52,13 +54,25 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, *, burst: boo
         watchdog.join()
 
 
+class _Worker(SimpleWorker):  # type: ignore[misc]  # rq is not typed
+    """Says in every line of a job whose request it serves, and counts how jobs end."""
+
+    def perform_job(self, job: Any, queue: Any, execution: Any) -> bool:
+        """Run one job."""
+        began = time.monotonic()
+        with logs.about(job.meta.get(REQUEST), job.id):
+            done = bool(super().perform_job(job, queue, execution))
+        tally.note(self.connection, queue.name, failed=not done, seconds=time.monotonic() - began)
+        return done
+
+
 def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
     """Work until told to stop; False when Redis went away."""
     connection = connect(settings)
     if not is_up(connection):
         log.warning("no Redis answers, waiting for it; is REDIS_URL right, or `alc serve` running?")
         return False
-    worker = SimpleWorker(list(queues), connection=connection)
+    worker = _Worker(list(queues), connection=connection)
     asked_to_stop = threading.Event()
     stop = worker.request_stop
 

@@ -12,13 +12,15 @@ from typing import Any
 
 from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter
 from sqlalchemy import select
 
 from alc_backend import __version__, inbox, rounds
 from alc_backend.errors import AlcError, NotFoundError, SettingsError
 from alc_backend.jobs.queues import Jobs, connect
+from alc_backend.logs import RequestIds
 from alc_backend.service.ingest import Ingest
+from alc_backend.service.metrics import Metrics, Readiness, Requests
 from alc_backend.service.model import ALCModel
 from alc_backend.service.pages import pages
 from alc_backend.settings import Settings
@@ -46,7 +48,9 @@ def create_app(settings: Settings) -> FastAPI:
             "reaches this port could write answers"
         )
     store = Store(settings)
-    jobs = Jobs(settings, connect(settings))
+    redis = connect(settings)
+    jobs = Jobs(settings, redis)
+    measured, readiness = Metrics(store, redis), Readiness(store, redis)
     ingest, letterbox = Ingest(store, jobs), inbox.Letterbox(store)
 
     @asynccontextmanager
@@ -58,6 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="alc-backend", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan
     )
+    app.add_middleware(Requests)
+    app.add_middleware(RequestIds)  # the outermost: what the others log has the request's id
     guarded = [Depends(_guard(settings))]
 
     @app.exception_handler(AlcError)
@@ -71,6 +77,14 @@ def create_app(settings: Settings) -> FastAPI:
     @app.get("/health")
     def health() -> Json:
         return {"status": "UP", "model_class": "ALCModel"}
+
+    @app.get("/ready")
+    def ready() -> JSONResponse:
+        checks = readiness.checks()
+        missing = [name for name, works in checks.items() if not works]
+        if not checks["database"] or not checks["disk"]:
+            return JSONResponse({"ready": False, "missing": missing}, 503)
+        return JSONResponse({"ready": True, "degraded": missing})
 
     @app.post("/setup", dependencies=guarded)
     def setup(body: Json = Body()) -> Json:
@@ -126,7 +140,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/metrics", dependencies=guarded)
     def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(measured.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/rounds", dependencies=guarded)
     def list_rounds() -> list[Json]:

@@ -29,6 +29,7 @@ def run_service(settings: Settings) -> None:
                 host=settings.host,
                 port=settings.port,
                 log_level="warning",
+                log_config=None,  # as all of this program logs
                 access_log=False,
             )
         )

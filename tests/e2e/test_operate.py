@@ -19,9 +19,10 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine
 
 from alc_backend import rounds
-from alc_backend.demo.run import DemoOptions, _label_studio_command
+from alc_backend.demo.run import _label_studio_command
 from alc_backend.doctor import examine
-from alc_backend.doctor.finding import PROBLEM, REPAIRED
+from alc_backend.doctor.finding import OK, PROBLEM, REPAIRED, run
+from alc_backend.doctor.installation import Installation
 from alc_backend.jobs.processes import Processes
 from alc_backend.labelstudio.query import label_config
 from alc_backend.store.database import _config, revisions
@@ -207,19 +208,25 @@ def test_redis_down(installed):
     assert set(found) == {"redis"}
 
 
+def workers_of(demo):
+    found = run(Installation(demo.settings).checks(), fix=False)
+    return next(finding for finding in found if finding.check == "workers")
+
+
 def test_a_dead_worker(installed):
     demo, _, processes = installed
     service = psutil.Process(processes.pid_of("backend"))
     worker = next(p for p in service.children() if "worker" in p.cmdline())
     service.suspend()  # it would start another one
     try:
-        worker.terminate()
+        worker.kill()  # Redis still lists it
         wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
-        found = problems(demo)
+        found = workers_of(demo)
     finally:
         service.resume()
-    assert "no worker is there" in found["workers"]
-    wait_for(lambda: "workers" not in problems(demo))
+    assert "no worker is there" in found.detail
+    assert "alc worker" in found.remedy
+    wait_for(lambda: workers_of(demo).state == OK)
 
 
 def test_migrations_behind(installed, tmp_path):

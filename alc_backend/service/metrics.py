@@ -1,0 +1,209 @@
+"""`/metrics` for Prometheus and `/ready` for whoever starts and balances services."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, Worker
+from sqlalchemy import text
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from alc_backend import __version__, inbox, states
+from alc_backend.errors import AlcError
+from alc_backend.jobs import tally
+from alc_backend.jobs.queues import QUEUES, is_up
+from alc_backend.overview import Overview, Overviews
+from alc_backend.store.database import Store
+
+REQUESTS = Counter("alc_http_requests", "Requests answered", ["method", "route", "status"])
+SECONDS = Histogram(
+    "alc_http_request_seconds",
+    "Time to answer a request",
+    ["method", "route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0),
+)
+"""Label Studio waits 1 s for a webhook, 3 s for /setup and 100 s for /predict."""
+
+READY_S = 1.0
+"""How long an answer of :class:`Readiness` is given again."""
+
+GIB = 2**30
+
+
+class Requests:
+    """ASGI middleware that counts requests and their time by route."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            # the route's pattern: addresses that somebody makes up must not become labels
+            route = getattr(scope.get("route"), "path", "other")
+            method = scope["method"] if route != "other" else "other"
+            REQUESTS.labels(method, route, str(status)).inc()
+            SECONDS.labels(method, route).observe(time.perf_counter() - began)
+
+
+class Metrics:
+    """What a scrape answers: this process's counters, and the state of all projects."""
+
+    def __init__(self, store: Store, redis: Redis) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_State(store, redis))
+
+    def text(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(REGISTRY) + generate_latest(self._registry)
+
+
+class Readiness:
+    """Whether this service can take answers: its database writes, its disk has room.
+
+    Redis and Label Studio may be away: answers are kept meanwhile, and a service taken out of
+    use for that would lose them. They are told as ``degraded``.
+    """
+
+    def __init__(self, store: Store, redis: Redis) -> None:
+        self._store, self._redis = store, redis
+        self._known: tuple[float, dict[str, bool]] = (float("-inf"), {})
+
+    def checks(self) -> dict[str, bool]:
+        """By name, whether each part works; read at most once a second."""
+        if time.monotonic() - self._known[0] > READY_S:
+            found = {"database": self._database(), "disk": self._disk(), "redis": self._is_up()}
+            self._known = time.monotonic(), found
+        return self._known[1]
+
+    def _database(self) -> bool:
+        try:
+            with self._store.session() as session:  # takes the writer's lock
+                session.execute(text("SELECT 1"))
+        except Exception:  # whatever it is, answers cannot be kept
+            return False
+        return True
+
+    def _disk(self) -> bool:
+        settings = self._store.settings
+        try:
+            free = shutil.disk_usage(settings.data_dir).free
+        except OSError:
+            return False
+        return free >= settings.min_free_gb * GIB
+
+    def _is_up(self) -> bool:
+        return is_up(self._redis)
+
+
+class _State(Collector):
+    """Reads the database and Redis when somebody scrapes."""
+
+    def __init__(self, store: Store, redis: Redis) -> None:
+        self._store, self._redis = store, redis
+        self._views = Overviews(store)
+
+    def describe(self) -> list[Metric]:
+        """Nothing in advance: what there is depends on the projects."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All gauges."""
+        build = GaugeMetricFamily("alc_build_info", "The version that runs", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        yield GaugeMetricFamily(
+            "alc_inbox_waiting", "Webhooks not in the ledger yet", inbox.waiting(self._store)
+        )
+        try:
+            views = self._views.all()
+        except AlcError:
+            views = []
+        yield from _projects(views)
+        try:
+            yield from self._jobs()
+            up = 1
+        except RedisError:
+            up = 0
+        yield GaugeMetricFamily("alc_redis_up", "Whether Redis answers", up)
+
+    def _jobs(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily("alc_queue_jobs", "Jobs that wait", labels=["queue"])
+        for name in QUEUES:
+            waiting.add_metric([name], len(Queue(name, connection=self._redis)))
+        ended = CounterMetricFamily("alc_jobs", "Jobs that ended", labels=["queue", "outcome"])
+        seconds = CounterMetricFamily("alc_job_seconds", "Time spent on jobs", labels=["queue"])
+        for counted in tally.read(self._redis):
+            ended.add_metric([counted.queue, tally.DONE], counted.done)
+            ended.add_metric([counted.queue, tally.FAILED], counted.failed)
+            seconds.add_metric([counted.queue], counted.seconds)
+        workers = len(Worker.all(connection=self._redis))
+        yield waiting
+        yield ended
+        yield seconds
+        yield GaugeMetricFamily("alc_workers", "Workers that are there", workers)
+
+
+def _projects(views: list[Overview]) -> Iterator[Metric]:
+    def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, text, labels=["project", *labels])
+
+    queue = gauge("alc_open_questions", "Questions that nobody has answered")
+    answers = gauge("alc_ledger_answers", "Accepts and corrections in force")
+    rate = gauge("alc_accept_rate", "Share of the pseudo labels that were accepted")
+    disputed = gauge("alc_disputed_superpixels", "Superpixels that annotators disagree about")
+    pictures = gauge("alc_pictures", "Pictures under correction")
+    arriving = gauge("alc_pictures_waiting", "Pictures that wait for their first label map")
+    number = gauge("alc_round", "Number of the last round")
+    state = gauge("alc_round_state", "1 for the state of the last round", "state")
+    share = gauge("alc_round_progress", "How far the last round's step is, 0 to 1")
+    data_miou = gauge("alc_data_miou", "Quality of the label maps in the last round that knows it")
+    model_miou = gauge("alc_model_miou", "Quality of the network in the last round that knows it")
+    for view in views:
+        name = [view.project.name]
+        queue.add_metric(name, view.queue)
+        answers.add_metric(name, view.figures.answers)
+        if view.figures.accept_rate is not None:
+            rate.add_metric(name, view.figures.accept_rate)
+        disputed.add_metric(name, view.figures.disputed)
+        pictures.add_metric(name, view.pictures)
+        arriving.add_metric(name, view.arriving.left)
+        if view.round is not None:
+            number.add_metric(name, view.round["round"])
+            for each in states.ALL:
+                state.add_metric([*name, each], float(view.round["state"] == each))
+            total = view.round["total"]
+            share.add_metric(name, view.round["done"] / total if total else 0.0)
+        for family, quality in ((data_miou, "data_miou"), (model_miou, "model_miou")):
+            known = [r[quality] for r in view.rounds if r[quality] is not None]
+            if known:
+                family.add_metric(name, known[-1])
+    yield from (queue, answers, rate, disputed, pictures, arriving, number, state, share)
+    yield from (data_miou, model_miou)

@@ -1,0 +1,96 @@
+"""What is logged: as JSON, with the request's id into the jobs, and nothing secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+from rq.job import Job
+
+from alc_backend import logs
+from alc_backend.jobs.queues import REQUEST, Jobs
+from alc_backend.service.app import create_app
+from tests.test_cli import alc
+
+
+@pytest.fixture
+def database_url():
+    """Logging has nothing to do with the database: one is enough."""
+
+
+@pytest.fixture
+def as_json(settings, capsys):
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    token = SecretStr("eyJhbGciOi.eyJ0b2tl.bm9uZQ")
+    changes = {"log_format": "json", "label_studio_api_key": token}
+    logs.configure(settings.model_copy(update=changes))
+    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_json_lines(as_json):
+    try:
+        raise RuntimeError("it burns")
+    except RuntimeError:
+        with logs.about("r1", "round-1-training-0"):
+            logging.getLogger("alc_backend.x").exception("round %s failed", 1)
+    (line,) = as_json()
+    assert line["message"] == "round 1 failed"
+    assert (line["level"], line["logger"]) == ("ERROR", "alc_backend.x")
+    assert (line["request"], line["job"]) == ("r1", "round-1-training-0")
+    assert "RuntimeError: it burns" in line["exc_info"]
+    assert "time" in line
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "the token eyJhbGciOi.eyJ0b2tl.bm9uZQ was refused",
+        "the password is s3cret",
+        "GET https://b.s3.amazonaws.com/a.jpg?X-Amz-Credential=eyJhbGciOi&X-Amz-Signature=f00f00f0",
+        "GET https://x.blob.core.windows.net/a.jpg?sv=2020&se=2026&sig=f00f00f0%3D",
+        "GET https://storage.googleapis.com/a.jpg?GoogleAccessId=me&Signature=f00f00f0",
+        "{'Authorization': 'Bearer f00f00f0abcdef'}",
+        "Authorization: Basic f00f00f0abcdef==",
+    ],
+)
+def test_nothing_secret_is_logged(as_json, said):
+    try:
+        raise ValueError(said)
+    except ValueError:
+        logging.getLogger("alc_backend").exception("%s", said)
+    (line,) = as_json()
+    text = json.dumps(line)
+    assert not any(word in text for word in ("eyJ", "s3cret", "f00f00f0"))
+    assert "…" in line["message"]
+
+
+def test_a_request_keeps_its_id_into_the_jobs_that_it_starts(settings, redis):
+    """The id that a proxy gave, or a new one; never what could not stand in a log."""
+    app = create_app(settings)
+
+    @app.get("/enqueue")
+    def enqueue() -> bool:
+        return Jobs(settings, redis).enqueue_import(1)
+
+    with TestClient(app) as client:
+        answer = client.get("/enqueue", headers={"X-Request-ID": "abc-1"})
+        assert answer.headers["X-Request-ID"] == "abc-1"
+        assert Job.fetch("import-1", connection=redis).meta[REQUEST] == "abc-1"
+        for wrong in ("", "a b", "x" * 65, 'a"b'):
+            made = client.get("/health", headers={"X-Request-ID": wrong}).headers["X-Request-ID"]
+            assert len(made) == 16
+            assert made != wrong
+
+
+def test_a_command_logs_as_the_environment_says(settings, tmp_path):
+    given = settings.model_copy(update={"log_format": "xml"})
+    done = alc(given, "round", "status")
+    assert done.returncode == 1
+    assert "log_format" in done.stderr.lower()
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,160 @@
+"""Writes docs/configuration.md from the settings and docs/commands.md from the command line.
+
+`make reference` runs it; a test tells when the pages are out of date.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import AliasChoices, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from alc_backend.cli import app
+from alc_backend.settings import GROUPS, Settings
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+CONFIGURATION = """\
+# Configuration
+
+Every setting is an environment variable, or a line of a file `.env` in the working directory. All \
+`alc` processes of an installation need the same ones. An empty value means the default where that \
+is "unset". This page is written by `make reference`.
+"""
+
+COMMANDS = """\
+# Commands
+
+Every command says with `--help` what is on this page, which is written by `make reference`. A \
+mistake ends in one sentence and exit code 1.
+"""
+
+
+def configuration() -> str:
+    """The page about the settings."""
+    fields = Settings.model_fields
+    parts = [CONFIGURATION]
+    for title, names in GROUPS.items():
+        rows = [
+            f"| `{variable(name)}` | {_default(fields[name])} | {_about(fields[name])} |"
+            for name in names
+        ]
+        head = ["| variable | default | meaning |", "|---|---|---|"]
+        parts.append("\n".join([f"## {title}", "", *head, *rows, ""]))
+    return "\n".join(parts)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"ALC_{name.upper()}"
+
+
+def commands() -> str:
+    """The page about the command line, from what `--help` is made of."""
+    parts = [COMMANDS]
+    _describe(typer.main.get_command(app), ["alc"], parts)
+    return "\n".join(parts)
+
+
+def _describe(command: Any, path: list[str], parts: list[str]) -> None:
+    inner = getattr(command, "commands", None)
+    if inner:
+        if len(path) > 1:
+            parts.append(f"## {' '.join(path)}\n\n{_paragraphs(command.help)}\n")
+        for name in sorted(
+            inner, key=lambda name: (bool(getattr(inner[name], "commands", None)), name)
+        ):
+            _describe(inner[name], [*path, name], parts)
+        return
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    words = [
+        p.make_metavar(command.make_context(path[-1], [], resilient_parsing=True))
+        for p in arguments
+    ]
+    usage = " ".join([*path, *words, *(["[OPTIONS]"] if options else [])])
+    level = "#" * min(3, len(path))
+    text = [f"{level} {' '.join(path)}", "", f"    {usage}", "", _paragraphs(command.help), ""]
+    if arguments or options:
+        text += ["| | default | meaning |", "|---|---|---|"]
+        for entry in arguments:
+            text.append(f"| `{entry.name.upper()}` | | {_cell(entry.help)} |")
+        for entry in options:
+            names = ", ".join(f"`{name}`" for name in (*entry.opts, *entry.secondary_opts))
+            default = entry.default
+            shown = (
+                "" if default in (None, False, ()) else f"`{getattr(default, 'value', default)}`"
+            )
+            text.append(f"| {names} | {shown} | {_cell(entry.help)} |")
+        text.append("")
+    parts.append("\n".join(text))
+
+
+def _paragraphs(text: str | None) -> str:
+    paragraphs = re.split(r"\n\s*\n", (text or "").strip())
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _cell(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+def _about(field: FieldInfo) -> str:
+    text = _cell(field.description)
+    bounds = [
+        f"{sign} {getattr(rule, name):g}"
+        for rule in field.metadata
+        for name, sign in (("gt", "above"), ("ge", "from"), ("le", "to"), ("lt", "below"))
+        if getattr(rule, name, None) is not None
+    ]
+    choices = _choices(field.annotation)
+    if choices:
+        text += f" ({', '.join(f'`{choice}`' for choice in choices)})"
+    if bounds:
+        text += f" ({' '.join(bounds)})"
+    return text
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return ()
+
+
+def _is_secret(annotation: Any) -> bool:
+    union = get_origin(annotation) in (typing.Union, types.UnionType)
+    return annotation is SecretStr or (union and SecretStr in get_args(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if _is_secret(field.annotation):
+        return "unset; secret"
+    if field.default in (None, PydanticUndefined, ""):
+        return "unset"
+    value = field.default
+    shown = (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
+    return f"`{shown}`"
+
+
+def main() -> None:
+    """Write both pages."""
+    (DOCS / "configuration.md").write_text(configuration(), "utf-8")
+    (DOCS / "commands.md").write_text(commands(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
