@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 
@@ -22,15 +23,15 @@ def database_url():
 
 
 @pytest.fixture
-def as_json(settings, capsys):
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def as_json(settings, monkeypatch):
+    root, written = logging.getLogger(), io.StringIO()
+    monkeypatch.setattr(root, "handlers", [])  # pytest's own would be closed
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr("sys.stderr", written)
     token = SecretStr("eyJhbGciOi.eyJ0b2tl.bm9uZQ")
     changes = {"log_format": "json", "label_studio_api_key": token}
     logs.configure(settings.model_copy(update=changes))
-    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return lambda: [json.loads(line) for line in written.getvalue().splitlines()]
 
 
 def test_json_lines(as_json):
