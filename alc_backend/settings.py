@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     min_free_gb: float = Field(
         2.0, ge=0, description="free disk space, in GiB, below which `alc doctor` and /ready warn"
     )
+    max_request_mb: int = Field(
+        64, ge=1, description="longest request that the service reads, in MiB"
+    )
 
     model_dir: Path | None = Field(
         None, description="folder of the foundation models' files; default: models in the data "
@@ -238,7 +241,7 @@ GROUPS = {
         "loader_threads", "checkpoint_every", "image_cache_mb",
     ),
     "Operation": (
-        "log_format", "reconcile_every_s", "job_timeout_hours", "stale_after_s",
+        "log_format", "max_request_mb", "reconcile_every_s", "job_timeout_hours", "stale_after_s",
     ),
 }  # fmt: skip
 """The settings by what they are about, for the reference."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import uuid
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
+from alc_backend.disk import existing, free_gib
 from alc_backend.doctor.finding import PROBLEM, SKIPPED, WARNING, Check, ok
 from alc_backend.errors import SettingsError
 from alc_backend.jobs.queues import QUEUES, connect
@@ -25,7 +25,6 @@ from alc_backend.store.storage import Storage
 
 Found = tuple[str, str, str]
 
-GIB = 2**30
 TIMEOUT_S = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHOWN = 3
@@ -89,25 +88,23 @@ class Installation:
 
     def _disk(self) -> Found:
         folder = self._settings.data_dir.absolute()
-        there = folder
-        while not there.exists():
-            there = there.parent
+        there = existing(folder)
         if not os.access(there, os.W_OK):
             return (
                 PROBLEM,
                 f"{there} cannot be written to",
                 "give its owner this process's user, or set ALC_DATA_DIR to another folder",
             )
-        free = shutil.disk_usage(there).free
+        free = free_gib(folder)
         least = self._settings.min_free_gb
-        if free < least * GIB:
+        if free < least:
             return (
                 PROBLEM,
-                f"{free / GIB:.1f} GiB are free in {folder}, less than {least:g} (ALC_MIN_FREE_GB)",
+                f"{free:.1f} GiB are free in {folder}, less than {least:g} (ALC_MIN_FREE_GB)",
                 "make room: old networks lie in projects/*/rounds; or move ALC_DATA_DIR to a "
                 "larger disk",
             )
-        return ok(f"{free / GIB:.0f} GiB free in {folder}")
+        return ok(f"{free:.0f} GiB free in {folder}")
 
     def _database(self) -> Found:
         there, newest = revisions(self._settings)

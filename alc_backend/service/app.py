@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +16,7 @@ from alc_backend import __version__, inbox, rounds
 from alc_backend.errors import AlcError, NotFoundError, SettingsError
 from alc_backend.jobs.queues import Jobs, connect
 from alc_backend.logs import RequestIds
+from alc_backend.service.guard import Guard, SizeLimit
 from alc_backend.service.ingest import Ingest
 from alc_backend.service.metrics import Metrics, Readiness, Requests
 from alc_backend.service.model import ALCModel
@@ -60,11 +58,17 @@ def create_app(settings: Settings) -> FastAPI:
         store.close()
 
     app = FastAPI(
-        title="alc-backend", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan
+        title="alc-backend",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,  # below, with the password
+        lifespan=lifespan,
     )
+    app.add_middleware(SizeLimit, megabytes=settings.max_request_mb)
     app.add_middleware(Requests)
     app.add_middleware(RequestIds)  # the outermost: what the others log has the request's id
-    guarded = [Depends(_guard(settings))]
+    guarded = [Depends(Guard(settings))]
 
     @app.exception_handler(AlcError)
     def alc_error(request: Request, error: AlcError) -> JSONResponse:
@@ -138,6 +142,10 @@ def create_app(settings: Settings) -> FastAPI:
             "finished_at": round_.opened_at.isoformat() if round_.opened_at else None,
         }
 
+    @app.get("/openapi.json", dependencies=guarded, include_in_schema=False)
+    def openapi() -> Json:
+        return app.openapi()
+
     @app.get("/metrics", dependencies=guarded)
     def metrics() -> Response:
         return Response(measured.text(), media_type=CONTENT_TYPE_LATEST)
@@ -173,30 +181,6 @@ def _project_id(store: Store, given: Any) -> int:
             if given in (project.id, project.name) and type(given) is not bool:
                 return project.id
     raise NotFoundError(f"there is no project {given!r}; GET /rounds lists them")
-
-
-def _guard(settings: Settings) -> Any:
-    """A dependency that lets in basic auth (any user name) or a bearer token with the secret."""
-
-    def check(request: Request) -> None:
-        if settings.secret is None:
-            return
-        expected = settings.secret.get_secret_value().encode()
-        scheme, _, value = request.headers.get("authorization", "").partition(" ")
-        given = b""
-        if scheme.lower() == "bearer":
-            given = value.encode()
-        elif scheme.lower() == "basic":
-            try:
-                given = base64.b64decode(value, validate=True).partition(b":")[2]
-            except binascii.Error:
-                given = b""
-        if not given or not hmac.compare_digest(given, expected):
-            raise HTTPException(
-                401, "wrong or missing password", {"WWW-Authenticate": 'Basic realm="alc-backend"'}
-            )
-
-    return check
 
 
 def _project_number(value: Any) -> int:

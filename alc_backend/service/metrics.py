@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 
@@ -23,6 +22,7 @@ from sqlalchemy import text
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alc_backend import __version__, inbox, states
+from alc_backend.disk import free_gib
 from alc_backend.errors import AlcError
 from alc_backend.jobs import tally
 from alc_backend.jobs.queues import QUEUES, is_up
@@ -40,8 +40,6 @@ SECONDS = Histogram(
 
 READY_S = 1.0
 """How long an answer of :class:`Readiness` is given again."""
-
-GIB = 2**30
 
 
 class Requests:
@@ -114,10 +112,9 @@ class Readiness:
     def _disk(self) -> bool:
         settings = self._store.settings
         try:
-            free = shutil.disk_usage(settings.data_dir).free
+            return free_gib(settings.data_dir) >= settings.min_free_gb
         except OSError:
             return False
-        return free >= settings.min_free_gb * GIB
 
     def _is_up(self) -> bool:
         return is_up(self._redis)

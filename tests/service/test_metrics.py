@@ -72,8 +72,8 @@ def test_jobs_of_all_workers(service, settings, redis, monkeypatch):
     assert scrape(service)["alc_queue_jobs", "pseudo"] == 1
     run_worker(settings, ["pseudo"], burst=True)
     found = scrape(service)
-    assert found["alc_jobs_total", "pseudo", "failed"] == 1
-    assert found["alc_jobs_total", "pseudo", "done"] == 0
+    assert found["alc_jobs_total", "failed", "pseudo"] == 1
+    assert found["alc_jobs_total", "done", "pseudo"] == 0
     assert found["alc_job_seconds_total", "pseudo"] > 0
     assert found["alc_queue_jobs", "pseudo"] == 0
 

@@ -1,0 +1,2 @@
+-- Label Studio's own database, beside that of alc-backend.
+CREATE DATABASE labelstudio OWNER alc;

@@ -1,0 +1,110 @@
+"""Passwords, failed attempts and long requests."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from fastapi.testclient import TestClient
+
+from alc_backend.service import guard
+from alc_backend.service.app import create_app
+from alc_backend.service.guard import FAILURES, Failures
+
+OPEN = {"/health", "/ready"}
+
+
+@pytest.fixture
+def database_url():
+    """One database is enough."""
+
+
+@pytest.fixture
+def app(settings):
+    return create_app(settings.model_copy(update={"max_request_mb": 1}))
+
+
+@pytest.fixture
+def client(app):
+    with TestClient(app) as client:
+        yield client
+
+
+def bearer(word):
+    return {"Authorization": f"Bearer {word}"}
+
+
+def test_everything_but_health_needs_the_password(app, client):
+    """Also the pages, which the OpenAPI document leaves out."""
+    found = [*app.routes]
+    for route in app.routes:
+        found += getattr(getattr(route, "original_router", None), "routes", [])
+    routes = [(m, r.path) for r in found if hasattr(r, "methods") for m in r.methods]
+    assert len(routes) > 15
+    for method, path in routes:
+        if path not in OPEN:
+            asked = path.format(project_id=1, image_id=1, quality="data_miou")
+            assert client.request(method, asked).status_code == 401, (method, path)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Bearer s3cre",
+        "Bearer s3crett",
+        "Basic !!!",
+        "Basic " + base64.b64encode(b"alc:wrong").decode(),
+        "Basic " + base64.b64encode(b"s3cret").decode(),
+        "Token s3cret",
+        "s3cret",
+    ],
+)
+def test_wrong_passwords(client, given):
+    assert client.get("/rounds", headers={"Authorization": given}).status_code == 401
+
+
+def test_right_passwords(client):
+    basic = base64.b64encode(b"anybody:s3cret").decode()
+    assert client.get("/rounds", headers={"Authorization": f"Basic {basic}"}).status_code == 200
+    assert client.get("/rounds", headers=bearer("s3cret")).status_code == 200
+
+
+def test_many_wrong_passwords(client):
+    """They are held off, and who has the right one still comes in."""
+    answers = [client.get("/rounds", headers=bearer(f"guess{n}")) for n in range(FAILURES + 5)]
+    assert [answer.status_code for answer in answers] == [401] * FAILURES + [429] * 5
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 61
+    assert client.get("/rounds", headers=bearer("s3cret")).status_code == 200
+    assert client.get("/rounds").status_code == 401  # a browser that will ask for it
+
+
+def test_attempts_are_forgotten(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(guard.time, "monotonic", lambda: now)
+    failures = Failures()
+    assert [failures.add("a") > 0 for _ in range(FAILURES + 1)] == [False] * FAILURES + [True]
+    assert failures.add("b") == 0
+    now += guard.WITHIN_S + 1
+    assert failures.add("a") == 0
+    monkeypatch.setattr(guard, "ADDRESSES", 3)
+    for number in range(100):
+        failures.add(f"c{number}")
+    assert len(failures._since) == 3
+
+
+def parts(count: int):
+    yield from (b" " * 2**18 for _ in range(count))
+
+
+@pytest.mark.parametrize("path", ["/webhook", "/predict", "/setup"])
+def test_long_requests(client, path):
+    long = b'{"a": "' + b"x" * 2**20 + b'"}'
+    for content in (long, parts(8)):  # with a length, and without
+        answer = client.post(path, content=content, headers=bearer("s3cret"))
+        assert answer.status_code == 413
+        assert "ALC_MAX_REQUEST_MB" in answer.json()["detail"]
+    assert client.post(path, content=parts(2), headers=bearer("s3cret")).status_code == 422
