@@ -2,6 +2,9 @@
 # make install  both virtual environments, nothing started
 # make test     all tests, with a real Label Studio
 # make check    ruff and mypy
+# make audit    known vulnerabilities of what is installed (asks PyPI's advisory service)
+# make fuzz     thirty times the inputs that the fuzzers of `make test` try
+# make reference   docs/configuration.md and docs/commands.md anew, from the code
 # make chaos    the long proof that nothing is lost, on SQLite and on PostgreSQL
 # make bench    the benchmarks; BENCH_ARGS=FILE writes them as JSON too
 # make bench-label-studio   those that need a real Label Studio
@@ -13,7 +16,9 @@ LABEL_STUDIO_VERSION := 1.23.2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: chromium demo install test chaos check bench bench-label-studio clean
+PYTEST := $(VENV)/bin/python -m pytest
+
+.PHONY: chromium demo install test chaos fuzz check audit reference bench bench-label-studio clean
 
 demo: install
 	$(VENV)/bin/alc demo $(DEMO_ARGS)
@@ -39,15 +44,25 @@ chromium: $(VENV)/.installed
 	else echo "fetching playwright's chromium"; $(VENV)/bin/playwright install chromium; fi
 
 test: install chromium
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 chaos: install
-	CHAOS=long $(VENV)/bin/python -m pytest -s tests/e2e/test_chaos.py
+	CHAOS=long $(PYTEST) -s tests/e2e/test_chaos.py
+
+fuzz: $(VENV)/.installed
+	FUZZ=long $(PYTEST) tests/fuzz $(PYTEST_ARGS)
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+audit: $(VENV)/.installed
+	$(VENV)/bin/pip freeze --exclude-editable | $(VENV)/bin/pip-audit --strict --no-deps \
+		--disable-pip --progress-spinner off --requirement /dev/stdin
+
+reference: $(VENV)/.installed
+	$(VENV)/bin/python -m tools.reference
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks $(BENCH_ARGS)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import sys
@@ -40,6 +41,9 @@ from alc_backend.store.models import Round
 from alc_backend.store.storage import write_atomically
 
 EMAIL = "demo@example.com"
+ENVIRONMENT = "environment"
+"""A file in the demonstration's folder that lets a shell's `alc` commands be about it."""
+
 LABEL_STUDIO_LIMIT_S = 600
 BACKEND_LIMIT_S = 60
 
@@ -135,6 +139,7 @@ def start_demo(
             "preset": "sample" if sample and "ALC_PRESET" not in os.environ else settings.preset,
         }
     )
+    _write_environment(folder / ENVIRONMENT, settings)
     console.print(f"Starting the backend at {settings.backend} …")
     start_backend(processes, settings)
 
@@ -338,12 +343,22 @@ class _Keys:
 
     def _save(self) -> None:
         content = {"password": self.password, "secret": self.secret, "token": self.token}
+        _write_secret(self._path, json.dumps(content))
 
-        def write(part: Path) -> None:
-            part.touch(mode=0o600)
-            part.write_text(json.dumps(content), "utf-8")
 
-        write_atomically(self._path, write)
+def _write_environment(path: Path, settings: Settings) -> None:
+    lines = [f"export {key}={shlex.quote(value)}" for key, value in settings.environment().items()]
+    _write_secret(path, "\n".join(lines) + "\n")
+
+
+def _write_secret(path: Path, content: str) -> None:
+    """Write a file that only this user can read."""
+
+    def write(part: Path) -> None:
+        part.touch(mode=0o600)
+        part.write_text(content, "utf-8")
+
+    write_atomically(path, write)
 
 
 def _greet(demo: Demo, console: Console) -> None:
@@ -354,6 +369,7 @@ def _greet(demo: Demo, console: Console) -> None:
         f"Log in as {EMAIL} with the password {demo.password}\n"
         "Enter accepts; a class's key, then Enter, corrects; Space skips.\n"
         f"Rounds, figures and pictures: {demo.settings.backend} (user admin, password {secret})\n"
+        f"For `alc` commands in another shell: . {demo.settings.data_dir / ENVIRONMENT}\n"
     )
 
 

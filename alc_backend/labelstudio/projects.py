@@ -53,7 +53,7 @@ def read_dataset_config(config: str) -> DatasetTags:
     """
     try:
         root = ElementTree.fromstring(config)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, UnicodeError) as error:
         raise LabelStudioError(f"the label config is not XML ({error})") from error
     images = {tag.get("name"): tag for tag in root.iter("Image")}
     for brush in root.iter("BrushLabels"):

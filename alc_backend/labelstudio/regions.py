@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.datasets.images import MAX_PIXELS
 from alc_backend.foundation.painting import paint
 
 Json = dict[str, Any]
 
-MAX_PIXELS = 2**28
-"""Larger regions are not believed."""
+MAX_RLE_BYTES = 2**20
+"""Longer run lengths are refused: a painted region has some kilobytes, and reading a mebibyte takes
+4 s."""
 
 MAX_REGIONS = 30
 """Above this many superpixels, regions are merged per class: more make the screen slow."""
@@ -100,9 +102,14 @@ def read_regions(
         missing = {"original_height", "original_width"} - item.keys() or {"rle"} - value.keys()
         if missing:
             raise ValueError(f"a brush region has no field {sorted(missing)[0]!r}")
+        lengths = value["rle"]
+        if not isinstance(lengths, list) or len(lengths) > MAX_RLE_BYTES:
+            raise ValueError(
+                f"a brush region's run lengths are no list of {MAX_RLE_BYTES:,} at most"
+            )
         try:
             size = (int(item["original_height"]), int(item["original_width"]))
-            rle = bytes(value["rle"])
+            rle = bytes(lengths)
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"a brush region cannot be read ({error})") from error
         shape = shape or size
@@ -114,7 +121,7 @@ def read_regions(
             raise ValueError("a brush region's length does not fit the picture's size")
         try:
             pixels = brush.decode_rle(list(rle)).reshape(*size, 4)[:, :, 3]
-        except (IndexError, ValueError, TypeError) as error:
+        except (IndexError, ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"a brush region's run lengths are damaged ({error})") from error
         regions.append(Region(str(item.get("id")), classes.index(names[0]), pixels > 127))
     return regions

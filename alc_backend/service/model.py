@@ -95,7 +95,7 @@ class ALCModel:
             maps = LabelMaps(
                 session, files, self._project.id, images=[image.id for image in asked.values()]
             )
-            masks = [self._masks(maps, asked.get(task.get("id")), scores) for task in tasks]
+            masks = [self._masks(maps, asked.get(_number(task)), scores) for task in tasks]
         if None in masks:
             self._jobs.enqueue_import(self._project.id)
         return [[] if answer is None else answer for answer in masks]
@@ -145,7 +145,7 @@ class ALCModel:
                 "score": max(found[number][0].rank, 0) / lengths[found[number][0].round_id],
                 "model_version": rounds.model_version(found[number][1].round_number),
             }
-            if (number := task.get("id")) in found
+            if (number := _number(task)) in found
             else self._empty()
             for task in tasks
         ]
@@ -212,6 +212,11 @@ class ALCModel:
 
 
 def _numbers(tasks: Sequence[Json]) -> list[int]:
-    """The task numbers that a database can hold."""
-    found = {task.get("id") for task in tasks}
-    return sorted(number for number in found if type(number) is int and 0 < number < 2**63)
+    """The numbers of the tasks that have one."""
+    return sorted({number for task in tasks if (number := _number(task)) is not None})
+
+
+def _number(task: Json) -> int | None:
+    """A task's number, None where it is nothing that a database can hold."""
+    number = task.get("id")
+    return number if type(number) is int and 0 < number < 2**63 else None

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alc_backend.datasets.images import MAX_PIXELS
 from alc_backend.errors import NotFoundError
 from alc_backend.store.storage import Storage
+
+DAMAGED = (OSError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What Pillow and NumPy raise for a file that is not whole."""
 
 
 class ProjectFiles:
@@ -82,9 +88,8 @@ class ProjectFiles:
         """The superpixel map int32 (H, W); NotFoundError when it is missing or damaged."""
         name = self._superpixels(image_id)
         try:
-            with np.load(io.BytesIO(self._read(name)), allow_pickle=False) as archive:
-                return np.asarray(archive["superpixels"], dtype=np.int32)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            return _unpacked(self._read(name), "superpixels")
+        except (*DAMAGED, KeyError, EOFError, RuntimeError) as error:
             raise NotFoundError(
                 f"{name}: cannot be read ({error}); import the image again"
             ) from error
@@ -150,7 +155,7 @@ class ProjectFiles:
         try:
             picture = Image.open(content)
             picture.load()
-        except (OSError, ValueError) as error:
+        except (*DAMAGED, SyntaxError, Image.DecompressionBombError) as error:
             raise NotFoundError(
                 f"{name}: cannot be read ({error}); import the image again"
             ) from error
@@ -174,3 +179,15 @@ class ProjectFiles:
 
     def _edit(self, annotation_id: int, revision: int) -> str:
         return f"{self._folder}/edits/{annotation_id}-{revision}.png"
+
+
+def _unpacked(content: bytes, name: str) -> NDArray[np.int32]:
+    """A 2-D array of whole numbers from an .npz file; its size is looked at before it is made."""
+    npy: Any = np.lib.format
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(f"{name}.npy") as entry:
+        npy.read_magic(entry)
+        shape, _, dtype = npy.read_array_header_1_0(entry)
+        if len(shape) != 2 or shape[0] * shape[1] > MAX_PIXELS or dtype.kind not in "iu":
+            raise ValueError(f"it claims to hold {shape} values of type {dtype}")
+        entry.seek(0)
+        return np.asarray(npy.read_array(entry, allow_pickle=False), dtype=np.int32)

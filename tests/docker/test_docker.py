@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -157,7 +156,6 @@ def test_its_commands_start_here(name, postgres, tmp_path):
     assert alive == []
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log
-    shutil.rmtree(tmp_path / "data")
 
 
 def image_environment() -> dict[str, str]:

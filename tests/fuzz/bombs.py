@@ -1,0 +1,138 @@
+"""One bomb, read in a process of its own: what it says, how long it takes, what it takes up."""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import struct
+import sys
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from alc_backend.datasets import rle
+from alc_backend.datasets.images import read_image, read_mask
+from alc_backend.errors import AlcError
+from alc_backend.labelstudio.projects import read_dataset_config
+from alc_backend.labelstudio.regions import read_regions
+from alc_backend.store.files import ProjectFiles
+from alc_backend.store.storage import Storage
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG of one colour that is a thousandth of its pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(width + 1)) for _ in range(min(height, 100)))
+    rows += packer.flush()
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", rows), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def read_png(folder: Path) -> None:
+    (folder / "a.png").write_bytes(png(60_000, 60_000))
+    read_image(folder / "a.png")
+
+
+def read_gif(folder: Path) -> None:
+    (folder / "a.png").write_bytes(b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(200))
+    read_mask(folder / "a.png")
+
+
+def npz(folder: Path, content: bytes) -> None:
+    files = ProjectFiles(Storage(str(folder), folder / "cache"), 1, folder / "work")
+    path = folder / "projects/1/superpixels/1.npz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    files.read_superpixels(1)
+
+
+def read_npz(folder: Path) -> None:
+    """An array that claims 80 GB."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<i8", "fortran_order": False, "shape": (100_000, 100_000)}
+    )
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("superpixels.npy", header.getvalue() + bytes(800))
+    npz(folder, content.getvalue())
+
+
+def read_zip(folder: Path) -> None:
+    """A zip of zeros: 4 GB in 4 MB."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<i4", "fortran_order": False, "shape": (32_000, 32_000)}
+    )
+    content = io.BytesIO()
+    with (
+        zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("superpixels.npy", "w", force_zip64=True) as entry,
+    ):
+        entry.write(header.getvalue())
+        for _ in range(400):
+            entry.write(bytes(2**20))
+    npz(folder, content.getvalue())
+
+
+def read_laughs(folder: Path) -> None:
+    """A billion laughs."""
+    entities = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
+    read_dataset_config(f'<!DOCTYPE V [<!ENTITY l0 "lol">{entities}]><View>&l11;</View>')
+
+
+def read_rle(folder: Path) -> None:
+    """Brush regions of a few bytes that claim a billion pixels, and of very many bytes."""
+    refused = 0
+    for side, lengths in (
+        (30_000, [*(4 * 30_000**2 % 2**32).to_bytes(4, "big"), *range(20)]),
+        (14_000, [*(4 * 14_000**2).to_bytes(4, "big"), *range(20)]),
+        (100, [*(4 * 100**2).to_bytes(4, "big"), *[77] * 5_000_000]),
+        (100, 10**10),
+    ):
+        value = {"rle": lengths, "brushlabels": ["a"]}
+        size = {"original_width": side, "original_height": side}
+        try:
+            read_regions([{"type": "brushlabels", **size, "value": value}], ["a"])
+        except ValueError:
+            refused += 1
+    if refused == 4:
+        raise ValueError("all four were refused")
+
+
+def read_coco(folder: Path) -> None:
+    rle.decode({"size": [100_000, 100_000], "counts": [10**10]}, (20, 20))
+
+
+def main() -> None:
+    """Read the bomb that the command line names."""
+    name, folder = sys.argv[1:]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    refused = ""
+    try:
+        globals()[f"read_{name}"](Path(folder))
+    except (AlcError, ValueError) as error:
+        refused = str(error)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told = {
+        "refused": refused,
+        "seconds": time.perf_counter() - began,
+        "grown_mb": (after - before) / 1024,
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

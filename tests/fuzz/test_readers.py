@@ -1,0 +1,297 @@
+"""Files, label configs, run lengths and addresses from anywhere: read, or refused in a sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from alc_backend.datasets import rle
+from alc_backend.datasets.images import read_ids, read_image, read_mask
+from alc_backend.datasets.layouts import open_dataset
+from alc_backend.errors import AlcError, DatasetError, LabelStudioError
+from alc_backend.labelstudio.annotation import parse
+from alc_backend.labelstudio.images import fetch
+from alc_backend.labelstudio.projects import dataset_config, read_dataset_config
+from alc_backend.labelstudio.query import asked_about, starred
+from alc_backend.labelstudio.regions import read_regions
+from alc_backend.store.files import ProjectFiles
+from alc_backend.store.storage import Storage
+from tests.annotations import answer, region
+from tests.conftest import CLASSES
+from tests.fuzz.values import anything, changed, examples, promptly, text
+
+PICTURE = np.arange(24 * 20 * 3, dtype=np.uint8).reshape(24, 20, 3)
+
+
+def refused(error: Exception, about: str = "") -> None:
+    """A refusal says what it is about."""
+    assert len(str(error)) > 10
+    assert about in str(error)
+
+
+def encoded(kind: str, mode: str = "RGB") -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(PICTURE).convert(mode).save(content, format=kind)
+    return content.getvalue()
+
+
+@st.composite
+def damaged(draw, content: bytes):
+    """A file with bytes replaced, cut out or added."""
+    found = bytearray(content)
+    for _ in range(draw(st.integers(1, 6))):
+        place = draw(st.integers(0, max(len(found) - 1, 0)))
+        kind = draw(st.sampled_from(["replace", "cut", "add"]))
+        if kind == "replace" and found:
+            found[place] = draw(st.integers(0, 255))
+        elif kind == "cut":
+            del found[place : place + draw(st.integers(1, 50))]
+        else:
+            found[place:place] = draw(st.binary(max_size=8))
+    return bytes(found)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [
+    ("PNG", "RGB"), ("PNG", "P"), ("PNG", "L"), ("JPEG", "RGB"), ("WEBP", "RGB"), ("TIFF", "L"),
+    ("BMP", "RGB"),
+])  # fmt: skip
+def test_pictures_and_masks(tmp_path, kind, mode):
+    path = tmp_path / f"a.{kind.lower()}"
+
+    @examples(60)
+    @given(damaged(encoded(kind, mode)))
+    def read(content):
+        path.write_bytes(content)
+        for reader in (read_image, read_mask, read_ids):
+            try:
+                with promptly():
+                    array = reader(path)
+            except DatasetError as error:
+                refused(error, "a.")
+            else:
+                assert array.size < 10**8
+
+    read()
+
+
+def test_superpixel_maps(tmp_path):
+    files = ProjectFiles(Storage(str(tmp_path), tmp_path / "cache"), 1, tmp_path / "work")
+    files.write_superpixels(1, np.arange(400, dtype=np.int32).reshape(20, 20))
+    path = tmp_path / "projects/1/superpixels/1.npz"
+
+    @examples(80)
+    @given(damaged(path.read_bytes()))
+    def read(content):
+        path.write_bytes(content)
+        try:
+            with promptly():
+                files.read_superpixels(1)
+        except AlcError as error:
+            refused(error, "1.npz")
+
+    read()
+
+
+def test_label_maps_of_the_store(tmp_path):
+    files = ProjectFiles(Storage(str(tmp_path), tmp_path / "cache"), 1, tmp_path / "work")
+    files.write_label_map("initial", 1, PICTURE[..., 0])
+    path = tmp_path / "projects/1/initial/1.png"
+
+    @examples(80)
+    @given(damaged(path.read_bytes()))
+    def read(content):
+        path.write_bytes(content)
+        try:
+            with promptly():
+                files.read_label_map("initial", 1)
+        except AlcError as error:
+            refused(error, "1.png")
+
+    read()
+
+
+def test_brush_regions():
+    painted = region("dog", slice(0, 12), slice(4, 12))
+
+    @examples(300)
+    @given(changed([painted]).filter(lambda results: isinstance(results, list)))
+    def read(results):
+        try:
+            with promptly():
+                found = read_regions(results, CLASSES, (48, 64))
+        except ValueError:
+            return
+        assert all(item.mask.shape == (48, 64) for item in found)
+
+    @examples(200)
+    @given(st.lists(st.integers(0, 255), max_size=60))
+    def decode(data):
+        size = list((4 * 48 * 64).to_bytes(4, "big"))
+        value = {**painted["value"], "rle": [*size, *data]}
+        try:
+            with promptly():
+                read_regions([{**painted, "value": value}], CLASSES, (48, 64))
+        except ValueError:
+            pass
+
+    read()
+    decode()
+
+
+def test_run_lengths_of_coco():
+    plain = {"size": [4, 5], "counts": [3, 5, 12]}
+    packed = {"size": [4, 5], "counts": "35<"}
+
+    @examples(300)
+    @given(changed(plain) | changed(packed) | changed([[0, 0, 4, 0, 4, 3]]))
+    def decode(segmentation):
+        try:
+            with promptly():
+                mask = rle.decode(segmentation, (4, 5))
+        except ValueError:
+            return
+        assert mask.shape == (4, 5)
+
+    decode()
+
+
+def test_label_configs():
+    config = dataset_config(CLASSES)
+    words = st.sampled_from(["<", ">", "&", '"', "&amp;", "<!DOCTYPE a>", "<Label/>", "\x00", "é"])
+
+    @examples(200)
+    @given(st.integers(0, len(config)), st.integers(0, 30), text | words)
+    def read(place, cut, put):
+        try:
+            with promptly():
+                read_dataset_config(config[:place] + put + config[place + cut :])
+        except LabelStudioError as error:
+            refused(error)
+
+    read()
+
+
+def test_annotations_and_task_data():
+    @examples(300)
+    @given(changed(answer(1, 5, "dog")))
+    def read(record):
+        if isinstance(record, dict):
+            try:
+                with promptly():
+                    parse(record)
+            except ValueError as error:
+                refused(error)
+
+    @examples(200)
+    @given(anything)
+    def look(value):
+        with promptly():
+            asked_about(value)
+            starred(value if isinstance(value, list) else [value], 48, 64)
+
+    read()
+    look()
+
+
+def test_dataset_folders(tmp_path, dataset):
+    """COCO's JSON with anything in it."""
+    (dataset / "annotations").mkdir()
+    truth = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]}
+        ],
+    }
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    (root / "train").mkdir()
+    (dataset / "images/a.png").rename(root / "train/a.png")
+
+    @examples(80)
+    @given(changed(truth))
+    def read(value):
+        (root / "annotations/instances_train.json").write_text(json.dumps(value))
+        try:
+            with promptly():
+                folder = open_dataset(root)
+                list(folder.samples())
+        except AlcError:
+            return
+        assert isinstance(folder.problems, list)
+
+    read()
+
+
+class NoLabelStudio:
+    """What a picture's address asks Label Studio for, which nobody answers."""
+
+    url = "http://127.0.0.1:8080"
+
+    def download(self, path):
+        assert path.startswith("/")
+        assert not path.startswith("//")
+        return b"", None
+
+
+def test_addresses_of_pictures(monkeypatch):
+    """No address makes a connection: none is of an allowed host."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError(f"a connection to {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    hosts = [
+        "127.0.0.1",
+        "127.1",
+        "[::1]",
+        "localhost",
+        "169.254.169.254",
+        "0x7f000001",
+        "a@b",
+        "127.0.0.1:8080@evil",
+        "2130706433",
+        "evil.com#127.0.0.1:8080",
+        "[::ffff:127.0.0.1]",
+    ]
+    schemes = ["http://", "https://", "file://", "ftp://", "//", "gopher://", "http:///", "HTTP://",
+               "\\\\", "http:\\\\"]  # fmt: skip
+    made = st.tuples(st.sampled_from(schemes), st.sampled_from(hosts), text).map("".join)
+
+    @examples(300)
+    @given(made | text)
+    def look(url):
+        try:
+            with promptly():
+                fetch(NoLabelStudio(), url)
+        except LabelStudioError as error:
+            refused(error)
+
+    look()
+
+
+@pytest.mark.parametrize("name", ["png", "gif", "npz", "laughs", "rle", "coco", "zip"])
+def test_bombs(tmp_path, name):
+    """Small files that claim to be huge are refused within 1 GiB and 5 s."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.bombs", name, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["refused"], told
+    assert told["seconds"] < 5
+    assert told["grown_mb"] < 1024
