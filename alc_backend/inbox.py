@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import threading
@@ -19,7 +20,7 @@ from alc_backend.errors import LabelStudioAwayError, NotFoundError
 from alc_backend.labelstudio.annotation import Annotation, parse, positive_integer
 from alc_backend.labelstudio.client import Client
 from alc_backend.store.database import Store
-from alc_backend.store.models import Event, Project, utc_now
+from alc_backend.store.models import MAX_ID, Event, Project, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +89,12 @@ def checked(project_id: int, action: str, payload: Json) -> Event:
     """
     project = payload.get("project")
     number = project.get("id") if isinstance(project, dict) else project
+    if positive_integer(number, "project") > MAX_ID:
+        raise ValueError(f"there can be no project {number}")
+    json.dumps(payload, allow_nan=False)  # what a database refuses would take others along
     event = Event(
         project_id=project_id,
-        label_studio_project=positive_integer(number, "project"),
+        label_studio_project=number,
         action=action,
         payload=payload,
     )

@@ -77,8 +77,7 @@ def _describe(command: Any, path: list[str], parts: list[str]) -> None:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
     words = [
-        p.make_metavar(command.make_context(path[-1], [], resilient_parsing=True))
-        for p in arguments
+        entry.name.upper() if entry.required else f"[{entry.name.upper()}]" for entry in arguments
     ]
     usage = " ".join([*path, *words, *(["[OPTIONS]"] if options else [])])
     level = "#" * min(3, len(path))
@@ -86,16 +85,22 @@ def _describe(command: Any, path: list[str], parts: list[str]) -> None:
     if arguments or options:
         text += ["| | default | meaning |", "|---|---|---|"]
         for entry in arguments:
-            text.append(f"| `{entry.name.upper()}` | | {_cell(entry.help)} |")
+            text.append(f"| `{entry.name.upper()}` |  | {_cell(entry.help)} |")
         for entry in options:
             names = ", ".join(f"`{name}`" for name in (*entry.opts, *entry.secondary_opts))
-            default = entry.default
-            shown = (
-                "" if default in (None, False, ()) else f"`{getattr(default, 'value', default)}`"
-            )
-            text.append(f"| {names} | {shown} | {_cell(entry.help)} |")
+            text.append(f"| {names} | {_preset(entry)} | {_cell(entry.help)} |")
         text.append("")
     parts.append("\n".join(text))
+
+
+def _preset(option: Any) -> str:
+    if option.required:
+        return "required"
+    if option.default is True:
+        return f"`{option.opts[0]}`"
+    if option.default is None or option.default is False or option.default == ():
+        return ""
+    return f"`{getattr(option.default, 'value', option.default)}`"
 
 
 def _paragraphs(text: str | None) -> str:

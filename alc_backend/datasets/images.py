@@ -14,9 +14,8 @@ from alc_backend.errors import DatasetError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """File names with these endings are pictures."""
 
-MAX_PIXELS = 200_000_000
-"""A picture that claims more pixels than this is refused before it is decoded."""
-
+MAX_PIXELS = 2**26
+"""A picture that claims more pixels than this (8192×8192) is refused before it is decoded."""
 
 MAX_COLOUR_ID = 2**24 - 1
 """The largest id that fits into the colours of a pixel."""
@@ -54,8 +53,11 @@ def read_ids(path: Path) -> NDArray[np.int64]:
     with _opened(path) as picture:
         if picture.mode != "RGB":
             return read_mask(path)
-        red, green, blue = (np.asarray(band).astype(np.int64) for band in picture.split())
-    ids: NDArray[np.int64] = red + 256 * green + 65536 * blue
+        red, green, blue = (np.asarray(band) for band in picture.split())
+    ids = blue.astype(np.int64)  # in place from here on: this is the largest array of a large map
+    for band in (green, red):
+        ids *= 256
+        ids += band
     return ids
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from alc_backend.labelstudio.query import CHOICE
 
+MAX_SECONDS = 1e9
+"""Nobody spends more than thirty years on an answer."""
+
 
 @dataclass(frozen=True)
 class Annotation:
@@ -98,7 +101,9 @@ def positive_integer(value: Any, name: str) -> int:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    """``value`` as a finite number, None when it is none."""
+    known = isinstance(value, int | float) and abs(value) < MAX_SECONDS
+    return float(value) if known else None
 
 
 def _moment(value: Any) -> datetime:

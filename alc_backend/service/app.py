@@ -25,7 +25,7 @@ from alc_backend.service.model import ALCModel
 from alc_backend.service.pages import pages
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
-from alc_backend.store.models import Project, Round
+from alc_backend.store.models import MAX_ID, Project, Round
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,8 @@ def create_app(settings: Settings) -> FastAPI:
         name = str(body.get("job", ""))
         number = name.removeprefix("round-")
         with store.reading() as session:
-            round_ = session.get(Round, int(number)) if number.isdecimal() else None
+            known = number.isdecimal() and len(number) < 11 and int(number) <= MAX_ID
+            round_ = session.get(Round, int(number)) if known else None
         if round_ is None:
             raise NotFoundError(f"there is no job {name!r}")
         return {
@@ -180,7 +181,7 @@ def create_app(settings: Settings) -> FastAPI:
         given = {name: body.get(name) for name in ("size", "per_image", "min_area", "folds")}
         for name, value in given.items():
             least = 0 if name == "min_area" else 1
-            if value is not None and (type(value) is not int or not least <= value < 2**31):
+            if value is not None and (type(value) is not int or not least <= value <= MAX_ID):
                 raise HTTPException(422, f"{name} must be an integer from {least} on")
         round_, started = rounds.start(store, jobs.enqueue_part, project_id, **given)
         return {**rounds.summary(round_), "started": started}
@@ -204,6 +205,6 @@ def _project_id(store: Store, given: Any) -> int:
 def _project_number(value: Any) -> int:
     """The id in Label Studio's project key ``"id.timestamp"``; 422 for anything else."""
     number = str(value).partition(".")[0]
-    if not number.isdecimal() or len(number) > 18:
+    if not number.isdecimal() or len(number) > 10 or int(number) > MAX_ID:
         raise HTTPException(422, f"project must be a Label Studio project id, not {value!r}")
     return int(number)

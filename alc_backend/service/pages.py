@@ -34,7 +34,7 @@ from alc_backend.settings import Settings
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import TRAIN, Answer, Image, Project
+from alc_backend.store.models import MAX_ID, TRAIN, Answer, Image, Project
 
 Json = dict[str, Any]
 
@@ -145,7 +145,7 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
         if not projects:
             raise NotFoundError("there is no project yet; make one with `alc init`")
         chosen = projects[0] if project is None else _known(store, project)
-        start = min(max(start, 0), 2**31)
+        start = min(max(start, 0), MAX_ID)
         items, total, position = _items(store, chosen, start)
         return render(
             request,
@@ -186,7 +186,7 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
 
 def _known(store: Store, project_id: int) -> Project:
     with store.reading() as session:
-        project = session.get(Project, project_id) if project_id < 2**31 else None
+        project = session.get(Project, project_id) if 0 < project_id <= MAX_ID else None
     if project is None:
         raise NotFoundError(f"there is no project {project_id}")
     return project
@@ -194,7 +194,7 @@ def _known(store: Store, project_id: int) -> Project:
 
 def _image(store: Store, image_id: int) -> Image:
     with store.reading() as session:
-        image = session.get(Image, image_id) if 0 < image_id < 2**31 else None
+        image = session.get(Image, image_id) if 0 < image_id <= MAX_ID else None
     if image is None or image.split != TRAIN:
         raise NotFoundError(f"there is no picture {image_id}")
     return image

@@ -24,6 +24,10 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+MAX_ID = 2**31 - 1
+"""The largest number of a row, and of a Label Studio project."""
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC on every database (SQLite drops the time zone)."""
 

@@ -29,6 +29,7 @@ from alc_backend.store import ledger
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Answer, Image, Project, Query, Superpixel
 from tests.conftest import wait_for
+from tests.docs.blocks import ROOT, shell_blocks
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
@@ -290,6 +291,30 @@ def test_the_dataset_project_shows_the_present_masks(running):
     own = files.read_superpixels(image.id)
     assert np.array_equal(labels[own > 0], maps.read(image.id)[own > 0])
     assert np.array_equal(superpixels > 0, own > 0)
+
+
+def test_the_quick_start(running, tmp_path):
+    """Its commands as they stand, after `make demo`, which is what runs."""
+    demo, _ = running
+    installed = [block for block in shell_blocks(ROOT / "docs/quickstart.md") if "make" in block]
+    told = [block for block in shell_blocks(ROOT / "docs/quickstart.md") if "make" not in block]
+    assert len(installed) == 2
+    assert len(told) == 2
+    (tmp_path / "alc-data").mkdir()
+    (tmp_path / "alc-data/demo").symlink_to(demo.settings.data_dir)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    before = rounds.latest_round(demo.store, demo.project_id).number
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(told)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert rounds.latest_round(demo.store, demo.project_id).number == before + 1
+    assert "0 problems" in done.stdout
+    assert "64 label maps" in done.stdout
 
 
 def test_an_existing_dataset_project_is_taken_over(running):

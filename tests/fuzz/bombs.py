@@ -13,9 +13,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from alc_backend.datasets import rle
-from alc_backend.datasets.images import read_image, read_mask
+from alc_backend.datasets.images import read_ids, read_image, read_mask
 from alc_backend.errors import AlcError
 from alc_backend.labelstudio.projects import read_dataset_config
 from alc_backend.labelstudio.regions import read_regions
@@ -41,6 +42,16 @@ def png(width: int, height: int) -> bytes:
 
 def read_png(folder: Path) -> None:
     (folder / "a.png").write_bytes(png(60_000, 60_000))
+    read_image(folder / "a.png")
+
+
+def read_large(folder: Path) -> None:
+    """Pictures of the largest size that is taken: 64 Mpx of one colour in some kilobytes."""
+    for mode in ("RGB", "L"):
+        Image.new(mode, (8192, 8192), 1).save(folder / f"{mode}.png", compress_level=1)
+        for read in (read_image, read_ids) if mode == "RGB" else (read_image, read_mask):
+            read(folder / f"{mode}.png")
+    (folder / "a.png").write_bytes(png(8193, 8192))
     read_image(folder / "a.png")
 
 

@@ -52,7 +52,7 @@ def test_without_known_regions_there_is_nothing_to_paint():
 def test_a_region_of_false_length_is_refused():
     labels = np.ones((8, 8), dtype=np.uint8)
     regions = brush_regions(labels, labels.astype(np.int32), CLASSES)
-    regions[0]["original_width"] = 10_000_000
+    regions[0]["original_width"] = 10_000
     with pytest.raises(ValueError, match="length"):
         painted(regions, CLASSES)
     del regions[0]["value"]["rle"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,6 +17,7 @@ from alc_backend.jobs.worker import run_worker
 from alc_backend.service.app import create_app
 from tests.annotations import FakeLabelStudio, answer, asked_project, created, receive, task_of
 
+ROOT = Path(__file__).parents[2]
 BEARER = {"Authorization": "Bearer s3cret"}
 
 
@@ -49,6 +54,35 @@ def test_the_state_of_a_project(service, store, dataset):
     assert found["alc_inbox_waiting",] == 0
     assert found["alc_redis_up",] == 1
     assert found["alc_workers",] == 0
+
+
+def expressions():
+    """What the dashboard and the alerts of the operator's guide ask Prometheus."""
+    dashboard = json.loads((ROOT / "docker/grafana-dashboard.json").read_text())
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    assert len(panels) > 15
+    yield from (target["expr"] for panel in panels for target in panel["targets"])
+    guide = (ROOT / "docs/operating.md").read_text("utf-8")
+    yield from re.findall(r"^\| `([^`]*\balc_[^`]*)`", guide, re.M)
+
+
+def test_the_dashboard_asks_for_what_there_is(service, store, dataset):
+    asked_project(store, dataset)
+    service.get("/health")
+    text = service.get("/metrics", headers=BEARER).text
+    families = list(text_string_to_metric_families(text))
+    found = {sample.name for family in families for sample in family.samples}
+    declared = {family.name for family in families}  # some have no sample before the first job
+    labels = {name for family in families for sample in family.samples for name in sample.labels}
+    asked = list(expressions())
+    assert len(asked) > 20
+    for expression in asked:
+        names = re.findall(r"\balc_\w+", expression)
+        for name in names:
+            base = re.sub(r"_(total|bucket)$", "", name)
+            assert name in found or base in declared, expression
+        for name in re.findall(r"(\w+)=~?\"", expression):
+            assert name in labels | {"job", "outcome"}, expression
 
 
 def test_requests_are_counted_by_route(service):

@@ -1,0 +1,217 @@
+"""The documentation: references in step with the code, links that lead somewhere, real commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import typer
+
+from alc_backend.cli import app
+from alc_backend.settings import GROUPS, Settings
+from tests.docs.blocks import ROOT, shell_blocks
+from tools import reference
+
+PAGES = sorted(
+    path
+    for folder in (ROOT, ROOT / "docs", ROOT / "docker")
+    for path in folder.glob("*.md")
+)  # fmt: skip
+GUIDES = [page for page in PAGES if page.name not in ("commands.md", "CHANGELOG.md")]
+TO_BE_GIVEN = {"ALC_IMAGE": "docker", "ALC_PUBLISH": "docker"}
+"""Variables of compose files, which are no settings."""
+
+
+UsageError = typer.BadParameter.__mro__[1]
+"""What the command line raises for words that it does not take."""
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_references_are_in_step():
+    """`make reference` writes them."""
+    assert (ROOT / "docs/configuration.md").read_text("utf-8") == reference.configuration()
+    assert (ROOT / "docs/commands.md").read_text("utf-8") == reference.commands()
+
+
+def test_every_setting_is_in_the_reference():
+    names = [name for group in GROUPS.values() for name in group]
+    assert sorted(names) == sorted(Settings.model_fields)
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_every_page_is_linked_from_the_readme():
+    text = (ROOT / "README.md").read_text("utf-8")
+    for page in PAGES:
+        assert page.name in ("README.md", "CHANGELOG.md") or f"({name_of(page)})" in text
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^( *)```.*?^\1```", "", text, flags=re.M | re.S))
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_modules_of_the_architecture_exist():
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", text)) - {"rounds/"}
+    beside = {path.name for path in (ROOT / "alc_backend").glob("*.py")}
+    assert len(named) > 40
+    for name in named:
+        places = [ROOT / "alc_backend" / name, ROOT / name]
+        assert any(place.exists() for place in places), name
+    told = named | {path for path in beside if path.startswith(("cli", "__"))}
+    assert beside - told == set(), "modules that the page does not tell of"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links(page):
+    """Links within the project lead to a file and a heading that are there."""
+    text = without_code(page.read_text("utf-8"))
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    for link in links:
+        if link.startswith(("http://", "https://")):
+            assert re.fullmatch(r"https://[\w.-]+\.[a-z]{2,}(/[\w./%#-]*)?", link), link
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / unquote(path)).resolve() if path else page
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def shell_lines(page: Path) -> list[str]:
+    """The lines of a page's shell blocks, continued ones joined."""
+    blocks = "".join(shell_blocks(page)).replace("\\\n", " ")
+    return [line.strip() for line in blocks.splitlines() if line.strip()]
+
+
+def commands_in(line: str) -> list[list[str]]:
+    """The words of each ``alc`` in a line, and of each ``make``."""
+    words = shlex.split(line, comments=True)
+    found, present = [], []
+    for word in [*words, ";"]:
+        if word in (";", "&&", "||", "|", "&", "(", ")"):
+            found.append(present)
+            present = []
+        else:
+            present.append(word)
+    cut = []
+    for words in found:
+        while words and ("=" in words[0] or words[0] == "time"):
+            words = words[1:]
+        if words[:2] == ["docker", "compose"] and "alc" in words:
+            words = words[words.index("alc") :]  # the service, whose entry point is the program
+        if words and Path(words[0]).name in ("alc", "make"):
+            cut.append([Path(words[0]).name, *words[1:]])
+    return cut
+
+
+def parse(words: list[str]) -> None:
+    """Let the command line read these words, without running anything."""
+    command = typer.main.get_command(app)
+    while getattr(command, "commands", None):
+        assert words, "a command is missing"
+        assert words[0] in command.commands, f"there is no command {words[0]!r}"
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context("alc", words)
+
+
+def all_lines():
+    return [(page, line) for page in GUIDES for line in shell_lines(page)]
+
+
+def test_the_command_line_says_what_it_does_not_know():
+    """What the next test relies on."""
+    for words in (["export"], ["init", "--nonsense"], ["nothing"], ["backup", "--networks", "x"]):
+        with pytest.raises((AssertionError, UsageError)):
+            parse(words)
+
+
+def test_commands_of_the_guides_exist():
+    """Every command of every shell block is one that the command line takes."""
+    seen = 0
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for page, line in all_lines():
+        for program, *words in commands_in(line):
+            seen += 1
+            try:
+                if program == "make":
+                    assert {w for w in words if "=" not in w} <= set(targets)
+                else:
+                    parse([word for word in words if word != ">"])
+            except (AssertionError, UsageError) as error:
+                raise AssertionError(f"{name_of(page)}: {line}: {error}") from error
+    assert seen > 40
+
+
+def options_of(words: list[str]) -> tuple[set[str], set[str]]:
+    """The options of the command that the words begin with, and those among the words."""
+    command = typer.main.get_command(app)
+    for word in words:
+        inner = getattr(command, "commands", None)
+        if not inner:
+            break
+        if word not in inner:
+            names = set(word.split("|"))  # `alc weights list|download|verify`
+            assert names <= set(inner), f"there is no command {word!r}"
+            command = inner[min(names)]
+            break
+        command = inner[word]
+    known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
+    return known, {w.split("=")[0] for w in words if w.startswith("--")}
+
+
+def test_commands_in_the_text_exist():
+    seen = 0
+    for page in [*GUIDES, ROOT / "CHANGELOG.md"]:
+        text = re.sub(r"^ *```.*?^ *```", "", page.read_text("utf-8"), flags=re.M | re.S)
+        for inline in re.findall(r"`([^`\n]*\balc [^`\n]*)`", text):
+            for _, *words in (c for c in commands_in(inline) if c[0] == "alc"):
+                words = [word for word in words if word not in ("…", "--help")]
+                known, used = options_of(words)
+                assert used <= known, f"{name_of(page)}: {inline}"
+                seen += 1
+    assert seen > 40
+
+
+def test_variables_of_the_guides_exist():
+    known = {reference.variable(name) for name in Settings.model_fields}
+    for page in GUIDES:
+        for name in set(re.findall(r"\bALC_[A-Z_]+\b", page.read_text("utf-8"))):
+            assert name in known or name in TO_BE_GIVEN, f"{name_of(page)}: {name}"
+
+
+def test_the_program_names_every_variable_rightly():
+    """Messages of the package name settings that exist."""
+    known = {reference.variable(name) for name in Settings.model_fields}
+    for path in (ROOT / "alc_backend").rglob("*.py"):
+        for name in re.findall(r"\bALC_[A-Z_]+\b", path.read_text("utf-8")):
+            assert name in known, f"{path}: {name}"
+
+
+def test_every_command_has_help():
+    def walk(command, path):
+        assert command.help, path
+        for name, inner in getattr(command, "commands", {}).items():
+            walk(inner, [*path, name])
+        for parameter in command.params:
+            if parameter.param_type_name == "argument" or parameter.opts != ["--help"]:
+                assert parameter.help, [*path, parameter.name]
+
+    root = typer.main.get_command(app)
+    for name, command in root.commands.items():
+        walk(command, [name])
