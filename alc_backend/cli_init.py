@@ -142,7 +142,7 @@ def init(
             console.print(f"{noted} new pictures, {present} already there")
     if dataset is None:
         _label(store, project_id, here=not _needs_models(store, project_id))
-    url = store.settings.label_studio_url
+    url = store.settings.label_studio_links
     console.print(f"dataset project: {url}/projects/{project.dataset_project}/data")
     console.print(f"query project:   {url}/projects/{project.query_project}/data (Label All Tasks)")
     if not keys:

@@ -47,6 +47,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("LABEL_STUDIO_URL"),
         description="Label Studio as this backend reaches it",
     )
+    label_studio_public_url: str | None = Field(
+        None,
+        description="Label Studio as people's browsers reach it, for links; default: "
+        "LABEL_STUDIO_URL",
+    )
     label_studio_api_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("LABEL_STUDIO_API_KEY"),
@@ -215,6 +220,11 @@ class Settings(BaseSettings):
         return self.model_dir or self.data_dir / "models"
 
     @property
+    def label_studio_links(self) -> str:
+        """Where links to Label Studio lead people."""
+        return (self.label_studio_public_url or self.label_studio_url).rstrip("/")
+
+    @property
     def backend(self) -> str:
         """The address under which Label Studio reaches this backend."""
         return (self.backend_url or f"http://{self.host}:{self.port}").rstrip("/")
@@ -222,7 +232,7 @@ class Settings(BaseSettings):
 
 GROUPS = {
     "Label Studio and addresses": (
-        "label_studio_url", "label_studio_api_key", "backend_url", "host", "port", "secret",
+        "label_studio_url", "label_studio_api_key", "label_studio_public_url", "backend_url", "host", "port", "secret",
         "image_hosts",
     ),
     "Where everything is kept": (

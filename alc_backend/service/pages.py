@@ -67,7 +67,7 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
         page = environment.get_template(name).render(
             nonce=nonce,
             token=token_of(cookie),
-            label_studio=settings.label_studio_url.rstrip("/"),
+            label_studio=settings.label_studio_links,
             **values,
         )
         response = HTMLResponse(page, status, _headers(nonce))

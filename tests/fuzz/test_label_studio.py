@@ -50,8 +50,7 @@ def test_webhooks(client, store, project):
             assert answered.status_code < 500, answered.text
 
         send()
-    with promptly():
-        inbox.drain(store, FakeLabelStudio)
+    inbox.drain(store, FakeLabelStudio)
     with store.reading() as session:
         for event in session.scalars(select(Event)):
             assert event.processed_at is not None or event.outcome

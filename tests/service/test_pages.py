@@ -145,6 +145,17 @@ def test_names_are_text_in_the_page(store, project, settings, redis):
             assert "<i>a" not in page
 
 
+@pytest.mark.parametrize("public", [None, "https://labels.example.com/"])
+def test_links_lead_where_browsers_reach_label_studio(project, settings, redis, public):
+    settings = settings.model_copy(
+        update={"label_studio_url": "http://label-studio:8080", "label_studio_public_url": public}
+    )
+    with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
+        page = client.get("/").text
+    expected = (public or "http://label-studio:8080").rstrip("/")
+    assert set(re.findall(r'href="(\w+://[^"]+)/projects', page)) == {expected}
+
+
 def test_the_buttons_start_and_cancel_a_round(client, store, project):
     started = press(client, f"/projects/{project}/start")
     assert (started.status_code, started.headers["location"]) == (303, "/?said=started")
