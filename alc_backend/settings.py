@@ -232,8 +232,8 @@ class Settings(BaseSettings):
 
 GROUPS = {
     "Label Studio and addresses": (
-        "label_studio_url", "label_studio_api_key", "label_studio_public_url", "backend_url", "host", "port", "secret",
-        "image_hosts",
+        "label_studio_url", "label_studio_api_key", "label_studio_public_url", "backend_url",
+        "host", "port", "secret", "image_hosts",
     ),
     "Where everything is kept": (
         "data_dir", "files_url", "database_url", "redis_url", "model_dir", "weights_mirror",

@@ -1,7 +1,7 @@
-"""Screenshots of the labeling screen for docs/screens: few and many classes, small and large.
+"""Screenshots for docs/screens: the admin page, and labeling screens of all kinds.
 
-``python -m benchmarks.screens FOLDER``: starts a Label Studio and a backend of its own, with
-made-up pictures, and takes the screenshots with a Chromium found on the path.
+``python -m benchmarks.screens FOLDER``: starts a Label Studio and a backend of its own, with the
+sample and made-up pictures, and takes the screenshots with a Chromium found on the path.
 """
 
 from __future__ import annotations
@@ -13,11 +13,19 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 
 from alc_backend import connect, rounds
-from alc_backend.demo.run import EMAIL, DemoOptions, start_demo, wait_until_open
+from alc_backend.demo.run import (
+    EMAIL,
+    Demo,
+    DemoOptions,
+    ensure_open_round,
+    start_demo,
+    wait_until_open,
+    walk_rounds,
+)
 from alc_backend.jobs.processes import Processes
 from alc_backend.settings import Settings
 from alc_backend.store.importing import import_folder
@@ -64,10 +72,15 @@ def main() -> None:
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        settings = Settings(iterations=2, input_size=64, batch_size=2, _env_file=None)
-        options = DemoOptions(data_dir=work / "demo", port=8181, backend_port=9191)
+        settings = Settings(iterations=40, _env_file=None)
+        options = DemoOptions(data_dir=work / "demo", auto=100, port=8181, backend_port=9191)
         with Processes(work / "logs") as processes, sync_playwright() as playwright:
             demo = start_demo(options, settings, processes, console)
+            path = shutil.which("chromium") or shutil.which("google-chrome")
+            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            ensure_open_round(demo, processes, console, 50)
+            walk_rounds(demo, options, processes, console)
+            show_pages(demo, browser, target)
             projects = {}
             for name, case in CASES.items():
                 summary = import_folder(demo.store, write_case(work / name, *case), name)
@@ -77,8 +90,6 @@ def main() -> None:
                 rounds.start(demo.store, demo.jobs.enqueue_part, project.id)
                 wait_until_open(demo.store, project.id, console, processes.check)
                 projects[name] = project.query_project
-            path = shutil.which("chromium") or shutil.which("google-chrome")
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             url = demo.settings.label_studio_url
             page.goto(f"{url}/user/login/")
@@ -97,18 +108,21 @@ def main() -> None:
                     page.locator("button", has_text="Dark").click()
                     page.wait_for_timeout(300)
                 console.print(name)
-            admin = browser.new_context(
-                viewport={"width": 1280, "height": 900},
-                http_credentials={
-                    "username": "admin",
-                    "password": demo.settings.secret.get_secret_value(),
-                },
-            ).new_page()
-            for name, place in (("admin", ""), ("gallery", "/images")):
-                admin.goto(f"{demo.settings.backend}{place}")
-                admin.wait_for_timeout(1500)
-                admin.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=75)
             browser.close()
+
+
+def show_pages(demo: Demo, browser: Browser, target: Path) -> None:
+    """The admin page and the gallery after two answered rounds of the sample."""
+    assert demo.settings.secret is not None
+    password = demo.settings.secret.get_secret_value()
+    page = browser.new_context(
+        viewport={"width": 1280, "height": 1000},
+        http_credentials={"username": "admin", "password": password},
+    ).new_page()
+    for name, place in (("admin", ""), ("gallery", "/images")):
+        page.goto(f"{demo.settings.backend}{place}")
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=75)
 
 
 if __name__ == "__main__":

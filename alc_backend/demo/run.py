@@ -369,7 +369,8 @@ def _greet(demo: Demo, console: Console) -> None:
         f"Log in as {EMAIL} with the password {demo.password}\n"
         "Enter accepts; a class's key, then Enter, corrects; Space skips.\n"
         f"Rounds, figures and pictures: {demo.settings.backend} (user admin, password {secret})\n"
-        f"For `alc` commands in another shell: . {demo.settings.data_dir / ENVIRONMENT}\n"
+        f"For `alc` commands in another shell: . {demo.settings.data_dir / ENVIRONMENT}\n",
+        soft_wrap=True,  # addresses and passwords stay whole
     )
 
 

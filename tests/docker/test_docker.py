@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -105,7 +106,10 @@ def database_url():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSE)
 def test_its_commands_start_here(name, postgres, tmp_path):
-    """Redis, service and worker with compose's commands and environment, by honcho."""
+    """Redis, service and worker with compose's commands and environment, by honcho.
+
+    Where the machine lets a test do so, on a file system that is read-only but for their folder.
+    """
     services, image = compose(name)["services"], image_environment()
     redis_port, port = free_port(), free_port()
     database = postgres.create_database(f"c{free_port()}")
@@ -118,6 +122,7 @@ def test_its_commands_start_here(name, postgres, tmp_path):
         "TORCH_HOME": str(tmp_path / "torch"),
         "HOME": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "TMPDIR": str(tmp_path),
     }
     places["ALC_PORT"] = str(port)  # containers have addresses of their own
     lines = []
@@ -127,7 +132,7 @@ def test_its_commands_start_here(name, postgres, tmp_path):
             words = [str(__redis_executable__), *command[1:], "--port", str(redis_port)]
             given = {}
         else:
-            words = ["alc", *command]
+            words = [*read_only_but(tmp_path), "alc", *command]
             asked = {key: filled(value) for key, value in services[service]["environment"].items()}
             given = {**image, **asked, **places}
         given = [f"{key}={value}" for key, value in given.items()]
@@ -136,7 +141,8 @@ def test_its_commands_start_here(name, postgres, tmp_path):
     honcho = Path(sys.executable).with_name("honcho")
     with (tmp_path / "log").open("w") as log:
         running = subprocess.Popen(
-            [honcho, "-f", tmp_path / "Procfile", "-d", tmp_path, "start"],
+            [honcho, "-f", tmp_path / "Procfile", "start"],
+            cwd=tmp_path,
             stdout=log,
             stderr=log,
         )
@@ -156,6 +162,18 @@ def test_its_commands_start_here(name, postgres, tmp_path):
     assert alive == []
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log
+
+
+def read_only_but(folder: Path) -> list[str]:
+    """What runs a command as a container with ``read_only`` would, empty where that cannot be."""
+    mounts = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"'
+    for options in (["--mount"], ["--mount", "--map-root-user"]):  # for root, for others
+        prefix = ["unshare", *options, "sh", "-c", mounts, str(folder)]
+        with contextlib.suppress(FileNotFoundError):
+            done = subprocess.run([*prefix, "touch", ROOT / "x"], capture_output=True, text=True)
+            if "Read-only file system" in done.stderr:
+                return prefix
+    return []
 
 
 def image_environment() -> dict[str, str]:
