@@ -1,0 +1,1 @@
+"""The revisions. Each is a frozen copy of its day: it imports nothing of the models."""

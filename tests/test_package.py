@@ -1,0 +1,30 @@
+"""What is installed elsewhere: a wheel of this package, with everything that belongs to it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_wheel_holds_the_whole_package(tmp_path):
+    """Tests run from the source tree, where a file that packaging forgets is not missed."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "alc_backend", source / "alc_backend", ignore=ignored)
+    command = ["-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    done = subprocess.run(
+        [sys.executable, *command, tmp_path, source], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("alc_backend/")}
+    written = (path for path in (source / "alc_backend").rglob("*") if path.is_file())
+    assert packed == {str(path.relative_to(source)) for path in written}
