@@ -49,11 +49,14 @@ console = Console()
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 1."""
     signal.signal(signal.SIGTERM, _leave)
+    hidden: list[str] = []
     try:
         logs.configure(settings())
+        hidden = settings().hidden()
         app()
     except AlcError as error:
-        Console(stderr=True).print(f"Error: {error}", style="red", markup=False, highlight=False)
+        text = logs.redact(f"Error: {error}", hidden)
+        Console(stderr=True).print(text, style="red", markup=False, highlight=False)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -6,6 +6,7 @@ the jobs that it started, on whatever machine they run.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import secrets
@@ -14,7 +15,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from pydantic import SecretStr
 from pythonjsonlogger.json import JsonFormatter
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,12 +44,7 @@ def configure(settings: Settings) -> None:
     handler.addFilter(_about)
     if settings.log_format == TEXT:
         handler.addFilter(_trail)
-    hidden = [
-        value.get_secret_value()
-        for value in (getattr(settings, name) for name in type(settings).model_fields)
-        if isinstance(value, SecretStr)
-    ]
-    handler.setFormatter(_formatter(settings.log_format, hidden))
+    handler.setFormatter(_formatter(settings.log_format, settings.hidden()))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("httpx", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -98,13 +93,15 @@ class RequestIds:
 
 def redact(text: str, hidden: Sequence[str] = ()) -> str:
     """``text`` without the ``hidden`` words, signatures in addresses, and authorizations."""
-    for word in hidden:
-        text = text.replace(word, "…")
+    for word in sorted(hidden, key=len, reverse=True):
+        if len(word) > 3:
+            text = text.replace(word, "…")
     return _AUTHORIZATION.sub(r"\1\2…", _SIGNED.sub(r"\1…", text))
 
 
 def _formatter(log_format: str, hidden: Sequence[str]) -> logging.Formatter:
-    hidden = sorted((word for word in hidden if len(word) > 3), key=len, reverse=True)
+    if log_format == JSON:  # where quotes and backslashes are written otherwise
+        hidden = [*hidden, *(json.dumps(word, ensure_ascii=False)[1:-1] for word in hidden)]
     base: Any = JsonFormatter if log_format == JSON else logging.Formatter
 
     class Redacting(base):  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from pydantic import (
     AliasChoices,
@@ -182,21 +183,49 @@ class Settings(BaseSettings):
         field = cls.model_fields[str(info.field_name)]
         return None if value == "" and field.default is None else value
 
+    @field_validator("secret", "label_studio_api_key", mode="before")
+    @classmethod
+    def _fits_a_header(cls, value: Any) -> Any:
+        """Secrets often come from files, with a line's end; they must fit into HTTP headers."""
+        if not isinstance(value, str):
+            return value
+        word = value.strip()
+        if not all("!" <= character <= "~" for character in word):
+            raise ValueError("may hold visible ASCII characters only, no blanks")
+        return word
+
+    @field_validator("database_url", "redis_url")
+    @classmethod
+    def _has_one_host(cls, value: str | None) -> str | None:
+        """A password that is not encoded would be taken for a host, and be told in messages."""
+        place = (value or "").partition("://")[2].partition("?")[0]
+        if not place.startswith("/") and (place.count("@") > 1 or "/" in place.rpartition("@")[0]):
+            raise ValueError("the password in it must be percent-encoded (@ is %40, / is %2F)")
+        return value
+
+    def hidden(self) -> list[str]:
+        """The secrets in these settings, none of which may be shown or logged."""
+        found = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                found.append(value.get_secret_value())
+        for url in (self.database_url, self.redis_url, self.files_url and self.files):
+            password = (url or "").partition("://")[2].rpartition("@")[0].partition(":")[2]
+            found += [password, unquote(password)]
+        return [word for word in dict.fromkeys(found) if word]
+
     def environment(self) -> dict[str, str]:
         """These settings as environment variables for a child process, secrets included.
 
         Settings that are None become empty, so that nothing the child inherits replaces them.
         """
         variables: dict[str, str] = {}
-        for name, field in type(self).model_fields.items():
+        for name in type(self).model_fields:
             value = getattr(self, name)
-            alias = field.validation_alias
-            key = (
-                str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"ALC_{name.upper()}"
-            )
             if isinstance(value, SecretStr):
                 value = value.get_secret_value()
-            variables[key] = "" if value is None else str(value)
+            variables[variable(name)] = "" if value is None else str(value)
         return variables
 
     @property
@@ -228,6 +257,12 @@ class Settings(BaseSettings):
     def backend(self) -> str:
         """The address under which Label Studio reaches this backend."""
         return (self.backend_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"ALC_{name.upper()}"
 
 
 GROUPS = {
@@ -264,7 +299,11 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
+            f"{_named(problem['loc'])}: {problem['msg']}" for problem in error.errors()
         )
         raise SettingsError(f"environment: {problems}") from None
+
+
+def _named(place: tuple[int | str, ...]) -> str:
+    name = str(place[0]) if place else "settings"
+    return variable(name) if name in Settings.model_fields else name

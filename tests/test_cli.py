@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import typer.main
 from rich.console import Console
 
-from alc_backend import cli
 from alc_backend.cli_common import telling
 from alc_backend.demo import run as demo_run
 from alc_backend.errors import RoundError, ServiceError
@@ -16,33 +13,15 @@ from alc_backend.settings import Settings
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Round
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-
-
-def commands(group=None, prefix=()):
-    group = group or typer.main.get_command(cli.app)
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, (*prefix, name))
-        else:
-            yield (*prefix, name), command
-
-
-@pytest.mark.parametrize(("path", "command"), list(commands()), ids=lambda value: str(value)[:40])
-def test_every_command_has_help_and_stands_in_the_readme(path, command):
-    assert command.help
-    assert all(getattr(option, "help", True) for option in command.params)
-    if len(path) == 2:
-        described = README.split(f"| `alc {path[0]} ")[1].split("`")[0]
-        assert path[1] in described.replace("\\", "").split("|")
-    elif path != ("version",):
-        assert f"| `alc {path[0]}` |" in README
-
 
 def alc(settings, *arguments):
+    return alc_with(settings.environment(), settings, *arguments)
+
+
+def alc_with(environment, settings, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "alc_backend", *arguments],
-        env={"PATH": "/usr/bin:/bin", **settings.environment()},
+        env={"PATH": "/usr/bin:/bin", **environment},
         cwd=settings.data_dir.parent,
         capture_output=True,
         text=True,

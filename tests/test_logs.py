@@ -14,7 +14,8 @@ from rq.job import Job
 from alc_backend import logs
 from alc_backend.jobs.queues import REQUEST, Jobs
 from alc_backend.service.app import create_app
-from tests.test_cli import alc
+from alc_backend.settings import Settings
+from tests.test_cli import alc, alc_with
 
 
 @pytest.fixture
@@ -48,6 +49,49 @@ def test_json_lines(as_json):
     assert "time" in line
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_passwords_in_addresses_and_with_quotes(settings, monkeypatch, log_format):
+    root, written = logging.getLogger(), io.StringIO()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr("sys.stderr", written)
+    changes = {
+        "log_format": log_format,
+        "secret": SecretStr('pass"word\\1'),
+        "database_url": "postgresql://alc:p%40ssw0rd@127.0.0.1/alc",
+        "redis_url": "redis://:redispass@127.0.0.1/0",
+    }
+    logs.configure(settings.model_copy(update=changes))
+    for word in ('pass"word\\1', "p%40ssw0rd", "p@ssw0rd", "redispass"):
+        logging.getLogger("alc_backend").warning("it is %s", word)
+    assert written.getvalue().count("it is …") == 4
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ALC_SECRET", "GeheimnisÜ€", "visible ASCII"),
+        ("LABEL_STUDIO_API_KEY", "top secret", "visible ASCII"),
+        ("DATABASE_URL", "postgresql://alc:pa@ssw@127.0.0.1/alc", "percent-encoded"),
+        ("REDIS_URL", "redis://:pa/ssw@127.0.0.1:6379/0", "percent-encoded"),
+    ],
+)
+def test_secrets_that_cannot_be_sent_are_refused_without_telling_them(
+    settings, variable, value, said
+):
+    environment = {**settings.environment(), variable: value}
+    done = alc_with(environment, settings, "doctor", "--json")
+    assert done.returncode == 1
+    assert variable in done.stderr
+    assert said in " ".join(done.stderr.split())
+    assert not any(part in done.stdout + done.stderr for part in ("ssw@", "/ssw", "Geheim", value))
+
+
+def test_a_line_end_is_no_part_of_a_secret():
+    given = Settings(secret="TopSecret123\n", label_studio_api_key=" a.b.c\n", _env_file=None)
+    assert given.secret.get_secret_value() == "TopSecret123"
+    assert given.label_studio_api_key.get_secret_value() == "a.b.c"
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -79,7 +123,7 @@ def test_a_request_keeps_its_id_into_the_jobs_that_it_starts(settings, redis):
     def enqueue() -> bool:
         return Jobs(settings, redis).enqueue_import(1)
 
-    with TestClient(app) as client:
+    with TestClient(app, headers={"Authorization": "Bearer s3cret"}) as client:
         answer = client.get("/enqueue", headers={"X-Request-ID": "abc-1"})
         assert answer.headers["X-Request-ID"] == "abc-1"
         assert Job.fetch("import-1", connection=redis).meta[REQUEST] == "abc-1"

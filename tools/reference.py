@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import typer
-from pydantic import AliasChoices, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from alc_backend.cli import app
-from alc_backend.settings import GROUPS, Settings
+from alc_backend.settings import GROUPS, Settings, variable
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -49,12 +49,6 @@ def configuration() -> str:
         head = ["| variable | default | meaning |", "|---|---|---|"]
         parts.append("\n".join([f"## {title}", "", *head, *rows, ""]))
     return "\n".join(parts)
-
-
-def variable(name: str) -> str:
-    """The environment variable of a setting."""
-    alias = Settings.model_fields[name].validation_alias
-    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"ALC_{name.upper()}"
 
 
 def commands() -> str:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Body, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     store = Store(settings)
     redis = connect(settings)
     jobs = Jobs(settings, redis)
-    measured, readiness = Metrics(store, redis), Readiness(store, redis)
+    measured, readiness = Metrics(store, redis), Readiness(store, settings)
     ingest, letterbox = Ingest(store, jobs), inbox.Letterbox(store)
 
     @asynccontextmanager
@@ -77,9 +77,9 @@ def create_app(settings: Settings) -> FastAPI:
         default_response_class=Answer,
     )
     app.add_middleware(SizeLimit, megabytes=settings.max_request_mb)
+    app.add_middleware(Guard, settings=settings)
     app.add_middleware(Requests)
     app.add_middleware(RequestIds)  # the outermost: what the others log has the request's id
-    guarded = [Depends(Guard(settings))]
 
     @app.exception_handler(AlcError)
     def alc_error(request: Request, error: AlcError) -> Answer:
@@ -93,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
         problems = [{"at": [*map(str, p["loc"])], "problem": p["msg"]} for p in error.errors()]
         return Answer({"detail": problems}, 422)
 
-    app.include_router(pages(store, jobs, settings), dependencies=guarded)
+    app.include_router(pages(store, jobs, settings))
 
     @app.get("/health")
     def health() -> Json:
@@ -107,12 +107,12 @@ def create_app(settings: Settings) -> FastAPI:
             return Answer({"ready": False, "missing": missing}, 503)
         return Answer({"ready": True, "degraded": missing})
 
-    @app.post("/setup", dependencies=guarded)
+    @app.post("/setup")
     def setup(body: Json = Body()) -> Json:
         model = ALCModel(store, jobs, letterbox, _project_number(body.get("project")))
         return model.setup(str(body.get("schema") or body.get("label_config") or ""))
 
-    @app.post("/predict", dependencies=guarded)
+    @app.post("/predict")
     def predict(body: Json = Body()) -> Answer:
         tasks = body.get("tasks")
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
@@ -122,7 +122,7 @@ def create_app(settings: Settings) -> FastAPI:
         # made here: FastAPI would look at every number of every mask once more
         return Answer({"results": model.predict(tasks), "model_version": model.model_version})
 
-    @app.post("/webhook", dependencies=guarded)
+    @app.post("/webhook")
     def webhook(body: Json = Body()) -> Json:
         project = body.get("project")
         number = project.get("id") if isinstance(project, dict) else project
@@ -134,17 +134,17 @@ def create_app(settings: Settings) -> FastAPI:
         ingest.notice()
         return outcome
 
-    @app.post("/train", dependencies=guarded)
+    @app.post("/train")
     def train(body: Json = Body()) -> Json:
         model = ALCModel(store, jobs, letterbox, _project_number(body.get("project")))
         return model.fit("START_TRAINING", body)
 
-    @app.get("/versions", dependencies=guarded)
+    @app.get("/versions")
     def versions(project: str = "") -> Json:
         model = ALCModel(store, jobs, letterbox, _project_number(project))
         return {"versions": [model.model_version]}
 
-    @app.post("/job_status", dependencies=guarded)
+    @app.post("/job_status")
     def job_status(body: Json = Body()) -> Json:
         name = str(body.get("job", ""))
         number = name.removeprefix("round-")
@@ -161,21 +161,21 @@ def create_app(settings: Settings) -> FastAPI:
             "finished_at": round_.opened_at.isoformat() if round_.opened_at else None,
         }
 
-    @app.get("/openapi.json", dependencies=guarded, include_in_schema=False)
+    @app.get("/openapi.json", include_in_schema=False)
     def openapi() -> Json:
         return app.openapi()
 
-    @app.get("/metrics", dependencies=guarded)
+    @app.get("/metrics")
     def metrics() -> Response:
         return Response(measured.text(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/rounds", dependencies=guarded)
+    @app.get("/rounds")
     def list_rounds() -> list[Json]:
         with store.reading() as session:
             found = session.scalars(select(Round).order_by(Round.project_id, Round.number)).all()
         return [rounds.summary(round_) for round_ in found]
 
-    @app.post("/rounds", dependencies=guarded)
+    @app.post("/rounds")
     def start_round(body: Json = Body()) -> Json:
         project_id = _project_id(store, body.get("project"))
         given = {name: body.get(name) for name in ("size", "per_image", "min_area", "folds")}
@@ -186,7 +186,7 @@ def create_app(settings: Settings) -> FastAPI:
         round_, started = rounds.start(store, jobs.enqueue_part, project_id, **given)
         return {**rounds.summary(round_), "started": started}
 
-    @app.post("/rounds/cancel", dependencies=guarded)
+    @app.post("/rounds/cancel")
     def cancel_round(body: Json = Body()) -> Json:
         return rounds.summary(rounds.cancel(store, _project_id(store, body.get("project"))))
 

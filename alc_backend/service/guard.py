@@ -5,15 +5,21 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import logging
 import threading
 import time
 from collections import OrderedDict
 
-from fastapi import HTTPException, Request
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alc_backend.settings import Settings
+
+log = logging.getLogger(__name__)
+
+OPEN = ("/health", "/ready")
+"""What is answered without a password: it tells nothing, and is asked by programs without one."""
 
 FAILURES, WITHIN_S = 20, 60.0
 """So many wrong passwords from one address within so many seconds are let through to an answer."""
@@ -32,7 +38,10 @@ class Failures:
         self._lock = threading.Lock()
 
     def add(self, address: str) -> float:
-        """Count one; for how many seconds its address has used up its attempts, 0 for not."""
+        """Count one; for how many seconds its address has used up its attempts, 0 for not.
+
+        The first one of an address is logged, and that its attempts are used up.
+        """
         now = time.monotonic()
         with self._lock:
             began, count = self._since.pop(address, (now, 0))
@@ -41,11 +50,16 @@ class Failures:
             self._since[address] = began, count + 1
             while len(self._since) > ADDRESSES:
                 self._since.popitem(last=False)
+        if count in (0, FAILURES):
+            many = f", more than {FAILURES} within a minute" if count else ""
+            log.warning("wrong password from %s%s", address or "an unknown address", many)
         return max(0.0, began + WITHIN_S - now) if count + 1 > FAILURES else 0.0
 
 
 class Guard:
-    """A dependency that lets in basic auth (any user name) or a bearer token with the secret.
+    """ASGI middleware that lets in basic auth (any user name) or a bearer token with the secret.
+
+    It answers before anything of the body is read: who has no password can send nothing.
 
     The right password always comes in: an attacker behind the same proxy cannot lock Label Studio
     out, and no answer of its own is lost. Wrong ones are counted by address, and from the 21st in
@@ -54,27 +68,35 @@ class Guard:
     clients with an old password from hammering.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
         secret = settings.secret
         self._expected = secret.get_secret_value().encode() if secret is not None else None
         self._failures = Failures()
 
-    def __call__(self, request: Request) -> None:
-        """Raise HTTPException 401, or 429 after many wrong passwords."""
-        if self._expected is None:
-            return
-        given = _password(request.headers.get("authorization", ""))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request: 401, or 429 after many wrong passwords, where it may not pass."""
+        refusal = None if scope["type"] != "http" else self._refusal(scope)
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        if self._expected is None or scope["path"] in OPEN:
+            return None
+        given = _password(Headers(scope=scope).get("authorization", ""))
         if given and hmac.compare_digest(given, self._expected):
-            return
-        wait = self._failures.add(request.client.host if request.client else "") if given else 0.0
+            return None
+        address = scope["client"][0] if scope.get("client") else ""
+        wait = self._failures.add(address) if given else 0.0
         if wait:
-            raise HTTPException(
+            return JSONResponse(
+                {"detail": "too many wrong passwords from this address"},
                 429,
-                "too many wrong passwords from this address",
                 {"Retry-After": str(int(wait) + 1)},
             )
-        raise HTTPException(
-            401, "wrong or missing password", {"WWW-Authenticate": 'Basic realm="alc-backend"'}
+        return JSONResponse(
+            {"detail": "wrong or missing password"},
+            401,
+            {"WWW-Authenticate": 'Basic realm="alc-backend"'},
         )
 
 
@@ -117,6 +139,7 @@ class SizeLimit:
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         text = f"the request is longer than {self._most // MIB} MiB (ALC_MAX_REQUEST_MB)"
+        log.warning("%s %s: %s", scope["method"], scope["path"], text)
         await JSONResponse({"detail": text}, 413)(scope, receive, send)
 
 

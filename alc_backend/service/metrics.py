@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -17,16 +18,17 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue, Worker
+from rq import Queue
 from sqlalchemy import text
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alc_backend import __version__, inbox, states
 from alc_backend.disk import free_gib
 from alc_backend.errors import AlcError
-from alc_backend.jobs import tally
-from alc_backend.jobs.queues import QUEUES, is_up
+from alc_backend.jobs import presence, tally
+from alc_backend.jobs.queues import QUEUES, connect, is_up
 from alc_backend.overview import Overview, Overviews
+from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 
 REQUESTS = Counter("alc_http_requests", "Requests answered", ["method", "route", "status"])
@@ -90,15 +92,29 @@ class Readiness:
     use for that would lose them. They are told as ``degraded``.
     """
 
-    def __init__(self, store: Store, redis: Redis) -> None:
-        self._store, self._redis = store, redis
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store, self._redis = store, connect(settings, patience_s=0.5)
         self._known: tuple[float, dict[str, bool]] = (float("-inf"), {})
+        self._turn = threading.Lock()
 
     def checks(self) -> dict[str, bool]:
-        """By name, whether each part works; read at most once a second."""
-        if time.monotonic() - self._known[0] > READY_S:
-            found = {"database": self._database(), "disk": self._disk(), "redis": self._is_up()}
-            self._known = time.monotonic(), found
+        """By name, whether each part works; read at most once a second.
+
+        One caller looks; the others get what was known before, and wait only for the first look.
+        """
+        if time.monotonic() - self._known[0] > READY_S and self._turn.acquire(
+            blocking=not self._known[1]
+        ):
+            try:
+                if time.monotonic() - self._known[0] > READY_S:
+                    found = {
+                        "database": self._database(),
+                        "disk": self._disk(),
+                        "redis": is_up(self._redis),
+                    }
+                    self._known = time.monotonic(), found
+            finally:
+                self._turn.release()
         return self._known[1]
 
     def _database(self) -> bool:
@@ -115,9 +131,6 @@ class Readiness:
             return free_gib(settings.data_dir) >= settings.min_free_gb
         except OSError:
             return False
-
-    def _is_up(self) -> bool:
-        return is_up(self._redis)
 
 
 class _State(Collector):
@@ -161,7 +174,7 @@ class _State(Collector):
             ended.add_metric([counted.queue, tally.DONE], counted.done)
             ended.add_metric([counted.queue, tally.FAILED], counted.failed)
             seconds.add_metric([counted.queue], counted.seconds)
-        workers = len(Worker.all(connection=self._redis))
+        workers = len(presence.workers(self._redis))
         yield waiting
         yield ended
         yield seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 
+import anyio
 import pytest
 from fastapi.testclient import TestClient
 
@@ -96,15 +97,46 @@ def test_attempts_are_forgotten(monkeypatch):
     assert len(failures._since) == 3
 
 
+def test_wrong_passwords_are_logged_once_a_minute(client, caplog):
+    for _ in range(FAILURES + 5):
+        client.get("/rounds", headers=bearer("guess"))
+    told = [record.getMessage() for record in caplog.records if "wrong password" in record.message]
+    assert len(told) == 2
+    assert told[1].endswith(f"more than {FAILURES} within a minute")
+    assert "guess" not in caplog.text
+
+
+def test_without_a_password_nothing_is_read(app):
+    """A long body of somebody without a password costs nothing."""
+    asked = []
+
+    async def receive():
+        asked.append(1)
+        return {"type": "http.request", "body": b"[" * 2**16, "more_body": True}
+
+    async def send(message):
+        answered.append(message)
+
+    answered = []
+    scope = {
+        "type": "http", "method": "POST", "path": "/webhook", "query_string": b"",
+        "headers": [(b"content-type", b"application/json")], "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    anyio.run(app, scope, receive, send)
+    assert answered[0]["status"] == 401
+    assert asked == []
+
+
 def parts(count: int):
     yield from (b" " * 2**18 for _ in range(count))
 
 
 @pytest.mark.parametrize("path", ["/webhook", "/predict", "/setup"])
-def test_long_requests(client, path):
+def test_long_requests(client, path, caplog):
     long = b'{"a": "' + b"x" * 2**20 + b'"}'
     for content in (long, parts(8)):  # with a length, and without
         answer = client.post(path, content=content, headers=bearer("s3cret"))
         assert answer.status_code == 413
         assert "ALC_MAX_REQUEST_MB" in answer.json()["detail"]
+        assert f"POST {path}: the request is longer" in caplog.text
     assert client.post(path, content=parts(2), headers=bearer("s3cret")).status_code == 422
