@@ -11,29 +11,46 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import Connection, DateTime, MetaData, Table, event, func, insert, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from alc_backend import __version__
-from alc_backend.errors import DatasetError, NotFoundError, StorageError
+from alc_backend import __version__, states
+from alc_backend.errors import DatasetError, NotFoundError, SettingsError, StorageError
 from alc_backend.settings import Settings
 from alc_backend.store import database, ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Answer, Base, Image, Project, Round, UtcDateTime, utc_now
+from alc_backend.store.files import ProjectFiles
+from alc_backend.store.models import (
+    TRAIN,
+    VAL,
+    Answer,
+    Base,
+    Image,
+    Project,
+    Round,
+    Score,
+    Superpixel,
+    UtcDateTime,
+    utc_now,
+)
 from alc_backend.store.storage import Storage, write_atomically
 
 Json = dict[str, Any]
 Progress = Callable[[int, int, str], None]
 
 FORMAT = "alc-backup-1"
+TABLES, FILES = "tables/", "files/projects/"
 MANIFEST = "manifest.json"
 BLOCK = 2**20
 ROWS = 1000
@@ -42,11 +59,17 @@ ROWS = 1000
 LAST, ALL, NONE = "last", "all", "none"
 """Which rounds' networks a backup holds."""
 
+_UNTRAINED = (states.CREATED, states.TRAINING)
+
 
 @dataclass
 class Summary:
-    """What a backup holds or a restore brought; ``missing`` names files that were not there."""
+    """What a backup holds or a restore brought; ``missing`` names files that were not there.
 
+    ``path`` is the backup's file, which has another name than was asked for when files are missing.
+    """
+
+    path: Path
     rows: int = 0
     files: int = 0
     size: int = 0
@@ -63,20 +86,27 @@ def backup(
     """Write everything into ``path``, which appears once it is complete.
 
     The tables are those of one moment; work may go on meanwhile. ``networks``: those of each
-    project's LAST round, of ALL, or of NONE; the manifest lists all in any case. Raises
-    StorageError when the file cannot be written.
+    project's LAST trained round, of ALL, or of NONE; the manifest lists all in any case. When files
+    are missing, ``path`` stays as it is and the rest is written beside it, as NAME.incomplete.tar.
+    Raises StorageError when the file cannot be written.
     """
-    summary = Summary()
+    if path.is_dir():
+        raise StorageError(
+            f"{path}: is a folder; give a file in it, for example {path / 'alc.tar'}"
+        )
+    summary = Summary(path)
 
     def write(part: Path) -> None:
         with tarfile.open(part, "w") as archive:
             _write(store, archive, summary, networks, progress)
+        if summary.missing:
+            summary.path = path.with_name(f"{path.stem}.incomplete{path.suffix}")
 
     try:
-        write_atomically(path.absolute(), write)
+        write_atomically(path.absolute(), write, name=lambda: summary.path.name)
     except OSError as error:
         raise StorageError(f"{path}: the backup cannot be written ({error})") from error
-    summary.size = path.stat().st_size
+    summary.size = summary.path.stat().st_size
     return summary
 
 
@@ -88,36 +118,62 @@ def restore(
 ) -> Summary:
     """Bring back what :func:`backup` wrote, into a place without projects.
 
-    Every file is compared with its hash before anything is written. The database comes last: what
-    was interrupted is simply repeated. Raises DatasetError for a file that is damaged or no
-    backup, SettingsError when there are projects already.
+    Every file is compared with its hash, and with what the storage has under its name, before
+    anything is written. The database comes last: what was interrupted is simply repeated. Raises
+    DatasetError for a file that is damaged or no backup, or whose tables this version does not
+    know; SettingsError when there are projects already, or other files; StorageError when the
+    disk, the storage or the database fails.
     """
-    summary = Summary()
+    summary = Summary(path)
     try:
         with tarfile.open(path, "r:") as archive:
             manifest = _manifest(archive, path)
+            revision: str = manifest["revision"]
             known: dict[str, str] = manifest["sha256"]
+            database.check_empty(settings, revision)
+            storage = Storage(settings.files, settings.data_dir / "cache")
+            there = set()
             for done, (name, wanted) in enumerate(known.items()):
                 progress(done, 2 * len(known), f"checking {name}")
                 if _digest(_member(archive, name, path)) != wanted:
                     raise DatasetError(f"{path}: {name} is damaged; use another backup")
-            with database.empty(settings, str(manifest["revision"])) as connection:
-                storage = Storage(settings.files, settings.data_dir / "cache")
-                for done, name in enumerate(known):
-                    progress(len(known) + done, 2 * len(known), f"restoring {name}")
-                    if name.startswith("files/"):
-                        _put(storage, name.removeprefix("files/"), _member(archive, name, path))
-                        summary.files += 1
-                for table in _tables(connection):
-                    rows = _read_rows(_member(archive, f"tables/{table.name}.jsonl.gz", path))
-                    summary.rows += _insert(connection, table, rows)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+                if name.startswith(FILES) and _is_there(storage, name, wanted):
+                    there.add(name)
+            for done, name in enumerate(known):
+                progress(len(known) + done, 2 * len(known), f"restoring {name}")
+                if name.startswith(FILES):
+                    if name not in there:
+                        _put(storage, name, _member(archive, name, path))
+                    summary.files += 1
+            _fill(settings, revision, archive, summary)
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(f"{path}: is no backup, or a damaged one ({error})") from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error})") from error
     Store(settings).close()  # brings the tables to this version's form
     summary.size = path.stat().st_size
     return summary
+
+
+def _fill(settings: Settings, revision: str, archive: tarfile.TarFile, summary: Summary) -> None:
+    """Put the tables into the database, all or none."""
+    path = summary.path
+    try:
+        with database.empty(settings, revision) as connection:
+            for table in _tables(connection):
+                rows = _read_rows(_member(archive, f"tables/{table.name}.jsonl.gz", path))
+                summary.rows += _insert(connection, table, rows)
+    except OperationalError as error:
+        raise StorageError(
+            f"the database cannot be written ({error.orig}), and is as it was; look at its disk "
+            "and its log, then restore again"
+        ) from error
+    except (SQLAlchemyError, ValueError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise DatasetError(
+            f"{path}: its rows do not fit the tables of revision {revision} ({reason}); use "
+            "another backup"
+        ) from error
 
 
 def _write(
@@ -164,24 +220,65 @@ def _files(
         of_project = select(Image).where(Image.project_id == project.id).order_by(Image.id)
         images = session.scalars(of_project).all()
         for image in images:
-            picture, *arrays = files.of_image(image.id, image.suffix)
-            names += [(picture, True), *((name, False) for name in arrays)]
+            picture, superpixels, initial, truth = files.of_image(image.id, image.suffix)
+            # A picture under correction comes with both maps; only true ones may be unknown.
+            needed = image.split == TRAIN
+            names += [(picture, True), (superpixels, needed), (initial, needed)]
+            names.append((truth, image.split == VAL))
         edits = select(Answer).where(Answer.project_id == project.id, Answer.kind == ledger.EDIT)
         for edit in session.scalars(edits.order_by(Answer.id)):
             names.append((files.of_edit(edit.annotation_id, edit.revision), True))
         rounds = session.scalars(
             select(Round).where(Round.project_id == project.id).order_by(Round.number)
         ).all()
+        trained: dict[int, list[str]] = {}
         for round_ in rounds:
             if round_.config.get("epsilon", 0.0) > 0:
-                reached = files.of_round(round_.number, (image.id for image in images))
-                names += [(name, False) for name in reached]
-            kept = networks == ALL or (networks == LAST and round_ is rounds[-1])
-            for name in files.of_networks(round_.number, int(round_.config.get("folds", 1))):
-                if store.storage.exists(name):
-                    index[name] = kept
-                    names += [(name, False)] * kept
+                scored = _scored(session, round_)
+                for image in images:
+                    (reached,) = files.of_round(round_.number, [image.id])
+                    names.append((reached, image.id in scored))
+            of_round = files.of_networks(round_.number, int(round_.config.get("folds", 1)))
+            trained[round_.number] = [name for name in of_round if store.storage.exists(name)]
+        last = _last_trained(files, rounds, trained)
+        for number, present in trained.items():
+            kept = networks == ALL or (networks == LAST and number == last)
+            index.update(dict.fromkeys(present, kept))
+            names += [(name, False) for name in present if kept]
     return names, index
+
+
+def _scored(session: Session, round_: Round) -> set[int]:
+    """The pictures (ids) for which the round has noted what its answers reach."""
+    scored = (
+        select(Superpixel.image_id)
+        .join(Score, Score.superpixel_id == Superpixel.id)
+        .where(Score.round_id == round_.id)
+    )
+    corrected = select(Answer.image_id).where(  # their scores go after the next round
+        Answer.project_id == round_.project_id,
+        Answer.round_number == round_.number,
+        Answer.kind == ledger.CORRECT,
+    )
+    return {*session.scalars(scored.distinct()), *session.scalars(corrected.distinct())}
+
+
+def _last_trained(
+    files: ProjectFiles, rounds: Sequence[Round], present: dict[int, list[str]]
+) -> int | None:
+    """The number of the last round whose training has ended and whose network is ``present``.
+
+    Where there is none, that of the last round that has any network.
+    """
+    having = [round_ for round_ in rounds if present[round_.number]]
+    ended = [
+        round_
+        for round_ in having
+        if round_.state not in _UNTRAINED
+        and round_.failed_in not in _UNTRAINED
+        and files.of_networks(round_.number, 1)[0] in present[round_.number]
+    ]
+    return max((round_.number for round_ in ended or having), default=None)
 
 
 def _write_rows(session: Session, table: Table, target: IO[bytes]) -> int:
@@ -202,7 +299,10 @@ def _write_rows(session: Session, table: Table, target: IO[bytes]) -> int:
 def _read_rows(source: IO[bytes]) -> Iterator[Json]:
     with gzip.GzipFile(fileobj=source, mode="rb") as lines:
         for line in lines:
-            yield json.loads(line)
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"{row!r:.40} is no row")
+            yield row
 
 
 def _plain(value: Any) -> Any:
@@ -238,7 +338,7 @@ def _insert(connection: Connection, table: Table, rows: Iterable[Json]) -> int:
     for row in rows:
         for name in moments:
             if row.get(name) is not None:
-                row[name] = datetime.fromisoformat(row[name])
+                row[name] = datetime.fromisoformat(str(row[name]))
         part.append(row)
         count += 1
         if len(part) == ROWS:
@@ -293,15 +393,46 @@ def _manifest(archive: tarfile.TarFile, path: Path) -> Json:
     known = manifest.get("sha256") if isinstance(manifest, dict) else None
     if not isinstance(known, dict) or manifest.get("format") != FORMAT:
         raise DatasetError(f"{path}: is no backup that this version of alc-backend can read")
+    if not isinstance(manifest.get("revision"), str):
+        raise DatasetError(
+            f"{path}: its manifest does not tell the revision of its tables; use another backup"
+        )
+    for name in known:
+        if not name.startswith((TABLES, FILES)):
+            raise DatasetError(
+                f"{path}: names {name!r}, which belongs to no project; use another backup"
+            )
     return dict(manifest)
 
 
+def _is_there(storage: Storage, name: str, wanted: str) -> bool:
+    """Whether the storage has a file of the archive already; SettingsError when it has another."""
+    target = name.removeprefix("files/")
+    try:
+        with storage.local(target).open("rb") as content:
+            found = _digest(content)
+    except NotFoundError:
+        return False
+    except ValueError as error:
+        raise DatasetError(f"the backup names a file that cannot be ({error})") from error
+    except OSError as error:
+        raise StorageError(f"{storage.address}/{target}: cannot be read ({error})") from error
+    if found != wanted:
+        raise SettingsError(
+            f"{storage.address} has another {target} already, perhaps that of a project at work; "
+            "set ALC_FILES_URL, or ALC_DATA_DIR where that is not set, to a new place"
+        )
+    return True
+
+
 def _put(storage: Storage, name: str, content: IO[bytes]) -> None:
-    with tempfile.NamedTemporaryFile() as local:
-        while block := content.read(BLOCK):
-            local.write(block)
-        local.flush()
-        try:
-            storage.put(Path(local.name), name)
-        except ValueError as error:
-            raise DatasetError(f"the backup names a file that cannot be ({error})") from error
+    try:
+        with tempfile.NamedTemporaryFile() as local:
+            shutil.copyfileobj(content, local, BLOCK)
+            local.flush()
+            storage.put(Path(local.name), name.removeprefix("files/"))
+    except OSError as error:
+        raise StorageError(
+            f"{name} cannot be copied ({error}); make room in the folder for temporary files, or "
+            "set TMPDIR to a larger one, then restore again"
+        ) from error

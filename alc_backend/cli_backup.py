@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from alc_backend.cli_common import open_store, telling
+from alc_backend.cli_init import OBJECTS, is_filled, open_with, warm_start
 from alc_backend.settings import settings
 
 console = Console()
@@ -39,20 +40,26 @@ def backup(
     for name in made.missing:
         console.print(f"missing: {name}", markup=False, highlight=False)
     console.print(
-        f"{file}: {made.rows} rows, {made.files} files, {made.size / 2**20:.1f} MiB",
+        f"{made.path}: {made.rows} rows, {made.files} files, {made.size / 2**20:.1f} MiB",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
     if made.missing:
-        console.print(f"{len(made.missing)} files that the database names are not there")
+        console.print(
+            f"{len(made.missing)} files that the database names are not there. The backup without "
+            f"them is {made.path}; {file} was not written",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         raise typer.Exit(1)
 
 
 def restore(
     file: Annotated[Path, typer.Argument(help="What `alc backup` wrote.")],
 ) -> None:
-    """Bring a backup back, into a new ALC_DATA_DIR or DATABASE_URL."""
+    """Bring a backup back, into a new ALC_DATA_DIR (and ALC_FILES_URL, DATABASE_URL)."""
     from alc_backend import backup as backups
 
     with _progress() as bar:
@@ -74,21 +81,37 @@ def rebuild(
     val: Annotated[
         Path | None, typer.Option(help="Folder with pictures and ground truth for validation.")
     ] = None,
+    superpixels: Annotated[
+        str,
+        typer.Option(help="As `alc init` had it: objects (or else slic), slic, or sam."),
+    ] = OBJECTS,
+    superpixel_count: Annotated[
+        int, typer.Option(help="SLIC superpixels per picture, as `alc init` had it.", min=1)
+    ] = 100,
+    fill: Annotated[
+        str | None, typer.Option(help="slic, where `alc init` had it: SLIC covers the rest.")
+    ] = None,
 ) -> None:
-    """Make a lost store again from Label Studio and the initial label maps."""
+    """Make a lost store again from Label Studio and the initial label maps.
+
+    The superpixels must be those that the queries show, made by the same options as at first.
+    """
     from alc_backend import rebuild as rebuilding
     from alc_backend.datasets.layouts import open_dataset
     from alc_backend.labelstudio.client import Client
 
+    filled = is_filled(fill)
     store = open_store()
+    start = warm_start(store.settings, superpixels, superpixel_count, filled, None, data)
     with Client.from_settings(store.settings) as client, console.status("") as status:
         made = rebuilding.rebuild(
             store,
             client,
-            open_dataset(data),
+            open_with(data, superpixels, start, store.settings),
             dataset_project,
             query_project,
             validation=None if val is None else open_dataset(val, validation=True),
+            warm_start=start.as_dict(),
             report=telling(status),
         )
     for problem in made.problems:
@@ -99,6 +122,8 @@ def rebuild(
         f"{counts or 'none'}; {len(made.problems)} problems",
         highlight=False,
     )
+    if made.problems:
+        raise typer.Exit(1)
 
 
 def _progress() -> Progress:

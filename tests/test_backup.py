@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import sqlite3
 import tarfile
 import uuid
 from contextlib import closing
+from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from pydantic import SecretStr
+from sqlalchemy import create_engine, func, inspect, make_url, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.pool import NullPool
 
-from alc_backend import inbox
-from alc_backend.backup import ALL, NONE, backup, restore
-from alc_backend.errors import DatasetError, SettingsError
+from alc_backend import backup as backups
+from alc_backend import inbox, states
+from alc_backend.backup import ALL, LAST, NONE, backup, restore
+from alc_backend.errors import DatasetError, SettingsError, StorageError
 from alc_backend.export import export_project
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store, empty
-from alc_backend.store.models import Answer, Base, Event, Project
+from alc_backend.store.importing import import_folder
+from alc_backend.store.models import TRAIN, VAL, Answer, Base, Event, Image, Project, Round, Score
+from alc_backend.store.storage import Storage
 from tests.annotations import (
     DATASET_PROJECT,
     FakeLabelStudio,
@@ -39,10 +50,7 @@ def corrected(store, dataset):
     receive(store, project, created(say))
     inbox.drain(store, FakeLabelStudio)
     receive(store, project, created(answer(2, task_of(store, "a", 1), "cat", by=8, minute=1)))
-    network = store.files(project).network(1)
-    network.parent.mkdir(parents=True, exist_ok=True)
-    network.write_bytes(b"a network")
-    store.files(project).keep_network(1)
+    keep_networks(store, project, 1)
     return project
 
 
@@ -58,6 +66,38 @@ def elsewhere(request, tmp_path):
     )
     if url:
         server.drop_database(name)
+
+
+def engine_of(settings):
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return create_engine(make_url(settings.database), poolclass=NullPool)
+
+
+def rewritten(path, change):
+    """The same backup with another manifest."""
+    with tarfile.open(path) as archive:
+        members = {name: archive.extractfile(name).read() for name in archive.getnames()}
+    manifest = json.loads(members.pop("manifest.json"))
+    change(manifest, members)
+    with tarfile.open(path, "w") as archive:
+        for name, content in {**members, "manifest.json": json.dumps(manifest).encode()}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+def keep_networks(store, project, number, *folds):
+    for fold in (None, *folds):
+        network = store.files(project).network(number, fold)
+        network.parent.mkdir(parents=True, exist_ok=True)
+        network.write_bytes(f"network of {number}".encode())
+        store.files(project).keep_network(number, fold)
+
+
+def networks_in(path):
+    with tarfile.open(path) as archive:
+        names = [name for name in archive.getnames() if name.endswith(".safetensors")]
+    return sorted(name.partition("rounds/")[2] for name in names)
 
 
 def rows(store):
@@ -103,6 +143,12 @@ def test_direct_edits_come_back(store, dataset, elsewhere, tmp_path):
     assert contents(tmp_path / "before") == contents(tmp_path / "after")
 
 
+def test_a_folder_is_no_file_to_write(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match=r"is a folder; .*alc\.tar"):
+        backup(store, Path())
+
+
 def test_networks_by_choice(store, corrected, tmp_path):
     for networks, count in ((ALL, 1), (NONE, 0)):
         backup(store, tmp_path / "alc.tar", networks=networks)
@@ -111,10 +157,125 @@ def test_networks_by_choice(store, corrected, tmp_path):
         assert sum(name.endswith(".safetensors") for name in names) == count
 
 
+@pytest.mark.parametrize(
+    ("state", "failed_in", "networks", "last"),
+    [
+        (states.CREATED, None, None, 1),
+        (states.TRAINING, None, None, 1),
+        (states.TRAINING, None, (0,), 1),  # those of the other folds are not trained yet
+        (states.FAILED, states.TRAINING, (), 1),
+        (states.SCORING, None, (0, 2), 2),  # no picture is in fold 1
+        (states.FAILED, states.PUBLISHING, (0, 1, 2), 2),
+    ],
+)
+def test_the_last_networks_are_those_of_a_trained_round(
+    store, corrected, tmp_path, state, failed_in, networks, last
+):
+    with store.session() as session:
+        session.add(
+            Round(
+                project_id=corrected,
+                number=2,
+                state=state,
+                failed_in=failed_in,
+                config={"folds": 3},
+            )
+        )
+    if networks is not None:
+        keep_networks(store, corrected, 2, *networks)
+    backup(store, tmp_path / "alc.tar", networks=LAST)
+    found = networks_in(tmp_path / "alc.tar")
+    assert {name.partition("/")[0] for name in found} == {str(last)}
+    assert len(found) == (1 if last == 1 else 1 + len(networks))
+
+
+def test_the_only_networks_are_kept_though_their_round_is_not_trained(store, corrected, tmp_path):
+    with store.session() as session:
+        session.scalars(select(Round)).one().state = states.TRAINING
+    backup(store, tmp_path / "alc.tar")
+    assert networks_in(tmp_path / "alc.tar") == ["1/model.safetensors"]
+
+
+@pytest.fixture
+def spread(store, dataset, tmp_path):
+    """A project with pictures for validation, whose answers spread (ε > 0)."""
+    project = asked_project(store, dataset)
+    import_folder(store, dataset, "pets", validation=dataset)
+    with store.session() as session:
+        round_ = session.scalars(select(Round)).one()
+        round_.config = {"epsilon": 0.5}
+        for superpixel in session.scalars(select(Base.metadata.tables["superpixels"].c.id)):
+            session.add(
+                Score(
+                    round_id=round_.id,
+                    superpixel_id=superpixel,
+                    score=1.0,
+                    row=9,
+                    col=9,
+                    pseudo_label=1,
+                    dominant=1,
+                )
+            )
+    files = store.files(project)
+    for image in store.images(project, TRAIN):
+        files.write_reach(1, image.id, files.read_superpixels(image.id) > 0)
+    return project
+
+
+@pytest.mark.parametrize(
+    ("split", "name"),
+    [
+        (TRAIN, "images/{}.png"),
+        (TRAIN, "initial/{}.png"),
+        (TRAIN, "superpixels/{}.npz"),
+        (TRAIN, "rounds/1/reach/{}.png"),
+        (VAL, "images/{}.png"),
+        (VAL, "ground_truth/{}.png"),
+    ],
+)
+def test_lost_files_are_missing_and_replace_no_good_backup(store, spread, tmp_path, split, name):
+    path = tmp_path / "alc.tar"
+    assert backup(store, path).missing == []
+    before = path.read_bytes()
+    lost = f"projects/{spread}/{name.format(store.images(spread, split)[0].id)}"
+    store.storage.delete(lost)
+    made = backup(store, path)
+    assert made.missing == [lost]
+    assert made.path == tmp_path / "alc.incomplete.tar"
+    assert made.size == made.path.stat().st_size
+    assert path.read_bytes() == before
+    with tarfile.open(path) as whole, tarfile.open(made.path) as rest:
+        assert set(whole.getnames()) - set(rest.getnames()) == {f"files/{lost}"}
+
+
+def test_what_an_answer_reached_is_needed_after_its_scores_are_gone(store, spread, tmp_path):
+    receive(store, spread, created(answer(1, task_of(store, "a", 2), "dog", by=7)))
+    inbox.drain(store, FakeLabelStudio)
+    with store.session() as session:
+        session.execute(Score.__table__.delete())
+    for image in store.images(spread, TRAIN):
+        store.storage.delete(f"projects/{spread}/rounds/1/reach/{image.id}.png")
+    reached = f"projects/{spread}/rounds/1/reach/{image_of_training(store, 'a').id}.png"
+    assert backup(store, tmp_path / "alc.tar").missing == [reached]
+
+
+def image_of_training(store, key):
+    with store.reading() as session:
+        return session.scalars(select(Image).where(Image.key == key, Image.split == TRAIN)).one()
+
+
+def test_true_label_maps_of_pictures_under_correction_may_be_unknown(store, corrected, tmp_path):
+    image = image_of(store, "a")
+    store.storage.delete(f"projects/{corrected}/ground_truth/{image.id}.png")
+    assert backup(store, tmp_path / "alc.tar").missing == []
+
+
 def test_a_place_with_projects_is_left_alone(store, corrected, settings, tmp_path):
     backup(store, tmp_path / "alc.tar")
-    with pytest.raises(SettingsError, match="projects in the database already"):
+    store.storage.delete(f"projects/{corrected}/rounds/1/model.safetensors")
+    with pytest.raises(SettingsError, match=r"projects in the database already.*ALC_FILES_URL"):
         restore(settings, tmp_path / "alc.tar")
+    assert not store.files(corrected).has_network(1)  # nor is any file written
     with store.reading() as session:
         assert session.get(Project, corrected) is not None
 
@@ -136,7 +297,7 @@ def test_a_damaged_backup_restores_nothing(store, corrected, elsewhere, tmp_path
 
 
 def test_a_backup_of_another_version(store, corrected, elsewhere):
-    with pytest.raises(SettingsError, match="does not know the tables"), empty(elsewhere, "0999"):
+    with pytest.raises(DatasetError, match="does not know the tables"), empty(elsewhere, "0999"):
         pass
 
 
@@ -152,6 +313,196 @@ def test_a_backup_of_an_older_version(store, elsewhere):
         assert session.scalars(select(Project.name)).all() == ["old"]
 
 
+def test_the_tables_of_every_revision_are_known_as_ours(elsewhere):
+    """Else a restore into a database of an older version, without projects, would be refused."""
+    for revision in ("0001", "0002", "0003"):
+        with empty(elsewhere, revision) as connection:
+            names = set(inspect(connection).get_table_names())
+        assert names - {"alembic_version"} <= set(Base.metadata.tables)
+    with engine_of(elsewhere).begin() as connection:
+        connection.execute(text("DROP TABLE alembic_version"))  # as it was before the migrations
+    with empty(elsewhere, "0001"):
+        pass
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_tables_of_another_program_are_left_alone(store, corrected, elsewhere, tmp_path, ours):
+    backup(store, tmp_path / "alc.tar")
+    if ours:
+        Store(elsewhere).close()
+    with engine_of(elsewhere).begin() as connection:
+        connection.execute(text("CREATE TABLE task_completion (id INTEGER)"))
+        connection.execute(text("INSERT INTO task_completion VALUES (5)"))
+    with pytest.raises(SettingsError, match=r"another program.*task_completion.*of its own"):
+        restore(elsewhere, tmp_path / "alc.tar")
+    with engine_of(elsewhere).connect() as connection:
+        assert connection.scalar(text("SELECT id FROM task_completion")) == 5
+        assert inspect(connection).has_table("projects") == ours
+    assert not (elsewhere.data_dir / "projects").exists()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE TABLE projects (id INTEGER)",
+        "CREATE TABLE images (id INTEGER)",
+        "CREATE TABLE alembic_version (version_num VARCHAR(32)); "
+        "INSERT INTO alembic_version VALUES ('ab12cd')",
+    ],
+)
+def test_tables_that_only_have_our_names_are_left_alone(store, elsewhere, tmp_path, made):
+    backup(store, tmp_path / "alc.tar")
+    with engine_of(elsewhere).begin() as connection:
+        for statement in made.split("; "):
+            connection.execute(text(statement))
+        there = inspect(connection).get_table_names()
+    with pytest.raises(SettingsError, match=r"another program.*new place"):
+        restore(elsewhere, tmp_path / "alc.tar")
+    with engine_of(elsewhere).connect() as connection:
+        assert inspect(connection).get_table_names() == there
+
+
+@pytest.mark.parametrize("elsewhere", ["postgresql"], indirect=True)
+def test_what_others_made_of_our_tables_is_not_dropped(store, corrected, elsewhere, tmp_path):
+    backup(store, tmp_path / "alc.tar")
+    Store(elsewhere).close()
+    with engine_of(elsewhere).begin() as connection:
+        connection.execute(text("CREATE VIEW dashboard AS SELECT * FROM answers"))
+    with pytest.raises(SettingsError, match=r"cannot be dropped.*depend.*of its own") as refused:
+        restore(elsewhere, tmp_path / "alc.tar")
+    assert "CASCADE" not in str(refused.value)
+    with engine_of(elsewhere).connect() as connection:
+        assert inspect(connection).get_view_names() == ["dashboard"]
+
+
+def test_the_files_of_a_project_at_work_are_not_overwritten(
+    store, corrected, settings, elsewhere, tmp_path
+):
+    """A new database alone is no new place: the storage is that of the project at work."""
+    backup(store, tmp_path / "alc.tar")
+    shared = elsewhere.model_copy(update={"files_url": SecretStr(settings.files)})
+    network = store.files(corrected).network(1)
+    network.write_bytes(b"trained since then")
+    picture = store.files(corrected).image(image_of(store, "a").id, ".png")
+    picture.unlink()
+    with pytest.raises(SettingsError, match=r"model\.safetensors.*ALC_FILES_URL.*ALC_DATA_DIR"):
+        restore(shared, tmp_path / "alc.tar")
+    assert network.read_bytes() == b"trained since then"
+    assert not picture.exists()
+    with closing(Store(shared)) as untouched, untouched.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Project)) == 0
+    network.unlink()  # what is the same, or not there, is no obstacle
+    restore(shared, tmp_path / "alc.tar")
+    assert network.read_bytes() == b"network of 1"
+    assert picture.exists()
+
+
+def test_an_interrupted_restore_is_repeated(store, corrected, elsewhere, tmp_path, monkeypatch):
+    made = backup(store, tmp_path / "alc.tar")
+    put, names = Storage.put, []
+
+    def dying(storage, path, name):
+        if len(names) == 3:
+            raise KeyboardInterrupt
+        names.append(name)
+        put(storage, path, name)
+
+    monkeypatch.setattr(Storage, "put", dying)
+    with pytest.raises(KeyboardInterrupt):
+        restore(elsewhere, tmp_path / "alc.tar")
+    monkeypatch.setattr(Storage, "put", put)
+    assert restore(elsewhere, tmp_path / "alc.tar").files == made.files
+    with closing(Store(elsewhere)) as restored:
+        assert rows(restored) == rows(store)
+
+
+@pytest.mark.parametrize("elsewhere", ["sqlite"], indirect=True)
+def test_a_service_does_not_wait_while_files_are_copied(
+    store, corrected, elsewhere, tmp_path, monkeypatch
+):
+    backup(store, tmp_path / "alc.tar")
+    Store(elsewhere).close()
+    put, copied = Storage.put, []
+
+    def writing(storage, path, name):
+        with closing(sqlite3.connect(elsewhere.data_dir / "alc.sqlite", timeout=0)) as service:
+            service.execute("BEGIN IMMEDIATE")
+        copied.append(name)
+        put(storage, path, name)
+
+    monkeypatch.setattr(Storage, "put", writing)
+    assert restore(elsewhere, tmp_path / "alc.tar").files == len(copied)
+
+
+def test_an_archive_brings_files_of_projects_only(store, corrected, elsewhere, tmp_path):
+    path = tmp_path / "alc.tar"
+    for name in ("files/doctor/1", "files/projects/../x", "files/alc.sqlite", "/etc/x", "x"):
+        backup(store, path)
+
+        def change(manifest, members, name=name):
+            members[name] = b"?"
+            manifest["sha256"][name] = hashlib.sha256(b"?").hexdigest()
+
+        rewritten(path, change)
+        with pytest.raises(DatasetError, match=r"belongs to no project|file that cannot be"):
+            restore(elsewhere, path)
+    assert not list(tmp_path.glob("elsewhere/**/*.png"))
+
+
+def test_a_manifest_that_does_not_tell_the_tables(store, corrected, elsewhere, tmp_path):
+    path = tmp_path / "alc.tar"
+    for change, said in (
+        (lambda manifest, _: manifest.pop("revision"), "revision.*use another backup"),
+        (lambda manifest, _: manifest.update(revision=None), "revision.*use another backup"),
+        (lambda manifest, _: manifest.update(revision="0999"), "does not know the tables"),
+        (lambda manifest, _: manifest.update(revision="head"), "does not know the tables"),
+        (lambda manifest, _: manifest.pop("sha256"), "is no backup"),
+    ):
+        backup(store, path)
+        rewritten(path, change)
+        with pytest.raises(DatasetError, match=said):
+            restore(elsewhere, path)
+    assert not (elsewhere.data_dir / "projects").exists()
+
+
+def test_a_full_temporary_folder_is_named(store, corrected, elsewhere, tmp_path, monkeypatch):
+    backup(store, tmp_path / "alc.tar")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(backups.shutil, "copyfileobj", full)
+    with pytest.raises(StorageError, match=r"No space left.*TMPDIR") as failed:
+        restore(elsewhere, tmp_path / "alc.tar")
+    assert "DATABASE_URL" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "said"),
+    [
+        (OperationalError("INSERT", [], Exception("disk is full")), StorageError, "disk is full"),
+        (IntegrityError("INSERT", [], Exception("twice")), DatasetError, "do not fit.*twice"),
+        (ValueError("no row"), DatasetError, "do not fit.*no row"),
+    ],
+)
+def test_a_database_that_fails_stays_as_it_was(
+    store, corrected, elsewhere, tmp_path, monkeypatch, raised, error, said
+):
+    backup(store, tmp_path / "alc.tar")
+    put = backups._insert
+
+    def failing(connection, table, rows):
+        if table.name == "answers":
+            raise raised
+        return put(connection, table, rows)
+
+    monkeypatch.setattr(backups, "_insert", failing)
+    with pytest.raises(error, match=said):
+        restore(elsewhere, tmp_path / "alc.tar")
+    with engine_of(elsewhere).connect() as connection:
+        assert inspect(connection).get_table_names() == []
+
+
 def test_the_command_line(store, corrected, settings, elsewhere, tmp_path):
     path = tmp_path / "alc.tar"
     done = alc(settings, "backup", str(path))
@@ -160,6 +511,12 @@ def test_the_command_line(store, corrected, settings, elsewhere, tmp_path):
     done = alc(settings, "restore", str(path))
     assert done.returncode == 1
     assert "projects in the database already" in done.stderr
+    store.storage.delete(f"projects/{corrected}/initial/{image_of(store, 'a').id}.png")
+    done = alc(settings, "backup", str(path))
+    assert done.returncode == 1
+    assert "missing: projects" in done.stdout
+    assert f"{path} was not written" in done.stdout
+    assert str(path.with_name("alc.incomplete.tar")) in done.stdout
     done = alc(elsewhere, "restore", str(path))
     assert done.returncode == 0, done.stderr
     done = alc(elsewhere, "restore", str(tmp_path / "nothing"))

@@ -31,17 +31,20 @@ _ACCESS_TIMES = frozenset({"time", "atime", "accessTime", "last_accessed", "last
 T = TypeVar("T")
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[Path], object], *, name: Callable[[], str] | None = None
+) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it over ``path``.
 
     A reader sees the old content or the new one, never a part; so does the disk after a power cut.
+    ``name``, called once it is written, says which name it gets instead.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         write(part)
         _sync(part)
-        part.replace(path)
+        part.replace(path if name is None else path.with_name(name()))
     finally:
         part.unlink(missing_ok=True)
     _sync(path.parent)  # the new name lasts only once its folder is on the disk

@@ -16,8 +16,9 @@ from sqlalchemy.pool import NullPool
 import alc_backend.store
 from alc_backend.errors import SettingsError
 from alc_backend.labelstudio.query import digest
+from alc_backend.settings import Settings
 from alc_backend.store import ledger
-from alc_backend.store.database import Store
+from alc_backend.store.database import Store, check_empty, revisions
 from alc_backend.store.models import Answer, Base, Query, Round
 
 WALKING_SKELETON = "0001"
@@ -108,6 +109,48 @@ def test_an_address_that_is_no_database_is_named(settings):
     wrong = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/nothing"})
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         Store(wrong)
+
+
+def _open(settings):
+    Store(settings).close()
+
+
+def _restore(settings):
+    check_empty(settings, WALKING_SKELETON)
+
+
+@pytest.mark.parametrize("opened", [_open, revisions, _restore])
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://u:s3cret@h/x", r"psycopg.*pip install 'alc-backend\[postgres\]'"),
+        ("postgresql+nodriver://u:s3cret@h/x", "cannot be opened"),
+        ("postgresql+asyncpg://u:s3cret@h/x", r"pip install 'alc-backend\[postgres\]'"),
+        ("sqlite+aiosqlite:///x", "begin the address with sqlite:///"),
+        ("mysql://u:s3cret@h/x", "mysql:// is not supported, only SQLite.*PostgreSQL"),
+        ("postgres://u:s3cret@h/x", "postgres:// is not supported.*postgresql://"),
+        ("postgresql://u:pw@h:s3cret/x", "no address of a database.*HOST:PORT"),
+        ("nonsense", "no address of a database"),
+    ],
+)
+def test_a_database_without_its_driver_is_refused_with_the_remedy(
+    tmp_path, monkeypatch, opened, address, said
+):
+    for module in ("psycopg", "asyncpg", "aiosqlite"):
+        monkeypatch.setitem(sys.modules, module, None)  # importing it fails
+    settings = Settings(data_dir=tmp_path / "data", database_url=address, _env_file=None)
+    with pytest.raises(SettingsError, match=said) as refused:
+        opened(settings)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("opened", [_open, revisions, _restore])
+def test_revisions_that_contradict_each_other_are_no_traceback(settings, opened):
+    Store(settings).close()
+    with engine_of(settings).begin() as connection:
+        connection.execute(text("INSERT INTO alembic_version VALUES ('0001')"))
+    with pytest.raises(SettingsError, match=r"cannot be opened.*alembic_version"):
+        opened(settings)
 
 
 def test_processes_that_start_together_make_the_tables_once(settings):
