@@ -99,15 +99,12 @@ def init(
         raise SettingsError("--images and --classes go together")
     if dataset is None and (val is not None or strict):
         raise SettingsError("--val and --strict go with a dataset folder")
-    if fill not in (None, SLIC):
-        raise SettingsError(f"--fill must be slic, not {fill!r}")
+    filled = is_filled(fill)
     store = open_store()
     method = superpixels or (
         OBJECTS if dataset is not None else ways.GROUNDED_SAM if images is not None else SLIC
     )
-    start = _warm_start(
-        store.settings, method, superpixel_count, fill is not None, box_threshold, dataset
-    )
+    start = warm_start(store.settings, method, superpixel_count, filled, box_threshold, dataset)
     given = any(value is not None for value in (superpixels, fill, box_threshold))
     if given or dataset is None:
         ways.check_files(start, store.settings)  # before anything is made
@@ -194,7 +191,14 @@ def pseudo(
     _label(store, project_id, here=here, wait=wait)
 
 
-def _warm_start(
+def is_filled(fill: str | None) -> bool:
+    """Whether ``--fill`` asks for SLIC; SettingsError when it asks for anything else."""
+    if fill not in (None, SLIC):
+        raise SettingsError(f"--fill must be slic, not {fill!r}")
+    return fill is not None
+
+
+def warm_start(
     settings: Settings,
     method: str,
     count: int,
@@ -202,6 +206,7 @@ def _warm_start(
     threshold: float | None,
     dataset: Path | None,
 ) -> WarmStart:
+    """How pictures begin; SettingsError for superpixels that do not go with their source."""
     from alc_backend.foundation import warm_start as ways
 
     if dataset is not None and method == ways.GROUNDED_SAM:
@@ -233,16 +238,10 @@ def _import(
 ) -> int:
     """Import a dataset with masks; the id of its project."""
     from alc_backend.datasets.layouts import open_dataset
-    from alc_backend.foundation.warm_start import Warmer
     from alc_backend.store.importing import import_dataset
 
-    opened: Dataset = open_dataset(root, start.count)
+    opened = open_with(root, method, start, store.settings)
     held_out = None if val is None else open_dataset(val, validation=True)
-    warmer = Warmer(start, opened.classes, store.settings)
-    if method == SLIC:
-        opened.segment = lambda image, labels, objects: warmer.from_masks(image, labels)
-    elif method != OBJECTS or start.fill:
-        opened.segment = warmer.from_masks
     summary = import_dataset(
         store,
         opened,
@@ -254,6 +253,20 @@ def _import(
     )
     summary.show(console)
     return summary.project_id
+
+
+def open_with(root: Path, method: str, start: WarmStart, settings: Settings) -> Dataset:
+    """Open a dataset with masks, its superpixels made by ``method`` as ``start`` says."""
+    from alc_backend.datasets.layouts import open_dataset
+    from alc_backend.foundation.warm_start import Warmer
+
+    opened = open_dataset(root, start.count)
+    warmer = Warmer(start, opened.classes, settings)
+    if method == SLIC:
+        opened.segment = lambda image, labels, objects: warmer.from_masks(image, labels)
+    elif method != OBJECTS or start.fill:
+        opened.segment = warmer.from_masks
+    return opened
 
 
 def _needs_models(store: Store, project_id: int) -> bool:

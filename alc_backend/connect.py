@@ -74,7 +74,7 @@ def take_up_project(
             select(Project).where(Project.dataset_project == label_studio_project)
         )
     if project is None:
-        project_id = create_project(store, name or _free_name(store, config), classes)
+        project_id = create_project(store, name or free_name(store, config), classes)
         _remember(
             store,
             project_id,
@@ -95,11 +95,14 @@ def take_up_project(
     return project_id
 
 
-def _free_name(store: Store, config: Json) -> str:
-    title = str(config["title"])
+def free_name(store: Store, config: Json) -> str:
+    """The title of a Label Studio project, with its number where there is one of that name."""
+    title, number = str(config["title"]), config["id"]
     with store.reading() as session:
-        taken = session.scalar(select(Project.id).where(Project.name == title)) is not None
-    return f"{title} ({config['id']})" if taken else title
+        taken = set(session.scalars(select(Project.name)))
+    names = [title, f"{title} ({number})"]
+    names += [f"{title} ({number}, {again})" for again in range(2, len(taken) + 2)]
+    return next(name for name in names if name not in taken)
 
 
 def upload_pictures(

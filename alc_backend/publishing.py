@@ -35,7 +35,10 @@ def publish_round(store: Store, round_: Round, report: Reporter) -> None:
         )
     version = rounds.model_version(round_.number)
     with Client.from_settings(store.settings) as client:
-        if not publish.is_switched(client, project.query_project, version):
+        # After an older backup was restored, Label Studio may know a round of this number already:
+        # only a batch that was chosen here can be the one that it follows.
+        switched = publish.is_switched(client, project.query_project, version)
+        if not (switched and _is_chosen(store, round_)):
             report(0, 3, "choosing the batch")
             chosen = batch.choose(store, round_)
             if chosen and chosen not in (round_.warning or ""):
@@ -45,6 +48,12 @@ def publish_round(store: Store, round_: Round, report: Reporter) -> None:
             report(1, 3, "bringing new queries into Label Studio")
             _order(store, client, round_, version, report)
         _close_outside(store, client, round_, report)
+
+
+def _is_chosen(store: Store, round_: Round) -> bool:
+    with store.reading() as session:
+        found = select(Query.id).where(Query.round_id == round_.id).limit(1)
+        return session.scalar(found) is not None
 
 
 def _order(store: Store, client: Client, round_: Round, version: str, report: Reporter) -> None:
@@ -217,6 +226,10 @@ def contents(
         .where(Image.project_id == project.id, where)
         .order_by(Query.rank)
     )  # fmt: skip
+    known = select(Round.number, Round.config).where(Round.project_id == project.id)
+    epsilon = {
+        round_.number: float(round_.config.get("epsilon", 0.0)) for round_ in session.execute(known)
+    }
     return [
         (
             row,
@@ -234,6 +247,7 @@ def contents(
                 shape=row.shape,
                 proposed=tuple(row.proposed or ()) if row.adjudication else (),
                 likely=tuple(row.likely or ()),
+                epsilon=epsilon[row.round_number],
             ),
         )
         for row in rows

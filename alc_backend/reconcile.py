@@ -10,14 +10,25 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
-from alc_backend import answers, edits, publishing
+from alc_backend import answers, batch, edits, publishing
 from alc_backend.errors import AlcError, LabelStudioError, NotFoundError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.query import Key, asked_about
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Image, Project, Query, Round, utc_now
+from alc_backend.store.models import (
+    TRAIN,
+    Answer,
+    Image,
+    Project,
+    Query,
+    Round,
+    Superpixel,
+    utc_now,
+)
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +60,8 @@ def reconcile(
     """Bring the ledger to what Label Studio holds; counts what became of each annotation.
 
     Looks at the tasks that changed since the last time, or, with ``full`` and the first time, at
-    every task that somebody answered. Answers in the ledger whose annotation is gone are withdrawn;
+    every task that somebody answered. Queries that the store lacks, because an older backup was
+    restored, are made again first. Answers in the ledger whose annotation is gone are withdrawn;
     when that is a large share of them, only with ``accept_deletions``. Raises NotFoundError when
     the project has no query project, LabelStudioError.
     """
@@ -96,6 +108,7 @@ def reconcile(
             )
     counts += answers.withdraw(store, project_id, gone)
     with store.session() as session:
+        _propose(session, project_id)
         row = session.get_one(Project, project_id)
         row.reconciled_to, row.reconciled_at = newest, utc_now()
     return counts
@@ -115,6 +128,9 @@ def _record(
         if known.is_current(annotation.annotation_id, annotation.updated_at):
             return answers.KNOWN
         if label_studio_project == project.query_project:
+            if known.is_beyond(annotation.round_number, asked_about(task.get("data"))):
+                known.looked = True
+                answers.take_in(store, client, project)
             outcome = answers.record(store, project, annotation, task)
         else:
             outcome = edits.record(store, lambda: client, project, annotation)
@@ -129,7 +145,10 @@ def _record(
 
 
 class Known:
-    """What the ledger knew when reconciling began."""
+    """What the store knew when reconciling began.
+
+    ``looked``: queries that it did not know were looked for.
+    """
 
     def __init__(self, store: Store, project_id: int) -> None:
         with store.reading() as session:
@@ -141,6 +160,13 @@ class Known:
             }
             shown = select(Image.id, Image.dataset_task).where(Image.project_id == project_id)
             dataset_tasks = {row.id: row.dataset_task for row in session.execute(shown)}
+            pictures = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
+            self._pictures = set(session.scalars(pictures))
+            keys = (Image.key, Superpixel.number, Query.adjudication)
+            self._keys = {Key(*row) for row in batch.columns(session, project_id, *keys)}
+            numbers = select(Round.number).where(Round.project_id == project_id)
+            self._rounds = set(session.scalars(numbers))
+        self.looked = False
         self.annotations = {entry.annotation_id for entry in standing}
         self._updated_at = {entry.annotation_id: entry.updated_at for entry in standing}
         self._of_task: dict[tuple[int | None, int | None], set[int]] = {}
@@ -159,9 +185,37 @@ class Known:
         """The annotations in force that were given to a task."""
         return self._of_task.get((label_studio_project, task_id), set())
 
+    def is_beyond(self, round_number: int | None, key: Key) -> bool:
+        """Whether a query of ours, or the round it was shown in, is to be looked for."""
+        if self.looked or key.image not in self._pictures:
+            return False
+        return key not in self._keys or (
+            round_number is not None and round_number not in self._rounds
+        )
+
     def is_current(self, annotation_id: int, updated_at: datetime) -> bool:
         """Whether the ledger has an annotation as it was at ``updated_at``."""
         return self._updated_at.get(annotation_id) == updated_at
+
+
+def _propose(session: Session, project_id: int) -> None:
+    """Let adjudications that were made again say between which classes they decide."""
+    asked = (
+        select(Query)
+        .join(Round, Round.id == Query.round_id)
+        .where(Round.project_id == project_id, Query.adjudication, Query.proposed.is_(None))
+    )
+    silent = session.scalars(asked).all()
+    if not silent:
+        return
+    judged = ledger.judgement(session, project_id)
+    given: dict[int | None, list[Answer]] = {}
+    for entry in ledger.standing(session, project_id):
+        given.setdefault(entry.superpixel_id, []).append(entry)
+    for query in silent:
+        votes = ledger.votes_of(given.get(query.superpixel_id, []))
+        classes = judged.disputed.get(query.superpixel_id) or [vote.class_id for vote in votes]
+        query.proposed = list(dict.fromkeys(classes)) or None
 
 
 def _changed(since: datetime | None) -> tuple[list[Json], str]:

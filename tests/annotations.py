@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from alc_backend import inbox
 from alc_backend.errors import LabelStudioError
+from alc_backend.labelstudio import projects, publish, query
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.store import ledger
 from alc_backend.store.importing import import_folder
@@ -167,6 +168,8 @@ class FakeLabelStudio:
     def __init__(self) -> None:
         self.overlap = 1
         self.records = {QUERY_PROJECT: {}, DATASET_PROJECT: {}}
+        self.shown = {QUERY_PROJECT: {}, DATASET_PROJECT: {}}
+        self.title = "pets"
         self.updated = {}
         self.data = {}
         self.predictions = {}
@@ -179,6 +182,78 @@ class FakeLabelStudio:
         task = self.records[project].setdefault(record["task"], {})
         task[record["id"]] = record
         self.updated[record["task"]] = record["updated_at"]
+
+    def show(self, task, data, project=QUERY_PROJECT, predictions=()):
+        """Let Label Studio hold a task, and further predictions of it."""
+        self.data[task] = data
+        shown = self.shown[project].setdefault(task, {"predictions": [], "is_labeled": False})
+        shown["predictions"] += predictions
+
+    def take(self, dataset, url="/data/{}.png"):
+        """Make the dataset tasks of all pictures."""
+        for number, sample in enumerate(dataset.samples(), start=500):
+            data = {"image": url.format(sample.key), "alc": {"image": sample.key}}
+            self.show(number, data, DATASET_PROJECT)
+
+    def ask(self, dataset, round_number=1, superpixels=None, *, epsilon=0.0, minute=-60.0):
+        """Ask about superpixels (default: all), in each round at another pixel, as about a cat.
+
+        Returns picture and superpixel → task; the tasks are the same in every round.
+        """
+        asked = {}
+        for place, sample in enumerate(dataset.samples()):
+            for number in np.unique(sample.superpixels[sample.superpixels > 0]).tolist():
+                if superpixels is not None and number not in superpixels:
+                    continue
+                mask = sample.superpixels == number
+                pixels = np.argwhere(mask)
+                row, col = pixels[(len(pixels) // 2 + round_number) % len(pixels)].tolist()
+                content = query.QueryContent(
+                    url=f"/data/{sample.key}.png",
+                    image_key=sample.key,
+                    height=sample.height,
+                    width=sample.width,
+                    superpixel=number,
+                    row=row,
+                    col=col,
+                    pseudo_label=CAT,
+                    classes=dataset.classes,
+                    round_number=round_number,
+                    shape=query.shape_of(mask),
+                    epsilon=epsilon,
+                )
+                task = 1000 * (place + 1) + number
+                made = {
+                    "id": 10_000 * round_number + task,
+                    "result": query.prediction(content),
+                    "score": number / 1000,
+                    "model_version": f"alc-round-{round_number}",
+                    "created_at": at(minute),
+                }
+                self.show(task, query.task_data(content), predictions=[made])
+                asked[sample.key, number] = task
+        return asked
+
+    def reply(self, number, task, choice, round_number=None, **changes):
+        """Somebody answers the question that a round, or the last one, put."""
+        predictions = self.shown[QUERY_PROJECT][task]["predictions"]
+        wanted = f"alc-round-{round_number}"
+        (shown,) = [p for p in predictions if p["model_version"] == wanted] or predictions[-1:]
+        result = publish.annotation_result(shown["result"], choice)
+        self.keep(annotation(number, task, result, **changes))
+
+    def answered(self, number):
+        """An annotation of a query task."""
+        records = self.records[QUERY_PROJECT].values()
+        return next(task[number] for task in records if number in task)
+
+    def tasks(self, project, **parameters):
+        for task, shown in self.shown[project].items():
+            given = list(self.records[project].get(task, {}).values())
+            yield {"id": task, "data": self.data[task], "annotations": given, **shown}
+
+    def patch(self, path, body):
+        self.shown[QUERY_PROJECT][int(path.split("/")[3])].update(body)
 
     def lose(self, number, minute):
         """Somebody deletes an annotation."""
@@ -211,7 +286,13 @@ class FakeLabelStudio:
             return {"tasks": [{"id": n, "updated_at": self.updated[n]} for n in tasks[-1:]]}
         _, _, kind, number, *_ = path.split("/")
         if kind == "projects":
-            return {"maximum_annotations": self.overlap, "task_number": 6}  # as were asked
+            return {
+                "id": int(number),
+                "title": self.title,
+                "label_config": projects.dataset_config(CLASSES),
+                "maximum_annotations": self.overlap,
+                "task_number": len(self.shown.get(int(number), ())) or 6,  # as were asked
+            }
         if kind == "annotations":
             known = {n for tasks in self.records.values() for task in tasks.values() for n in task}
         else:

@@ -8,8 +8,11 @@ import pytest
 from sqlalchemy import select, text
 
 from alc_backend import answers, reconcile
+from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import LabelStudioError, NotFoundError
-from alc_backend.store.models import Project, Round, Superpixel
+from alc_backend.labelstudio import query
+from alc_backend.store.importing import import_folder
+from alc_backend.store.models import Project, Query, Round, Superpixel
 from tests.annotations import (
     DATASET_PROJECT,
     DOG,
@@ -23,6 +26,7 @@ from tests.annotations import (
     image_of,
     in_ledger,
     judged,
+    label_map,
     query_of,
     region,
     task_of,
@@ -248,6 +252,118 @@ def test_an_answer_that_is_only_in_another_task_now_is_not_withdrawn(
     label_studio.keep(answer(1, 9999, "dog"))
     look(full=True)
     assert in_ledger(store, project) == {1: ("correct", DOG)}
+
+
+# A backup was restored that is older than what Label Studio asks.
+
+
+@pytest.fixture
+def pictures(dataset):
+    return open_dataset(dataset)
+
+
+@pytest.fixture
+def restored(store, dataset, pictures, label_studio):
+    """The store before its first round was open; Label Studio has the tasks of two."""
+    project_id = import_folder(store, dataset, "pets").project_id
+    with store.session() as session:
+        row = session.get_one(Project, project_id)
+        row.dataset_project, row.query_project = DATASET_PROJECT, QUERY_PROJECT
+    label_studio.tasks_asked = label_studio.ask(pictures, 1, [2])
+    label_studio.ask(pictures, 2, minute=10)
+    return project_id
+
+
+def test_answers_to_a_round_that_a_restored_store_does_not_know_are_recorded(
+    store, restored, label_studio
+):
+    task = label_studio.tasks_asked["a", 2]
+    label_studio.reply(1, task, "dog", 1)
+    label_studio.reply(2, task + 1000, "dog", 2, minute=20)
+    label_studio.reply(3, task - 1, "cat", 2, minute=20)
+    counts = reconcile.reconcile(store, label_studio, restored, full=True)
+    assert counts == {answers.RECORDED: 3}
+    assert in_ledger(store, restored) == {
+        1: ("correct", DOG),
+        2: ("correct", DOG),
+        3: ("accept", 1),
+    }
+    assert (label_map(store, restored, "a")[24:40, 32:56] == DOG).all()
+    assert (label_map(store, restored, "b")[24:40, 32:56] == DOG).all()
+    assert [entry.round_number for entry in entries(store)] == [1, 2, 2]
+    for entry in entries(store):  # as that round asked
+        place = query.starred(label_studio.answered(entry.annotation_id)["result"], 48, 64)
+        assert (entry.row, entry.col) == place
+    with store.reading() as session:
+        rounds = session.scalars(select(Round).order_by(Round.number)).all()
+        assert [(r.number, r.state) for r in rounds] == [(1, "closed"), (2, "open")]
+        assert len(session.scalars(select(Query)).all()) == 6  # those nobody answered, too
+        assert session.get_one(Project, restored).other_tasks == 0
+    assert reconcile.reconcile(store, label_studio, restored, full=True) == {answers.KNOWN: 3}
+
+
+def test_a_later_round_that_puts_a_known_question_anew_is_learned(
+    store, restored, label_studio, pictures
+):
+    task = label_studio.tasks_asked["a", 2]
+    label_studio.reply(1, task, "dog", 2, minute=20)
+    reconcile.reconcile(store, label_studio, restored, full=True)
+    label_studio.ask(pictures, 3, [2], minute=30)
+    label_studio.reply(2, label_studio.tasks_asked["b", 2], "dog", 3, minute=40)
+    reconcile.reconcile(store, label_studio, restored)
+    assert entries(store)[-1].round_number == 3
+    with store.reading() as session:
+        numbers = {round_.number: round_.state for round_ in session.scalars(select(Round)).all()}
+        assert numbers == {1: "closed", 2: "closed", 3: "open"}
+        assert session.get_one(Round, query_of(store, "c", 2).round_id).number == 3
+        assert session.get_one(Round, query_of(store, "c", 1).round_id).number == 2
+
+
+def test_tasks_that_cannot_be_matched_stay_unknown(
+    store, restored, label_studio, pictures, dataset
+):
+    task = label_studio.tasks_asked["a", 2]
+    foreign = {**label_studio.data[task], "alc": {"image": "elsewhere", "superpixel": 2}}
+    misfit = {**label_studio.data[task], "alc": {"image": "b", "superpixel": 1}}
+    shown = label_studio.shown[QUERY_PROJECT]
+    for number, data in ((1, foreign), (2, misfit)):
+        label_studio.show(number, data, predictions=shown[task]["predictions"])
+        label_studio.reply(number, number, "dog")
+    del shown[label_studio.tasks_asked["b", 2] - 1]  # nothing else asks about it
+    counts = reconcile.reconcile(store, label_studio, restored, full=True)
+    assert counts == {answers.UNKNOWN_TASK: 2}
+    assert in_ledger(store, restored) == {}
+
+
+def test_what_spread_by_similarity_in_an_unknown_round_stays_unknown(
+    store, restored, label_studio, pictures, caplog
+):
+    label_studio.ask(pictures, 3, [1], epsilon=0.1, minute=30)
+    task = label_studio.tasks_asked["a", 2]
+    label_studio.reply(1, task - 1, "dog", 3, minute=40)
+    label_studio.reply(2, task, "dog", 2, minute=20)
+    counts = reconcile.reconcile(store, label_studio, restored, full=True)
+    assert counts == {answers.UNKNOWN_TASK: 1, answers.RECORDED: 1}
+    assert f"task {task - 1} is of a round with ε above 0" in caplog.text
+    assert (label_map(store, restored)[8:24, 8:24] == 1).all()
+
+
+def test_tasks_are_looked_through_once_and_only_when_something_is_unknown(
+    store, restored, label_studio, pictures, monkeypatch
+):
+    looks = []
+    take_in = answers.take_in
+    monkeypatch.setattr(answers, "take_in", lambda *given: looks.append(1) or take_in(*given))
+    for place, key in enumerate("abc", start=1):
+        label_studio.reply(place, label_studio.tasks_asked[key, 2], "dog")
+    reconcile.reconcile(store, label_studio, restored, full=True)
+    assert len(looks) == 1
+    label_studio.reply(9, label_studio.tasks_asked["a", 2] - 1, "dog", minute=50)
+    assert reconcile.reconcile(store, label_studio, restored) == {
+        answers.RECORDED: 1,
+        answers.KNOWN: 3,
+    }
+    assert len(looks) == 1
 
 
 # How many annotators are asked.

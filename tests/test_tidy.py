@@ -192,6 +192,19 @@ def publish(store, label_studio):
     return publish
 
 
+def test_a_version_that_label_studio_knows_already_is_not_taken_for_a_published_one(
+    store, cats, label_studio
+):
+    """After an older backup was restored, a round gets a number that was there before."""
+    label_studio.version = "alc-round-2"
+    label_studio.versions.add("alc-round-2")
+    publishing.publish_round(store, round_of(store, 2), lambda done, total, message: None)
+    with store.reading() as session:
+        chosen = session.scalars(select(Query).where(Query.round_id == round_of(store, 2).id)).all()
+    assert len(chosen) == 3
+    assert label_studio.closed == cats  # and not everything
+
+
 def is_due(store):
     with store.reading() as session:
         return any(tidy.is_due(session, round_) for round_ in parts.open_rounds(session))

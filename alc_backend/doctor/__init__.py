@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 from sqlalchemy import select
 
@@ -16,6 +17,7 @@ from alc_backend.doctor.finding import SKIPPED, Finding, run
 from alc_backend.doctor.installation import Installation
 from alc_backend.doctor.projects import ProjectChecks
 from alc_backend.labelstudio.client import Client
+from alc_backend.logs import redact
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.models import Project
@@ -27,6 +29,13 @@ def examine(settings: Settings, *, fix: bool = False) -> Iterator[Finding]:
     Safe is what only brings a setting in Label Studio, or the form of the tables, to what this
     backend works with.
     """
+    hidden = settings.hidden()
+    for finding in _examine(settings, fix):
+        detail, remedy = (redact(text, hidden) for text in (finding.detail, finding.remedy))
+        yield replace(finding, detail=detail, remedy=remedy)
+
+
+def _examine(settings: Settings, fix: bool) -> Iterator[Finding]:
     installation, connection = Installation(settings), Connection(settings)
     yield from run(installation.checks(), fix=fix)
     yield from run(connection.checks(), fix=fix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -151,6 +152,12 @@ class Connection:
                         "start Label Studio with ML_BLOCK_LOCAL_IP=false and "
                         "SSRF_PROTECTION_ENABLED=false, or give the backend a public address "
                         "(ALC_BACKEND_URL)",
+                    )
+                if re.search(r"""['"]url['"]""", said):
+                    return (
+                        PROBLEM,
+                        f"Label Studio does not take {backend} as an address ({said})",
+                        "set ALC_BACKEND_URL to one with an IP address or a host name with a dot",
                     )
                 if "resolve" in said:
                     return (

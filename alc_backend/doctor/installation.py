@@ -7,7 +7,6 @@ import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,7 +17,9 @@ from redis.exceptions import RedisError
 from alc_backend.disk import existing, free_gib
 from alc_backend.doctor.finding import PROBLEM, SKIPPED, WARNING, Check, ok
 from alc_backend.errors import SettingsError
+from alc_backend.jobs import presence
 from alc_backend.jobs.queues import QUEUES, connect
+from alc_backend.labelstudio import projects
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store, revisions
 from alc_backend.store.storage import Storage
@@ -70,13 +71,15 @@ class Installation:
     def _addresses(self) -> Found:
         backend, label_studio = self._settings.backend, self._settings.label_studio_url
         ours, theirs = urlsplit(backend).hostname, urlsplit(label_studio).hostname
+        projects.check_address(backend)
         if ours in LOOPBACK and theirs not in LOOPBACK:
             return (
-                PROBLEM,
+                WARNING,
                 f"Label Studio is at {theirs}, and would look for this backend on its own machine "
                 f"({backend})",
-                "set ALC_BACKEND_URL to the address at which Label Studio reaches this backend; "
-                "in containers, that is the name of the service",
+                "where that is not the same machine, set ALC_BACKEND_URL to the address at which "
+                "Label Studio reaches this backend (in containers, an alias with a dot, such as "
+                "alc.internal)",
             )
         if ours in ("0.0.0.0", "::"):
             return (
@@ -161,15 +164,13 @@ class Installation:
         return ok("the private one answers" if private else "it answers")
 
     def _workers(self) -> Found:
-        from rq import Worker
-
         try:
             redis = connect(self._settings)
-            found = [worker for worker in Worker.all(connection=redis) if _lives(worker)]
+            found = [worker for worker in presence.workers(redis) if _lives(worker)]
             waiting = _waiting(redis)
         except RedisError:
             return SKIPPED, "without Redis, workers cannot be counted", ""
-        served = {name for worker in found for name in worker.queue_names()}
+        served = {name for worker in found for name in worker.queues}
         idle = [name for name in QUEUES if name not in served]
         if not found:
             return (
@@ -183,7 +184,27 @@ class Installation:
                 f"{len(found)} workers, none of them for {', '.join(idle)}",
                 "start an `alc worker` without --queues, or one for these",
             )
+        elsewhere = sorted({worker.host for worker in found} - {socket.gethostname()})
+        alone = self._kept_here()
+        if elsewhere and alone:
+            return (
+                WARNING,
+                f"workers on {', '.join(elsewhere)} cannot see {' and '.join(alone)} of this "
+                "machine, unless the folder is shared",
+                "with workers on several machines, set DATABASE_URL (PostgreSQL) and ALC_FILES_URL",
+            )
         return ok(f"{len(found)} at work; jobs that wait: {waiting}")
+
+    def _kept_here(self) -> list[str]:
+        """What other machines reach only where ALC_DATA_DIR is a folder that they share."""
+        return [
+            name
+            for name, is_here in (
+                ("the database", self._settings.database.startswith("sqlite")),
+                ("the files", self._settings.files_url is None),
+            )
+            if is_here
+        ]
 
     def _failed_jobs(self) -> Found:
         from rq.registry import FailedJobRegistry
@@ -239,7 +260,7 @@ class Installation:
             return ok(names)
         if Path("/dev/nvidia0").exists():
             return (
-                PROBLEM,
+                PROBLEM if wanted else WARNING,
                 "there is an NVIDIA device, but this PyTorch cannot use it "
                 f"(version {torch.__version__})",
                 "install a PyTorch for CUDA, and a driver new enough for it",
@@ -253,9 +274,9 @@ class Installation:
         return ok("there is none here, and the preset needs none")
 
 
-def _lives(worker: Any) -> bool:
-    """Whether a worker that Redis lists is there; one that was killed stays listed for minutes."""
-    if worker.hostname != socket.gethostname() or not worker.pid:
+def _lives(worker: presence.Present) -> bool:
+    """Whether a worker is there; on this machine that is known sooner than by its silence."""
+    if worker.host != socket.gethostname():
         return True
     try:
         return bool(psutil.Process(worker.pid).status() != psutil.STATUS_ZOMBIE)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from alc_backend import rounds, states
 from alc_backend.doctor.finding import OK, PROBLEM, SKIPPED, WARNING, Check, ok
-from alc_backend.errors import LabelStudioError, SettingsError
+from alc_backend.errors import LabelStudioError, SettingsError, WeightsError
 from alc_backend.foundation import weights
 from alc_backend.foundation.warm_start import WarmStart, check_files
 from alc_backend.labelstudio import images, projects
@@ -44,9 +44,8 @@ class ProjectChecks:
         project = self._project
         parts = {"dataset": project.dataset_project, "query": project.query_project}
         yield self._check("projects", lambda: self._exist(parts))
-        for kind, number in parts.items():
-            if number is None or not self._exists(number):
-                continue
+        seen = {kind: number for kind, number in parts.items() if number and self._is_seen(number)}
+        for kind, number in seen.items():
             yield self._check(
                 f"backend of the {kind} project",
                 lambda number=number: self._backend(number),
@@ -57,14 +56,14 @@ class ProjectChecks:
                 lambda number=number: self._webhook(number),
                 lambda number=number: self._connect(number),
             )
-        if project.query_project is not None and self._exists(project.query_project):
+        if "query" in seen:
             yield self._check("order of the queue", self._sampling, self._set_sampling)
             yield self._check("model version", self._version, self._set_version)
             yield self._check("tab of the queue", self._tab, self._set_tab)
             yield self._check(
                 "label config of the query project", self._query_config, self._set_query_config
             )
-        if project.dataset_project is not None and self._exists(project.dataset_project):
+        if "dataset" in seen:
             yield self._check("label config of the dataset project", self._dataset_config)
             yield self._check("pictures", self._pictures)
         yield self._check("weights", self._weights)
@@ -90,6 +89,13 @@ class ProjectChecks:
                 return False
             raise
         return True
+
+    def _is_seen(self, number: int) -> bool:
+        """Whether there is more to look at; the check "projects" has said why not."""
+        try:
+            return self._exists(number)
+        except LabelStudioError:
+            return False
 
     def _exist(self, parts: dict[str, int | None]) -> Found:
         missing = [kind for kind, number in parts.items() if number is None]
@@ -300,7 +306,14 @@ class ProjectChecks:
         kept = self._project.warm_start
         if kept is None:
             return ok("this project needs none")
-        used = [path for path in check_files(WarmStart.of(kept), self._settings) if path]
+        try:
+            used = [path for path in check_files(WarmStart.of(kept), self._settings) if path]
+        except WeightsError as error:
+            return (
+                WARNING,
+                f"not on this machine: {error}",
+                "workers for the queue pseudo need them",
+            )
         if not used:
             return ok("this project needs none")
         models = self._settings.models

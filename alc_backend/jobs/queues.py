@@ -45,21 +45,33 @@ KEEP_RESULTS_S = 24 * 3600
 
 
 def socket_path(settings: Settings) -> Path:
-    """Where the private Redis of a data folder listens (socket paths must be short)."""
+    """Where the private Redis of a data folder listens (socket paths must be short).
+
+    Raises SettingsError when no folder for temporary files can be written to.
+    """
     digest = hashlib.sha256(str(settings.data_dir.absolute()).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"alc-redis-{digest}" / "redis.sock"
+    try:
+        folder = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise SettingsError(f"{error}; make /tmp writable, set TMPDIR, or set REDIS_URL") from error
+    return folder / f"alc-redis-{digest}" / "redis.sock"
 
 
-def connect(settings: Settings) -> Redis:
+def connect(settings: Settings, *, patience_s: float = 5.0) -> Redis:
     """The Redis that carries the jobs, whether it answers or not.
 
-    Raises SettingsError when REDIS_URL is no address.
+    ``patience_s`` is how long an answer is waited for. Raises SettingsError when REDIS_URL is no
+    address.
     """
     url = settings.redis_url or f"unix://{socket_path(settings)}"
     try:
-        connection: Redis = Redis.from_url(url, socket_connect_timeout=2, socket_timeout=5)
+        connection: Redis = Redis.from_url(
+            url, socket_connect_timeout=min(2.0, patience_s), socket_timeout=patience_s
+        )
     except ValueError as error:
-        raise SettingsError(f"REDIS_URL is no address of a Redis ({error})") from error
+        raise SettingsError(
+            "REDIS_URL is no address of a Redis, such as redis://:PASSWORD@host:6379/0"
+        ) from error
     return connection
 
 

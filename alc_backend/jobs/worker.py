@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from redis import Redis
 from redis.exceptions import RedisError
 from rq import SimpleWorker
 
 from alc_backend import logs, parts
 from alc_backend.errors import ServiceError, SettingsError
-from alc_backend.jobs import tally
+from alc_backend.jobs import presence, tally
 from alc_backend.jobs.functions import enqueue_pictures, store
 from alc_backend.jobs.queues import QUEUES, REQUEST, Jobs, connect, is_up
 from alc_backend.settings import Settings
@@ -41,17 +42,23 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, *, burst: boo
         raise ServiceError(
             "no Redis answers; start `alc serve`, or set REDIS_URL to a running server"
         )
-    over = threading.Event()
-    watchdog = threading.Thread(
-        target=_watch, args=(Jobs(settings, connection), over), name="watchdog", daemon=True
-    )
-    watchdog.start()
+    over, me = threading.Event(), presence.here(queues)
+    beside = [
+        threading.Thread(target=run, args=given, name=name, daemon=True)
+        for name, run, given in (
+            ("watchdog", _watch, (Jobs(settings, connection), over)),
+            ("presence", _be_there, (settings, connection, me, over)),
+        )
+    ]
+    for thread in beside:
+        thread.start()
     try:
         while not _work(settings, queues, burst):
             time.sleep(RECONNECT_S)
     finally:
         over.set()
-        watchdog.join()
+        for thread in beside:
+            thread.join()
 
 
 class _Worker(SimpleWorker):  # type: ignore[misc]  # rq is not typed
@@ -91,6 +98,18 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return burst or asked_to_stop.is_set()
+
+
+def _be_there(
+    settings: Settings, connection: Redis, me: presence.Present, over: threading.Event
+) -> None:
+    """Say every few seconds that this worker is there; beside the watchdog, which may wait."""
+    while not over.is_set():
+        with suppress(RedisError):
+            presence.note(connection, me, settings)
+        over.wait(RECOVER_EVERY_S)
+    with suppress(RedisError):
+        presence.leave(connection, me)
 
 
 def _watch(jobs: Jobs, over: threading.Event) -> None:

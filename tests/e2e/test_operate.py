@@ -202,6 +202,17 @@ def test_wrong_label_configs(installed):
     assert problems(demo, project=project.name) == {}
 
 
+def test_a_name_that_label_studio_calls_no_webhook_on(installed):
+    """Its own validator says so; with a dot, the name is only one that it cannot resolve."""
+    demo, *_ = installed
+    found = problems(demo, backend_url="http://alc:9090")
+    assert "wants a host name with a dot" in found["addresses"]
+    assert "does not take http://alc:9090 as an address" in found["private addresses"]
+    found = problems(demo, backend_url="http://alc.internal:9090")
+    assert "addresses" not in found
+    assert "does not know the name" in found["private addresses"]
+
+
 def test_redis_down(installed):
     demo, *_ = installed
     found = problems(demo, redis_url=f"redis://127.0.0.1:{free_port()}/0")

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from alc_backend import rounds, states
 from alc_backend.errors import ServiceError, SettingsError
+from alc_backend.jobs import presence
 from alc_backend.jobs.processes import Processes, start_redis
 from alc_backend.jobs.queues import Jobs
 from alc_backend.jobs.worker import run_worker
@@ -135,3 +136,18 @@ def test_one_backend_per_data_folder(settings, redis, tmp_path):
 def test_unknown_queues_are_named(settings):
     with pytest.raises(SettingsError, match="'train2'"):
         run_worker(settings, ["train2"])
+
+
+def test_a_worker_that_was_killed_is_forgotten(settings, redis, tmp_path, monkeypatch):
+    monkeypatch.setattr(presence, "LEAST_S", 1.0)
+    me = presence.here(["train"])
+    presence.note(redis, me, settings.model_copy(update={"stale_after_s": 1.0}))
+    assert presence.workers(redis) == [me]
+    wait_for(lambda: presence.workers(redis) == [])  # nothing was said again
+    with Processes(tmp_path / "workers") as processes:
+        command = [sys.executable, "-m", "alc_backend", "worker", "--queues", "score,train"]
+        processes.start("worker", command, environment=settings.environment())
+        (there,) = wait_for(lambda: presence.workers(redis))
+        assert (there.pid, there.queues) == (processes.pid_of("worker"), ("score", "train"))
+        os.kill(there.pid, signal.SIGTERM)
+        wait_for(lambda: presence.workers(redis) == [])  # it said goodbye

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from alc_backend import inbox
 from alc_backend.jobs.queues import Jobs
 from alc_backend.jobs.worker import run_worker
 from alc_backend.service.app import create_app
+from alc_backend.service.metrics import Readiness
+from alc_backend.store.database import Store
 from tests.annotations import FakeLabelStudio, answer, asked_project, created, receive, task_of
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +92,7 @@ def test_the_dashboard_asks_for_what_there_is(service, store, dataset):
 def test_requests_are_counted_by_route(service):
     before = scrape(service)
     for path in ("/health", "/no/such/place/1", "/no/such/place/2"):
-        service.get(path)
+        service.get(path, headers=BEARER)
     found = scrape(service)
 
     def more(*labels):
@@ -127,6 +131,36 @@ def test_ready_without_redis(settings):
         answer = client.get("/ready")
         assert (answer.status_code, answer.json()) == (200, {"ready": True, "degraded": ["redis"]})
         assert scrape(client)["alc_redis_up",] == 0
+
+
+def test_ready_while_redis_hangs(settings):
+    """It takes connections and says nothing: the check of a container waits for 4 s only."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        hangs = Readiness(Store(settings), settings.model_copy(update={"redis_url": url}))
+        assert hangs._redis.connection_pool.connection_kwargs["socket_timeout"] < 1
+        assert hangs.checks() == {"database": True, "disk": True, "redis": False}
+
+
+def test_only_one_looks_whether_it_is_ready(settings, redis, monkeypatch):
+    readiness = Readiness(Store(settings), settings)
+    assert readiness.checks()["redis"]
+    monkeypatch.setattr("alc_backend.service.metrics.READY_S", 0.0)
+    inside, go_on, looks = threading.Event(), threading.Event(), []
+
+    def slow(*_):
+        looks.append(1)
+        inside.set()
+        return go_on.wait(30)
+
+    monkeypatch.setattr("alc_backend.service.metrics.is_up", slow)
+    first = threading.Thread(target=readiness.checks)
+    first.start()
+    assert inside.wait(30)
+    assert readiness.checks() == {"database": True, "disk": True, "redis": True}  # at once
+    go_on.set()
+    first.join()
+    assert looks == [1]
 
 
 def test_not_ready_without_room(settings, redis):

@@ -1,0 +1,177 @@
+"""What query tasks have asked, read back from Label Studio for a store that does not know it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alc_backend.labelstudio import query
+from alc_backend.labelstudio.annotation import chosen, round_of
+from alc_backend.labelstudio.client import Client
+
+Json = dict[str, Any]
+
+BOX_TOLERANCE = 0.01
+"""How far a box may be off, in per cent of the picture."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a task asked in one round, when that was first seen, and the round's ε.
+
+    ``size`` is the (height, width) of the picture that the star at (``row``, ``col``) lies in.
+    """
+
+    row: int
+    col: int
+    size: tuple[int, int]
+    pseudo_label: int
+    at: datetime
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query task: what it is about, and what it asked in each round.
+
+    ``shown`` is the result of its latest prediction, ``rank`` that one's score; ``closed``: Label
+    Studio serves it to nobody, though nobody has answered it.
+    """
+
+    task_id: int
+    key: query.Key
+    questions: dict[int, Question]
+    digest: str
+    closed: bool
+    rank: float = 0.0
+    shown: list[Json] = field(default_factory=list, repr=False)
+
+    @property
+    def latest(self) -> int:
+        """The last round that asked it."""
+        return max(self.questions)
+
+    @property
+    def epsilon(self) -> float:
+        """The largest ε of its rounds, as far as they tell."""
+        return max((question.epsilon for question in self.questions.values()), default=0.0)
+
+    def fits(self, superpixels: NDArray[np.int32]) -> bool:
+        """Whether every star, the box and the outlines show its superpixel in this map, (H, W)."""
+        mask = superpixels == self.key.superpixel
+        stars = all(
+            question.size == mask.shape and mask[question.row, question.col]
+            for question in self.questions.values()
+        )
+        return stars and bool(mask.any()) and _shows(self.shown, mask)
+
+
+def read(client: Client, project: int, classes: Sequence[str]) -> list[Asked]:
+    """What each task of a query project asked, as its predictions and annotations show it.
+
+    A task that shows no pixel, or none of ours, has no questions. Rounds beyond the last one that
+    a prediction tells of do not count: an annotator's screen sends back what it likes.
+    """
+    found: list[Asked] = []
+    published = 0
+    for task in client.tasks(project):
+        rounds = [round_of(prediction.get("result")) or 0 for prediction in task["predictions"]]
+        published = max(published, *rounds, 0)
+        found.append(_asked(task, classes))
+    if not published:  # somebody has removed all predictions
+        return found
+    return [
+        replace(
+            asked,
+            questions={
+                number: question
+                for number, question in asked.questions.items()
+                if number <= published
+            },
+        )
+        for asked in found
+    ]
+
+
+def _asked(task: Json, classes: Sequence[str]) -> Asked:
+    latest: Json = max(task["predictions"], key=lambda p: int(p["id"]), default={})
+    return Asked(
+        task_id=int(task["id"]),
+        key=query.asked_about(task["data"]),
+        questions=_questions(task, classes),
+        digest=query.digest(task["data"]),
+        closed=bool(task.get("is_labeled")) and not task["annotations"],
+        rank=float(latest.get("score") or 0.0),
+        shown=_marks(latest.get("result")),
+    )
+
+
+def _questions(task: Json, classes: Sequence[str]) -> dict[int, Question]:
+    """The question of each round."""
+    choices = task["data"].get("choices") or [{}]
+    asked = str(choices[0].get("value")) if isinstance(choices[0], dict) else ""
+    preselected: dict[int, str] = {}
+    seen: dict[int, tuple[tuple[int, int], tuple[int, int], datetime]] = {}
+    epsilon: dict[int, float] = {}
+    for record in (*task["predictions"], *task["annotations"]):
+        result = record.get("result") or []
+        number, size = round_of(result), query.size_shown(result)
+        pixel = None if size is None else query.starred(result, *size)
+        if not number or size is None or pixel is None:
+            continue
+        at = datetime.fromisoformat(str(record["created_at"]).replace("Z", "+00:00"))
+        if number not in seen or at < seen[number][2]:
+            seen[number] = pixel, size, at
+        epsilon[number] = max(epsilon.get(number, 0.0), query.epsilon_of(result))
+        if "model_version" in record:  # a prediction: its choice is the pseudo label
+            preselected[number] = str(chosen(result))
+    return {
+        number: Question(*pixel, size, classes.index(name), at, epsilon[number])
+        for number, (pixel, size, at) in seen.items()
+        if (name := preselected.get(number, asked)) in classes
+    }
+
+
+def _marks(result: Any) -> list[Json]:
+    """The box and the outlines among a prediction's regions."""
+    regions = result if isinstance(result, list) and round_of(result) else []
+    return [
+        item["value"]
+        for item in regions
+        if isinstance(item, dict)
+        and item.get("from_name") in ("box", "outline")
+        and isinstance(item.get("value"), dict)
+    ]
+
+
+def _shows(marks: Sequence[Json], mask: NDArray[np.bool_]) -> bool:
+    """Whether boxes are that of ``mask``, bool (H, W), and the corners of outlines on its border.
+
+    What cannot be read as either is no sign of another superpixel.
+    """
+    own = query.box_of(mask)
+    padded = np.pad(mask, 2)
+    beside = np.arange(4)
+    for mark in marks:
+        box = [mark.get(name) for name in own]
+        if all(isinstance(value, int | float) for value in box) and not np.allclose(
+            np.array(box, dtype=np.float64), [*own.values()], rtol=0, atol=BOX_TOLERANCE
+        ):
+            return False
+        try:
+            corners = np.asarray(mark.get("points"), dtype=np.float64)
+        except (TypeError, ValueError):
+            continue
+        if corners.ndim != 2 or corners.shape[1] != 2 or not np.isfinite(corners).all():
+            continue
+        places = np.clip(corners, 0, 100) / 100 * mask.shape[::-1]
+        x, y = np.rint(places).astype(np.intp).T[:, :, None, None]
+        around = padded[y + beside[:, None], x + beside]  # two pixels to every side of a corner
+        if (around.all(axis=(1, 2)) | ~around.any(axis=(1, 2))).any():
+            return False
+    return True

@@ -1,0 +1,325 @@
+"""A lost store is made again from a (fake) Label Studio and the dataset folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from sqlalchemy import func, select
+from typer.testing import CliRunner
+
+from alc_backend import answers, connect, publishing, rebuild, states
+from alc_backend.cli import app
+from alc_backend.cli_init import OBJECTS, SLIC, open_with
+from alc_backend.datasets.layouts import open_dataset
+from alc_backend.errors import DatasetError, LabelStudioAwayError, SettingsError
+from alc_backend.foundation.warm_start import WarmStart
+from alc_backend.labelstudio import publish, query
+from alc_backend.labelstudio.client import Client
+from alc_backend.reconcile import reconcile
+from alc_backend.settings import settings as settings_in_force
+from alc_backend.store.importing import import_folder
+from alc_backend.store.models import Answer, Image, Project, Query, Round, Score, Superpixel
+from tests.annotations import (
+    CAT,
+    DATASET_PROJECT,
+    DOG,
+    QUERY_PROJECT,
+    FakeLabelStudio,
+    asked_project,
+    in_ledger,
+    label_map,
+    query_of,
+)
+from tests.conftest import write_dataset
+
+PROJECTS = (DATASET_PROJECT, QUERY_PROJECT)
+
+
+@pytest.fixture
+def pictures(dataset):
+    return open_dataset(dataset)
+
+
+@pytest.fixture
+def label_studio(pictures):
+    made = FakeLabelStudio()
+    made.take(pictures)
+    return made
+
+
+@pytest.fixture
+def again(store, label_studio, pictures):
+    return lambda opened=None, **options: rebuild.rebuild(
+        store, label_studio, opened or pictures, *PROJECTS, **options
+    )
+
+
+def nothing_is_left(store) -> bool:
+    with store.reading() as session:
+        tables = (Project, Image, Superpixel, Round, Query, Score, Answer)
+        rows = sum(session.scalar(select(func.count()).select_from(table)) for table in tables)
+    files = [path for path in store.settings.data_dir.rglob("*") if path.suffix in (".png", ".npz")]
+    return rows == 0 and not files
+
+
+def test_questions_and_answers_are_there_again(store, label_studio, pictures, again):
+    tasks = label_studio.ask(pictures, 1)
+    label_studio.reply(1, tasks["a", 2], "dog")
+    label_studio.ask(pictures, 2, [1], minute=10)
+    label_studio.reply(2, tasks["b", 1], "cat", minute=20)
+    label_studio.shown[QUERY_PROJECT][tasks["c", 2]]["is_labeled"] = True
+    made = again()
+    assert (made.pictures, made.queries, made.rounds, made.problems) == (3, 6, 2, [])
+    assert made.counts == {answers.RECORDED: 2}
+    assert in_ledger(store, made.project_id) == {1: ("correct", DOG), 2: ("accept", CAT)}
+    assert (label_map(store, made.project_id)[24:40, 32:56] == DOG).all()
+    with store.reading() as session:
+        rounds = session.scalars(select(Round).order_by(Round.number)).all()
+        assert [(r.number, r.state) for r in rounds] == [(1, states.CLOSED), (2, states.OPEN)]
+        assert session.scalar(select(func.count()).select_from(Score)) == 9
+    assert query_of(store, "b", 1).round_id == rounds[1].id
+    assert query_of(store, "c", 2).closed_at is not None
+    assert query_of(store, "b", 2).closed_at is None
+
+
+# Superpixels that are not those of the queries.
+
+
+def by_slic(dataset, settings, count, **more):
+    start = WarmStart(count=count, **more)
+    return open_with(dataset, SLIC if not start.fill else OBJECTS, start, settings)
+
+
+@pytest.mark.parametrize("count", [4, 90])
+def test_other_superpixels_are_refused_before_anything_is_made(
+    store, settings, dataset, label_studio, again, count
+):
+    tasks = label_studio.ask(by_slic(dataset, settings, 30))
+    label_studio.reply(1, tasks["a", 2], "dog")
+    with pytest.raises(DatasetError, match=f"of {len(tasks)} queries do not fit") as error:
+        again(by_slic(dataset, settings, count))
+    assert all(f"--{name}" in str(error.value) for name in ("superpixels", "fill"))
+    assert nothing_is_left(store)
+    made = again(by_slic(dataset, settings, 30))  # what was wrong can be put right at once
+    assert (made.counts, made.problems) == ({answers.RECORDED: 1}, [])
+
+
+def test_filled_superpixels_go_with_fill_only(store, settings, dataset, label_studio, again):
+    filled = by_slic(dataset, settings, 20, fill=True)
+    label_studio.ask(filled)
+    with pytest.raises(DatasetError, match="do not fit"):
+        again()
+    assert again(by_slic(dataset, settings, 20, fill=True)).problems == []
+
+
+def test_a_superpixel_that_only_holds_the_star_is_another_one(
+    store, dataset, label_studio, pictures, again
+):
+    """The same numbers, other borders: the outlines tell."""
+    label_studio.ask(pictures)
+    path = dataset / "objects" / "a.png"
+    ids = np.array(Picture.open(path))
+    ids[18:24, 18:24] = 0  # the box stays, a corner is missing
+    Picture.fromarray(ids).save(path)
+    with pytest.raises(DatasetError, match=r"1 of 6 queries .*superpixel 1 of a"):
+        again()
+    assert nothing_is_left(store)
+
+
+def test_pictures_of_another_size_are_others(store, tmp_path, label_studio, pictures, again):
+    label_studio.ask(pictures)
+    twice = write_dataset(tmp_path / "twice")
+    for path in twice.rglob("*.png"):
+        picture = Picture.open(path)
+        size = (picture.width * 2, picture.height * 2)
+        picture.resize(size, Picture.Resampling.NEAREST).save(path)
+    with pytest.raises(DatasetError, match="6 of 6"):
+        again(open_dataset(twice))
+
+
+# Names, interruptions, repetitions.
+
+
+def test_another_project_of_the_same_title_keeps_its_own(
+    store, tmp_path, label_studio, pictures, again
+):
+    other = import_folder(store, write_dataset(tmp_path / "other", names=("x",)), "pets").project_id
+    with store.session() as session:
+        row = session.get_one(Project, other)
+        row.dataset_project, row.query_project = 21, 22
+    label_studio.ask(pictures)
+    made = again()
+    assert made.project_id != other
+    with store.reading() as session:
+        found = {p.id: (p.name, p.query_project) for p in session.scalars(select(Project))}
+        keys = session.scalars(select(Image.key).where(Image.project_id == other)).all()
+    assert found == {other: ("pets", 22), made.project_id: ("pets (11)", QUERY_PROJECT)}
+    assert keys == ["x"]
+
+
+def test_names_are_free(store):
+    config = {"title": "pets", "id": 11}
+    for name in ("pets", "pets (11)", "pets (11, 2)"):
+        assert connect.free_name(store, config) == name
+        with store.session() as session:
+            session.add(Project(name=name, classes=["a", "b"]))
+
+
+def killed(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("place", [(rebuild, "_connect_pictures"), (answers, "write")])
+def test_an_interruption_leaves_nothing(store, label_studio, pictures, again, monkeypatch, place):
+    label_studio.ask(pictures)
+    with monkeypatch.context() as patched:
+        patched.setattr(*place, killed)
+        with pytest.raises(KeyboardInterrupt):
+            again()
+    assert nothing_is_left(store)
+    with monkeypatch.context() as patched:  # nor is there time to clear away
+        patched.setattr(*place, killed)
+        remove = rebuild._remove
+        calls = iter([remove, killed])
+        patched.setattr(rebuild, "_remove", lambda *given: next(calls)(*given))
+        with pytest.raises(KeyboardInterrupt):
+            again()
+    assert not nothing_is_left(store)
+    made = again()
+    with store.reading() as session:
+        assert session.scalars(select(Project.name)).all() == ["pets"]
+    assert (made.pictures, made.queries) == (3, 6)
+
+
+def test_reconciling_does_what_an_interrupted_rebuild_left(
+    store, label_studio, pictures, again, monkeypatch
+):
+    tasks = label_studio.ask(pictures)
+    label_studio.overlap = 2
+    label_studio.reply(1, tasks["a", 2], "dog", by=1)
+    label_studio.reply(2, tasks["a", 2], "cat", by=2, minute=1)
+    shown = label_studio.shown[QUERY_PROJECT][tasks["a", 2]]["predictions"]
+    data = {**label_studio.data[tasks["a", 2]]}
+    label_studio.show(
+        77, {**data, "alc": {**data["alc"], "adjudication": True}}, predictions=[*shown]
+    )
+
+    def away(*_, **__):
+        raise LabelStudioAwayError("it is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rebuild, "reconcile", away)
+        with pytest.raises(LabelStudioAwayError):
+            again()
+    with pytest.raises(DatasetError, match=r"has this project already \(pets\).*reconcile --full"):
+        again()
+    with store.reading() as session:
+        project = session.scalars(select(Project.id)).one()
+    assert reconcile(store, label_studio, project, full=True) == {answers.RECORDED: 2}
+    assert query_of(store, "a", 2, adjudication=True).proposed == [DOG, CAT]
+
+
+# Answers that spread by similarity.
+
+
+def test_rounds_that_spread_are_refused_whatever_the_settings_are(
+    store, label_studio, pictures, again
+):
+    label_studio.ask(pictures, 1, [1])
+    label_studio.ask(pictures, 2, [2], epsilon=0.1)
+    with pytest.raises(SettingsError, match=r"task 1002 .*ε = 0.1.*alc restore"):
+        again()
+    assert nothing_is_left(store)
+
+
+def test_an_annotation_tells_that_its_round_spread(store, label_studio, pictures, again):
+    """The predictions of old rounds are removed from Label Studio."""
+    tasks = label_studio.ask(pictures, 1, epsilon=1e-05)
+    label_studio.reply(1, tasks["a", 2], "dog")
+    for shown in label_studio.shown[QUERY_PROJECT].values():
+        shown["predictions"].clear()
+    with pytest.raises(SettingsError, match="1e-05"):
+        again()
+
+
+def test_a_setting_that_spreads_is_refused(store, label_studio, pictures, again):
+    label_studio.ask(pictures)
+    store.settings = store.settings.model_copy(update={"epsilon": 0.1})
+    with pytest.raises(SettingsError, match="ALC_EPSILON"):
+        again()
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 1e-07, 1.0])
+def test_a_prediction_tells_its_rounds_epsilon(pictures, epsilon):
+    label_studio = FakeLabelStudio()
+    label_studio.ask(pictures, 3, epsilon=epsilon)
+    for shown in label_studio.shown[QUERY_PROJECT].values():
+        result = shown["predictions"][0]["result"]
+        assert query.epsilon_of(result) == epsilon
+        assert query.epsilon_of(publish.annotation_result(result, "dog")) == epsilon
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.2])
+def test_what_is_published_tells_the_epsilon_that_its_round_had(store, dataset, epsilon):
+    project = asked_project(store, dataset)
+    with store.session() as session:
+        round_ = session.scalars(select(Round).where(Round.project_id == project)).one()
+        round_.config = {**round_.config, "epsilon": epsilon}
+    found = [query.epsilon_of(item.result) for item in publishing.items(store, round_)]
+    assert found == [epsilon] * 6
+
+
+# What an annotator's screen sends back cannot make rounds.
+
+
+def test_a_round_that_was_never_published_is_not_made(store, label_studio, pictures, again):
+    tasks = label_studio.ask(pictures)
+    label_studio.reply(1, tasks["a", 2], "dog")
+    result = label_studio.records[QUERY_PROJECT][tasks["a", 2]][1]["result"]
+    for item in result:
+        item["id"] = item["id"].replace("r1-", "r900-")
+    made = again()
+    assert (made.rounds, made.counts) == (1, {answers.RECORDED: 1})
+
+
+# The command line.
+
+
+@pytest.fixture
+def command(settings, monkeypatch, label_studio, dataset):
+    """Runs `alc rebuild` in this process; its Label Studio is the fake one."""
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    label_studio.close = lambda: None
+    monkeypatch.setattr(FakeLabelStudio, "__enter__", lambda self: self, raising=False)
+    monkeypatch.setattr(FakeLabelStudio, "__exit__", lambda self, *_: None, raising=False)
+    monkeypatch.setattr(Client, "from_settings", lambda settings: label_studio)
+    numbers = ["--dataset-project", str(DATASET_PROJECT), "--query-project", str(QUERY_PROJECT)]
+    settings_in_force.cache_clear()
+    yield lambda *words: CliRunner().invoke(app, ["rebuild", str(dataset), *numbers, *words])
+    settings_in_force.cache_clear()
+
+
+def test_the_command_line_takes_the_options_of_init(
+    store, settings, dataset, label_studio, command
+):
+    label_studio.ask(by_slic(dataset, settings, 30))
+    done = command()
+    assert isinstance(done.exception, DatasetError)
+    done = command("--superpixels", "slic", "--superpixel-count", "30")
+    assert done.exit_code == 0, done.output
+    with store.reading() as session:
+        kept = session.scalars(select(Project.warm_start)).one()
+    assert (kept["superpixels"], kept["count"]) == ("slic", 30)
+
+
+def test_the_command_line_fails_when_something_was_left_out(
+    store, dataset, label_studio, pictures, command
+):
+    label_studio.ask(pictures)
+    (dataset / "images" / "b.png").unlink()
+    done = command()
+    assert done.exit_code == 1
+    assert "left out: task 2001" in done.output.replace("\n", " ")
+    assert "6 problems" in done.output  # two tasks, that of the picture, and its masks
