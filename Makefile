@@ -40,8 +40,11 @@ $(LS_VENV)/.installed: Makefile
 # A Chromium for the tests: one on the path, else Debian's package, else playwright's own.
 chromium: $(VENV)/.installed
 	@if command -v chromium chromium-browser google-chrome; then :; \
-	elif apt-get install -y chromium >/dev/null 2>&1; then echo "installed Debian's chromium"; \
+	elif (apt-get update && apt-get install -y chromium) >/dev/null 2>&1; \
+	then echo "installed Debian's chromium"; \
 	else echo "fetching playwright's chromium"; $(VENV)/bin/playwright install chromium; fi
+	@$(VENV)/bin/playwright --version >/dev/null 2>&1 \
+		|| (apt-get update && apt-get install -y libatomic1) >/dev/null  # playwright's node needs it
 
 test: install chromium
 	$(PYTEST) $(PYTEST_ARGS)

@@ -71,7 +71,8 @@ class Installation:
     def _addresses(self) -> Found:
         backend, label_studio = self._settings.backend, self._settings.label_studio_url
         ours, theirs = urlsplit(backend).hostname, urlsplit(label_studio).hostname
-        projects.check_address(backend)
+        if (host := projects.refused_host(backend)) is not None:
+            return PROBLEM, projects.NO_WEBHOOK.format(host), projects.WITH_A_DOT
         if ours in LOOPBACK and theirs not in LOOPBACK:
             return (
                 WARNING,

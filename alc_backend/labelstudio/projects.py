@@ -22,6 +22,16 @@ WEBHOOK_ACTIONS = [
 ]
 
 
+NO_WEBHOOK = (
+    "Label Studio calls no webhook on {!r}: it wants a host name with a dot, an IP address or "
+    "localhost"
+)
+WITH_A_DOT = (
+    "set ALC_BACKEND_URL to such an address; in containers, give the service an alias such as "
+    "alc.internal"
+)
+
+
 @dataclass(frozen=True)
 class DatasetTags:
     """What a dataset project's label config names: its tags and its classes, in order.
@@ -144,19 +154,14 @@ def order_default_tab(client: Client, project: int) -> None:
         client.post("/api/dm/views/", {"project": project, "data": data})
 
 
-def check_address(backend: str) -> None:
-    """Raise SettingsError for an address that Label Studio takes for a backend, not for a webhook.
+def refused_host(backend: str) -> str | None:
+    """The host of an address that Label Studio takes for a backend, but for no webhook.
 
-    Its webhooks want a host name with a dot, an IP address, or localhost; a backend is connected
-    without one then, silently, and no answer arrives.
+    Its webhooks want a host name with a dot, an IP address, or localhost; otherwise a backend is
+    connected without one, silently, and no answer arrives.
     """
     host = urlsplit(backend).hostname or ""
-    if host != "localhost" and not {".", ":"} & set(host):
-        raise SettingsError(
-            f"Label Studio calls no webhook on {host!r}: it wants a host name with a dot, an IP "
-            "address or localhost. Set ALC_BACKEND_URL to one; in containers, give the service an "
-            "alias such as alc.internal"
-        )
+    return None if host == "localhost" or {".", ":"} & set(host) else host
 
 
 def connect_backend(client: Client, project: int, backend: str, secret: str) -> None:
@@ -165,7 +170,8 @@ def connect_backend(client: Client, project: int, backend: str, secret: str) -> 
     Raises LabelStudioError when Label Studio cannot reach the backend, with the usual causes,
     SettingsError for an address that it would not call.
     """
-    check_address(backend)
+    if (host := refused_host(backend)) is not None:
+        raise SettingsError(f"{NO_WEBHOOK.format(host)}; {WITH_A_DOT}")
     body = {
         "project": project,
         "url": backend,

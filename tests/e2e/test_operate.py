@@ -177,7 +177,7 @@ def test_a_disconnected_backend_is_connected_again(installed):
 
 def test_another_password(installed):
     demo, project, _ = installed
-    found = problems(demo, project=project.name, secret=SecretStr("another"))
+    found = problems(demo, project=project.name, secret=SecretStr("s3cond-secret"))
     assert "has another ALC_SECRET" in found["service"]
     assert "another password" in found["webhook of the query project"]
 
