@@ -14,6 +14,11 @@ from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Round
 
 
+@pytest.fixture
+def database_url():
+    """What the command line says does not depend on the database: one is enough."""
+
+
 def alc(settings, *arguments):
     return alc_with(settings.environment(), settings, *arguments)
 

@@ -171,10 +171,10 @@ class Connection:
 def _refusal(client: Client, path: str, body: dict[str, Any]) -> str:
     try:
         client.post(path, body)
-    except LabelStudioAwayError:
-        raise
     except LabelStudioError as error:
-        return str(error)
+        if error.status is None:  # it did not answer at all
+            raise
+        return str(error)  # a name that it cannot resolve is a 500
     return ""
 
 
