@@ -100,7 +100,7 @@ def rebuild(
             project.brush_name, project.image_name = tags.brush_name, tags.image_name
             project.overlap = answers.overlap_of(overlap) or 1
             answers.write(session, store, project.id, ours)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing half-made stays, and what happened goes on
         _remove(store, name)
         raise
     summary.queries = len(ours)

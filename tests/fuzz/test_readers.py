@@ -84,28 +84,12 @@ def test_pictures_and_masks(tmp_path, kind, mode):
     read()
 
 
-def test_superpixel_maps(tmp_path):
+@pytest.mark.parametrize("kind", ["superpixels", "initial"])
+def test_arrays_of_the_store(tmp_path, kind):
     files = ProjectFiles(Storage(str(tmp_path), tmp_path / "cache"), 1, tmp_path / "work")
     files.write_superpixels(1, np.arange(400, dtype=np.int32).reshape(20, 20))
-    path = tmp_path / "projects/1/superpixels/1.npz"
-
-    @examples(80)
-    @given(damaged(path.read_bytes()))
-    def read(content):
-        path.write_bytes(content)
-        try:
-            with promptly():
-                files.read_superpixels(1)
-        except AlcError as error:
-            refused(error, "1.npz")
-
-    read()
-
-
-def test_label_maps_of_the_store(tmp_path):
-    files = ProjectFiles(Storage(str(tmp_path), tmp_path / "cache"), 1, tmp_path / "work")
     files.write_label_map("initial", 1, PICTURE[..., 0])
-    path = tmp_path / "projects/1/initial/1.png"
+    (path,) = (tmp_path / "projects/1" / kind).iterdir()
 
     @examples(80)
     @given(damaged(path.read_bytes()))
@@ -113,9 +97,12 @@ def test_label_maps_of_the_store(tmp_path):
         path.write_bytes(content)
         try:
             with promptly():
-                files.read_label_map("initial", 1)
+                if kind == "superpixels":
+                    files.read_superpixels(1)
+                else:
+                    files.read_label_map(kind, 1)
         except AlcError as error:
-            refused(error, "1.png")
+            refused(error, path.name)
 
     read()
 
