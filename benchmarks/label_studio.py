@@ -29,13 +29,17 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import delete, insert, select
 
-from alc_backend import batch, connect, inbox, parts, publishing, rounds, states
-from alc_backend.demo.run import EMAIL, DemoOptions, start_backend, start_label_studio
-from alc_backend.jobs.processes import Processes
-from alc_backend.jobs.queues import Jobs
-from alc_backend.jobs.queues import connect as connect_redis
+from alc_backend.cli.demo.run import EMAIL, DemoOptions, start_backend, start_label_studio
 from alc_backend.labelstudio.client import Client, create_personal_token
+from alc_backend.loop import query_tasks
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.projects import connection
+from alc_backend.loop.rounds import executor, lifecycle, publishing, selection, status
+from alc_backend.service.jobs.processes import Processes
+from alc_backend.service.jobs.queues import Jobs
+from alc_backend.service.jobs.queues import connect as connect_redis
 from alc_backend.settings import Settings
+from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Part, Project, Query, Round, Score, Superpixel, utc_now
@@ -104,7 +108,7 @@ class Bench:
         self.client = Client.from_settings(self.settings)
         pictures = write_pictures(folder / f"pictures-{queries}", queries // GRID**2)
         self.project_id = import_folder(self.store, pictures, f"bench {queries}").project_id
-        self.project = connect.connect_project(
+        self.project = connection.connect_project(
             self.store, self.client, self.project_id, lambda message: None
         )
 
@@ -115,7 +119,7 @@ class Bench:
             round_ = Round(
                 project_id=self.project_id,
                 number=number,
-                state=states.PUBLISHING,
+                state=round_states.PUBLISHING,
                 config={
                     "size": size, "per_image": None, "min_area": 0,
                     "acquisition": "sim", "epsilon": 0.0,
@@ -145,7 +149,7 @@ class Bench:
                     for row, score in zip(found, scores, strict=True)
                 ],
             )
-        latest = rounds.latest_round(self.store, self.project_id)
+        latest = status.latest_round(self.store, self.project_id)
         assert latest is not None
         return latest
 
@@ -155,13 +159,13 @@ class Bench:
         publishing.publish_round(self.store, round_, lambda done, total, message: None)  # type: ignore[arg-type]
         took = time.perf_counter() - began
         with self.store.session() as session:
-            session.get_one(Round, round_.id).state = states.OPEN
+            session.get_one(Round, round_.id).state = round_states.OPEN
             session.get_one(Round, round_.id).opened_at = utc_now()
         return took
 
     def bulk_import(self, round_: Round, version: str) -> float:
         """Label Studio's own import of a round's predictions under another name, in seconds."""
-        queue = publishing.items(self.store, round_)
+        queue = query_tasks.items(self.store, round_)
         predictions = [
             {
                 "task": item.task_id,
@@ -189,7 +193,7 @@ def reordering(bench: Bench, queries: int) -> dict[str, Any]:
     times = []
     for number in range(2, 2 + REPETITIONS):
         round_ = bench.scored_round(number, queries)
-        batch.choose(bench.store, round_)
+        selection.choose(bench.store, round_)
         before = bench.bulk_import(round_, f"bench-before-{number}")
         took = bench.publish(round_)
         times.append((took, (before + bench.bulk_import(round_, f"bench-after-{number}")) / 2))
@@ -227,9 +231,11 @@ def acknowledgements(bench: Bench, first: int) -> dict[str, float]:
     assert bench.project.query_project is not None
     with bench.store.reading() as session:
         project = session.get_one(Project, bench.project_id)
-        asked = publishing.contents(session, project, Query.task_id.is_not(None))[:POSTS]
+        asked = query_tasks.contents(session, project, Query.task_id.is_not(None))[:POSTS]
     bodies = [
-        webhook(bench.project.query_project, entry, batch.query.prediction(content), first + place)
+        webhook(
+            bench.project.query_project, entry, selection.query.prediction(content), first + place
+        )
         for place, (entry, content) in enumerate(asked)
     ]
     headers = {"Authorization": "Bearer s3cret"}
@@ -246,7 +252,7 @@ def acknowledgements(bench: Bench, first: int) -> dict[str, float]:
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         list(pool.map(send, [bodies[start::CONNECTIONS] for start in range(CONNECTIONS)]))
     wall = time.perf_counter() - began
-    while inbox.waiting(bench.store):
+    while webhooks.waiting(bench.store):
         time.sleep(0.05)
     read_in = time.perf_counter() - began
     p50, p99 = np.percentile(times, [50, 99])
@@ -284,16 +290,16 @@ def service(bench: Bench) -> dict[str, Any]:
     measured: dict[str, Any] = {"alone": acknowledgements(bench, 1_000_000)}
     measured["predict_alone"] = prediction_times(bench)
     jobs = Jobs(bench.settings, connect_redis(bench.settings))
-    round_, _ = rounds.start(bench.store, jobs.enqueue_part, bench.project_id)
-    while (latest := rounds.latest_round(bench.store, bench.project_id)) is not None:
-        if latest.state == states.TRAINING and latest.done > 20:
+    round_, _ = lifecycle.start(bench.store, jobs.enqueue_part, bench.project_id)
+    while (latest := status.latest_round(bench.store, bench.project_id)) is not None:
+        if latest.state == round_states.TRAINING and latest.done > 20:
             break
-        assert latest.state in states.RUNNING, latest.error
+        assert latest.state in round_states.RUNNING, latest.error
         time.sleep(0.5)
     measured["while_training"] = acknowledgements(bench, 2_000_000)
     measured["predict_while_training"] = prediction_times(bench)
-    rounds.cancel(bench.store, bench.project_id)
-    while rounds.workers(bench.store, round_):
+    lifecycle.cancel(bench.store, bench.project_id)
+    while status.workers(bench.store, round_):
         time.sleep(0.5)
     return measured
 
@@ -313,10 +319,10 @@ def scoring(folder: Path, workers: int) -> dict[str, Any]:
     pictures = write_pictures(folder / "scored", SCORED, side=320)
     project_id = import_folder(store, pictures, "scored").project_id
     queue: list[Part] = []
-    round_, _ = rounds.start(store, queue.append, project_id)
+    round_, _ = lifecycle.start(store, queue.append, project_id)
     for _ in range(2):
-        parts.run_part(store, queue.append, queue.pop(0).id)
-    from alc_backend.jobs.processes import start_redis
+        executor.run_part(store, queue.append, queue.pop(0).id)
+    from alc_backend.service.jobs.processes import start_redis
 
     environment = {**settings.environment(), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "alc_backend", "worker", "--queues", "score"]
@@ -327,18 +333,18 @@ def scoring(folder: Path, workers: int) -> dict[str, Any]:
         jobs = Jobs(settings, connect_redis(settings))
         for part in queue:
             jobs.enqueue_part(part)
-        while (latest := rounds.latest_round(store, project_id)) and latest.step_began_at is None:
+        while (latest := status.latest_round(store, project_id)) and latest.step_began_at is None:
             time.sleep(0.05)
         began = time.perf_counter()
-        while (latest := rounds.latest_round(store, project_id)) and (
-            latest.state == states.SCORING
+        while (latest := status.latest_round(store, project_id)) and (
+            latest.state == round_states.SCORING
         ):
             processes.check()
             time.sleep(0.05)
         took = time.perf_counter() - began
     with store.session() as session:
         shards = session.scalars(
-            select(Part).where(Part.round_id == round_.id, Part.step == states.SCORING)
+            select(Part).where(Part.round_id == round_.id, Part.step == round_states.SCORING)
         ).all()
         scored = len(session.scalars(select(Score).where(Score.round_id == round_.id)).all())
         assert [part.claims for part in shards] == [1] * len(shards)

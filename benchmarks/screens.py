@@ -16,8 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 
-from alc_backend import connect, rounds
-from alc_backend.demo.run import (
+from alc_backend.cli.demo.run import (
     EMAIL,
     Demo,
     DemoOptions,
@@ -26,7 +25,9 @@ from alc_backend.demo.run import (
     wait_until_open,
     walk_rounds,
 )
-from alc_backend.jobs.processes import Processes
+from alc_backend.loop.projects import connection
+from alc_backend.loop.rounds import lifecycle
+from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
 from alc_backend.store.importing import import_folder
 
@@ -84,10 +85,10 @@ def main() -> None:
             projects = {}
             for name, case in CASES.items():
                 summary = import_folder(demo.store, write_case(work / name, *case), name)
-                project = connect.connect_project(
+                project = connection.connect_project(
                     demo.store, demo.client, summary.project_id, console.print
                 )
-                rounds.start(demo.store, demo.jobs.enqueue_part, project.id)
+                lifecycle.start(demo.store, demo.jobs.enqueue_part, project.id)
                 wait_until_open(demo.store, project.id, console, processes.check)
                 projects[name] = project.query_project
             page = browser.new_page(viewport={"width": 1440, "height": 900})

@@ -7,10 +7,11 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 from sqlalchemy import select
 
-from alc_backend import inbox
 from alc_backend.errors import LabelStudioError
-from alc_backend.labelstudio import projects, publish, query
+from alc_backend.labelstudio import projects, query
 from alc_backend.labelstudio.regions import brush_regions
+from alc_backend.labelstudio.tasks import annotation_result
+from alc_backend.loop.annotations import webhooks
 from alc_backend.store import ledger
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
@@ -239,7 +240,7 @@ class FakeLabelStudio:
         predictions = self.shown[QUERY_PROJECT][task]["predictions"]
         wanted = f"alc-round-{round_number}"
         (shown,) = [p for p in predictions if p["model_version"] == wanted] or predictions[-1:]
-        result = publish.annotation_result(shown["result"], choice)
+        result = annotation_result(shown["result"], choice)
         self.keep(annotation(number, task, result, **changes))
 
     def answered(self, number):
@@ -318,5 +319,5 @@ class FakeLabelStudio:
 
 def receive(store, project_id, body) -> int:
     """Let a webhook arrive; returns the event's number in the inbox."""
-    with inbox.Letterbox(store) as letterbox:
+    with webhooks.Letterbox(store) as letterbox:
         return letterbox.receive(project_id, body["action"], body)

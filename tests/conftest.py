@@ -11,8 +11,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
-from alc_backend.jobs.processes import Processes, start_redis
-from alc_backend.jobs.queues import connect
+from alc_backend.service.jobs.processes import Processes, start_redis
+from alc_backend.service.jobs.queues import connect
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from tests.postgres import PostgresServer

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from alc_backend.cli import app
+from alc_backend.cli.main import app
 from alc_backend.settings import GROUPS, Settings, variable
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -1,5 +1,5 @@
-"""``python -m alc_backend`` is the ``alc`` command."""
+"""``python -m alc_backend.cli`` is the ``alc`` command."""
 
-from alc_backend.cli import main
+from alc_backend.cli.main import main
 
 main()

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend.cli_common import ProjectOption, open_store, project_id_of
+from alc_backend.cli.common import ProjectOption, open_store, project_id_of
 
 app = typer.Typer(
     no_args_is_help=True, help="Show who answered what, undo an answer, measure agreement."
@@ -30,7 +30,7 @@ def log(
     as_json: JsonOption = False,
 ) -> None:
     """Show who changed which superpixel from what to what, and when."""
-    from alc_backend import history
+    from alc_backend.loop.annotations import history
 
     store = open_store()
     entries = history.log(
@@ -65,8 +65,8 @@ def revert(
     project: ProjectOption = None,
 ) -> None:
     """Undo an answer: its annotation is deleted in Label Studio, and the question asked again."""
-    from alc_backend import history
     from alc_backend.labelstudio.client import Client
+    from alc_backend.loop.annotations import history
 
     store = open_store()
     with Client.from_settings(store.settings) as client:
@@ -77,7 +77,7 @@ def revert(
 @app.command("agreement")
 def agreement(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Show how far annotators agree who were asked the same."""
-    from alc_backend import history
+    from alc_backend.loop.annotations import history
 
     store = open_store()
     found = history.agreed(store, project_id_of(store, project))

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from alc_backend.cli_common import open_store, telling
-from alc_backend.cli_init import OBJECTS, is_filled, open_with, warm_start
+from alc_backend.cli.common import open_store, telling
+from alc_backend.cli.init import OBJECTS, is_filled, open_with, warm_start
 from alc_backend.settings import settings
 
 console = Console()
@@ -33,7 +33,7 @@ def backup(
     ] = Networks.last,
 ) -> None:
     """Write database, pictures, label maps and networks into one file; work may go on."""
-    from alc_backend import backup as backups
+    from alc_backend.loop.exports import backup as backups
 
     with _progress() as bar:
         made = backups.backup(open_store(), file, networks=networks.value, progress=_shown_by(bar))
@@ -60,7 +60,7 @@ def restore(
     file: Annotated[Path, typer.Argument(help="What `alc backup` wrote.")],
 ) -> None:
     """Bring a backup back, into a new ALC_DATA_DIR (and ALC_FILES_URL, DATABASE_URL)."""
-    from alc_backend import backup as backups
+    from alc_backend.loop.exports import backup as backups
 
     with _progress() as bar:
         made = backups.restore(settings(), file, progress=_shown_by(bar))
@@ -96,9 +96,9 @@ def rebuild(
 
     The superpixels must be those that the queries show, made by the same options as at first.
     """
-    from alc_backend import rebuild as rebuilding
     from alc_backend.datasets.layouts import open_dataset
     from alc_backend.labelstudio.client import Client
+    from alc_backend.loop.exports import rebuild as rebuilding
 
     filled = is_filled(fill)
     store = open_store()

@@ -12,7 +12,7 @@ from rich.text import Text
 from alc_backend.settings import settings
 
 if TYPE_CHECKING:
-    from alc_backend.doctor.finding import Finding
+    from alc_backend.cli.doctor_checks.finding import Finding
 
 console = Console()
 
@@ -35,8 +35,8 @@ def doctor(
 
     Ends with exit code 1 when there is a problem.
     """
-    from alc_backend.doctor import examine
-    from alc_backend.doctor.finding import PROBLEM, WARNING
+    from alc_backend.cli.doctor_checks import examine
+    from alc_backend.cli.doctor_checks.finding import PROBLEM, WARNING
 
     findings: list[Finding] = []
     for finding in examine(settings(), fix=fix):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from alc_backend.cli_common import ProjectOption, open_store, project_id_of, telling
+from alc_backend.cli.common import ProjectOption, open_store, project_id_of, telling
 from alc_backend.errors import LabelStudioError, NotFoundError, SettingsError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def export(
     Answers that webhooks lost are collected first when Label Studio can be asked.
     """
     from alc_backend.datasets import cityscapes, layouts
-    from alc_backend.export import export_project
+    from alc_backend.loop.exports.export import export_project
 
     layouts.checked_format(format_name)
     if label_ids is not None and format_name != layouts.CITYSCAPES:
@@ -71,13 +71,13 @@ def export(
 
 
 def _collect_answers(store: Store, project_id: int) -> None:
-    from alc_backend import inbox
     from alc_backend.labelstudio.client import Client
-    from alc_backend.reconcile import reconcile
+    from alc_backend.loop.annotations import webhooks
+    from alc_backend.loop.annotations.reconciliation import reconcile
 
     try:
         with Client.from_settings(store.settings) as client:
-            inbox.drain(store, lambda: client)
+            webhooks.drain(store, lambda: client)
             reconcile(store, client, project_id)
     except (SettingsError, LabelStudioError, NotFoundError) as error:
         warning = f"Label Studio was not asked for lost answers: {error}"
@@ -85,14 +85,15 @@ def _collect_answers(store: Store, project_id: int) -> None:
 
 
 def _verify(folder: Path, project: str | None) -> None:
-    from alc_backend import inbox, manifest, snapshot
+    from alc_backend.loop.annotations import webhooks
+    from alc_backend.loop.exports import manifest, snapshot
 
     exported = manifest.read(folder)
     store = open_store()
     taken = snapshot.take(store, project_id_of(store, project or exported["project"]))
     with console.status("checking") as status:
         found = manifest.differences(folder, exported, taken, telling(status))
-    waiting = inbox.waiting(store, taken.project.id)
+    waiting = webhooks.waiting(store, taken.project.id)
     if waiting:
         found.append(f"{waiting} answers came that are not read in yet; run `alc reconcile`")
     for difference in found:

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from alc_backend.cli_common import ProjectOption, open_store, project_id_of, telling
+from alc_backend.cli.common import ProjectOption, open_store, project_id_of, telling
 from alc_backend.errors import FoundationError, SettingsError
 
 if TYPE_CHECKING:
-    from alc_backend.arrivals import Waiting
     from alc_backend.datasets.dataset import Dataset
     from alc_backend.foundation.warm_start import WarmStart
+    from alc_backend.loop.projects.image_queue import Waiting
     from alc_backend.settings import Settings
     from alc_backend.store.database import Store
 
@@ -85,11 +85,16 @@ def init(
 
     Repeating it adds what is new and keeps the rest.
     """
-    from alc_backend import arrivals, connect
     from alc_backend.datasets.pictures import open_pictures
     from alc_backend.foundation import warm_start as ways
     from alc_backend.labelstudio.client import Client
     from alc_backend.labelstudio.projects import set_keys
+    from alc_backend.loop.projects import image_queue
+    from alc_backend.loop.projects.connection import (
+        connect_project,
+        take_up_project,
+        upload_pictures,
+    )
     from alc_backend.store.importing import project_named
 
     sources = (dataset is not None) + (images is not None) + (label_studio_project is not None)
@@ -120,22 +125,22 @@ def init(
             )
         else:
             assert label_studio_project is not None
-            project_id = connect.take_up_project(
+            project_id = take_up_project(
                 store,
                 client,
                 label_studio_project,
                 name=name,
                 warm_start=start.as_dict() if given else None,
             )
-        project = connect.connect_project(store, client, project_id, tell)
+        project = connect_project(store, client, project_id, tell)
         if keys:
             set_keys(client)
         if images is not None:
             for problem in plain.problems:
                 console.print(f"left out: {problem}", markup=False, highlight=False)
-            connect.upload_pictures(store, client, project_id, plain.pictures(), tell)
+            upload_pictures(store, client, project_id, plain.pictures(), tell)
         if dataset is None:
-            noted, present = arrivals.note(store, client, project_id)
+            noted, present = image_queue.note(store, client, project_id)
             console.print(f"{noted} new pictures, {present} already there")
     if dataset is None:
         _label(store, project_id, here=not _needs_models(store, project_id))
@@ -170,15 +175,15 @@ def pseudo(
 
     Ctrl-C stops watching; workers go on.
     """
-    from alc_backend import arrivals
     from alc_backend.foundation.warm_start import WarmStart
     from alc_backend.labelstudio.client import Client
+    from alc_backend.loop.projects import image_queue
     from alc_backend.store.models import Project
 
     store = open_store()
     project_id = project_id_of(store, project)
     if cancel:
-        console.print(f"{arrivals.cancel(store, project_id)} waiting pictures were left")
+        console.print(f"{image_queue.cancel(store, project_id)} waiting pictures were left")
         return
     if box_threshold is not None:
         with store.session() as session:
@@ -186,7 +191,7 @@ def pseudo(
             kept = WarmStart.of(row.warm_start).as_dict()
             row.warm_start = {**kept, "threshold": box_threshold}
     with Client.from_settings(store.settings) as client:
-        noted, present = arrivals.note(store, client, project_id, retry=retry)
+        noted, present = image_queue.note(store, client, project_id, retry=retry)
     console.print(f"{noted} new pictures, {present} already there")
     _label(store, project_id, here=here, wait=wait)
 
@@ -281,19 +286,19 @@ def _needs_models(store: Store, project_id: int) -> bool:
 
 def _label(store: Store, project_id: int, *, here: bool, wait: bool = True) -> None:
     """Label what waits, in this process or by the workers, and show how it goes."""
-    from alc_backend import arrivals, labelling
-    from alc_backend.jobs.queues import Jobs, connect, is_up
     from alc_backend.labelstudio.client import Client
+    from alc_backend.loop.projects import image_queue, initial_labels
+    from alc_backend.service.jobs.queues import Jobs, connect, is_up
 
-    total = arrivals.waiting(store, project_id).left
+    total = image_queue.waiting(store, project_id).left
     if total and here:
         with Client.from_settings(store.settings) as client, _Bar(store, project_id, total) as bar:
-            labelling.work(
+            initial_labels.work(
                 store, client, project_id, limit=None, progress=lambda count, name: bar.show(name)
             )
     elif total:
         connection = connect(store.settings)
-        Jobs(store.settings, connection).enqueue_pictures(project_id, arrivals.shards(total))
+        Jobs(store.settings, connection).enqueue_pictures(project_id, image_queue.shards(total))
         if not is_up(connection):
             console.print(
                 "no Redis answers, so no worker is at it yet: start `alc serve`, or use `alc "
@@ -306,14 +311,14 @@ def _label(store: Store, project_id: int, *, here: bool, wait: bool = True) -> N
             return
     if total:  # workers may have some of them, or all
         _watch(store, project_id, total)
-        count = arrivals.count(store, project_id)
+        count = image_queue.count(store, project_id)
         console.print(
             f"{count.pictures} pictures with {count.superpixels} superpixels are there; "
             f"{count.hidden} detections were hidden by smaller ones, {count.empty} had no mask"
         )
-    for problem in arrivals.problems(store, project_id):
+    for problem in image_queue.problems(store, project_id):
         console.print(f"left out: {problem}", markup=False, highlight=False)
-    error = arrivals.waiting(store, project_id).error
+    error = image_queue.waiting(store, project_id).error
     if error is not None:
         raise FoundationError(f"{error}; then run `alc pseudo --retry`")
 
@@ -351,9 +356,9 @@ class _Bar:
 
     def show(self, name: str) -> Waiting:
         """Show what is done by now, whoever did it."""
-        from alc_backend import arrivals
+        from alc_backend.loop.projects import image_queue
 
-        state = arrivals.waiting(self._store, self._project_id)
+        state = image_queue.waiting(self._store, self._project_id)
         done = max(0, self._total - state.left)
         self._bar.update(self._task, completed=done, description=escape(name))
         return state

@@ -12,36 +12,28 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend import (
-    __version__,
-    cli_answers,
-    cli_backup,
-    cli_doctor,
-    cli_export,
-    cli_init,
-    cli_simulate,
-    cli_weights,
-    logs,
-    states,
-)
-from alc_backend.cli_common import ProjectOption, open_store, project_id_of, telling
+from alc_backend import __version__
+from alc_backend.cli import answers, backup, doctor, export, init, simulate, weights
+from alc_backend.cli.common import ProjectOption, open_store, project_id_of, telling
+from alc_backend.common import logs
 from alc_backend.errors import AlcError, SettingsError
 from alc_backend.settings import settings
+from alc_backend.store import round_states
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 round_app = typer.Typer(no_args_is_help=True, help="Start, watch and cancel rounds.")
 app.add_typer(round_app, name="round")
-app.add_typer(cli_answers.app, name="answers")
-app.add_typer(cli_weights.app, name="weights")
-app.command()(cli_init.init)
-app.command()(cli_init.pseudo)
-app.command()(cli_export.export)
-app.command()(cli_doctor.doctor)
-app.command()(cli_backup.backup)
-app.command()(cli_backup.restore)
-app.command()(cli_backup.rebuild)
-app.command()(cli_simulate.simulate)
-app.command()(cli_simulate.report)
+app.add_typer(answers.app, name="answers")
+app.add_typer(weights.app, name="weights")
+app.command()(init.init)
+app.command()(init.pseudo)
+app.command()(export.export)
+app.command()(doctor.doctor)
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(backup.rebuild)
+app.command()(simulate.simulate)
+app.command()(simulate.report)
 
 console = Console()
 
@@ -74,7 +66,7 @@ def serve() -> None:
 
     Without REDIS_URL it also runs a private Redis and one worker.
     """
-    from alc_backend.service.run import run_service
+    from alc_backend.service.web.run import run_service
 
     run_service(settings())
 
@@ -87,7 +79,7 @@ def worker(
     burst: Annotated[bool, typer.Option(help="Stop when the queues are empty.")] = False,
 ) -> None:
     """Run a worker that trains, scores and publishes."""
-    from alc_backend.jobs.worker import run_worker
+    from alc_backend.service.jobs.worker import run_worker
 
     names = [name.strip() for name in queues.split(",") if name.strip()]
     run_worker(settings(), names, burst=burst)
@@ -104,13 +96,13 @@ def reconcile(
     ] = False,
 ) -> None:
     """Collect the answers from Label Studio that webhooks lost."""
-    from alc_backend import inbox
-    from alc_backend import reconcile as reconciling
     from alc_backend.labelstudio.client import Client
+    from alc_backend.loop.annotations import reconciliation as reconciling
+    from alc_backend.loop.annotations import webhooks
 
     store = open_store()
     with Client.from_settings(store.settings) as client, console.status("") as status:
-        counts = inbox.drain(store, lambda: client)
+        counts = webhooks.drain(store, lambda: client)
         counts += reconciling.reconcile(
             store,
             client,
@@ -144,14 +136,14 @@ def round_start(
     wait: Annotated[bool, typer.Option(help="Stay until the round is open.")] = False,
 ) -> None:
     """Train, score and publish; a running round is not started twice."""
-    from alc_backend import rounds
-    from alc_backend.demo.run import wait_until_open
-    from alc_backend.jobs.queues import Jobs, connect
+    from alc_backend.cli.demo.run import wait_until_open
+    from alc_backend.loop.rounds import lifecycle
+    from alc_backend.service.jobs.queues import Jobs, connect
 
     store = open_store()
     jobs = Jobs(store.settings, connect(store.settings))
     project_id = project_id_of(store, project)
-    round_, started = rounds.start(
+    round_, started = lifecycle.start(
         store,
         jobs.enqueue_part,
         project_id,
@@ -176,7 +168,7 @@ def round_status(
     """Show the rounds of every project, or of one."""
     from sqlalchemy import select
 
-    from alc_backend import rounds
+    from alc_backend.loop.rounds.status import summary
     from alc_backend.store.models import Round
 
     store = open_store()
@@ -186,16 +178,16 @@ def round_status(
     with store.reading() as session:
         found = session.scalars(wanted).all()
     if as_json:
-        print(json.dumps({"rounds": [rounds.summary(round_) for round_ in found]}, indent=1))
+        print(json.dumps({"rounds": [summary(round_) for round_ in found]}, indent=1))
         return
     if not found:
         console.print("No round yet: `alc init` makes a project, `alc round start` a round.")
         return
     table = Table("project", "round", "state", "progress", "answers", "data mIoU", "model")
     for round_ in found:
-        values = rounds.summary(round_)
+        values = summary(round_)
         progress = values["error"] or values["warning"] or values["message"]
-        if round_.state in states.RUNNING and round_.total:
+        if round_.state in round_states.RUNNING and round_.total:
             progress = f"{round_.done}/{round_.total} {progress}"
         table.add_row(
             round_.project.name,
@@ -211,10 +203,10 @@ def round_status(
 @round_app.command("cancel")
 def round_cancel(project: ProjectOption = None) -> None:
     """Ask the running round to stop; starting it again goes on where it stopped."""
-    from alc_backend import rounds
+    from alc_backend.loop.rounds import lifecycle
 
     store = open_store()
-    round_ = rounds.cancel(store, project_id_of(store, project))
+    round_ = lifecycle.cancel(store, project_id_of(store, project))
     console.print(f"round {round_.number}: cancelling")
 
 
@@ -245,7 +237,7 @@ def demo(
     ] = None,
 ) -> None:
     """Start Label Studio, the backend and a dataset; everything ends with Ctrl-C."""
-    from alc_backend.demo.run import DemoOptions, run_demo
+    from alc_backend.cli.demo.run import DemoOptions, run_demo
     from alc_backend.simulate.oracle import ORACLES
 
     if oracle not in ORACLES:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from alc_backend.cli_common import ProjectOption, open_store, project_id_of, telling
+from alc_backend.cli.common import ProjectOption, open_store, project_id_of, telling
 from alc_backend.errors import SettingsError
 from alc_backend.settings import settings
 
@@ -123,7 +123,7 @@ def simulate(
     if table is not None and acquisition is not None:
         raise SettingsError("--table says which acquisitions are compared; leave --acquisition out")
     if dataset is None:
-        from alc_backend.demo.sample import write_sample
+        from alc_backend.simulate.sample import write_sample
 
         dataset, held_out = write_sample(cache / "sample")
         val, preset = val or held_out, preset or "sample"
@@ -208,7 +208,8 @@ def report(
 
     Each plot is written beside it, as PNG and as CSV.
     """
-    from alc_backend.reports import live, page
+    from alc_backend.loop.exports import report as live_report
+    from alc_backend.simulate.report import page
 
     if files and project is not None:
         raise SettingsError("give either results of simulations or --project")
@@ -221,7 +222,7 @@ def report(
         store = open_store()
         project_id = project_id_of(store, project)
         with console.status("") as status:
-            document = live.document(
+            document = live_report.document(
                 store, project_id, lambda done, total, message: telling(status)(message)
             )
         title = f"Active Label Correction of {document['rows'][0]['label']}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from alc_backend.errors import DatasetError
 
@@ -71,3 +73,30 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
 def _harmless(cell: object) -> object:
     risky = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{cell}" if risky else cell
+
+
+def write_atomically(
+    path: Path, write: Callable[[Path], object], *, name: Callable[[], str] | None = None
+) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it over ``path``.
+
+    A reader sees the old content or the new one, never a part; so does the disk after a power cut.
+    ``name``, called once it is written, says which name it gets instead.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        write(part)
+        _sync(part)
+        part.replace(path if name is None else path.with_name(name()))
+    finally:
+        part.unlink(missing_ok=True)
+    _sync(path.parent)  # the new name lasts only once its folder is on the disk
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

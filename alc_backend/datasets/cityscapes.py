@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alc_backend.common.files import read_json, write_json
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture, checked_classes
+from alc_backend.datasets.classes import checked_classes
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture
 from alc_backend.datasets.names import files_below, is_picture, key_of, place
-from alc_backend.datasets.text import read_json, write_json
 from alc_backend.errors import DatasetError
 
 IMAGES, MASKS, MAPPING = "leftImg8bit", "gtFine", "labelIds.json"

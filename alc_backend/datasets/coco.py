@@ -12,19 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alc_backend.datasets.dataset import (
-    TRAIN,
-    VAL,
-    Dataset,
-    Picture,
-    background,
-    checked_classes,
-    read_classes,
-    write_classes,
-)
+from alc_backend.common.files import read_json, write_json
+from alc_backend.datasets.classes import background, checked_classes, read_classes, write_classes
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture
 from alc_backend.datasets.images import voc_palette
 from alc_backend.datasets.names import checked_name, is_picture, key_of
-from alc_backend.datasets.text import read_json, write_json
 from alc_backend.errors import DatasetError
 
 Json = dict[str, Any]

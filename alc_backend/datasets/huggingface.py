@@ -14,17 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend.datasets.dataset import (
-    TRAIN,
-    VAL,
-    Dataset,
-    Picture,
-    checked_classes,
-    read_classes,
-)
+from alc_backend.common.files import read_json, read_json_lines, write_json, write_json_lines
+from alc_backend.datasets.classes import checked_classes, read_classes
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture
 from alc_backend.datasets.images import encode_label_map
 from alc_backend.datasets.names import checked_name, is_picture, key_of, place
-from alc_backend.datasets.text import read_json, read_json_lines, write_json, write_json_lines
 from alc_backend.errors import DatasetError
 
 METADATA, ID2LABEL, CLASSES = "metadata.jsonl", "id2label.json", "classes.txt"

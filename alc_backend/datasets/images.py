@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 
@@ -16,6 +17,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 MAX_PIXELS = 2**26
 """A picture that claims more pixels than this (8192×8192) is refused before it is decoded."""
+
+SHOWN_SIDE = 320
+"""The longest side of an image in a report, in pixels."""
 
 MAX_COLOUR_ID = 2**24 - 1
 """The largest id that fits into the colours of a pixel."""
@@ -145,3 +149,13 @@ def _opened(path: Path) -> Image.Image:
             f"{path.name}: cannot be read ({error}); replace it with an intact picture"
         ) from error
     return picture
+
+
+def picture_jpeg(picture: NDArray[np.uint8]) -> str:
+    """A small JPEG of a picture, uint8 (H, W, 3), in base64."""
+    return base64.b64encode(picture_thumbnail(picture, SHOWN_SIDE)).decode()
+
+
+def label_png(labels: NDArray[np.uint8]) -> str:
+    """A small PNG of a label map, uint8 (H, W), in base64."""
+    return base64.b64encode(label_thumbnail(labels, SHOWN_SIDE)).decode()

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets import coco, rle
-from alc_backend.datasets.dataset import Picture, background, uncovered_class
+from alc_backend.datasets.classes import background, uncovered_class
+from alc_backend.datasets.dataset import Picture
 from alc_backend.datasets.segments import segments
 from alc_backend.errors import DatasetError
 

@@ -13,14 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend.datasets.dataset import (
-    TRAIN,
-    VAL,
-    Dataset,
-    Picture,
-    read_classes,
-    write_classes,
-)
+from alc_backend.datasets.classes import read_classes, write_classes
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture
 from alc_backend.datasets.images import encode_label_map
 from alc_backend.datasets.names import files_below, is_picture, key_of, place
 from alc_backend.errors import DatasetError

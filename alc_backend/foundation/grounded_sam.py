@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.core.painting import paint
+from alc_backend.datasets.superpixels import component_boxes
 from alc_backend.foundation.grounding import Detector
-from alc_backend.foundation.painting import paint
 from alc_backend.foundation.prompts import Caption
 from alc_backend.foundation.sam import Segmenter
-from alc_backend.foundation.superpixels import component_boxes
 
 
 @dataclass(frozen=True)

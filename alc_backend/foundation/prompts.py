@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend.datasets.dataset import background
+from alc_backend.datasets.classes import background
 from alc_backend.errors import FoundationError
 
 NO_CLASS = -1

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend.datasets.dataset import background, uncovered_class
+from alc_backend.datasets.classes import background, uncovered_class
+from alc_backend.datasets.superpixels import fill, slic
 from alc_backend.errors import DatasetError, SettingsError
 from alc_backend.foundation import weights
 from alc_backend.foundation.prompts import class_prompts
-from alc_backend.foundation.superpixels import fill, slic
 from alc_backend.settings import Settings
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 from alc_backend.errors import LabelStudioError, SettingsError
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.publish import SAMPLING
 from alc_backend.labelstudio.query import label_config
+from alc_backend.labelstudio.tasks import SAMPLING
 from alc_backend.labelstudio.texts import Texts
 
 WEBHOOK_ACTIONS = [

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.core.painting import paint
 from alc_backend.datasets.images import MAX_PIXELS
-from alc_backend.foundation.painting import paint
 
 Json = dict[str, Any]
 

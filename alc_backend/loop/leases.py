@@ -7,27 +7,25 @@ import os
 import secrets
 import socket
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import psutil
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from alc_backend.errors import CancelledError
 from alc_backend.settings import Settings
-from alc_backend.states import CHORES, OPEN
 from alc_backend.store.database import Store
 from alc_backend.store.models import Arrival, Part, Round, utc_now
+from alc_backend.store.round_states import CHORES, OPEN
 
 log = logging.getLogger(__name__)
 
 Claimable = Part | Arrival
 """What a worker can have: ``claimed_by``, ``claims``, ``heartbeat_at``, ``retry_at``."""
 
-REPORT_EVERY_S = 0.5
 
 ROUND_LOCK = {"of": Round, "key_share": True}
 """Lock only the round's row where the database has row locks (SQLite locks the whole file).
@@ -57,53 +55,6 @@ def check(session: Session, claimed: Part) -> None:
     found = locked(session, claimed.id)
     if found is None or not is_ours(found, claimed):
         raise CancelledError("taken over by another worker")
-
-
-class Reporter:
-    """Progress of a part, in its row and its round's.
-
-    Raises CancelledError once cancelling is asked for, or another worker has taken the part.
-    """
-
-    def __init__(self, store: Store, part: Part) -> None:
-        self._store, self._claimed = store, part
-        self._last = float("-inf")
-
-    def __call__(self, done: int, total: int, message: str) -> None:
-        """Report ``done`` of ``total`` and a sentence; written a few times a second at most."""
-        now = time.monotonic()
-        written = now - self._last >= REPORT_EVERY_S or done >= total
-        with self._store.session() if written else self._store.reading() as session:
-            found = (
-                locked(session, self._claimed.id) if written else _seen(session, self._claimed.id)
-            )
-            if found is None or not is_ours(found, self._claimed):
-                raise CancelledError("taken over by another worker, or stopped")
-            part, round_ = found
-            if written:
-                self._last = now
-                part.done, part.total = done, total
-                session.flush()
-                if part.step not in CHORES:
-                    round_.done, round_.total = _progress(session, part)
-                    round_.message = message
-            cancelled = round_.cancel_requested and part.step not in CHORES
-        if cancelled:
-            raise CancelledError("cancelled")
-
-
-def _seen(session: Session, part_id: int) -> tuple[Part, Round] | None:
-    part = session.get(Part, part_id)
-    return (part, part.round) if part is not None else None
-
-
-def _progress(session: Session, part: Part) -> tuple[int, int]:
-    """How far all parts of a step are."""
-    sums = select(func.sum(Part.done), func.sum(Part.total)).where(
-        Part.round_id == part.round_id, Part.step == part.step
-    )
-    done, total = session.execute(sums).one()
-    return int(done), int(total)
 
 
 def locked(session: Session, part_id: int) -> tuple[Part, Round] | None:

@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from alc_backend import arrivals, rounds, states
 from alc_backend.core.cost import saving
-from alc_backend.store import ledger
+from alc_backend.loop.projects import image_queue
+from alc_backend.loop.rounds import status
+from alc_backend.store import ledger, round_states
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Answer, Event, Image, Project, Query, Round, utc_now
 
@@ -68,7 +69,7 @@ class Overview:
 
     project: Project
     pictures: int
-    arriving: arrivals.Waiting
+    arriving: image_queue.Waiting
     rounds: list[Json]
     running: bool
     queue: int
@@ -130,7 +131,7 @@ def figures(session: Session, project: Project) -> Figures:
 
 def overview(store: Store, project_id: int, read: Figures | None = None) -> Overview:
     """One project; ``read`` are its figures where they are known already."""
-    arriving = arrivals.waiting(store, project_id)
+    arriving = image_queue.waiting(store, project_id)
     with store.reading() as session:
         project = session.get_one(Project, project_id)
         read = read or figures(session, project)
@@ -157,10 +158,10 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         pictures=count,
         arriving=arriving,
         rounds=[
-            {**rounds.summary(round_), "opened_at": round_.opened_at, "id": round_.id}
+            {**status.summary(round_), "opened_at": round_.opened_at, "id": round_.id}
             for round_ in found
         ],
-        running=bool(found) and found[-1].state in states.RUNNING,
+        running=bool(found) and found[-1].state in round_states.RUNNING,
         queue=queue,
         figures=read,
         problems=problems,
@@ -211,10 +212,10 @@ def _corrections(given: list[Answer], classes: list[str]) -> list[tuple[str, str
 
 
 def _problems(
-    session: Session, project: Project, found: Sequence[Round], arriving: arrivals.Waiting
+    session: Session, project: Project, found: Sequence[Round], arriving: image_queue.Waiting
 ) -> list[str]:
     problems = []
-    if found and found[-1].state == states.FAILED:
+    if found and found[-1].state == round_states.FAILED:
         problems.append(f"Round {found[-1].number} failed: {found[-1].error}")
     if found and found[-1].warning:
         problems.append(f"Round {found[-1].number}: {found[-1].warning}")

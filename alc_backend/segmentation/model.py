@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from alc_backend.common.files import write_atomically
 from alc_backend.errors import TrainingError
 from alc_backend.segmentation.config import OUTPUT_STRIDE
-from alc_backend.store.storage import write_atomically
 
 METADATA = "alc"
 """Where a network's file keeps its configuration."""

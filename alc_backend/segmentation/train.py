@@ -15,12 +15,12 @@ from typing import Any, cast
 import torch
 from torch import distributed, nn
 
+from alc_backend.common.files import write_atomically
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import TrainingError
 from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import TrainingConfig
 from alc_backend.segmentation.dataset import Batch, Loader, TrainingCrops
-from alc_backend.store.storage import write_atomically
 
 log = logging.getLogger(__name__)
 

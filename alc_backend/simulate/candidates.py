@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.common.files import write_atomically
 from alc_backend.core import acquisition, expansion, pool, selection
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.core.arrays import VOID
@@ -21,7 +22,6 @@ from alc_backend.core.pool import Pool
 from alc_backend.core.statistics import ImageStatistics
 from alc_backend.simulate.experiment import Experiment
 from alc_backend.simulate.scenes import Packed, Scenes
-from alc_backend.store.storage import write_atomically
 
 FIELDS = ("picture", "superpixel", "row", "col", "pseudo", "dominant", "size", "turn")
 
@@ -96,7 +96,7 @@ class Candidates:
     def order(self, scenes: Scenes, experiment: Experiment, count: int) -> list[int]:
         """The positions of the ``count`` candidates to ask about, best first.
 
-        Superpixels are ranked as a round ranks them (:mod:`alc_backend.batch`).
+        Superpixels are ranked as a round ranks them (:mod:`alc_backend.loop.rounds.selection`).
         """
         if experiment.pool == "pixelpick":
             places = np.lexsort((self.picture, self.turn))

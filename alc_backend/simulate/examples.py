@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.images import label_thumbnail, picture_thumbnail
+from alc_backend.datasets.images import label_png, picture_jpeg
 
 if TYPE_CHECKING:
     from alc_backend.simulate.loop import Loop
 
 Json = dict[str, Any]
 
-SHOWN, SIDE = 6, 320
-"""How many pictures, and the longest side of each in pixels."""
+SHOWN = 6
+"""How many images are shown."""
 
 
 def examples(loop: Loop) -> list[Json]:
@@ -45,13 +41,3 @@ def examples(loop: Loop) -> list[Json]:
         }
         for _, key, repaired, spoilt in sorted(found)[:SHOWN]
     ]
-
-
-def picture_jpeg(picture: NDArray[np.uint8]) -> str:
-    """A small JPEG of a picture, uint8 (H, W, 3), in base64."""
-    return base64.b64encode(picture_thumbnail(picture, SIDE)).decode()
-
-
-def label_png(labels: NDArray[np.uint8]) -> str:
-    """A small PNG of a label map, uint8 (H, W), in base64."""
-    return base64.b64encode(label_thumbnail(labels, SIDE)).decode()

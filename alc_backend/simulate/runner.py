@@ -17,13 +17,13 @@ from queue import Queue
 from typing import Any
 
 from alc_backend import __version__
+from alc_backend.common.files import write_atomically
 from alc_backend.errors import TrainingError
 from alc_backend.simulate.examples import examples
 from alc_backend.simulate.experiment import Experiment, fingerprint
 from alc_backend.simulate.loop import Loop
 from alc_backend.simulate.networks import stamp
 from alc_backend.simulate.scenes import Scenes
-from alc_backend.store.storage import write_atomically
 
 Json = dict[str, Any]
 Report = Callable[[int, int, str], None]

@@ -17,8 +17,8 @@ from alc_backend.core import metrics
 from alc_backend.datasets.dataset import Dataset
 from alc_backend.datasets.images import read_image
 from alc_backend.datasets.layouts import open_dataset
+from alc_backend.datasets.superpixels import slic
 from alc_backend.errors import DatasetError
-from alc_backend.foundation.superpixels import slic
 
 SUPERPIXELS = ("objects", "slic")
 """Where superpixels come from: those of the dataset, or SLIC."""

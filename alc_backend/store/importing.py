@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from sqlalchemy.orm import Session
 from alc_backend.datasets.dataset import Dataset, Sample
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import DatasetError
-from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, VAL, Image, Project, Superpixel
 
@@ -111,13 +111,15 @@ def add_sample(
     *,
     url: str | None = None,
     task: int | None = None,
-    annotation: Annotation | None = None,
+    annotation_id: int | None = None,
+    annotated_at: datetime | None = None,
     found: Mapping[int, dict[str, Any]] | None = None,
     warm_start: dict[str, Any] | None = None,
 ) -> int | None:
     """Add one picture with its arrays; returns its number of superpixels, None if it is there.
 
-    ``annotation`` is the one of Label Studio that its label map came from; ``warm_start`` and, by
+    ``annotation_id`` names the annotation of Label Studio that its label map came from, as it was
+    at ``annotated_at``; ``warm_start`` and, by
     superpixel, ``found`` what a foundation model said.
     """
     files = store.files(project_id)
@@ -133,8 +135,8 @@ def add_sample(
             width=sample.width,
             url=url,
             dataset_task=task,
-            initial_annotation=annotation.annotation_id if annotation else None,
-            initial_annotation_at=annotation.updated_at if annotation else None,
+            initial_annotation=annotation_id,
+            initial_annotation_at=annotated_at,
             warm_start=warm_start,
         )
         session.add(image)

@@ -51,7 +51,8 @@ class Reply:
 class Edit:
     """An annotation of a dataset task as it stands in Label Studio: masks changed by hand.
 
-    ``changes`` lists per superpixel what changed, as :func:`alc_backend.edits.changes` gives it.
+    ``changes`` lists per superpixel what changed, as
+    :func:`alc_backend.loop.annotations.mask_edits.changes` gives it.
     """
 
     annotation_id: int

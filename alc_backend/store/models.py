@@ -167,7 +167,7 @@ class Round(Base):
     """Train → score → publish a batch → collect answers.
 
     ``pruned``: its predictions, long replaced, are gone from Label Studio. ``unasked``:
-    something is to be asked that its queue lacks (see :mod:`alc_backend.asking`).
+    something is to be asked that its queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`).
     """
 
     __tablename__ = "rounds"

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 from uuid import uuid4
 
+from alc_backend.common.files import write_atomically
 from alc_backend.errors import NotFoundError, SettingsError, StorageError
 
 KEEP_S = 600.0
@@ -29,25 +30,6 @@ _ONE_REQUEST = 4 * 2**20
 _ACCESS_TIMES = frozenset({"time", "atime", "accessTime", "last_accessed", "last_accessed_on"})
 
 T = TypeVar("T")
-
-
-def write_atomically(
-    path: Path, write: Callable[[Path], object], *, name: Callable[[], str] | None = None
-) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it over ``path``.
-
-    A reader sees the old content or the new one, never a part; so does the disk after a power cut.
-    ``name``, called once it is written, says which name it gets instead.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
-        write(part)
-        _sync(part)
-        part.replace(path if name is None else path.with_name(name()))
-    finally:
-        part.unlink(missing_ok=True)
-    _sync(path.parent)  # the new name lasts only once its folder is on the disk
 
 
 class Storage:
@@ -260,11 +242,3 @@ def _make_folder(files: Any, folder: str) -> None:
         files.invalidate_cache()
         if not files.exists(folder):  # nor has another process made it
             raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,8 +6,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from alc_backend.cli_common import telling
-from alc_backend.demo import run as demo_run
+from alc_backend.cli.common import telling
+from alc_backend.cli.demo import run as demo_run
 from alc_backend.errors import RoundError, ServiceError
 from alc_backend.settings import Settings
 from alc_backend.store.importing import import_folder
@@ -25,7 +25,7 @@ def alc(settings, *arguments):
 
 def alc_with(environment, settings, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", "alc_backend", *arguments],
+        [sys.executable, "-m", "alc_backend.cli", *arguments],
         env={"PATH": "/usr/bin:/bin", **environment},
         cwd=settings.data_dir.parent,
         capture_output=True,
@@ -72,7 +72,7 @@ def test_a_users_mistake_ends_in_one_sentence(settings, arguments, changes, name
 def test_a_wrong_environment_variable_is_named(settings):
     settings.data_dir.mkdir(parents=True)
     done = subprocess.run(
-        [sys.executable, "-m", "alc_backend", "round", "status"],
+        [sys.executable, "-m", "alc_backend.cli", "round", "status"],
         env={"PATH": "/usr/bin:/bin", "ALC_EPSILON": "7"},
         cwd=settings.data_dir,
         capture_output=True,

@@ -11,11 +11,11 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from rq.job import Job
 
-from alc_backend import logs
-from alc_backend.jobs.queues import REQUEST, Jobs
-from alc_backend.service.app import create_app
+from alc_backend.common import logs
+from alc_backend.service.jobs.queues import REQUEST, Jobs
+from alc_backend.service.web.app import create_app
 from alc_backend.settings import Settings
-from tests.test_cli import alc, alc_with
+from tests.cli.test_main import alc, alc_with
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alc_backend.core.arrays import VOID
-from alc_backend.foundation.painting import paint
+from alc_backend.core.painting import paint
 
 SHAPE = (12, 16)
 

@@ -137,7 +137,7 @@ def test_arrays_that_may_not_be_written_are_accepted():
 
 def test_the_compiled_libraries_load_only_where_images_are_scored():
     code = (
-        "import sys, alc_backend.core.acquisition, alc_backend.rounds\n"
+        "import sys, alc_backend.core.acquisition, alc_backend.loop.rounds.lifecycle\n"
         "assert not {'numba', 'cc3d', 'skimage', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

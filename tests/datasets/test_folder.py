@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alc_backend.datasets.dataset import read_classes
+from alc_backend.datasets.classes import read_classes
 from alc_backend.datasets.folder import open_folder
 from alc_backend.datasets.images import encode_label_map, read_image, read_mask
 from alc_backend.errors import DatasetError

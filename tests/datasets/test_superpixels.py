@@ -6,8 +6,8 @@ from PIL import Image
 
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.pictures import open_pictures
+from alc_backend.datasets.superpixels import component_boxes, fill, slic
 from alc_backend.errors import DatasetError, FoundationError, SettingsError, WeightsError
-from alc_backend.foundation.superpixels import component_boxes, fill, slic
 from alc_backend.foundation.warm_start import Warmer, WarmStart
 from alc_backend.settings import Settings
 from tests.conftest import write_dataset

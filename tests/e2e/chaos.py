@@ -20,7 +20,7 @@ import psutil
 
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client, create_personal_token
-from alc_backend.labelstudio.publish import annotation_result
+from alc_backend.labelstudio.tasks import annotation_result
 
 DROPPED, DOUBLED, DELAYED = 0.3, 0.2, 0.3
 """Shares of the webhooks that are lost, come twice, and come late."""

@@ -5,8 +5,8 @@ import socket
 import pytest
 from rich.console import Console
 
-from alc_backend.demo.run import DemoOptions, start_demo
-from alc_backend.jobs.processes import Processes
+from alc_backend.cli.demo.run import DemoOptions, start_demo
+from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
 
 

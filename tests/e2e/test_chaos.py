@@ -14,18 +14,21 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import select
 
-from alc_backend import connect, inbox, rounds, states
-from alc_backend.demo.run import DemoOptions, start_backend, start_label_studio
-from alc_backend.demo.sample import write_sample
-from alc_backend.jobs.processes import Processes
-from alc_backend.jobs.queues import Jobs
-from alc_backend.jobs.queues import connect as connect_redis
+from alc_backend.cli.demo.run import DemoOptions, start_backend, start_label_studio
+from alc_backend.labelstudio import model_version
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client, create_personal_token
 from alc_backend.labelstudio.query import asked_about
-from alc_backend.reconcile import reconcile
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.annotations.reconciliation import reconcile
+from alc_backend.loop.projects import connection
+from alc_backend.loop.rounds import lifecycle, status
+from alc_backend.service.jobs.processes import Processes
+from alc_backend.service.jobs.queues import Jobs
+from alc_backend.service.jobs.queues import connect as connect_redis
 from alc_backend.settings import Settings
-from alc_backend.store import ledger
+from alc_backend.simulate.sample import write_sample
+from alc_backend.store import ledger, round_states
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
@@ -78,7 +81,7 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database):
         store, client = Store(settings), Client.from_settings(settings)
         training, held_out = write_sample(tmp_path / "sample", pictures=PICTURES, held_out=4)
         project_id = import_folder(store, training, "chaos", validation=held_out).project_id
-        project = connect.connect_project(store, client, project_id, lambda message: None)
+        project = connection.connect_project(store, client, project_id, lambda message: None)
         try:
             with supervised(processes):
                 did = make_trouble(processes, settings, store, client, project, wire)
@@ -94,7 +97,7 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database):
 def make_trouble(processes, settings, store, client, project, wire) -> Counter[str]:
     """Label and retrain while everything dies; returns what was done."""
     jobs = Jobs(settings, connect_redis(settings))
-    rounds.start(store, jobs.enqueue_part, project.id, size=BATCH)
+    lifecycle.start(store, jobs.enqueue_part, project.id, size=BATCH)
     wait_until(lambda: opened(store, project.id) == 1, 240, "the first round")
     tokens = [
         new_user(client, f"labeler{number}@example.com", PASSWORD) for number in range(LABELERS)
@@ -113,7 +116,7 @@ def make_trouble(processes, settings, store, client, project, wire) -> Counter[s
     for number in range(2, ROUNDS + 1):
         goal = ANSWERS * (number - 1) // ROUNDS
         wait_until(lambda goal=goal: answered() >= goal, 600, f"answer {goal}")
-        rounds.start(store, jobs.enqueue_part, project.id, size=BATCH)
+        lifecycle.start(store, jobs.enqueue_part, project.id, size=BATCH)
         if number == 2:
             killer.kill("label-studio")
         wait_until(
@@ -129,14 +132,14 @@ def make_trouble(processes, settings, store, client, project, wire) -> Counter[s
 
 def opened(store, project_id: int) -> int:
     """The number of the open round, once nothing runs."""
-    latest = rounds.latest_round(store, project_id)
-    assert latest is None or latest.state != states.FAILED, latest.error
-    return latest.number if latest is not None and latest.state == states.OPEN else 0
+    latest = status.latest_round(store, project_id)
+    assert latest is None or latest.state != round_states.FAILED, latest.error
+    return latest.number if latest is not None and latest.state == round_states.OPEN else 0
 
 
 def settle(store, client, project) -> None:
     """Let what is on its way arrive; what was lost is found by the changes alone."""
-    wait_until(lambda: not inbox.waiting(store, project.id), 120, "an empty inbox")
+    wait_until(lambda: not webhooks.waiting(store, project.id), 120, "an empty inbox")
     reconcile(store, client, project.id)
 
 
@@ -160,7 +163,9 @@ def check_everything(store, client, project) -> None:
     with store.reading() as session:
         found = session.scalars(select(Round).order_by(Round.number)).all()
     assert [round_.number for round_ in found] == list(range(1, ROUNDS + 1))
-    assert [round_.state for round_ in found] == [states.CLOSED] * (ROUNDS - 1) + [states.OPEN]
+    assert [round_.state for round_ in found] == [round_states.CLOSED] * (ROUNDS - 1) + [
+        round_states.OPEN
+    ]
     files = store.files(project.id)
     assert all(files.has_network(round_.number) for round_ in found)
     assert not files.has_network(ROUNDS + 1)
@@ -237,7 +242,7 @@ def assert_label_maps_are_the_replay(store, project) -> None:
 
 def assert_the_queue_is_in_order(store, client, project) -> None:
     """Label Studio asks each query once, the open ones by descending SIM."""
-    version = rounds.model_version(ROUNDS)
+    version = model_version.model_version(ROUNDS)
     assert client.get(f"/api/projects/{project.query_project}")["model_version"] == version
     tasks = list(client.tasks(project.query_project))
     keys = Counter(asked_about(task["data"]) for task in tasks)

@@ -18,14 +18,15 @@ from PIL import Image as Picture
 from rich.console import Console
 from sqlalchemy import select
 
-from alc_backend import answers, inbox, rounds, states
-from alc_backend.demo.run import wait_until_open
+from alc_backend.cli.demo.labeler import answer_queries
+from alc_backend.cli.demo.run import wait_until_open
 from alc_backend.labelstudio.projects import connect_backend
-from alc_backend.labelstudio.publish import annotation_result
 from alc_backend.labelstudio.regions import brush_regions, painted
-from alc_backend.reconcile import reconcile
-from alc_backend.simulate.labeler import answer_queries
-from alc_backend.store import ledger
+from alc_backend.labelstudio.tasks import annotation_result
+from alc_backend.loop.annotations import outcomes, webhooks
+from alc_backend.loop.annotations.reconciliation import reconcile
+from alc_backend.loop.rounds.status import latest_round
+from alc_backend.store import ledger, round_states
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Answer, Image, Project, Query, Superpixel
 from tests.conftest import wait_for
@@ -37,7 +38,7 @@ pytestmark = [pytest.mark.ls, pytest.mark.slow]
 def alc(demo, *arguments: str, status: int = 0, **environment: str) -> str:
     """What a command says: its output, its error output when it is to fail."""
     done = subprocess.run(
-        [sys.executable, "-m", "alc_backend", *arguments],
+        [sys.executable, "-m", "alc_backend.cli", *arguments],
         env={**os.environ, **demo.settings.environment(), **environment},
         capture_output=True,
         text=True,
@@ -91,7 +92,7 @@ def annotations_in_label_studio(demo) -> dict[int, str]:
 
 
 def ledger_entries(demo) -> dict[int, str]:
-    wait_for(lambda: not inbox.waiting(demo.store))
+    wait_for(lambda: not webhooks.waiting(demo.store))
     with demo.store.reading() as session:
         entries = session.scalars(select(Answer)).all()
         classes = session.get_one(Project, demo.project_id).classes
@@ -118,10 +119,10 @@ def kill_worker_in_training(demo, processes) -> None:
     backend = psutil.Process(processes.pid_of("backend"))
     deadline = time.monotonic() + 180
     while True:
-        round_ = rounds.latest_round(demo.store, demo.project_id)
-        if round_.state == states.TRAINING and round_.done > 12:
+        round_ = latest_round(demo.store, demo.project_id)
+        if round_.state == round_states.TRAINING and round_.done > 12:
             break
-        assert round_.state in states.RUNNING
+        assert round_.state in round_states.RUNNING
         assert time.monotonic() < deadline
         time.sleep(0.1)
     worker = next(p for p in backend.children() if "worker" in p.cmdline())
@@ -152,7 +153,7 @@ def test_two_rounds(running, tmp_path):
     assert len(set(served)) == len(served)
     assert ledger_entries(demo) == annotations_in_label_studio(demo)
     repeated = reconcile(demo.store, demo.client, demo.project_id, full=True)
-    assert repeated == {answers.KNOWN: share}
+    assert repeated == {outcomes.KNOWN: share}
     order_before = queue_in_store(demo)
 
     # Start Training in Label Studio starts the next round; the worker is killed on the way.
@@ -303,7 +304,7 @@ def test_the_quick_start(running, tmp_path):
     (tmp_path / "alc-data").mkdir()
     (tmp_path / "alc-data/demo").symlink_to(demo.settings.data_dir)
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    before = rounds.latest_round(demo.store, demo.project_id).number
+    before = latest_round(demo.store, demo.project_id).number
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(told)],
         cwd=tmp_path,
@@ -312,7 +313,7 @@ def test_the_quick_start(running, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert rounds.latest_round(demo.store, demo.project_id).number == before + 1
+    assert latest_round(demo.store, demo.project_id).number == before + 1
     assert "0 problems" in done.stdout
     assert "64 label maps" in done.stdout
 

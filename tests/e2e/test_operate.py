@@ -18,14 +18,14 @@ from alembic import command
 from pydantic import SecretStr
 from sqlalchemy import create_engine
 
-from alc_backend import rounds
-from alc_backend.demo.run import _label_studio_command
-from alc_backend.doctor import examine
-from alc_backend.doctor.finding import OK, PROBLEM, REPAIRED, run
-from alc_backend.doctor.installation import Installation
+from alc_backend.cli.demo.run import _label_studio_command
+from alc_backend.cli.doctor_checks import examine
+from alc_backend.cli.doctor_checks.finding import OK, PROBLEM, REPAIRED, run
+from alc_backend.cli.doctor_checks.installation import Installation
 from alc_backend.errors import LabelStudioError
-from alc_backend.jobs.processes import Processes
 from alc_backend.labelstudio.query import label_config
+from alc_backend.loop.rounds import status
+from alc_backend.service.jobs.processes import Processes
 from alc_backend.store.database import _config, revisions
 from alc_backend.store.models import Project
 from tests.conftest import wait_for
@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.ls, pytest.mark.slow]
 def installed(running):
     """The demonstration with an open round and nothing wrong."""
     demo, processes = running
-    if rounds.latest_round(demo.store, demo.project_id) is None:
+    if status.latest_round(demo.store, demo.project_id) is None:
         alc(demo, "round", "start", "--size", "10")
         wait_open(demo, processes)
     with demo.store.reading() as session:
@@ -313,7 +313,7 @@ def test_a_full_disk(installed, tmp_path):
     settings = demo.settings.model_copy(update={"data_dir": tmp_path})
     with small_disk(tmp_path) as prefix:
         done = subprocess.run(
-            [*prefix, sys.executable, "-m", "alc_backend", "doctor", "--json"],
+            [*prefix, sys.executable, "-m", "alc_backend.cli", "doctor", "--json"],
             env={**os.environ, **settings.environment()},
             capture_output=True,
             text=True,

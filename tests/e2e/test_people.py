@@ -10,13 +10,15 @@ import pytest
 from rich.console import Console
 from sqlalchemy import func, insert, select, update
 
-from alc_backend import inbox, parts, publishing, rounds, states, tidy
-from alc_backend.demo.run import ensure_open_round
-from alc_backend.labelstudio import publish
+from alc_backend.cli.demo.run import ensure_open_round
+from alc_backend.labelstudio import tasks
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.publish import annotation_result
-from alc_backend.reconcile import reconcile
-from alc_backend.store import ledger
+from alc_backend.labelstudio.tasks import annotation_result
+from alc_backend.loop import query_tasks
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.annotations.reconciliation import reconcile
+from alc_backend.loop.rounds import cleanup, plan, publishing, status, work_items
+from alc_backend.store import ledger, round_states
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Answer, Project, Query, Round, Score, Superpixel, utc_now
 from tests.conftest import wait_for
@@ -145,15 +147,15 @@ def test_what_two_annotators_disagree_about_is_settled_by_a_third_answer(running
 
 def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, second):
     demo, _ = running
-    wait_for(lambda: not inbox.waiting(demo.store))
+    wait_for(lambda: not webhooks.waiting(demo.store))
     held = fetch(demo, second)
     round_ = scored(demo, but=held["id"])
     demo.store.settings = demo.store.settings.model_copy(update={"fallen_out": "remove"})
     publishing.publish_round(demo.store, round_, lambda done, total, message: None)
     with demo.store.session() as session:
-        parts.open_queue(session, session.get_one(Round, round_.id))
+        work_items.open_queue(session, session.get_one(Round, round_.id))
 
-    queue = {item.task_id for item in publishing.items(demo.store, round_)}
+    queue = {item.task_id for item in query_tasks.items(demo.store, round_)}
     assert held["id"] not in queue
     with demo.store.reading() as session:
         left = session.scalars(select(Query.task_id).where(Query.closed_at.is_not(None))).all()
@@ -163,7 +165,7 @@ def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, 
         assert task["is_labeled"] is True, task
     assert fetch(demo, demo.client)["id"] in queue
     with demo.store.reading() as session:  # nothing is deleted on the day it left the queue
-        assert not tidy.is_due(session, session.get_one(Round, round_.id))
+        assert not plan.cleanup_is_due(session, session.get_one(Round, round_.id))
 
     answer(demo, second, held, choices(held)[1])
     with demo.store.reading() as session:
@@ -176,9 +178,9 @@ def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, 
         yesterday = utc_now() - timedelta(hours=25)
         closed = update(Query).where(Query.closed_at.is_not(None))
         session.execute(closed.values(closed_at=yesterday))
-    before = set(publish.existing_tasks(demo.client, demo.query_project))
-    tidy.tidy(demo.store, round_)
-    after = set(publish.existing_tasks(demo.client, demo.query_project))
+    before = set(tasks.existing_tasks(demo.client, demo.query_project))
+    cleanup.clear_away(demo.store, round_)
+    after = set(tasks.existing_tasks(demo.client, demo.query_project))
     with demo.store.reading() as session:
         answered = set(
             session.scalars(
@@ -199,7 +201,7 @@ def scored(demo, but: int) -> Round:
         round_ = Round(
             project_id=demo.project_id,
             number=last.number + 1,
-            state=states.PUBLISHING,
+            state=round_states.PUBLISHING,
             config={**last.config, "size": 3},
         )
         session.add(round_)
@@ -217,4 +219,4 @@ def scored(demo, but: int) -> Round:
                 for place, entry in enumerate(entries)
             ],
         )
-    return rounds.latest_round(demo.store, demo.project_id)
+    return status.latest_round(demo.store, demo.project_id)

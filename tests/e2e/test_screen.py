@@ -11,11 +11,12 @@ from PIL import Image as Picture
 from rich.console import Console
 from sqlalchemy import select
 
-from alc_backend import rounds, states
-from alc_backend.demo.run import EMAIL, ensure_open_round
+from alc_backend.cli.demo.run import EMAIL, ensure_open_round
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.projects import set_keys
 from alc_backend.labelstudio.regions import brush_regions, painted
+from alc_backend.loop.rounds import status
+from alc_backend.store import round_states
 from alc_backend.store.models import Answer, Project
 from tests.conftest import wait_for
 from tests.e2e.browser import Labeler, chromium
@@ -40,7 +41,7 @@ def demo(running):
     demo, processes = running
     with demo.store.reading() as session:
         several = len(session.scalars(select(Project)).all()) > 1
-    if rounds.latest_round(demo.store, demo.project_id) is None:
+    if status.latest_round(demo.store, demo.project_id) is None:
         ensure_open_round(demo, processes, Console(quiet=True), 60)
     else:
         name = ["--project", project_row(demo).name] if several else []
@@ -267,13 +268,13 @@ def serious_faults(page):
 def test_the_admin_page_from_the_start_of_a_round_to_its_end(demo, running, admin):
     name = project_row(demo).name
     card = admin.locator("section").filter(has_text=name).first
-    before = rounds.latest_round(demo.store, demo.project_id).number
+    before = status.latest_round(demo.store, demo.project_id).number
     card.get_by_role("button", name="Start round").click()
     admin.get_by_text("The round was started.").wait_for()
     card.locator("progress").wait_for()
     assert serious_faults(admin) == []
-    card.get_by_text(f"Round {before + 1}: {states.OPEN}").wait_for(timeout=200_000)
-    assert rounds.latest_round(demo.store, demo.project_id).number == before + 1
+    card.get_by_text(f"Round {before + 1}: {round_states.OPEN}").wait_for(timeout=200_000)
+    assert status.latest_round(demo.store, demo.project_id).number == before + 1
     assert card.get_by_role("table", name="Rounds").is_visible()
     assert serious_faults(admin) == []
     admin.set_viewport_size({"width": 390, "height": 800})

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from alc_backend import cli
+from alc_backend.cli import main
 from alc_backend.errors import WeightsError
 from alc_backend.foundation import weights
 from alc_backend.foundation.weights import WEIGHTS, File
@@ -250,7 +250,7 @@ def alc(models, hub, monkeypatch):
     monkeypatch.setenv("ALC_WEIGHTS_MIRROR", hub.url)
     monkeypatch.setattr(weights, "PAUSE_S", 0)
     settings.cache_clear()
-    yield lambda *words: CliRunner().invoke(cli.app, ["weights", *words])
+    yield lambda *words: CliRunner().invoke(main.app, ["weights", *words])
     settings.cache_clear()
 
 

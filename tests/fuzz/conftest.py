@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from alc_backend.service.app import create_app
+from alc_backend.service.web.app import create_app
 from tests.annotations import asked_project
 from tests.fuzz.values import JSON, SECRET, report
 

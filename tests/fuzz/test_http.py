@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
-from alc_backend.service.app import create_app
+from alc_backend.service.web.app import create_app
 from tests.fuzz.values import SECRET, anything, body, examples, promptly
 
 POSTS = ["/setup", "/predict", "/webhook", "/train", "/job_status", "/rounds", "/rounds/cancel"]

@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import given
 from sqlalchemy import select
 
-from alc_backend import inbox
+from alc_backend.loop.annotations import webhooks
 from alc_backend.store.models import Event
 from tests.annotations import (
     DATASET_PROJECT,
@@ -50,7 +50,7 @@ def test_webhooks(client, store, project):
             assert answered.status_code < 500, answered.text
 
         send()
-    inbox.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio)
     with store.reading() as session:
         for event in session.scalars(select(Event)):
             assert event.processed_at is not None or event.outcome

@@ -338,7 +338,6 @@ SHARE = """
 import sys, torch
 from torch import distributed
 from alc_backend.segmentation.train import _Run
-from tests.segmentation.test_train import *
 rank, meeting, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
 crops = TrainingCrops(

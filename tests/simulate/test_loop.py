@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from alc_backend import batch, learning, parts, rounds
 from alc_backend.core import acquisition, metrics, pool
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.core.statistics import ImageStatistics
+from alc_backend.loop import config
+from alc_backend.loop.rounds import executor, lifecycle, scoring, selection, status, training
 from alc_backend.simulate import oracle
 from alc_backend.simulate.loop import Loop
 from alc_backend.simulate.scenes import Scenes
@@ -124,22 +125,22 @@ def test_the_order_is_that_of_the_products_rounds(world, tmp_path, store, name, 
         update={"acquisition": name, "round_size": 25, "holdout": 0.0, "preset": "sample",
                 "iterations": 1, "input_size": 64, "batch_size": 2}
     )  # fmt: skip
-    monkeypatch.setattr(learning, "train_networks", lambda *arguments: None)
+    monkeypatch.setattr(training, "train_networks", lambda *arguments: None)
     monkeypatch.setattr(
-        learning,
+        scoring,
         "_predictor",
         lambda files, round_, fold: lambda image: np.load(given / f"{image.key}.npy"),
     )
     project = import_folder(store, data, "world").project_id
     queue: list = []
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     while queue:
-        parts.run_part(store, queue.append, queue.pop(0).id)
-    round_ = rounds.latest_round(store, project)
+        executor.run_part(store, queue.append, queue.pop(0).id)
+    round_ = status.latest_round(store, project)
     with store.session() as session:
         for image in session.scalars(select(Image)):
             image.url = "/data/x.png"
-    batch.choose(store, round_)
+    selection.choose(store, round_)
     with store.reading() as session:
         product = session.execute(
             select(Image.key, Superpixel.number, Query.row, Query.col, Query.pseudo_label)
@@ -148,7 +149,7 @@ def test_the_order_is_that_of_the_products_rounds(world, tmp_path, store, name, 
             .order_by(Query.rank)
         ).all()
     row = experiment(given, acquisition=name, budgets=(25,))
-    loop = Loop(scenes, replace(row, training=rounds.training_of(round_)), tmp_path, nothing)
+    loop = Loop(scenes, replace(row, training=config.training_of(round_)), tmp_path, nothing)
     candidates = loop._candidates(25, first=True)
     simulated = [
         (scenes.keys[candidates.picture[place]], candidates.superpixel[place],

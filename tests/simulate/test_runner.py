@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from alc_backend import cli
+from alc_backend.cli import main
 from alc_backend.errors import AlcError, DatasetError, SettingsError, TrainingError
-from alc_backend.reports import page
 from alc_backend.settings import settings
 from alc_backend.simulate import plans, results, runner
+from alc_backend.simulate.report import page
 from alc_backend.simulate.runner import Runner
 from alc_backend.simulate.scenes import Scenes
 from tests.simulate.worlds import CLASSES, TRAINING, experiment, write_world
@@ -222,7 +222,7 @@ def test_the_tables_of_the_paper(tmp_path):
 
 
 def alc(*arguments):
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main.app, [str(argument) for argument in arguments])
 
 
 def simulate(world, tmp_path, *arguments):

@@ -4,7 +4,7 @@ import numpy as np
 
 from alc_backend.core.metrics import confusion_matrix, mean_iou
 from alc_backend.datasets.folder import open_folder
-from alc_backend.demo.sample import CLASSES, TRAINING, VALIDATION, make_scene, write_sample
+from alc_backend.simulate.sample import CLASSES, TRAINING, VALIDATION, make_scene, write_sample
 
 
 def test_scenes_are_the_same_every_time():

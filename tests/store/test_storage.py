@@ -21,9 +21,10 @@ from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler
 from pyftpdlib.servers import FTPServer
 
+from alc_backend.common.files import write_atomically
 from alc_backend.errors import NotFoundError, SettingsError, StorageError
 from alc_backend.store import storage
-from alc_backend.store.storage import Storage, write_atomically
+from alc_backend.store.storage import Storage
 
 PASSWORD = "pass:word@1"
 NAME = "projects/3/initial/17.png"

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.publish import annotation_result
+from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.simulate import oracle as oracles
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps

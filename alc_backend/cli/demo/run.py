@@ -23,22 +23,25 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from sqlalchemy import select
 
-from alc_backend import connect, rounds, states
-from alc_backend.cli_common import telling
+from alc_backend.cli.common import telling
+from alc_backend.cli.demo.labeler import answer_queries
+from alc_backend.common.files import write_atomically
 from alc_backend.datasets.layouts import open_dataset
-from alc_backend.demo.sample import write_sample
 from alc_backend.errors import DatasetError, RoundError, ServiceError, SettingsError
-from alc_backend.jobs.processes import Processes
-from alc_backend.jobs.queues import Jobs
-from alc_backend.jobs.queues import connect as connect_redis
 from alc_backend.labelstudio.client import Client, create_personal_token
 from alc_backend.labelstudio.projects import set_keys
+from alc_backend.loop.projects import connection
+from alc_backend.loop.rounds import lifecycle
+from alc_backend.loop.rounds.status import latest_round, summary, workers
+from alc_backend.service.jobs.processes import Processes
+from alc_backend.service.jobs.queues import Jobs
+from alc_backend.service.jobs.queues import connect as connect_redis
 from alc_backend.settings import Settings
-from alc_backend.simulate.labeler import answer_queries
+from alc_backend.simulate.sample import write_sample
+from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Round
-from alc_backend.store.storage import write_atomically
 
 EMAIL = "demo@example.com"
 ENVIRONMENT = "environment"
@@ -165,7 +168,7 @@ def start_demo(
         raise DatasetError(f"{training}: no picture could be imported")
     with console.status("connecting Label Studio") as status:
         client = Client.from_settings(settings)
-        project = connect.connect_project(store, client, summary.project_id, telling(status))
+        project = connection.connect_project(store, client, summary.project_id, telling(status))
         # one key to accept, two to correct
         set_keys(client)
     assert project.query_project is not None
@@ -205,7 +208,7 @@ def start_backend(processes: Processes, settings: Settings, *, restart: bool = F
     """Start `alc serve` with these settings and wait until it answers."""
     processes.start(
         "backend",
-        [sys.executable, "-m", "alc_backend", "serve"],
+        [sys.executable, "-m", "alc_backend.cli", "serve"],
         environment=settings.environment(),
         restart=restart,
     )
@@ -217,9 +220,9 @@ def ensure_open_round(
     demo: Demo, processes: Processes, console: Console, size: int | None
 ) -> Round:
     """The open round of the project; starts the first one, or waits for the running one."""
-    latest = rounds.latest_round(demo.store, demo.project_id)
-    if latest is None or latest.state not in (states.OPEN, *states.RUNNING):
-        latest, _ = rounds.start(demo.store, demo.jobs.enqueue_part, demo.project_id, size=size)
+    latest = latest_round(demo.store, demo.project_id)
+    if latest is None or latest.state not in (round_states.OPEN, *round_states.RUNNING):
+        latest, _ = lifecycle.start(demo.store, demo.jobs.enqueue_part, demo.project_id, size=size)
     return wait_until_open(demo.store, demo.project_id, console, processes.check)
 
 
@@ -240,7 +243,7 @@ def walk_rounds(demo: Demo, options: DemoOptions, processes: Processes, console:
                 on_answer=lambda _, bar=bar: progress.advance(bar),  # type: ignore[misc]
             )
         console.print(f"The oracle annotator answered {given} queries.")
-        rounds.start(demo.store, demo.jobs.enqueue_part, demo.project_id, size=due)
+        lifecycle.start(demo.store, demo.jobs.enqueue_part, demo.project_id, size=due)
         wait_until_open(demo.store, demo.project_id, console, processes.check)
     console.print(rounds_table(demo.store, demo.project_id))
 
@@ -254,14 +257,14 @@ def wait_until_open(
         bar = progress.add_task("", total=1, what="")
         while True:
             check()
-            round_ = rounds.latest_round(store, project_id)
+            round_ = latest_round(store, project_id)
             if round_ is None:
                 raise RoundError("no round was started; run `alc round start`")
-            if round_.state not in states.RUNNING:
+            if round_.state not in round_states.RUNNING:
                 break
-            eta = rounds.summary(round_)["eta_s"]
+            eta = summary(round_)["eta_s"]
             what = round_.message + (f", {eta} s left" if eta is not None else "")
-            if not rounds.workers(store, round_):
+            if not workers(store, round_):
                 what = round_.message or "waiting for a worker (`alc serve` or `alc worker`)"
             progress.update(
                 bar,
@@ -271,7 +274,7 @@ def wait_until_open(
                 what=what,
             )
             time.sleep(0.3)
-    if round_.state != states.OPEN:
+    if round_.state != round_states.OPEN:
         raise RoundError(f"round {round_.number} {round_.state}: {round_.error or 'by the admin'}")
     return round_
 
@@ -283,7 +286,7 @@ def records(store: Store, project_id: int) -> list[dict[str, Any]]:
             select(Round).where(Round.project_id == project_id).order_by(Round.number)
         ).all()
     names = ("round", "answers", "data_miou", "model_miou")
-    return [{name: rounds.summary(round_)[name] for name in names} for round_ in found]
+    return [{name: summary(round_)[name] for name in names} for round_ in found]
 
 
 def write_records(demo: Demo, path: Path) -> None:

@@ -12,12 +12,12 @@ from dataclasses import replace
 
 from sqlalchemy import select
 
-from alc_backend.doctor.connection import Connection
-from alc_backend.doctor.finding import SKIPPED, Finding, run
-from alc_backend.doctor.installation import Installation
-from alc_backend.doctor.projects import ProjectChecks
+from alc_backend.cli.doctor_checks.connection import Connection
+from alc_backend.cli.doctor_checks.finding import SKIPPED, Finding, run
+from alc_backend.cli.doctor_checks.installation import Installation
+from alc_backend.cli.doctor_checks.projects import ProjectChecks
+from alc_backend.common.logs import redact
 from alc_backend.labelstudio.client import Client
-from alc_backend.logs import redact
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.models import Project

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from alc_backend.doctor.finding import PROBLEM, SKIPPED, WARNING, Check, ok
+from alc_backend.cli.doctor_checks.finding import PROBLEM, SKIPPED, WARNING, Check, ok
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError
 from alc_backend.labelstudio.client import Client
 from alc_backend.settings import Settings

@@ -14,12 +14,12 @@ import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
-from alc_backend.disk import existing, free_gib
-from alc_backend.doctor.finding import PROBLEM, SKIPPED, WARNING, Check, ok
+from alc_backend.cli.doctor_checks.finding import PROBLEM, SKIPPED, WARNING, Check, ok
+from alc_backend.common.disk import existing, free_gib
 from alc_backend.errors import SettingsError
-from alc_backend.jobs import presence
-from alc_backend.jobs.queues import QUEUES, connect
 from alc_backend.labelstudio import projects
+from alc_backend.service.jobs import worker_registry
+from alc_backend.service.jobs.queues import QUEUES, connect
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store, revisions
 from alc_backend.store.storage import Storage
@@ -167,7 +167,7 @@ class Installation:
     def _workers(self) -> Found:
         try:
             redis = connect(self._settings)
-            found = [worker for worker in presence.workers(redis) if _lives(worker)]
+            found = [worker for worker in worker_registry.workers(redis) if _lives(worker)]
             waiting = _waiting(redis)
         except RedisError:
             return SKIPPED, "without Redis, workers cannot be counted", ""
@@ -275,7 +275,7 @@ class Installation:
         return ok("there is none here, and the preset needs none")
 
 
-def _lives(worker: presence.Present) -> bool:
+def _lives(worker: worker_registry.Present) -> bool:
     """Whether a worker is there; on this machine that is known sooner than by its silence."""
     if worker.host != socket.gethostname():
         return True

@@ -9,18 +9,18 @@ from xml.etree import ElementTree
 
 from sqlalchemy import func, select
 
-from alc_backend import rounds, states
-from alc_backend.doctor.finding import OK, PROBLEM, SKIPPED, WARNING, Check, ok
+from alc_backend.cli.doctor_checks.finding import OK, PROBLEM, SKIPPED, WARNING, Check, ok
 from alc_backend.errors import LabelStudioError, SettingsError, WeightsError
 from alc_backend.foundation import weights
 from alc_backend.foundation.warm_start import WarmStart, check_files
-from alc_backend.labelstudio import images, projects
+from alc_backend.labelstudio import images, model_version, projects
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.publish import SAMPLING, switch
 from alc_backend.labelstudio.query import label_config
+from alc_backend.labelstudio.tasks import SAMPLING, switch
 from alc_backend.labelstudio.texts import texts
-from alc_backend.overview import overview
+from alc_backend.loop.overview import overview
 from alc_backend.settings import Settings
+from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
 
@@ -187,15 +187,15 @@ class ProjectChecks:
             number = session.scalar(
                 select(func.max(Round.number)).where(
                     Round.project_id == self._project.id,
-                    Round.state.in_((states.OPEN, states.CLOSED)),
+                    Round.state.in_((round_states.OPEN, round_states.CLOSED)),
                 )
             )
             publishing = session.scalar(
                 select(Round.id).where(
-                    Round.project_id == self._project.id, Round.state == states.PUBLISHING
+                    Round.project_id == self._project.id, Round.state == round_states.PUBLISHING
                 )
             )
-        return None if number is None or publishing else rounds.model_version(number)
+        return None if number is None or publishing else model_version.model_version(number)
 
     def _version(self) -> Found:
         expected = self._expected_version()

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from alc_backend import answers
 from alc_backend.core import agreement
 from alc_backend.errors import LabelStudioError, NotFoundError, RoundError
 from alc_backend.labelstudio.client import Client
+from alc_backend.loop.annotations import answers
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import Answer, Image, Project, Superpixel

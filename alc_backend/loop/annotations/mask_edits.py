@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from alc_backend import answers
-from alc_backend.datasets.dataset import uncovered_class
+from alc_backend.datasets.classes import uncovered_class
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.regions import Region, read_regions
+from alc_backend.loop.annotations import outcomes
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import Image, Project, Superpixel
@@ -42,15 +42,15 @@ def record(
         ).first()
         last = ledger.last_revision(session, project.id, annotation.annotation_id)
     if image is None:
-        return answers.UNKNOWN_TASK
+        return outcomes.UNKNOWN_TASK
     begun_with = annotation.annotation_id == image.initial_annotation
     taken_at = image.initial_annotation_at
     if last is None and taken_at is not None and annotation.updated_at <= taken_at:
-        return answers.KNOWN  # the first label map came from it, or from a newer one
+        return outcomes.KNOWN  # the first label map came from it, or from a newer one
     if last is not None and (
         last.kind == ledger.DELETED or annotation.updated_at <= last.updated_at
     ):
-        return answers.KNOWN
+        return outcomes.KNOWN
     files = store.files(project.id)
     superpixels = files.read_superpixels(image.id)
     uncovered = uncovered_class(project.classes)
@@ -90,9 +90,9 @@ def record(
     with store.session() as session:
         entry = ledger.record_edit(session, image, edit)
         if entry is None:
-            return answers.KNOWN
+            return outcomes.KNOWN
         files.write_edit(entry.annotation_id, entry.revision, edited, changed)
-    return answers.RECORDED
+    return outcomes.RECORDED
 
 
 def changes(

@@ -12,11 +12,12 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from alc_backend import answers, batch, edits, publishing
 from alc_backend.errors import AlcError, LabelStudioError, NotFoundError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import Key, asked_about
+from alc_backend.loop import query_tasks
+from alc_backend.loop.annotations import answers, mask_edits, outcomes, recovery
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
@@ -70,7 +71,7 @@ def reconcile(
         if project is None or project.query_project is None:
             raise NotFoundError(f"project {project_id} has no query project; run `alc init`")
     _read_overlap(store, client, project)
-    if publishing.sync_tasks(store, client, project_id):
+    if query_tasks.sync_tasks(store, client, project_id):
         full = True  # tasks have gone, and the answers in them: what changed does not tell
     since = None if full else project.reconciled_to
     counts: Counter[str] = Counter()
@@ -126,20 +127,20 @@ def _record(
     try:
         annotation = parse(item, int(task["id"]))
         if known.is_current(annotation.annotation_id, annotation.updated_at):
-            return answers.KNOWN
+            return outcomes.KNOWN
         if label_studio_project == project.query_project:
             if known.is_beyond(annotation.round_number, asked_about(task.get("data"))):
                 known.looked = True
-                answers.take_in(store, client, project)
+                recovery.take_in(store, client, project)
             outcome = answers.record(store, project, annotation, task)
         else:
-            outcome = edits.record(store, lambda: client, project, annotation)
+            outcome = mask_edits.record(store, lambda: client, project, annotation)
     except LabelStudioError:
         raise
     except (AlcError, ValueError) as error:
         log.warning("annotation %s: %s", item.get("id"), error)
-        return answers.UNREADABLE
-    if outcome in answers.PROBLEMS:
+        return outcomes.UNREADABLE
+    if outcome in outcomes.PROBLEMS:
         log.warning("annotation %s is %s", item.get("id"), outcome)
     return outcome
 
@@ -163,7 +164,7 @@ class Known:
             pictures = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
             self._pictures = set(session.scalars(pictures))
             keys = (Image.key, Superpixel.number, Query.adjudication)
-            self._keys = {Key(*row) for row in batch.columns(session, project_id, *keys)}
+            self._keys = {Key(*row) for row in query_tasks.columns(session, project_id, *keys)}
             numbers = select(Round.number).where(Round.project_id == project_id)
             self._rounds = set(session.scalars(numbers))
         self.looked = False
@@ -269,4 +270,4 @@ def _read_overlap(store: Store, client: Client, project: Project) -> None:
                 .where(Round.project_id == project.id, Round.opened_at.is_not(None))
                 .values(unasked=True)
             )
-        publishing.close_again(store, client, project.id)
+        query_tasks.close_again(store, client, project.id)

@@ -15,10 +15,10 @@ from typing import Any
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.exc import OperationalError
 
-from alc_backend import answers, edits
 from alc_backend.errors import LabelStudioAwayError, NotFoundError
 from alc_backend.labelstudio.annotation import Annotation, parse, positive_integer
 from alc_backend.labelstudio.client import Client
+from alc_backend.loop.annotations import answers, mask_edits, outcomes
 from alc_backend.store.database import Store
 from alc_backend.store.models import MAX_ID, Event, Project, utc_now
 
@@ -153,10 +153,10 @@ def _read_in(store: Store, client: Callable[[], Client], event: Event) -> Counte
     retry, patient = True, False
     try:
         counts = _outcomes(store, client, event)
-        unknown = [name for name in answers.PROBLEMS if counts[name]]
+        unknown = [name for name in outcomes.PROBLEMS if counts[name]]
         problem = unknown[0] if unknown else None
     except ValueError as error:
-        counts[answers.UNREADABLE] += 1
+        counts[outcomes.UNREADABLE] += 1
         problem, retry = str(error), False
     except (LabelStudioAwayError, OperationalError) as error:
         log.warning("event %s waits: %s", event.id, error)
@@ -192,7 +192,7 @@ def _outcomes(store: Store, client: Callable[[], Client], event: Event) -> Count
         if event.label_studio_project == project.query_project:
             counts[answers.record(store, project, annotation, task)] += 1
         else:
-            counts[edits.record(store, client, project, annotation)] += 1
+            counts[mask_edits.record(store, client, project, annotation)] += 1
     return counts
 
 

@@ -25,10 +25,11 @@ from sqlalchemy import Connection, DateTime, MetaData, Table, event, func, inser
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from alc_backend import __version__, states
+from alc_backend import __version__
+from alc_backend.common.files import write_atomically
 from alc_backend.errors import DatasetError, NotFoundError, SettingsError, StorageError
 from alc_backend.settings import Settings
-from alc_backend.store import database, ledger
+from alc_backend.store import database, ledger, round_states
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import (
@@ -44,7 +45,7 @@ from alc_backend.store.models import (
     UtcDateTime,
     utc_now,
 )
-from alc_backend.store.storage import Storage, write_atomically
+from alc_backend.store.storage import Storage
 
 Json = dict[str, Any]
 Progress = Callable[[int, int, str], None]
@@ -59,7 +60,7 @@ ROWS = 1000
 LAST, ALL, NONE = "last", "all", "none"
 """Which rounds' networks a backup holds."""
 
-_UNTRAINED = (states.CREATED, states.TRAINING)
+_UNTRAINED = (round_states.CREATED, round_states.TRAINING)
 
 
 @dataclass

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from alc_backend.common.files import json_line, write_csv
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.text import json_line, write_csv
-from alc_backend.snapshot import Maps, Snapshot
+from alc_backend.loop.exports.snapshot import Maps, Snapshot
 from alc_backend.store import ledger
 from alc_backend.store.models import Answer, Image
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from alc_backend import __version__
-from alc_backend.changes import Change
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.layouts import HUGGINGFACE
 from alc_backend.foundation.warm_start import GROUNDED_SAM
-from alc_backend.snapshot import Maps, Snapshot
+from alc_backend.loop.exports.changes import Change
+from alc_backend.loop.exports.snapshot import Maps, Snapshot
 from alc_backend.store import ledger
 from alc_backend.store.models import Round
 

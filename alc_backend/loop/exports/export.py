@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from alc_backend import changes, data_card, manifest, snapshot
 from alc_backend.datasets import cityscapes, layouts
 from alc_backend.datasets.dataset import Picture
 from alc_backend.errors import DatasetError
-from alc_backend.snapshot import Digest
+from alc_backend.loop.exports import changes, data_card, manifest, snapshot
+from alc_backend.loop.exports.snapshot import Digest
 from alc_backend.store.database import Store
 
 Progress = Callable[[int, int, str], None]

@@ -14,13 +14,13 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
-from alc_backend import answers
-from alc_backend.connect import free_name
 from alc_backend.datasets.dataset import Dataset
 from alc_backend.errors import DatasetError, SettingsError
-from alc_backend.labelstudio import asked, projects, query
+from alc_backend.labelstudio import projects, query, recovered_queries
 from alc_backend.labelstudio.client import Client
-from alc_backend.reconcile import reconcile
+from alc_backend.loop.annotations import answers, outcomes, recovery
+from alc_backend.loop.annotations.reconciliation import reconcile
+from alc_backend.loop.projects.connection import free_name
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_dataset
 from alc_backend.store.models import TRAIN, Image, Project, Superpixel
@@ -72,7 +72,7 @@ def rebuild(
             f"the folder {', '.join(dataset.classes)}; give the folder that it was made of"
         )
     report("reading the queries")
-    tasks = asked.read(client, query_project, tags.classes)
+    tasks = recovered_queries.read(client, query_project, tags.classes)
     for task in tasks:
         _refuse_spread(task.epsilon, f"task {task.task_id} was asked with ε = {task.epsilon:g}:")
     # Under a name of its own, until all of it is there: what an interruption leaves is known by it.
@@ -99,7 +99,7 @@ def rebuild(
             project.dataset_project, project.query_project = dataset_project, query_project
             project.brush_name, project.image_name = tags.brush_name, tags.image_name
             project.overlap = answers.overlap_of(overlap) or 1
-            answers.write(session, store, project.id, ours)
+            recovery.write(session, store, project.id, ours)
     except BaseException:  # Ctrl-C too: nothing half-made stays, and what happened goes on
         _remove(store, name)
         raise
@@ -112,7 +112,7 @@ def rebuild(
         full=True,
         progress=lambda done, total, message: report(f"{message}: {done} tasks"),
     )
-    for outcome in answers.PROBLEMS:
+    for outcome in outcomes.PROBLEMS:
         if summary.counts[outcome]:
             summary.problems.append(
                 f"{summary.counts[outcome]} annotations: {outcome}; the log names them"
@@ -184,12 +184,12 @@ def _connect_pictures(
 
 
 def _ours(
-    store: Store, summary: Summary, query_project: int, tasks: list[asked.Asked]
-) -> list[answers.Place]:
+    store: Store, summary: Summary, query_project: int, tasks: list[recovered_queries.Asked]
+) -> list[recovery.Place]:
     """The tasks that ask about our superpixels; DatasetError when any shows another one."""
     with store.reading() as session:
         files = store.files(summary.project_id)
-        sorted_ = answers.sort(session, files, summary.project_id, tasks)
+        sorted_ = recovery.sort(session, files, summary.project_id, tasks)
     for task in sorted_.foreign:
         summary.problems.append(
             f"task {task.task_id} of project {query_project}: asks about no picture of ours"

@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 
 from alc_backend import __version__
 from alc_backend.core import metrics
-from alc_backend.datasets.images import read_image
-from alc_backend.simulate.examples import SHOWN, label_png, picture_jpeg
+from alc_backend.datasets.images import label_png, picture_jpeg, read_image
+from alc_backend.simulate.examples import SHOWN
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps

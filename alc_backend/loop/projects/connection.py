@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from alc_backend.datasets.dataset import checked_classes
+from alc_backend.datasets.classes import checked_classes
 from alc_backend.errors import DatasetError, LabelStudioError, SettingsError
 from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.client import Client
@@ -61,7 +61,8 @@ def take_up_project(
 ) -> int:
     """Make a project of an existing dataset project, or find the one made of it; its id.
 
-    Classes come from its label config. Its pictures arrive by :mod:`alc_backend.arrivals`, as
+    Classes come from its label config. Its images arrive by
+    :mod:`alc_backend.loop.projects.image_queue`, as
     ``warm_start`` says. Without a ``name`` it gets that of the dataset project, with its number
     where there is one of that name. Raises DatasetError when the classes are no longer those of
     the first time, or the name is taken.
@@ -111,7 +112,7 @@ def upload_pictures(
     """Make dataset tasks of pictures, by image key, that have none yet; how many were made.
 
     The project must be connected. The pictures arrive in the store by
-    :mod:`alc_backend.arrivals`.
+    :mod:`alc_backend.loop.projects.image_queue`.
     """
     with store.reading() as session:
         project = session.get_one(Project, project_id)

@@ -1,7 +1,7 @@
 """Pictures of the dataset project on their way into the store.
 
 What arrives is noted in the database, where workers take up one picture after another; see
-:mod:`alc_backend.labelling` for what they do with it.
+:mod:`alc_backend.loop.projects.initial_labels` for what they do with it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from alc_backend import claims
 from alc_backend.errors import NotFoundError
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
+from alc_backend.loop import leases
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Arrival, Image, Project, Superpixel, utc_now
 
@@ -176,7 +176,7 @@ def due(store: Store) -> dict[int, int]:
         for project_id, count in rows:
             counts[project_id] = count
         claimed = session.scalars(ready.where(Arrival.claimed_by.is_not(None))).all()
-    counts.update(a.project_id for a in claimed if claims.is_dead(a, store.settings))
+    counts.update(a.project_id for a in claimed if leases.is_dead(a, store.settings))
     return dict(counts)
 
 
@@ -190,7 +190,7 @@ def claim(store: Store, project_id: int) -> Arrival | None:
     with store.session() as session:
         while (arrival := _free(store, session, project_id)) is not None:
             if arrival.claims < MAX_CLAIMS:
-                claims.take(arrival)
+                leases.take(arrival)
                 return arrival
             arrival.claimed_by, arrival.finished_at = None, utc_now()
             arrival.error = (
@@ -213,7 +213,7 @@ def _free(store: Store, session: Session, project_id: int) -> Arrival | None:
     found = session.scalars(free.limit(1)).first()
     if found is None:
         claimed = session.scalars(left.where(Arrival.claimed_by.is_not(None)))
-        found = next((a for a in claimed if claims.is_dead(a, store.settings)), None)
+        found = next((a for a in claimed if leases.is_dead(a, store.settings)), None)
     return found
 
 

@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlparse
 
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from alc_backend import arrivals, claims
-from alc_backend.datasets.dataset import Sample, checked_classes
+from alc_backend.datasets.classes import checked_classes
+from alc_backend.datasets.dataset import Sample
 from alc_backend.datasets.images import IMAGE_SUFFIXES, read_image
 from alc_backend.datasets.names import checked_name
 from alc_backend.errors import (
@@ -33,6 +33,8 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.images import fetch
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.regions import painted
+from alc_backend.loop import leases
+from alc_backend.loop.projects import image_queue
 from alc_backend.store.database import Store
 from alc_backend.store.importing import add_sample
 from alc_backend.store.models import TRAIN, Arrival, Project
@@ -62,7 +64,7 @@ def work(
     client: Client,
     project_id: int,
     *,
-    limit: int | None = arrivals.SHARD,
+    limit: int | None = image_queue.SHARD,
     progress: Progress = lambda done, name: None,
 ) -> Done:
     """Make the first label maps of pictures that wait, ``limit`` at most.
@@ -83,20 +85,20 @@ def work(
         raise
     with tempfile.TemporaryDirectory(prefix="alc-arrivals-") as folder:
         while limit is None or done.labelled + len(done.problems) < limit:
-            arrival = arrivals.claim(store, project_id)
+            arrival = image_queue.claim(store, project_id)
             if arrival is None:
                 break
             try:
-                with claims.Heartbeat(store, arrival):
+                with leases.Heartbeat(store, arrival):
                     maker.make(arrival, Path(folder), done)
             except (LabelStudioAwayError, StorageError, OperationalError):
-                arrivals.give_back(store, arrival)
+                image_queue.give_back(store, arrival)
                 raise
             except Exception as error:
                 if not isinstance(error, (AlcError, ValueError)):
                     log.exception("task %s", arrival.dataset_task)
                     error = RuntimeError(f"{type(error).__name__}: {error}; see the worker's log")
-                arrivals.fail(store, arrival, str(error))
+                image_queue.fail(store, arrival, str(error))
                 done.problems.append(f"task {arrival.dataset_task}: {error}")
             progress(done.labelled + len(done.problems), f"task {arrival.dataset_task}")
     return done
@@ -127,7 +129,7 @@ class _Maker:
         """One picture; raises AlcError or ValueError when it cannot be done."""
         task = self._task(arrival)
         if task is None:
-            arrivals.remove(self._store, arrival)
+            image_queue.remove(self._store, arrival)
             return
         url = str(task["data"].get(self._tags.image_field, ""))
         path = folder / f"picture{_suffix(url)}"
@@ -163,13 +165,14 @@ class _Maker:
                 Sample(_key(task), path, *shape, labels, superpixels, None),
                 url=url,
                 task=arrival.dataset_task,
-                annotation=begun,
+                annotation_id=begun.annotation_id if begun else None,
+                annotated_at=begun.updated_at if begun else None,
                 found=found,
                 warm_start=origin,
             )
         except IntegrityError:  # another worker, which took this one for dead, was faster
             added = None
-        arrivals.remove(self._store, arrival)
+        image_queue.remove(self._store, arrival)
         done.labelled += added is not None
         done.superpixels += added or 0
 

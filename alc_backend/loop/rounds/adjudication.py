@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alc_backend import publishing, rounds
-from alc_backend.labelstudio import publish
+from alc_backend.labelstudio import model_version, tasks
 from alc_backend.labelstudio.client import Client
+from alc_backend.loop import query_tasks
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round
@@ -28,16 +28,16 @@ def ask(store: Store, round_: Round) -> int:
         judged = ledger.judgement(session, round_.project_id)
         for superpixel_id, proposed in judged.disputed.items():
             _note(session, round_, superpixel_id, proposed)
-        for query in publishing.outside(session, round_):
+        for query in query_tasks.outside(session, round_):
             if query.closed_at is None and query.superpixel_id not in judged.settled:
                 query.round_id, query.rank = round_.id, BEFORE_ALL
         session.flush()
         first = _first(session, round_)
     with Client.from_settings(store.settings) as client:
-        publishing.create_missing(store, client, round_, Query.id.in_(first))
-        publishing.update_changed(store, client, round_, Query.id.in_(first))
-        for item in publishing.items(store, round_, Query.id.in_(first)):
-            publish.put_first(client, item, rounds.model_version(round_.number))
+        query_tasks.create_missing(store, client, round_, Query.id.in_(first))
+        query_tasks.update_changed(store, client, round_, Query.id.in_(first))
+        for item in query_tasks.items(store, round_, Query.id.in_(first)):
+            tasks.put_first(client, item, model_version.model_version(round_.number))
     with store.session() as session:
         ledger.lock(session, round_.project_id)
         asked = set(
@@ -50,7 +50,7 @@ def ask(store: Store, round_: Round) -> int:
         judged = ledger.judgement(session, round_.project_id)
         undone = any(
             query.closed_at is None and query.superpixel_id not in judged.settled
-            for query in publishing.outside(session, round_)
+            for query in query_tasks.outside(session, round_)
         )
         session.get_one(Round, round_.id).unasked = undone or not judged.disputed.keys() <= asked
     return len(first)

@@ -1,8 +1,9 @@
 """One training by several processes of this machine, one for each GPU.
 
-``run`` starts them and hears what they say, a JSON object a line; ``python -m
-alc_backend.jobs.together ROUND FILE`` is what each of them is. They meet through a file that only
-this user can read, not through a port as ``torchrun`` does, and talk over the loopback interface.
+:func:`run` starts them and hears what they say, a JSON object a line;
+:mod:`alc_backend.loop.rounds.train_process` is what each of them is. They meet through a file that
+only this user can read, not through a port as ``torchrun`` does, and talk over the loopback
+interface.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from alc_backend.claims import Reporter
+from alc_backend.common.processes import die_with_parent, end
 from alc_backend.errors import TrainingError
-from alc_backend.jobs.processes import die_with_parent, end
+from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.settings import Settings
 
 _MARK = b"alc-training:"
+
+TRAIN_PROCESS = "alc_backend.loop.rounds.train_process"
+"""What each process runs; named, not imported: only it loads the training."""
 
 
 def run(settings: Settings, round_id: int, processes: int, report: Reporter) -> None:
@@ -31,7 +35,7 @@ def run(settings: Settings, round_id: int, processes: int, report: Reporter) -> 
     end of their output when they end without a word.
     """
     with tempfile.TemporaryDirectory() as folder:
-        errors = Path(folder) / "errors"
+        errors, meeting = Path(folder) / "errors", f"{folder}/meeting"
         started: list[subprocess.Popen[bytes]] = []
         reading, writing = os.pipe()
         try:
@@ -39,7 +43,13 @@ def run(settings: Settings, round_id: int, processes: int, report: Reporter) -> 
                 for rank in range(processes):
                     started.append(
                         subprocess.Popen(
-                            [sys.executable, "-m", __name__, str(round_id), f"{folder}/meeting"],
+                            [
+                                sys.executable,
+                                "-m",
+                                TRAIN_PROCESS,
+                                str(round_id),
+                                f"{folder}/meeting",
+                            ],
                             stdout=writing,
                             stderr=sink,
                             env=_environment(settings, rank, processes),
@@ -98,46 +108,6 @@ def _environment(settings: Settings, rank: int, processes: int) -> dict[str, str
     }
 
 
-def _say(**words: Any) -> None:
+def say(**words: Any) -> None:
+    """Tell the starting process something; what :func:`run` hears."""
     print(_MARK.decode() + json.dumps(words), flush=True)
-
-
-def main() -> None:
-    """One of the processes: train; the first says how it goes, each what stops it."""
-    die_with_parent()
-    import torch
-    from torch import distributed
-
-    from alc_backend import learning
-    from alc_backend.errors import AlcError
-    from alc_backend.settings import settings
-    from alc_backend.store.database import Store
-    from alc_backend.store.models import Round
-
-    round_id, meeting = sys.argv[1:]
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    distributed.init_process_group(
-        "nccl" if cuda else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world
-    )
-
-    def progress(done: int, total: int, message: str) -> None:
-        if rank == 0:
-            _say(done=done, total=total, message=message)
-
-    try:
-        store = Store(settings())
-        with store.reading() as session:
-            round_ = session.get_one(Round, int(round_id))
-        learning.train_networks(store, round_, progress)
-    except AlcError as error:
-        _say(error=str(error))
-        sys.exit(1)
-    distributed.barrier()  # nobody leaves before the first one has saved
-    distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()

@@ -7,95 +7,123 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import delete
-from sqlalchemy.orm import Session
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError, OperationalError
 
-from alc_backend import asking, inbox, learning, publishing, states, tidy
-from alc_backend.claims import Reporter
-from alc_backend.core import metrics
-from alc_backend.errors import LabelStudioError, RoundError
-from alc_backend.labelstudio.client import Client
-from alc_backend.reconcile import reconcile
-from alc_backend.store import ledger
+from alc_backend.errors import (
+    AlcError,
+    CancelledError,
+    LabelStudioAwayError,
+)
+from alc_backend.loop.leases import Heartbeat
+from alc_backend.loop.rounds import adjudication, cleanup, plan, publishing, scoring, training
+from alc_backend.loop.rounds.preparation import prepare
+from alc_backend.loop.rounds.progress import Reporter
+from alc_backend.loop.rounds.work_items import (
+    Enqueue,
+    claim_part,
+    end_part,
+    finish_part,
+    open_rounds,
+    postpone_part,
+    waiting,
+)
+from alc_backend.store import round_states
 from alc_backend.store.database import Store
-from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import TRAIN, Part, Project, Round, Score
+from alc_backend.store.models import Part
+from alc_backend.store.round_states import (
+    ASKING,
+    CANCELLED,
+    CHORES,
+    FAILED,
+    TIDYING,
+)
 
 log = logging.getLogger(__name__)
 
 
-def prepare(store: Store, round_: Round, report: Reporter) -> None:
-    """Fix what the round knows: collect lost answers, note the ledger's position, measure D_t."""
-    project_id = round_.project_id
-    warning = None
-    if round_.project.query_project is not None and store.settings.label_studio_api_key:
-        report(0, 1, "collecting answers from Label Studio")
-        try:
-            with Client.from_settings(store.settings) as client:
-                inbox.drain(store, lambda: client)
-                reconcile(store, client, project_id, progress=report)
-        except LabelStudioError as error:
-            warning = f"started without looking for lost answers: {error}"
-            log.warning("round %s %s", round_.number, warning)
-    with store.reading() as session:
-        upto = ledger.position(session, project_id)
-        maps = LabelMaps(session, store.files(project_id), project_id, upto)
-    if not store.images(project_id, TRAIN):
-        raise RoundError(f"project {project_id} has no pictures; import a dataset with `alc init`")
-    miou = data_miou(store, project_id, maps, report)
-    with store.session() as session:
-        row = session.get_one(Round, round_.id)
-        row.ledger_position, row.answers, row.data_miou = upto, maps.answers, miou
-        row.config = {**row.config, "overlap": row.project.overlap}
-        row.warning = warning
-        row.model_miou = row.class_iou = row.estimate = row.estimate_answers = None
-        session.execute(delete(Score).where(Score.round_id == round_.id))  # of another network
-
-
 STEPS: dict[str, Callable[[Store, Part, Reporter], object]] = {
-    states.CREATED: lambda store, part, report: prepare(store, part.round, report),
-    states.TRAINING: lambda store, part, report: learning.train(store, part.round, report),
-    states.SCORING: learning.score,
-    states.PUBLISHING: lambda store, part, report: publishing.publish_round(
+    round_states.CREATED: lambda store, part, report: prepare(store, part.round, report),
+    round_states.TRAINING: lambda store, part, report: training.train(store, part.round, report),
+    round_states.SCORING: scoring.score,
+    round_states.PUBLISHING: lambda store, part, report: publishing.publish_round(
         store, part.round, report
     ),
-    states.ASKING: lambda store, part, report: asking.ask(store, part.round),
-    states.TIDYING: lambda store, part, report: tidy.tidy(store, part.round),
+    round_states.ASKING: lambda store, part, report: adjudication.ask(store, part.round),
+    round_states.TIDYING: lambda store, part, report: cleanup.clear_away(store, part.round),
 }
 """The work of each running state, and the chores of an open round."""
 
 
-def is_due(session: Session, part: Part) -> bool:
-    """Whether a chore that was just done is to be done again."""
-    round_ = session.get_one(Round, part.round_id)
-    return round_.unasked if part.step == states.ASKING else tidy.is_due(session, round_)
+def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
+    """Do a part of a round's present step; after the last part, queue those of the next step.
+
+    Returns without doing anything when another worker has the part or nothing is to be done.
+    While Label Studio or the database is away the part waits, and is tried again later.
+    """
+    part = claim_part(store, part_id)
+    if part is None:
+        return
+    round_ = part.round
+    log.info(
+        "project %s round %s: %s, part %s", round_.project_id, round_.number, part.step, part.number
+    )
+    following: list[Part] = []
+    try:
+        with Heartbeat(store, part):
+            STEPS[part.step](store, part, Reporter(store, part))
+        following = finish_part(store, part)
+    except CancelledError:
+        end_part(store, part, CANCELLED, None)
+    except (LabelStudioAwayError, OperationalError) as error:
+        log.warning("round %s waits: %s", round_.number, error)
+        postpone_part(store, part, str(error))
+    except AlcError as error:
+        log.error("round %s failed in %s: %s", round_.number, part.step, error)
+        end_part(store, part, FAILED, str(error))
+    except Exception as error:
+        end_part(store, part, FAILED, f"{type(error).__name__}: {error}; see the worker's log")
+        raise
+    for ready in following:
+        enqueue(ready)
 
 
-def parts(session: Session, round_: Round, state: str) -> list[dict[str, Any]]:
-    """What each part of a state's work is to do; the scoring is spread over several."""
-    return learning.shards(session, round_) if state == states.SCORING else [{}]
+def recover(store: Store, enqueue: Enqueue) -> int:
+    """Queue again the parts whose worker has died or that never reached a queue; how many."""
+    _wake_chores(store)
+    ready = waiting(store)
+    for part in ready:
+        enqueue(part)
+    return len(ready)
 
 
-def data_miou(
-    store: Store,
-    project_id: int,
-    maps: LabelMaps,
-    report: Callable[[int, int, str], None] = lambda done, total, message: None,
-) -> float | None:
-    """mIoU of the label maps against ground truth over all training images; None without any."""
-    files = store.files(project_id)
-    images = store.images(project_id, TRAIN)
-    confusion: NDArray[np.int64] | None = None
+def _wake_chores(store: Store) -> None:
+    """Let the chores of open rounds wait for a worker where they are due."""
     with store.reading() as session:
-        classes = len(session.get_one(Project, project_id).classes)
-    for done, image in enumerate(images):
-        if files.has_label_map("ground_truth", image.id):
-            report(done, len(images), "measuring the label maps")
-            truth = files.read_label_map("ground_truth", image.id)
-            part = metrics.confusion_matrix(truth, maps.read(image.id), classes)
-            confusion = part if confusion is None else confusion + part
-    return None if confusion is None else metrics.known(metrics.mean_iou(confusion))
+        due = [
+            (round_.id, step)
+            for round_ in open_rounds(session)
+            for step, is_due in (
+                (ASKING, round_.unasked),
+                (TIDYING, plan.cleanup_is_due(session, round_)),
+            )
+            if is_due
+        ]
+        known = {
+            (part.round_id, part.step): part
+            for part in session.scalars(select(Part).where(Part.step.in_(CHORES)))
+        }
+    for round_id, step in due:
+        part = known.get((round_id, step))
+        if part is not None and part.finished_at is None:
+            continue
+        try:
+            with store.session() as session:
+                if part is None:
+                    session.add(Part(round_id=round_id, step=step, number=0, work={}))
+                else:
+                    row = session.get_one(Part, part.id)
+                    row.finished_at, row.retries, row.retry_at = None, 0, None
+        except IntegrityError:  # another worker was a moment faster
+            continue

@@ -1,7 +1,8 @@
 """The loop: a round's states and transitions.
 
 created → training → scoring → publishing → open → closed; failed and cancelled from each of the
-first four. The database holds the state; :mod:`alc_backend.parts` is how workers move it on.
+first four. The database holds the state; workers move it on by
+:mod:`alc_backend.loop.rounds.work_items`.
 """
 
 from __future__ import annotations
@@ -13,26 +14,22 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from alc_backend import parts
-from alc_backend.claims import at_work
-from alc_backend.core.acquisition import ACQUISITIONS
-from alc_backend.errors import NotFoundError, RoundError, SettingsError
-from alc_backend.segmentation.config import TrainingConfig, configured
-from alc_backend.settings import Settings
-from alc_backend.states import CANCELLED, CREATED, FAILED, PUBLISHING, RUNNING, SCORING
+from alc_backend.errors import NotFoundError, RoundError
+from alc_backend.loop.config import BATCH, config_of
+from alc_backend.loop.leases import at_work
+from alc_backend.loop.rounds import plan, work_items
+from alc_backend.loop.rounds.status import newest_round
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Answer, Part, Project, Query, Round, utc_now
+from alc_backend.store.models import Answer, Part, Project, Query, Round
+from alc_backend.store.round_states import CANCELLED, CREATED, FAILED, PUBLISHING, RUNNING, SCORING
 
 log = logging.getLogger(__name__)
-
-BATCH = ("size", "per_image", "min_area")
-"""How a round's batch is chosen: what may still change when it goes on with its network trained."""
 
 
 def start(
     store: Store,
-    enqueue: parts.Enqueue,
+    enqueue: work_items.Enqueue,
     project_id: int,
     *,
     size: int | None = None,
@@ -55,10 +52,10 @@ def start(
             round_, started = _start(store, session, project_id, given)
     except IntegrityError:  # somebody else was a moment faster
         with store.reading() as session:
-            running = _latest(session, project_id)
+            running = newest_round(session, project_id)
         assert running is not None
         round_, started = running, False
-    for part in parts.waiting(store, round_.id):
+    for part in work_items.waiting(store, round_.id):
         enqueue(part)
     return round_, started
 
@@ -68,7 +65,7 @@ def _start(
 ) -> tuple[Round, bool]:
     if session.get(Project, project_id) is None:
         raise NotFoundError(f"there is no project {project_id}; `alc round status` lists them")
-    latest = _latest(session, project_id, lock=True)
+    latest = newest_round(session, project_id, lock=True)
     if latest is not None and latest.state in RUNNING:
         return latest, False
     if latest is not None and latest.state in (FAILED, CANCELLED):
@@ -85,7 +82,7 @@ def _start(
     round_ = Round(project_id=project_id, number=number, state=CREATED, config=config)
     session.add(round_)
     session.flush()
-    parts.enter(session, round_, CREATED, [{}])
+    work_items.enter(session, round_, CREATED, [{}])
     return round_, True
 
 
@@ -103,22 +100,22 @@ def _resume(session: Session, round_: Round, config: dict[str, Any], trained: bo
             select(func.count()).where(Part.round_id == round_.id, Part.step == round_.state)
         )
         if not known:  # it was stopped by an upgrade
-            from alc_backend import steps
-
-            parts.enter(session, round_, round_.state, steps.parts(session, round_, round_.state))
+            work_items.enter(
+                session, round_, round_.state, plan.parts_of(session, round_, round_.state)
+            )
     else:
         round_.config = config
-        parts.enter(session, round_, CREATED, [{}])
+        work_items.enter(session, round_, CREATED, [{}])
     round_.error, round_.failed_in = None, None
     round_.cancel_requested = False
 
 
-def start_due(store: Store, enqueue: parts.Enqueue) -> list[Round]:
+def start_due(store: Store, enqueue: work_items.Enqueue) -> list[Round]:
     """Start the next round of every project whose open round's batch is answered."""
     due: list[int] = []
     with store.reading() as session:
-        for round_ in parts.open_rounds(session):
-            if _latest(session, round_.project_id) is not round_:
+        for round_ in work_items.open_rounds(session):
+            if newest_round(session, round_.project_id) is not round_:
                 continue  # the next one is on its way, or was stopped
             given = session.scalar(
                 select(func.count())
@@ -144,97 +141,10 @@ def start_due(store: Store, enqueue: parts.Enqueue) -> list[Round]:
 def cancel(store: Store, project_id: int) -> Round:
     """Ask the running round to stop; RoundError when none is running."""
     with store.session() as session:
-        latest = _latest(session, project_id, lock=True)
+        latest = newest_round(session, project_id, lock=True)
         if latest is None or latest.state not in RUNNING:
             raise RoundError(f"no round of project {project_id} is running")
         latest.cancel_requested = True
         if not at_work(session, latest, store.settings):
-            parts.stop(session, latest, CANCELLED, None)
+            work_items.stop(session, latest, CANCELLED, None)
         return latest
-
-
-def workers(store: Store, round_: Round) -> int:
-    """How many workers are at a round."""
-    with store.reading() as session:
-        return at_work(session, round_, store.settings)
-
-
-def latest_round(store: Store, project_id: int) -> Round | None:
-    """The round with the highest number, or None."""
-    with store.reading() as session:
-        return _latest(session, project_id)
-
-
-def model_version(number: int) -> str:
-    """The version that Label Studio knows the predictions of round ``number`` by."""
-    return f"alc-round-{number}"
-
-
-def config_of(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
-    """The settings of a round, fixed at its start; ``given`` replaces those of the batch."""
-    if settings.acquisition not in ACQUISITIONS:
-        raise SettingsError(
-            f"ALC_ACQUISITION {settings.acquisition!r} is unknown; choose one of "
-            f"{', '.join(sorted(ACQUISITIONS))}"
-        )
-    return {
-        "size": settings.round_size,
-        "per_image": settings.per_image,
-        "min_area": settings.min_area,
-        "folds": settings.folds,
-        **given,
-        "given": given,
-        "acquisition": settings.acquisition,
-        "epsilon": settings.epsilon,
-        "share_iterations": settings.share_iterations,
-        "flip": settings.flip,
-        "holdout": settings.holdout,
-        "training": configured(settings).as_dict(),
-    }
-
-
-def training_of(round_: Round) -> TrainingConfig:
-    """The hyper-parameters that the round was started with."""
-    return TrainingConfig(**round_.config["training"])
-
-
-def _latest(session: Session, project_id: int, *, lock: bool = False) -> Round | None:
-    latest = (
-        select(Round).where(Round.project_id == project_id).order_by(Round.number.desc()).limit(1)
-    )
-    return session.scalars(latest.with_for_update(of=Round) if lock else latest).first()
-
-
-def summary(round_: Round) -> dict[str, Any]:
-    """A round as the command line, the service and reports show it."""
-    return {
-        "project": round_.project_id,
-        "round": round_.number,
-        "state": round_.state,
-        "done": round_.done,
-        "total": round_.total,
-        "message": round_.message,
-        "eta_s": _eta(round_),
-        "error": round_.error,
-        "warning": round_.warning,
-        "answers": round_.answers,
-        "data_miou": round_.data_miou,
-        "model_miou": round_.model_miou,
-        "class_iou": _by_class(round_),
-        "estimated_accuracy": round_.estimate,
-        "estimated_from_answers": round_.estimate_answers,
-    }
-
-
-def _by_class(round_: Round) -> dict[str, float | None] | None:
-    if round_.class_iou is None:
-        return None
-    return dict(zip(round_.project.classes, round_.class_iou, strict=True))
-
-
-def _eta(round_: Round) -> int | None:
-    """Seconds until the present step ends, judged by its pace so far."""
-    if round_.state not in RUNNING or not round_.done or round_.step_began_at is None:
-        return None
-    spent = (utc_now() - round_.step_began_at).total_seconds()
-    return round(spent / round_.done * (round_.total - round_.done))

@@ -10,23 +10,16 @@ from numpy.typing import NDArray
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from alc_backend import rounds
 from alc_backend.core import acquisition, selection
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import RoundError
 from alc_backend.labelstudio import query
+from alc_backend.loop import config
+from alc_backend.loop.query_tasks import columns
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import (
-    TRAIN,
-    Answer,
-    Image,
-    Query,
-    Round,
-    Score,
-    Superpixel,
-)
+from alc_backend.store.models import TRAIN, Answer, Image, Query, Round, Score, Superpixel
 
 
 def choose(store: Store, round_: Round) -> str | None:
@@ -68,7 +61,7 @@ def choose(store: Store, round_: Round) -> str | None:
     candidates = [
         selection.Scored(score, *place, row.size) for place, (row, score) in open_.items()
     ]
-    size, per_image, min_area = (round_.config[name] for name in rounds.BATCH)
+    size, per_image, min_area = (round_.config[name] for name in config.BATCH)
     order = selection.top(candidates, size, per_image=per_image, min_area=min_area)
     order = selection.spread(order, store.settings.gap)
     best = set(order)
@@ -171,23 +164,3 @@ def _class_pixels(store: Store, round_: Round) -> NDArray[np.int64]:
     for image in store.images(round_.project_id, TRAIN):
         counts += np.bincount(maps.read(image.id).ravel(), minlength=VOID + 1)
     return counts[: len(round_.project.classes)]
-
-
-def columns(session: Session, project_id: int, *wanted: Any) -> Sequence[Any]:
-    """Columns of all queries of a project."""
-    return session.execute(
-        select(*wanted)
-        .join(Superpixel, Superpixel.id == Query.superpixel_id)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project_id)
-    ).all()
-
-
-def queries(session: Session, project_id: int) -> Sequence[Query]:
-    """Every query of a project."""
-    return session.scalars(
-        select(Query)
-        .join(Superpixel, Superpixel.id == Query.superpixel_id)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project_id)
-    ).all()

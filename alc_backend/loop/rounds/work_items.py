@@ -13,23 +13,15 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from alc_backend.claims import (
-    Heartbeat,
-    Reporter,
-    at_work,
-    is_dead,
-    is_ours,
-    is_present,
-    locked,
-    take,
-)
-from alc_backend.errors import AlcError, CancelledError, LabelStudioAwayError
+from alc_backend.errors import CancelledError
+from alc_backend.loop.leases import at_work, is_dead, is_ours, is_present, locked, take
+from alc_backend.loop.rounds import plan
 from alc_backend.settings import Settings
-from alc_backend.states import (
-    ASKING,
+from alc_backend.store.database import Store
+from alc_backend.store.models import Part, Project, Round, utc_now
+from alc_backend.store.round_states import (
     CANCELLED,
     CHORES,
     CLOSED,
@@ -39,10 +31,7 @@ from alc_backend.states import (
     OPEN,
     PUBLISHING,
     RUNNING,
-    TIDYING,
 )
-from alc_backend.store.database import Store
-from alc_backend.store.models import Part, Project, Round, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -91,83 +80,6 @@ def waiting(store: Store, round_id: int | None = None) -> list[Part]:
     ]
 
 
-def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
-    """Do a part of a round's present step; after the last part, queue those of the next step.
-
-    Returns without doing anything when another worker has the part or nothing is to be done.
-    While Label Studio or the database is away the part waits, and is tried again later.
-    """
-    part = _claim(store, part_id)
-    if part is None:
-        return
-    from alc_backend import steps  # the network's libraries load here, in the worker
-
-    round_ = part.round
-    log.info(
-        "project %s round %s: %s, part %s", round_.project_id, round_.number, part.step, part.number
-    )
-    following: list[Part] = []
-    try:
-        with Heartbeat(store, part):
-            steps.STEPS[part.step](store, part, Reporter(store, part))
-        following = _finish(store, part)
-    except CancelledError:
-        _end(store, part, CANCELLED, None)
-    except (LabelStudioAwayError, OperationalError) as error:
-        log.warning("round %s waits: %s", round_.number, error)
-        _postpone(store, part, str(error))
-    except AlcError as error:
-        log.error("round %s failed in %s: %s", round_.number, part.step, error)
-        _end(store, part, FAILED, str(error))
-    except Exception as error:
-        _end(store, part, FAILED, f"{type(error).__name__}: {error}; see the worker's log")
-        raise
-    for ready in following:
-        enqueue(ready)
-
-
-def recover(store: Store, enqueue: Enqueue) -> int:
-    """Queue again the parts whose worker has died or that never reached a queue; how many."""
-    _wake_chores(store)
-    ready = waiting(store)
-    for part in ready:
-        enqueue(part)
-    return len(ready)
-
-
-def _wake_chores(store: Store) -> None:
-    """Let the chores of open rounds wait for a worker where they are due."""
-    from alc_backend import tidy
-
-    with store.reading() as session:
-        due = [
-            (round_.id, step)
-            for round_ in open_rounds(session)
-            for step, is_due in (
-                (ASKING, round_.unasked),
-                (TIDYING, tidy.is_due(session, round_)),
-            )
-            if is_due
-        ]
-        known = {
-            (part.round_id, part.step): part
-            for part in session.scalars(select(Part).where(Part.step.in_(CHORES)))
-        }
-    for round_id, step in due:
-        part = known.get((round_id, step))
-        if part is not None and part.finished_at is None:
-            continue
-        try:
-            with store.session() as session:
-                if part is None:
-                    session.add(Part(round_id=round_id, step=step, number=0, work={}))
-                else:
-                    row = session.get_one(Part, part.id)
-                    row.finished_at, row.retries, row.retry_at = None, 0, None
-        except IntegrityError:  # another worker was a moment faster
-            continue
-
-
 def open_rounds(session: Session) -> list[Round]:
     """The open rounds whose queue is in Label Studio."""
     return list(
@@ -179,7 +91,8 @@ def open_rounds(session: Session) -> list[Round]:
     )
 
 
-def _claim(store: Store, part_id: int) -> Part | None:
+def claim_part(store: Store, part_id: int) -> Part | None:
+    """Take up a part for this process; None when another worker has it or nothing is to do."""
     with store.session() as session:
         if _queue_is_taken(session, store.settings, part_id):
             return None
@@ -202,18 +115,16 @@ def _claim(store: Store, part_id: int) -> Part | None:
         return part
 
 
-def _finish(store: Store, claimed: Part) -> list[Part]:
+def finish_part(store: Store, claimed: Part) -> list[Part]:
     """End a part; the last one of a step ends the step. Returns the parts that can begin."""
-    from alc_backend import steps
-
     with store.session() as session:
         found = locked(session, claimed.id)
         if found is None or not is_ours(found, claimed):
             return []  # taken over by another worker after a long silence
         part, round_ = found
         if part.step in CHORES:
-            if steps.is_due(session, part):
-                _put_off(part)  # something came up meanwhile
+            if plan.is_due_again(session, part):
+                put_off(part)  # something came up meanwhile
             else:
                 part.claimed_by, part.finished_at = None, utc_now()
             return []
@@ -231,7 +142,7 @@ def _finish(store: Store, claimed: Part) -> list[Part]:
             return []
         following = NEXT[part.step]
         if following != OPEN:
-            enter(session, round_, following, steps.parts(session, round_, following))
+            enter(session, round_, following, plan.parts_of(session, round_, following))
         else:
             open_queue(session, round_)
     return waiting(store, claimed.round_id)
@@ -253,7 +164,7 @@ def open_queue(session: Session, round_: Round) -> None:
     )
 
 
-def _end(store: Store, claimed: Part, state: str, error: str | None) -> None:
+def end_part(store: Store, claimed: Part, state: str, error: str | None) -> None:
     """Give a part back after it was cancelled or has failed; its round ends with it.
 
     A cancelled round ends with the last worker that lets go of it.
@@ -266,18 +177,19 @@ def _end(store: Store, claimed: Part, state: str, error: str | None) -> None:
         part.claimed_by = None
         session.flush()
         if part.step in CHORES:
-            _put_off(part)  # the queue stays as it is; the next try may do better
+            put_off(part)  # the queue stays as it is; the next try may do better
         elif state == FAILED or not at_work(session, round_, store.settings):
             stop(session, round_, state, error)
 
 
-def _postpone(store: Store, claimed: Part, reason: str) -> None:
+def postpone_part(store: Store, claimed: Part, reason: str) -> None:
+    """Give a part back, to be tried again once Label Studio or the database may be there."""
     with store.session() as session:
         found = locked(session, claimed.id)
         if found is None or not is_ours(found, claimed):
             return
         part, round_ = found
-        pause = _put_off(part)
+        pause = put_off(part)
         if part.step in CHORES:
             return
         round_.message = f"trying again in {pause} s: {reason}"
@@ -286,7 +198,7 @@ def _postpone(store: Store, claimed: Part, reason: str) -> None:
             stop(session, round_, CANCELLED, None)
 
 
-def _put_off(part: Part) -> int:
+def put_off(part: Part) -> int:
     """Give a part back, to be tried again after some seconds, which are returned."""
     pause = RETRY_S[min(part.retries, len(RETRY_S) - 1)]
     part.claimed_by, part.retries = None, part.retries + 1

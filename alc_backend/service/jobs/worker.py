@@ -14,11 +14,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import SimpleWorker
 
-from alc_backend import logs, parts
+from alc_backend.common import logs
 from alc_backend.errors import ServiceError, SettingsError
-from alc_backend.jobs import presence, tally
-from alc_backend.jobs.functions import enqueue_pictures, store
-from alc_backend.jobs.queues import QUEUES, REQUEST, Jobs, connect, is_up
+from alc_backend.loop.rounds import executor
+from alc_backend.service.jobs import counters, worker_registry
+from alc_backend.service.jobs.functions import enqueue_pictures, store
+from alc_backend.service.jobs.queues import QUEUES, REQUEST, Jobs, connect, is_up
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, *, burst: boo
         raise ServiceError(
             "no Redis answers; start `alc serve`, or set REDIS_URL to a running server"
         )
-    over, me = threading.Event(), presence.here(queues)
+    over, me = threading.Event(), worker_registry.here(queues)
     beside = [
         threading.Thread(target=run, args=given, name=name, daemon=True)
         for name, run, given in (
@@ -69,7 +70,9 @@ class _Worker(SimpleWorker):  # type: ignore[misc]  # rq is not typed
         began = time.monotonic()
         with logs.about(job.meta.get(REQUEST), job.id):
             done = bool(super().perform_job(job, queue, execution))
-        tally.note(self.connection, queue.name, failed=not done, seconds=time.monotonic() - began)
+        counters.note(
+            self.connection, queue.name, failed=not done, seconds=time.monotonic() - began
+        )
         return done
 
 
@@ -101,22 +104,22 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
 
 
 def _be_there(
-    settings: Settings, connection: Redis, me: presence.Present, over: threading.Event
+    settings: Settings, connection: Redis, me: worker_registry.Present, over: threading.Event
 ) -> None:
     """Say every few seconds that this worker is there; beside the watchdog, which may wait."""
     while not over.is_set():
         with suppress(RedisError):
-            presence.note(connection, me, settings)
+            worker_registry.note(connection, me, settings)
         over.wait(RECOVER_EVERY_S)
     with suppress(RedisError):
-        presence.leave(connection, me)
+        worker_registry.leave(connection, me)
 
 
 def _watch(jobs: Jobs, over: threading.Event) -> None:
     """Queue again what no worker has and no queue may hold: at the start and every few seconds."""
     while True:
         try:
-            parts.recover(store(), jobs.enqueue_part)
+            executor.recover(store(), jobs.enqueue_part)
             enqueue_pictures(jobs)
         except Exception as error:  # without this thread, what was left would stay for ever
             log.warning("looking for left work failed, trying again: %r", error)

@@ -14,15 +14,18 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter
 from sqlalchemy import select
 
-from alc_backend import __version__, inbox, rounds
+from alc_backend import __version__
 from alc_backend.errors import AlcError, NotFoundError, SettingsError
-from alc_backend.jobs.queues import Jobs, connect
-from alc_backend.logs import RequestIds
-from alc_backend.service.guard import Guard, SizeLimit
-from alc_backend.service.ingest import Ingest
-from alc_backend.service.metrics import Metrics, Readiness, Requests
-from alc_backend.service.model import ALCModel
-from alc_backend.service.pages import pages
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.rounds import lifecycle
+from alc_backend.loop.rounds.status import summary
+from alc_backend.service.jobs.queues import Jobs, connect
+from alc_backend.service.web.guard import Guard, SizeLimit
+from alc_backend.service.web.ingest import Ingest
+from alc_backend.service.web.metrics import Metrics, Readiness, Requests
+from alc_backend.service.web.model import ALCModel
+from alc_backend.service.web.pages import pages
+from alc_backend.service.web.request_ids import RequestIds
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.models import MAX_ID, Project, Round
@@ -59,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     redis = connect(settings)
     jobs = Jobs(settings, redis)
     measured, readiness = Metrics(store, redis), Readiness(store, settings)
-    ingest, letterbox = Ingest(store, jobs), inbox.Letterbox(store)
+    ingest, letterbox = Ingest(store, jobs), webhooks.Letterbox(store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -173,7 +176,7 @@ def create_app(settings: Settings) -> FastAPI:
     def list_rounds() -> list[Json]:
         with store.reading() as session:
             found = session.scalars(select(Round).order_by(Round.project_id, Round.number)).all()
-        return [rounds.summary(round_) for round_ in found]
+        return [summary(round_) for round_ in found]
 
     @app.post("/rounds")
     def start_round(body: Json = Body()) -> Json:
@@ -183,12 +186,12 @@ def create_app(settings: Settings) -> FastAPI:
             least = 0 if name == "min_area" else 1
             if value is not None and (type(value) is not int or not least <= value <= MAX_ID):
                 raise HTTPException(422, f"{name} must be an integer from {least} on")
-        round_, started = rounds.start(store, jobs.enqueue_part, project_id, **given)
-        return {**rounds.summary(round_), "started": started}
+        round_, started = lifecycle.start(store, jobs.enqueue_part, project_id, **given)
+        return {**summary(round_), "started": started}
 
     @app.post("/rounds/cancel")
     def cancel_round(body: Json = Body()) -> Json:
-        return rounds.summary(rounds.cancel(store, _project_id(store, body.get("project"))))
+        return summary(lifecycle.cancel(store, _project_id(store, body.get("project"))))
 
     return app
 

@@ -9,11 +9,12 @@ import time
 from prometheus_client import Counter
 from sqlalchemy import select
 
-from alc_backend import inbox, rounds
 from alc_backend.errors import AlcError
-from alc_backend.jobs.queues import Jobs
 from alc_backend.labelstudio.client import Client
-from alc_backend.reconcile import reconcile
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.annotations.reconciliation import reconcile
+from alc_backend.loop.rounds import lifecycle
+from alc_backend.service.jobs.queues import Jobs
 from alc_backend.store.database import Store
 from alc_backend.store.models import Project
 
@@ -85,16 +86,16 @@ class Ingest:
                 while self._let_pass() and not self._over.wait(QUIET_S / 4):
                     pass
                 try:
-                    counts = inbox.drain(
+                    counts = webhooks.drain(
                         self._store, client.get, lambda: self._over.is_set() or self._let_pass()
                     )
                     for name, count in counts.items():
                         ANSWERS.labels(name).inc(count)
                     if counts and self._store.settings.start_by_itself:
-                        rounds.start_due(self._store, self._jobs.enqueue_part)
+                        lifecycle.start_due(self._store, self._jobs.enqueue_part)
                     if time.monotonic() - tidied > TIDY_EVERY_S:
                         tidied = time.monotonic()
-                        inbox.forget_old(self._store)
+                        webhooks.forget_old(self._store)
                 except Exception as error:  # without this thread, answers would wait for ever
                     log.exception("reading the inbox failed, trying again: %r", error)
                 self._arrived.wait(PAUSE_S)
@@ -124,7 +125,7 @@ class Ingest:
             else:
                 log.debug("project %s: %s", project_id, dict(found))
         if connected and self._store.settings.start_by_itself:
-            rounds.start_due(self._store, self._jobs.enqueue_part)
+            lifecycle.start_due(self._store, self._jobs.enqueue_part)
 
 
 class _LazyClient:

@@ -22,13 +22,15 @@ from rq import Queue
 from sqlalchemy import text
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alc_backend import __version__, inbox, states
-from alc_backend.disk import free_gib
+from alc_backend import __version__
+from alc_backend.common.disk import free_gib
 from alc_backend.errors import AlcError
-from alc_backend.jobs import presence, tally
-from alc_backend.jobs.queues import QUEUES, connect, is_up
-from alc_backend.overview import Overview, Overviews
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.overview import Overview, Overviews
+from alc_backend.service.jobs import counters, worker_registry
+from alc_backend.service.jobs.queues import QUEUES, connect, is_up
 from alc_backend.settings import Settings
+from alc_backend.store import round_states
 from alc_backend.store.database import Store
 
 REQUESTS = Counter("alc_http_requests", "Requests answered", ["method", "route", "status"])
@@ -150,7 +152,7 @@ class _State(Collector):
         build.add_metric([__version__], 1)
         yield build
         yield GaugeMetricFamily(
-            "alc_inbox_waiting", "Webhooks not in the ledger yet", inbox.waiting(self._store)
+            "alc_inbox_waiting", "Webhooks not in the ledger yet", webhooks.waiting(self._store)
         )
         try:
             views = self._views.all()
@@ -170,11 +172,11 @@ class _State(Collector):
             waiting.add_metric([name], len(Queue(name, connection=self._redis)))
         ended = CounterMetricFamily("alc_jobs", "Jobs that ended", labels=["queue", "outcome"])
         seconds = CounterMetricFamily("alc_job_seconds", "Time spent on jobs", labels=["queue"])
-        for counted in tally.read(self._redis):
-            ended.add_metric([counted.queue, tally.DONE], counted.done)
-            ended.add_metric([counted.queue, tally.FAILED], counted.failed)
+        for counted in counters.read(self._redis):
+            ended.add_metric([counted.queue, counters.DONE], counted.done)
+            ended.add_metric([counted.queue, counters.FAILED], counted.failed)
             seconds.add_metric([counted.queue], counted.seconds)
-        workers = len(presence.workers(self._redis))
+        workers = len(worker_registry.workers(self._redis))
         yield waiting
         yield ended
         yield seconds
@@ -207,7 +209,7 @@ def _projects(views: list[Overview]) -> Iterator[Metric]:
         arriving.add_metric(name, view.arriving.left)
         if view.round is not None:
             number.add_metric(name, view.round["round"])
-            for each in states.ALL:
+            for each in round_states.ALL:
                 state.add_metric([*name, each], float(view.round["state"] == each))
             total = view.round["total"]
             share.add_metric(name, view.round["done"] / total if total else 0.0)

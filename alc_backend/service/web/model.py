@@ -9,12 +9,16 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
-from alc_backend import inbox, publishing, rounds, states
 from alc_backend.errors import LabelStudioError, NotFoundError
-from alc_backend.jobs.queues import Jobs
 from alc_backend.labelstudio import query
+from alc_backend.labelstudio.model_version import model_version
 from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS, read_dataset_config
 from alc_backend.labelstudio.regions import brush_regions
+from alc_backend.loop import query_tasks
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.rounds import lifecycle
+from alc_backend.service.jobs.queues import Jobs
+from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, Query, Round, Superpixel
@@ -27,7 +31,7 @@ START_TRAINING = "START_TRAINING"
 
 ASKED_AT_ONCE = 500
 """Tasks looked up by one database query."""
-NO_VERSION = rounds.model_version(0)
+NO_VERSION = model_version(0)
 """The model version before the first round is published."""
 
 
@@ -38,7 +42,7 @@ class ALCModel:
     """
 
     def __init__(
-        self, store: Store, jobs: Jobs, letterbox: inbox.Letterbox, label_studio_project: int
+        self, store: Store, jobs: Jobs, letterbox: webhooks.Letterbox, label_studio_project: int
     ) -> None:
         self._store, self._jobs, self._letterbox = store, jobs, letterbox
         self._label_studio_project = label_studio_project
@@ -53,10 +57,10 @@ class ALCModel:
             number = session.scalar(
                 select(func.max(Round.number)).where(
                     Round.project_id == self._project.id,
-                    Round.state.in_((states.OPEN, states.CLOSED)),
+                    Round.state.in_((round_states.OPEN, round_states.CLOSED)),
                 )
             )
-        return rounds.model_version(number) if number else NO_VERSION
+        return model_version(number) if number else NO_VERSION
 
     def setup(self, label_config: str = "") -> Json:
         """Answer Label Studio's /setup: the model version, and what is missing in the config.
@@ -115,7 +119,9 @@ class ALCModel:
                     f"Label Studio project {self._label_studio_project} is not connected to a "
                     "dataset; run `alc init`"
                 )
-            round_, started = rounds.start(self._store, self._jobs.enqueue_part, self._project.id)
+            round_, started = lifecycle.start(
+                self._store, self._jobs.enqueue_part, self._project.id
+            )
             return {"job": f"round-{round_.id}", "round": round_.number, "started": started}
         if event not in WEBHOOK_ACTIONS or self._project is None:
             return {"ignored": event}
@@ -127,7 +133,7 @@ class ALCModel:
         numbers = _numbers(tasks)
         for first in range(0, len(numbers), ASKED_AT_ONCE):
             part = numbers[first : first + ASKED_AT_ONCE]
-            for entry, content in publishing.contents(
+            for entry, content in query_tasks.contents(
                 session, self._project, Query.task_id.in_(part)
             ):
                 found[entry.task_id] = entry, content
@@ -143,7 +149,7 @@ class ALCModel:
             {
                 "result": query.prediction(found[number][1]),
                 "score": max(found[number][0].rank, 0) / lengths[found[number][0].round_id],
-                "model_version": rounds.model_version(found[number][1].round_number),
+                "model_version": model_version(found[number][1].round_number),
             }
             if (number := _number(task)) in found
             else self._empty()

@@ -20,16 +20,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader
 from sqlalchemy import func, select
 
-from alc_backend import history, inbox, rounds
-from alc_backend.datasets.images import (
-    label_thumbnail,
-    picture_thumbnail,
-    read_image,
-    voc_palette,
-)
+from alc_backend.datasets.images import label_thumbnail, picture_thumbnail, read_image, voc_palette
 from alc_backend.errors import AlcError, NotFoundError
-from alc_backend.jobs.queues import Jobs
-from alc_backend.overview import Overview, Overviews
+from alc_backend.loop.annotations import history, webhooks
+from alc_backend.loop.overview import Overview, Overviews
+from alc_backend.loop.rounds import lifecycle
+from alc_backend.service.jobs.queues import Jobs
 from alc_backend.settings import Settings
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -82,7 +78,7 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
             status,
             page="admin",
             views=views.all(),
-            waiting=inbox.waiting(store),
+            waiting=webhooks.waiting(store),
             said=said,
         )
 
@@ -107,7 +103,7 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
 
         def begin() -> Response:
             try:
-                _, started = rounds.start(store, jobs.enqueue_part, _known(store, project_id).id)
+                _, started = lifecycle.start(store, jobs.enqueue_part, _known(store, project_id).id)
             except AlcError as error:
                 return admin_page(request, f"The round was not started: {error}", 409)
             return RedirectResponse(f"/?said={'started' if started else 'running'}", 303)
@@ -120,7 +116,7 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
 
         def end() -> Response:
             try:
-                rounds.cancel(store, _known(store, project_id).id)
+                lifecycle.cancel(store, _known(store, project_id).id)
             except AlcError as error:
                 return admin_page(request, str(error), 409)
             return RedirectResponse("/?said=cancelled", 303)
@@ -129,7 +125,7 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
 
     @router.get("/projects/{project_id}/{quality}.png")
     def curve(project_id: int, quality: str) -> Response:
-        from alc_backend.reports import plots  # Matplotlib loads when somebody looks
+        from alc_backend.simulate.report import plots  # Matplotlib loads when somebody looks
 
         if quality not in CURVES:
             raise HTTPException(404, "there is no such plot")

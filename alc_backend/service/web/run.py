@@ -8,8 +8,8 @@ import threading
 import uvicorn
 
 from alc_backend.errors import ServiceError
-from alc_backend.jobs.processes import Processes, start_redis, start_worker
-from alc_backend.service.app import create_app
+from alc_backend.service.jobs.processes import Processes, start_redis, start_worker
+from alc_backend.service.web.app import create_app
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)

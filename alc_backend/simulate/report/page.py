@@ -11,9 +11,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 
 from alc_backend.errors import DatasetError
-from alc_backend.reports import plots
-from alc_backend.reports.plots import Plot
 from alc_backend.simulate import results
+from alc_backend.simulate.report import plots
+from alc_backend.simulate.report.plots import Plot
 
 Json = dict[str, Any]
 

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from alc_backend.datasets.text import write_csv
+from alc_backend.common.files import write_csv
 from alc_backend.simulate.oracle import ORACLES
 from alc_backend.simulate.results import at, grouped
 from alc_backend.simulate.results import points as measured

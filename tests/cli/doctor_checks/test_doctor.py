@@ -7,14 +7,14 @@ from contextlib import nullcontext
 import pytest
 from pydantic import SecretStr
 
-from alc_backend.doctor import connection, examine, installation
-from alc_backend.doctor.connection import Connection
-from alc_backend.doctor.finding import OK, PROBLEM, WARNING, run
-from alc_backend.doctor.installation import Installation
-from alc_backend.doctor.projects import ProjectChecks
+from alc_backend.cli.doctor_checks import connection, examine, installation
+from alc_backend.cli.doctor_checks.connection import Connection
+from alc_backend.cli.doctor_checks.finding import OK, PROBLEM, WARNING, run
+from alc_backend.cli.doctor_checks.installation import Installation
+from alc_backend.cli.doctor_checks.projects import ProjectChecks
 from alc_backend.errors import LabelStudioError, SettingsError
-from alc_backend.jobs import presence
 from alc_backend.labelstudio import projects
+from alc_backend.service.jobs import worker_registry
 from alc_backend.store.models import Project
 from tests.annotations import asked_project
 
@@ -95,7 +95,7 @@ def test_what_label_studio_says_about_an_address_is_told(settings, monkeypatch):
 
 def test_workers_elsewhere_need_what_they_share(settings, redis):
     queues = ("publish", "score", "train", "pseudo")
-    presence.note(redis, presence.Present("gpu-7", 42, queues), settings)
+    worker_registry.note(redis, worker_registry.Present("gpu-7", 42, queues), settings)
     found = checked(Installation(settings), "workers")
     assert found.state == WARNING
     assert "gpu-7 cannot see the database and the files" in found.detail

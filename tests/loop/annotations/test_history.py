@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alc_backend import history, inbox
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, NotFoundError, RoundError
+from alc_backend.loop.annotations import history, webhooks
 from alc_backend.store.models import Project
 from tests.annotations import (
     DATASET_PROJECT,
@@ -52,7 +52,7 @@ def submit(store, project, label_studio):
                 label_studio.keep(record)
                 body = created(record)
             receive(store, project, body)
-        inbox.drain(store, lambda: label_studio)
+        webhooks.drain(store, lambda: label_studio)
 
     return submit
 
@@ -137,7 +137,7 @@ def test_revised_and_withdrawn_entries_no_longer_count(store, project, submit, l
     submit(answer(1, task, "dog"), answer(1, task, "background", revised=2))
     assert brief(log(), "after", "in_force") == [("dog", False), ("background", True)]
     receive(store, project, deleted(1))
-    inbox.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio)
     assert brief(log(), "kind", "in_force") == [
         ("correct", False),
         ("correct", False),
@@ -243,7 +243,7 @@ def test_a_late_webhook_does_not_bring_an_undone_answer_back(store, project, sub
     revert(log()[0]["answer"])
     late = created({**given, "updated_at": "2026-01-01T13:00:00Z"}, action="ANNOTATION_UPDATED")
     receive(store, project, late)
-    inbox.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio)
     assert in_ledger(store, project) == {}
 
 

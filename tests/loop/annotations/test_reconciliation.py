@@ -7,10 +7,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from sqlalchemy import select, text
 
-from alc_backend import answers, reconcile
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import query
+from alc_backend.loop.annotations import outcomes, reconciliation, recovery
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Project, Query, Round, Superpixel
 from tests.annotations import (
@@ -47,7 +47,7 @@ def label_studio():
 
 @pytest.fixture
 def look(store, project, label_studio):
-    return lambda **options: reconcile.reconcile(store, label_studio, project, **options)
+    return lambda **options: reconciliation.reconcile(store, label_studio, project, **options)
 
 
 def painted(store, number=50, **changes):
@@ -65,13 +65,13 @@ def test_lost_answers_and_edits_are_found(store, project, label_studio, look):
     label_studio.keep(answer(1, task_of(store, "a", 2), "dog"))
     label_studio.keep(answer(2, task_of(store, "b", 1), None))
     label_studio.keep(painted(store), DATASET_PROJECT)
-    assert look() == {answers.RECORDED: 3}
+    assert look() == {outcomes.RECORDED: 3}
     assert in_ledger(store, project) == {
         1: ("correct", DOG),
         2: ("skip", None),
         50: ("edit", None),
     }
-    assert look(full=True) == {answers.KNOWN: 3}
+    assert look(full=True) == {outcomes.KNOWN: 3}
     assert len(entries(store)) == 3
 
 
@@ -84,7 +84,7 @@ def test_lost_changes_and_deletions_are_found(store, project, label_studio, look
     label_studio.keep(answer(1, task, "cat", minute=1, revised=20))
     label_studio.lose(2, 20)
     label_studio.lose(50, 20)
-    assert look()[answers.DELETED] == 2
+    assert look()[outcomes.DELETED] == 2
     assert in_ledger(store, project) == {1: ("accept", 1)}
 
 
@@ -96,7 +96,7 @@ def test_a_deletion_in_a_deleted_task_is_found_by_looking_at_everything(
     look()
     del label_studio.records[QUERY_PROJECT][task]
     assert look() == {}
-    assert look(full=True) == {answers.DELETED: 1}
+    assert look(full=True) == {outcomes.DELETED: 1}
     assert in_ledger(store, project) == {}
 
 
@@ -129,11 +129,11 @@ def test_later_looks_are_at_what_changed_since(store, project, label_studio, loo
     assert project_row(store, project).reconciled_to == LATER
     label_studio.asked.clear()
     look()
-    slack = (LATER - reconcile.SLACK).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+    slack = (LATER - reconciliation.SLACK).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
     assert slack == "2026-01-01T12:08:00.000000Z"
     assert asked_since(label_studio) == [slack, slack]
     label_studio.keep(answer(2, task_of(store, "b", 2), "cat", minute=5, revised=10.5))
-    assert look()[answers.RECORDED] == 1
+    assert look()[outcomes.RECORDED] == 1
     assert project_row(store, project).reconciled_to == LATER + timedelta(seconds=30)
 
 
@@ -178,10 +178,10 @@ def test_what_cannot_be_read_is_counted_and_stops_nothing(store, project, label_
     label_studio.keep(answer(4, 9999, "dog"))
     label_studio.keep(answer(5, task_of(store, "b", 1), "emu"))
     assert look() == {
-        answers.UNREADABLE: 2,
-        answers.RECORDED: 1,
-        answers.UNKNOWN_TASK: 1,
-        answers.UNKNOWN_CLASS: 1,
+        outcomes.UNREADABLE: 2,
+        outcomes.RECORDED: 1,
+        outcomes.UNKNOWN_TASK: 1,
+        outcomes.UNKNOWN_CLASS: 1,
     }
     assert in_ledger(store, project).keys() == {3}
 
@@ -193,7 +193,7 @@ def test_what_cannot_be_read_is_counted_and_stops_nothing(store, project, label_
 def many(store, label_studio, look):
     """More answers than may vanish at once without anybody saying so."""
     task = task_of(store, "a", 2)
-    numbers = range(1, reconcile.MANY_GONE + 2)
+    numbers = range(1, reconciliation.MANY_GONE + 2)
     for number in numbers:
         label_studio.keep(answer(number, task, "dog", by=number))
     look()
@@ -213,14 +213,14 @@ def test_many_vanished_answers_are_not_withdrawn_by_themselves(
             look(full=full)
     assert len(entries(store)) == len(known)
     assert project_row(store, project).reconciled_to == moment
-    assert look(full=full, accept_deletions=True)[answers.DELETED] == len(many)
+    assert look(full=full, accept_deletions=True)[outcomes.DELETED] == len(many)
     assert in_ledger(store, project) == {}
 
 
 def test_a_few_vanished_answers_are_withdrawn(store, project, label_studio, look, many):
     for number in many[:-1]:
         label_studio.lose(number, 30)
-    assert look(full=True)[answers.DELETED] == reconcile.MANY_GONE
+    assert look(full=True)[outcomes.DELETED] == reconciliation.MANY_GONE
     assert in_ledger(store, project).keys() == {many[-1]}
 
 
@@ -281,8 +281,8 @@ def test_answers_to_a_round_that_a_restored_store_does_not_know_are_recorded(
     label_studio.reply(1, task, "dog", 1)
     label_studio.reply(2, task + 1000, "dog", 2, minute=20)
     label_studio.reply(3, task - 1, "cat", 2, minute=20)
-    counts = reconcile.reconcile(store, label_studio, restored, full=True)
-    assert counts == {answers.RECORDED: 3}
+    counts = reconciliation.reconcile(store, label_studio, restored, full=True)
+    assert counts == {outcomes.RECORDED: 3}
     assert in_ledger(store, restored) == {
         1: ("correct", DOG),
         2: ("correct", DOG),
@@ -299,7 +299,7 @@ def test_answers_to_a_round_that_a_restored_store_does_not_know_are_recorded(
         assert [(r.number, r.state) for r in rounds] == [(1, "closed"), (2, "open")]
         assert len(session.scalars(select(Query)).all()) == 6  # those nobody answered, too
         assert session.get_one(Project, restored).other_tasks == 0
-    assert reconcile.reconcile(store, label_studio, restored, full=True) == {answers.KNOWN: 3}
+    assert reconciliation.reconcile(store, label_studio, restored, full=True) == {outcomes.KNOWN: 3}
 
 
 def test_a_later_round_that_puts_a_known_question_anew_is_learned(
@@ -307,10 +307,10 @@ def test_a_later_round_that_puts_a_known_question_anew_is_learned(
 ):
     task = label_studio.tasks_asked["a", 2]
     label_studio.reply(1, task, "dog", 2, minute=20)
-    reconcile.reconcile(store, label_studio, restored, full=True)
+    reconciliation.reconcile(store, label_studio, restored, full=True)
     label_studio.ask(pictures, 3, [2], minute=30)
     label_studio.reply(2, label_studio.tasks_asked["b", 2], "dog", 3, minute=40)
-    reconcile.reconcile(store, label_studio, restored)
+    reconciliation.reconcile(store, label_studio, restored)
     assert entries(store)[-1].round_number == 3
     with store.reading() as session:
         numbers = {round_.number: round_.state for round_ in session.scalars(select(Round)).all()}
@@ -330,8 +330,8 @@ def test_tasks_that_cannot_be_matched_stay_unknown(
         label_studio.show(number, data, predictions=shown[task]["predictions"])
         label_studio.reply(number, number, "dog")
     del shown[label_studio.tasks_asked["b", 2] - 1]  # nothing else asks about it
-    counts = reconcile.reconcile(store, label_studio, restored, full=True)
-    assert counts == {answers.UNKNOWN_TASK: 2}
+    counts = reconciliation.reconcile(store, label_studio, restored, full=True)
+    assert counts == {outcomes.UNKNOWN_TASK: 2}
     assert in_ledger(store, restored) == {}
 
 
@@ -342,8 +342,8 @@ def test_what_spread_by_similarity_in_an_unknown_round_stays_unknown(
     task = label_studio.tasks_asked["a", 2]
     label_studio.reply(1, task - 1, "dog", 3, minute=40)
     label_studio.reply(2, task, "dog", 2, minute=20)
-    counts = reconcile.reconcile(store, label_studio, restored, full=True)
-    assert counts == {answers.UNKNOWN_TASK: 1, answers.RECORDED: 1}
+    counts = reconciliation.reconcile(store, label_studio, restored, full=True)
+    assert counts == {outcomes.UNKNOWN_TASK: 1, outcomes.RECORDED: 1}
     assert f"task {task - 1} is of a round with ε above 0" in caplog.text
     assert (label_map(store, restored)[8:24, 8:24] == 1).all()
 
@@ -352,16 +352,16 @@ def test_tasks_are_looked_through_once_and_only_when_something_is_unknown(
     store, restored, label_studio, pictures, monkeypatch
 ):
     looks = []
-    take_in = answers.take_in
-    monkeypatch.setattr(answers, "take_in", lambda *given: looks.append(1) or take_in(*given))
+    take_in = recovery.take_in
+    monkeypatch.setattr(recovery, "take_in", lambda *given: looks.append(1) or take_in(*given))
     for place, key in enumerate("abc", start=1):
         label_studio.reply(place, label_studio.tasks_asked[key, 2], "dog")
-    reconcile.reconcile(store, label_studio, restored, full=True)
+    reconciliation.reconcile(store, label_studio, restored, full=True)
     assert len(looks) == 1
     label_studio.reply(9, label_studio.tasks_asked["a", 2] - 1, "dog", minute=50)
-    assert reconcile.reconcile(store, label_studio, restored) == {
-        answers.RECORDED: 1,
-        answers.KNOWN: 3,
+    assert reconciliation.reconcile(store, label_studio, restored) == {
+        outcomes.RECORDED: 1,
+        outcomes.KNOWN: 3,
     }
     assert len(looks) == 1
 
@@ -400,4 +400,4 @@ def test_a_project_without_queries_says_what_to_do(store, project, label_studio)
         session.get_one(Project, project).query_project = None
     for number in (project, 999):
         with pytest.raises(NotFoundError, match="alc init"):
-            reconcile.reconcile(store, label_studio, number)
+            reconciliation.reconcile(store, label_studio, number)

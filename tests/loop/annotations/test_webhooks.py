@@ -13,8 +13,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
 
-from alc_backend import answers, inbox
 from alc_backend.errors import LabelStudioAwayError
+from alc_backend.loop.annotations import answers, webhooks
+from alc_backend.loop.annotations.outcomes import (
+    DELETED,
+    KNOWN,
+    RECORDED,
+    UNKNOWN_CLASS,
+    UNKNOWN_TASK,
+)
 from alc_backend.store.models import Answer, Event, Project, Query, Withdrawal, utc_now
 from tests.annotations import (
     CAT,
@@ -59,7 +66,7 @@ def post(store, project):
 
 @pytest.fixture
 def drain(store, label_studio):
-    return lambda: inbox.drain(store, lambda: label_studio)
+    return lambda: webhooks.drain(store, lambda: label_studio)
 
 
 def hurry(store):
@@ -118,8 +125,8 @@ def ledger_after(store, project, events):
             session.execute(delete(table))
     for body in events:
         receive(store, project, body)
-    inbox.drain(store, FakeLabelStudio)
-    assert inbox.waiting(store) == 0
+    webhooks.drain(store, FakeLabelStudio)
+    assert webhooks.waiting(store) == 0
     maps = np.stack([label_map(store, project, key) for key in ("a", "b")])
     return in_ledger(store, project), maps
 
@@ -177,7 +184,7 @@ def test_deleted_tasks_take_their_answers_along(store, project, post, drain):
     tasks = [task_of(store, "a", 1), task_of(store, "a", 2), task_of(store, "b", 2)]
     post(*(created(answer(n, task, "dog", by=n)) for n, task in enumerate(tasks, start=1)))
     post(created(answer(4, tasks[0], "cat", by=9)), tasks_deleted(tasks[0], tasks[2], 9999))
-    assert drain()[answers.DELETED] == 3
+    assert drain()[DELETED] == 3
     assert in_ledger(store, project) == {2: ("correct", DOG)}
 
 
@@ -216,38 +223,38 @@ def test_an_answer_to_an_unknown_task_is_read_in_once_the_task_is_known(
 ):
     post(created(answer(1, 9999, "dog")))
     assert not drain()
-    assert inbox.waiting(store) == 1
+    assert webhooks.waiting(store) == 1
     with store.session() as session:
         session.get_one(Query, query_of(store, "a", 2).id).task_id = 9999
     assert not drain()  # its pause is not over
     hurry(store)
-    assert drain() == {answers.RECORDED: 1}
-    assert (inbox.waiting(store), outcomes(store)) == (0, ["1 recorded"])
+    assert drain() == {RECORDED: 1}
+    assert (webhooks.waiting(store), outcomes(store)) == (0, ["1 recorded"])
 
 
 def test_an_event_waiting_for_another_try_holds_up_no_other(store, project, post, drain):
     post(created(answer(1, 9999, "dog")), created(answer(2, task_of(store, "a", 2), "dog")))
     drain()
     assert in_ledger(store, project) == {2: ("correct", DOG)}
-    assert inbox.waiting(store) == 1
+    assert webhooks.waiting(store) == 1
 
 
 def test_what_never_can_be_read_in_is_given_up_with_its_reason(store, project, post, drain):
     post(created(answer(1, 9999, "dog")), created(answer(2, task_of(store, "a", 2), "emu")))
-    for _ in inbox.RETRY_S:
+    for _ in webhooks.RETRY_S:
         assert not drain()
-        assert inbox.waiting(store) == 2
+        assert webhooks.waiting(store) == 2
         assert outcomes(store)[0] == "to be tried again: of an unknown task"
         hurry(store)
-    assert drain() == {answers.UNKNOWN_TASK: 1, answers.UNKNOWN_CLASS: 1}
-    assert inbox.waiting(store) == 0
+    assert drain() == {UNKNOWN_TASK: 1, UNKNOWN_CLASS: 1}
+    assert webhooks.waiting(store) == 0
     assert outcomes(store) == ["of an unknown task", "of an unknown class"]
     assert entries(store) == []
 
 
 def test_pauses_grow_as_announced(store, project, post, drain):
     post(created(answer(1, 9999, "dog")))
-    for pause in inbox.RETRY_S:
+    for pause in webhooks.RETRY_S:
         before = utc_now()
         drain()
         with store.reading() as session:
@@ -263,7 +270,7 @@ def test_an_edit_waits_while_label_studio_is_away(store, project, post, drain, l
     label_studio.predictions[5] = []
     label_studio.away = LabelStudioAwayError("it does not answer")
     drain()
-    assert (in_ledger(store, project), inbox.waiting(store)) == ({}, 1)
+    assert (in_ledger(store, project), webhooks.waiting(store)) == ({}, 1)
     assert "does not answer" in outcomes(store)[0]
     label_studio.away = None
     hurry(store)
@@ -313,7 +320,7 @@ def test_regions_nobody_can_read_do_not_stop_the_inbox(store, project, post, dra
     drain()
     assert in_ledger(store, project)[2] == ("correct", DOG)
     assert np.array_equal(label_map(store, project, "b"), before)
-    assert inbox.waiting(store) == 0
+    assert webhooks.waiting(store) == 0
 
 
 # Crashes, and several at once.
@@ -334,10 +341,10 @@ def test_events_survive_a_crash_while_they_are_read_in(store, project, post, dra
     monkeypatch.setattr(answers, "record", die_at_two)
     with pytest.raises(KeyboardInterrupt):
         drain()
-    assert (in_ledger(store, project).keys(), inbox.waiting(store)) == ({1}, 1)
+    assert (in_ledger(store, project).keys(), webhooks.waiting(store)) == ({1}, 1)
     monkeypatch.setattr(answers, "record", record)
     drain()
-    assert (in_ledger(store, project).keys(), inbox.waiting(store)) == ({1, 2}, 0)
+    assert (in_ledger(store, project).keys(), webhooks.waiting(store)) == ({1, 2}, 0)
 
 
 def test_a_crash_after_recording_records_nothing_twice(store, project, post, drain, monkeypatch):
@@ -352,7 +359,7 @@ def test_a_crash_after_recording_records_nothing_twice(store, project, post, dra
     with pytest.raises(KeyboardInterrupt):
         drain()
     monkeypatch.setattr(answers, "record", record)
-    assert drain() == {answers.KNOWN: 1}
+    assert drain() == {KNOWN: 1}
     assert len(entries(store)) == 1
 
 
@@ -365,15 +372,15 @@ def test_two_that_drain_at_once_record_nothing_twice(store, project, post, label
 
     def drain(_):
         together.wait()
-        return inbox.drain(store, lambda: label_studio)
+        return webhooks.drain(store, lambda: label_studio)
 
     with ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(drain, range(2)))
-    assert sum(found[answers.RECORDED] for found in counts) == 30
+    assert sum(found[RECORDED] for found in counts) == 30
     assert sorted(entry.annotation_id for entry in entries(store)) == sorted(
         10 * turn + index + 1 for turn in range(5) for index in range(6)
     )
-    assert inbox.waiting(store) == 0
+    assert webhooks.waiting(store) == 0
 
 
 # Keeping house.
@@ -387,9 +394,9 @@ def test_waiting_counts_each_project_for_itself(store, project, post, drain, dat
         number = other.id
     post(created(answer(1, task_of(store, "a", 2), "dog")))
     receive(store, number, created(answer(2, 9999, "dog")))
-    assert [inbox.waiting(store, n) for n in (None, project, number)] == [2, 1, 1]
+    assert [webhooks.waiting(store, n) for n in (None, project, number)] == [2, 1, 1]
     drain()
-    assert [inbox.waiting(store, n) for n in (None, project, number)] == [1, 0, 1]
+    assert [webhooks.waiting(store, n) for n in (None, project, number)] == [1, 0, 1]
 
 
 def test_only_events_read_in_long_ago_are_forgotten(store, project, post, drain):
@@ -399,11 +406,11 @@ def test_only_events_read_in_long_ago_are_forgotten(store, project, post, drain)
     )
     drain()
     with store.session() as session:
-        limit = utc_now() - timedelta(days=inbox.KEEP_DAYS)
+        limit = utc_now() - timedelta(days=webhooks.KEEP_DAYS)
         session.get_one(Event, old).processed_at = limit - timedelta(hours=1)
         session.get_one(Event, new).processed_at = limit + timedelta(hours=1)
         session.get_one(Event, waiting).received_at = limit - timedelta(days=99)
-    inbox.forget_old(store)
+    webhooks.forget_old(store)
     with store.reading() as session:
         assert list(session.scalars(select(Event.id).order_by(Event.id))) == [new, waiting]
     assert in_ledger(store, project).keys() == {1, 2}
@@ -414,12 +421,12 @@ def test_a_refused_event_is_not_kept(store, project, post):
     del broken["annotation"]["created_at"]
     with pytest.raises(ValueError, match="created_at"):
         post(broken)
-    assert inbox.waiting(store) == 0
+    assert webhooks.waiting(store) == 0
 
 
 def test_draining_stops_when_asked_and_goes_on_later(store, project, post, drain, label_studio):
     post(created(answer(1, task_of(store, "a", 2), "cat")))
-    assert not inbox.drain(store, lambda: label_studio, lambda: True)
-    assert inbox.waiting(store) == 1
+    assert not webhooks.drain(store, lambda: label_studio, lambda: True)
+    assert webhooks.waiting(store) == 1
     drain()
     assert in_ledger(store, project) == {1: ("accept", CAT)}

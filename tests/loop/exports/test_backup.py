@@ -17,12 +17,13 @@ from sqlalchemy import create_engine, func, inspect, make_url, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from alc_backend import backup as backups
-from alc_backend import inbox, states
-from alc_backend.backup import ALL, LAST, NONE, backup, restore
 from alc_backend.errors import DatasetError, SettingsError, StorageError
-from alc_backend.export import export_project
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.exports import backup as backups
+from alc_backend.loop.exports.backup import ALL, LAST, NONE, backup, restore
+from alc_backend.loop.exports.export import export_project
 from alc_backend.settings import Settings
+from alc_backend.store import round_states
 from alc_backend.store.database import Store, empty
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import TRAIN, VAL, Answer, Base, Event, Image, Project, Round, Score
@@ -39,8 +40,8 @@ from tests.annotations import (
     region,
     task_of,
 )
-from tests.test_cli import alc
-from tests.test_export import contents
+from tests.cli.test_main import alc
+from tests.loop.exports.test_export import contents
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def corrected(store, dataset):
     project = asked_project(store, dataset)
     say = answer(1, task_of(store, "a", 2), "dog", by=7)
     receive(store, project, created(say))
-    inbox.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio)
     receive(store, project, created(answer(2, task_of(store, "a", 1), "cat", by=8, minute=1)))
     keep_networks(store, project, 1)
     return project
@@ -121,10 +122,10 @@ def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
         export_project(restored, corrected, tmp_path / "after")
         assert restored.files(corrected).has_network(1)
         # the answer that waited in the inbox is read in, and new rows get new numbers
-        assert inbox.drain(restored, FakeLabelStudio) == {"recorded": 1}
+        assert webhooks.drain(restored, FakeLabelStudio) == {"recorded": 1}
         with restored.reading() as session:
             assert session.scalar(select(func.count()).select_from(Answer)) == 2
-            assert inbox.waiting(restored) == 0
+            assert webhooks.waiting(restored) == 0
             assert session.scalar(select(func.count()).select_from(Event)) == 2
     assert contents(tmp_path / "before") == contents(tmp_path / "after")
 
@@ -134,7 +135,7 @@ def test_direct_edits_come_back(store, dataset, elsewhere, tmp_path):
     painted = region("dog", slice(0, 12), slice(4, 12))
     edit = annotation(9, image_of(store, "c").dataset_task, [painted], by=9)
     receive(store, project, created(edit, project=DATASET_PROJECT))
-    inbox.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio)
     backup(store, tmp_path / "alc.tar")
     restore(elsewhere, tmp_path / "alc.tar")
     export_project(store, project, tmp_path / "before")
@@ -160,12 +161,12 @@ def test_networks_by_choice(store, corrected, tmp_path):
 @pytest.mark.parametrize(
     ("state", "failed_in", "networks", "last"),
     [
-        (states.CREATED, None, None, 1),
-        (states.TRAINING, None, None, 1),
-        (states.TRAINING, None, (0,), 1),  # those of the other folds are not trained yet
-        (states.FAILED, states.TRAINING, (), 1),
-        (states.SCORING, None, (0, 2), 2),  # no picture is in fold 1
-        (states.FAILED, states.PUBLISHING, (0, 1, 2), 2),
+        (round_states.CREATED, None, None, 1),
+        (round_states.TRAINING, None, None, 1),
+        (round_states.TRAINING, None, (0,), 1),  # those of the other folds are not trained yet
+        (round_states.FAILED, round_states.TRAINING, (), 1),
+        (round_states.SCORING, None, (0, 2), 2),  # no picture is in fold 1
+        (round_states.FAILED, round_states.PUBLISHING, (0, 1, 2), 2),
     ],
 )
 def test_the_last_networks_are_those_of_a_trained_round(
@@ -191,7 +192,7 @@ def test_the_last_networks_are_those_of_a_trained_round(
 
 def test_the_only_networks_are_kept_though_their_round_is_not_trained(store, corrected, tmp_path):
     with store.session() as session:
-        session.scalars(select(Round)).one().state = states.TRAINING
+        session.scalars(select(Round)).one().state = round_states.TRAINING
     backup(store, tmp_path / "alc.tar")
     assert networks_in(tmp_path / "alc.tar") == ["1/model.safetensors"]
 
@@ -250,7 +251,7 @@ def test_lost_files_are_missing_and_replace_no_good_backup(store, spread, tmp_pa
 
 def test_what_an_answer_reached_is_needed_after_its_scores_are_gone(store, spread, tmp_path):
     receive(store, spread, created(answer(1, task_of(store, "a", 2), "dog", by=7)))
-    inbox.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio)
     with store.session() as session:
         session.execute(Score.__table__.delete())
     for image in store.images(spread, TRAIN):

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image as Picture
 from sqlalchemy import select
 
-from alc_backend import changes, inbox, manifest, snapshot
-from alc_backend.changes import Change
 from alc_backend.datasets.layouts import WRITERS
 from alc_backend.errors import DatasetError
-from alc_backend.export import export_project
 from alc_backend.foundation.warm_start import WarmStart
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.exports import changes, manifest, snapshot
+from alc_backend.loop.exports.changes import Change
+from alc_backend.loop.exports.export import export_project
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
@@ -41,8 +42,8 @@ from tests.annotations import (
     region,
     task_of,
 )
+from tests.cli.test_main import alc
 from tests.conftest import CLASSES, write_dataset
-from tests.test_cli import alc
 
 KEYS = ("a", "b", "deep/c")
 
@@ -68,7 +69,7 @@ def say(store, into, *records, **options):
     """Let annotations be made in Label Studio, whose webhooks arrive."""
     for record in records:
         receive(store, into, created(record, **options))
-    inbox.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio)
 
 
 def say_much(store, project):
@@ -206,7 +207,7 @@ def test_what_is_not_in_force_is_no_change(store, corrected, export, submit):
     submit(answer(1, task_of(store, "a", 2), "cat", by=7, revised=5))
     assert brief(changes_in(export()), "image", "kind") == [("deep/c", "edit")] * 2
     receive(store, corrected, deleted(9, project=DATASET_PROJECT))
-    inbox.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio)
     root = export()
     assert changes_in(root) == []
     assert len((root / "changes.csv").read_text().splitlines()) == 1
@@ -388,7 +389,7 @@ def test_a_withdrawn_answer_moves_the_ledger_on(store, corrected, export, number
     root = export()
     of = DATASET_PROJECT if number == 9 else QUERY_PROJECT
     receive(store, corrected, deleted(number, project=of))
-    inbox.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio)
     assert "moved on" in verify(store, corrected, root)[0]
 
 

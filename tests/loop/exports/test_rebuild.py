@@ -8,16 +8,21 @@ from PIL import Image as Picture
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
-from alc_backend import answers, connect, publishing, rebuild, states
-from alc_backend.cli import app
-from alc_backend.cli_init import OBJECTS, SLIC, open_with
+from alc_backend.cli.init import OBJECTS, SLIC, open_with
+from alc_backend.cli.main import app
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import DatasetError, LabelStudioAwayError, SettingsError
 from alc_backend.foundation.warm_start import WarmStart
-from alc_backend.labelstudio import publish, query
+from alc_backend.labelstudio import query
 from alc_backend.labelstudio.client import Client
-from alc_backend.reconcile import reconcile
+from alc_backend.labelstudio.tasks import annotation_result
+from alc_backend.loop import query_tasks
+from alc_backend.loop.annotations import outcomes, recovery
+from alc_backend.loop.annotations.reconciliation import reconcile
+from alc_backend.loop.exports import rebuild
+from alc_backend.loop.projects import connection
 from alc_backend.settings import settings as settings_in_force
+from alc_backend.store import round_states
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Answer, Image, Project, Query, Round, Score, Superpixel
 from tests.annotations import (
@@ -71,12 +76,15 @@ def test_questions_and_answers_are_there_again(store, label_studio, pictures, ag
     label_studio.shown[QUERY_PROJECT][tasks["c", 2]]["is_labeled"] = True
     made = again()
     assert (made.pictures, made.queries, made.rounds, made.problems) == (3, 6, 2, [])
-    assert made.counts == {answers.RECORDED: 2}
+    assert made.counts == {outcomes.RECORDED: 2}
     assert in_ledger(store, made.project_id) == {1: ("correct", DOG), 2: ("accept", CAT)}
     assert (label_map(store, made.project_id)[24:40, 32:56] == DOG).all()
     with store.reading() as session:
         rounds = session.scalars(select(Round).order_by(Round.number)).all()
-        assert [(r.number, r.state) for r in rounds] == [(1, states.CLOSED), (2, states.OPEN)]
+        assert [(r.number, r.state) for r in rounds] == [
+            (1, round_states.CLOSED),
+            (2, round_states.OPEN),
+        ]
         assert session.scalar(select(func.count()).select_from(Score)) == 9
     assert query_of(store, "b", 1).round_id == rounds[1].id
     assert query_of(store, "c", 2).closed_at is not None
@@ -102,7 +110,7 @@ def test_other_superpixels_are_refused_before_anything_is_made(
     assert all(f"--{name}" in str(error.value) for name in ("superpixels", "fill"))
     assert nothing_is_left(store)
     made = again(by_slic(dataset, settings, 30))  # what was wrong can be put right at once
-    assert (made.counts, made.problems) == ({answers.RECORDED: 1}, [])
+    assert (made.counts, made.problems) == ({outcomes.RECORDED: 1}, [])
 
 
 def test_filled_superpixels_go_with_fill_only(store, settings, dataset, label_studio, again):
@@ -161,7 +169,7 @@ def test_another_project_of_the_same_title_keeps_its_own(
 def test_names_are_free(store):
     config = {"title": "pets", "id": 11}
     for name in ("pets", "pets (11)", "pets (11, 2)"):
-        assert connect.free_name(store, config) == name
+        assert connection.free_name(store, config) == name
         with store.session() as session:
             session.add(Project(name=name, classes=["a", "b"]))
 
@@ -170,7 +178,7 @@ def killed(*_, **__):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("place", [(rebuild, "_connect_pictures"), (answers, "write")])
+@pytest.mark.parametrize("place", [(rebuild, "_connect_pictures"), (recovery, "write")])
 def test_an_interruption_leaves_nothing(store, label_studio, pictures, again, monkeypatch, place):
     label_studio.ask(pictures)
     with monkeypatch.context() as patched:
@@ -216,7 +224,7 @@ def test_reconciling_does_what_an_interrupted_rebuild_left(
         again()
     with store.reading() as session:
         project = session.scalars(select(Project.id)).one()
-    assert reconcile(store, label_studio, project, full=True) == {answers.RECORDED: 2}
+    assert reconcile(store, label_studio, project, full=True) == {outcomes.RECORDED: 2}
     assert query_of(store, "a", 2, adjudication=True).proposed == [DOG, CAT]
 
 
@@ -257,7 +265,7 @@ def test_a_prediction_tells_its_rounds_epsilon(pictures, epsilon):
     for shown in label_studio.shown[QUERY_PROJECT].values():
         result = shown["predictions"][0]["result"]
         assert query.epsilon_of(result) == epsilon
-        assert query.epsilon_of(publish.annotation_result(result, "dog")) == epsilon
+        assert query.epsilon_of(annotation_result(result, "dog")) == epsilon
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.2])
@@ -266,7 +274,7 @@ def test_what_is_published_tells_the_epsilon_that_its_round_had(store, dataset, 
     with store.session() as session:
         round_ = session.scalars(select(Round).where(Round.project_id == project)).one()
         round_.config = {**round_.config, "epsilon": epsilon}
-    found = [query.epsilon_of(item.result) for item in publishing.items(store, round_)]
+    found = [query.epsilon_of(item.result) for item in query_tasks.items(store, round_)]
     assert found == [epsilon] * 6
 
 
@@ -280,7 +288,7 @@ def test_a_round_that_was_never_published_is_not_made(store, label_studio, pictu
     for item in result:
         item["id"] = item["id"].replace("r1-", "r900-")
     made = again()
-    assert (made.rounds, made.counts) == (1, {answers.RECORDED: 1})
+    assert (made.rounds, made.counts) == (1, {outcomes.RECORDED: 1})
 
 
 # The command line.

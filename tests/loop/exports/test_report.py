@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 
-from alc_backend import inbox
 from alc_backend.core import metrics
-from alc_backend.reports import live, page
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.exports import report
+from alc_backend.simulate.report import page
 from alc_backend.store.models import Round
 from tests.annotations import (
     FakeLabelStudio,
@@ -35,7 +36,7 @@ def answered(store, dataset):
         record = answer(number, task_of(store, key, superpixel), choice, minute=number)
         label_studio.keep(record)
         receive(store, project_id, created(record))
-    inbox.drain(store, lambda: label_studio)
+    webhooks.drain(store, lambda: label_studio)
     return project_id
 
 
@@ -44,7 +45,7 @@ def test_rounds_and_answers(store, dataset, tmp_path):
     with store.session() as session:
         session.query(Round).update({"answers": 0, "data_miou": 0.4, "model_miou": 0.3})
     told = []
-    found = live.document(store, project_id, lambda *news: told.append(news))
+    found = report.document(store, project_id, lambda *news: told.append(news))
     first, last = found["rows"][0]["rounds"]
     assert (first["answers"], first["data_miou"], first["model_miou"]) == (0, 0.4, 0.3)
     assert last["answers"] == 3
@@ -75,7 +76,7 @@ def test_rounds_and_answers(store, dataset, tmp_path):
 def test_without_ground_truth_and_without_answers(store, dataset, tmp_path):
     shutil.rmtree(dataset / "ground_truth")
     project_id = asked_project(store, dataset)
-    found = live.document(store, project_id)
+    found = report.document(store, project_id)
     last = found["rows"][0]["rounds"][-1]
     assert (last["answers"], last["data_miou"], last["accept_rate"]) == (0, None, None)
     assert found["examples"] == []

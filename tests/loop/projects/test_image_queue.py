@@ -10,7 +10,6 @@ from PIL import Image as Picture
 from rq import Queue
 from sqlalchemy import select, update
 
-from alc_backend import arrivals, connect, labelling
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import (
     DatasetError,
@@ -20,9 +19,10 @@ from alc_backend.errors import (
     WeightsError,
 )
 from alc_backend.foundation.warm_start import Warmer, WarmStart
-from alc_backend.jobs import functions
-from alc_backend.jobs.queues import Jobs
 from alc_backend.labelstudio.regions import brush_regions
+from alc_backend.loop.projects import connection, image_queue, initial_labels
+from alc_backend.service.jobs import functions
+from alc_backend.service.jobs.queues import Jobs
 from alc_backend.store.importing import create_project
 from alc_backend.store.models import Arrival, Image, Project, Superpixel
 from tests.conftest import CLASSES
@@ -119,7 +119,7 @@ def begin(store, project, **start):
 
 
 def counts(store, project):
-    state = arrivals.waiting(store, project)
+    state = image_queue.waiting(store, project)
     return state.waiting, state.claimed, state.failed
 
 
@@ -134,28 +134,28 @@ def test_projects_of_one_name_are_told_apart(store, label_studio, monkeypatch):
         return {"id": number, "title": "pets", "label_config": label_studio.config}
 
     monkeypatch.setattr(label_studio, "get", config)
-    numbers = [connect.take_up_project(store, label_studio, project) for project in (21, 22, 21)]
+    numbers = [connection.take_up_project(store, label_studio, project) for project in (21, 22, 21)]
     assert numbers[0] == numbers[2] != numbers[1]
     with store.reading() as session:
         assert session.get_one(Project, numbers[0]).name == "pets"
         assert session.get_one(Project, numbers[1]).name == "pets (22)"
     with pytest.raises(DatasetError, match="exists already"):
-        connect.take_up_project(store, label_studio, 23, name="pets")
+        connection.take_up_project(store, label_studio, 23, name="pets")
 
 
 def test_pictures_are_noted_once_and_labelled(store, project, label_studio):
-    assert arrivals.note(store, label_studio, project) == (3, 0)
-    assert arrivals.note(store, label_studio, project) == (0, 0)
+    assert image_queue.note(store, label_studio, project) == (3, 0)
+    assert image_queue.note(store, label_studio, project) == (0, 0)
     assert counts(store, project) == (3, 0, 0)
     seen = []
-    done = labelling.work(
+    done = initial_labels.work(
         store, label_studio, project, progress=lambda count, name: seen.append((count, name))
     )
     assert (done.labelled, done.problems) == (3, [])
     assert seen == [(1, "task 1"), (2, "task 2"), (3, "task 3")]
     assert counts(store, project) == (0, 0, 0)
     assert sorted(images(store)) == ["task-1", "task-2", "task-3"]
-    assert arrivals.note(store, label_studio, project) == (0, 3)
+    assert image_queue.note(store, label_studio, project) == (0, 3)
     files = store.files(project)
     for image in images(store).values():
         assert not files.read_label_map("initial", image.id).any()
@@ -166,8 +166,8 @@ def test_pictures_are_noted_once_and_labelled(store, project, label_studio):
 def test_grounded_sam_labels_pictures_with_what_it_found(store, project, label_studio):
     begin(store, project, superpixels="grounded-sam", threshold=0.3)
     label_studio.config = config(cat="cat, sofa")
-    arrivals.note(store, label_studio, project)
-    done = labelling.work(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
+    done = initial_labels.work(store, label_studio, project)
     assert done.labelled == 3
     image = images(store)["task-2"]
     picture = np.asarray(Picture.open(io.BytesIO(png(2))))
@@ -198,8 +198,8 @@ def test_masks_that_a_task_has_are_what_it_begins_with(store, project, label_stu
     theirs = {"result": regions, "created_at": "2026-01-01T00:00:00Z"}
     label_studio.add(4, predictions=[theirs, empty])
     begin(store, project, fill=True, count=20)
-    arrivals.note(store, label_studio, project)
-    labelling.work(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
+    initial_labels.work(store, label_studio, project)
     image = images(store)["task-4"]
     files = store.files(project)
     assert np.array_equal(files.read_label_map("initial", image.id), labels)
@@ -211,8 +211,8 @@ def test_masks_that_a_task_has_are_what_it_begins_with(store, project, label_stu
 def test_pictures_that_we_uploaded_keep_their_key(store, project, label_studio):
     label_studio.add(4, data={"alc": {"image": "farm/a"}})
     label_studio.add(5, data={"alc": {"image": "../../etc/passwd"}})
-    arrivals.note(store, label_studio, project)
-    labelling.work(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
+    initial_labels.work(store, label_studio, project)
     assert sorted(images(store)) == ["farm/a", "task-1", "task-2", "task-3", "task-5"]
 
 
@@ -221,19 +221,19 @@ def test_a_picture_that_cannot_be_done_is_left_with_the_reason(store, project, l
     label_studio.add(5, data={"image": "http://elsewhere.example.com/a.png"})
     label_studio.files["http://elsewhere.example.com/a.png"] = b""
     label_studio.add(6)
-    arrivals.note(store, label_studio, project)
-    done = labelling.work(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
+    done = initial_labels.work(store, label_studio, project)
     assert done.labelled == 4
     assert len(done.problems) == 2
     assert "cannot be read" in done.problems[0]
     assert "not among ALC_IMAGE_HOSTS" in done.problems[1]
-    assert arrivals.problems(store, project) == done.problems
+    assert image_queue.problems(store, project) == done.problems
     assert counts(store, project) == (0, 0, 2)
-    assert arrivals.note(store, label_studio, project) == (0, 4)  # not tried again unasked
-    assert labelling.work(store, label_studio, project).labelled == 0
+    assert image_queue.note(store, label_studio, project) == (0, 4)  # not tried again unasked
+    assert initial_labels.work(store, label_studio, project).labelled == 0
     label_studio.files["/data/upload/4.png"] = png(4)
-    arrivals.note(store, label_studio, project, retry=True)
-    assert labelling.work(store, label_studio, project).labelled == 1
+    image_queue.note(store, label_studio, project, retry=True)
+    assert initial_labels.work(store, label_studio, project).labelled == 1
     assert "task-4" in images(store)
 
 
@@ -248,35 +248,35 @@ def test_what_nobody_expected_leaves_the_picture_and_the_others_go_on(
         return original(self, image)
 
     monkeypatch.setattr(Warmer, "from_picture", fragile)
-    arrivals.note(store, label_studio, project)
-    done = labelling.work(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
+    done = initial_labels.work(store, label_studio, project)
     assert done.labelled == 2
-    assert arrivals.problems(store, project) == [
+    assert image_queue.problems(store, project) == [
         "task 2: MemoryError: too large; see the worker's log"
     ]
 
 
 def test_a_task_deleted_meanwhile_is_forgotten(store, project, label_studio):
-    arrivals.note(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
     del label_studio.held[2]
-    done = labelling.work(store, label_studio, project)
+    done = initial_labels.work(store, label_studio, project)
     assert (done.labelled, done.problems) == (2, [])
     assert counts(store, project) == (0, 0, 0)
 
 
 def test_while_label_studio_is_away_pictures_wait(store, project, label_studio):
-    arrivals.note(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
     label_studio.away = True
     with pytest.raises(LabelStudioAwayError):
-        labelling.work(store, label_studio, project)
+        initial_labels.work(store, label_studio, project)
     assert counts(store, project) == (3, 0, 0)
     label_studio.away = False
-    assert labelling.work(store, label_studio, project).labelled == 2  # one waits for a moment
-    assert arrivals.due(store) == {}
+    assert initial_labels.work(store, label_studio, project).labelled == 2  # one waits for a moment
+    assert image_queue.due(store) == {}
     with store.session() as session:
         session.execute(update(Arrival).values(retry_at=None))
-    assert arrivals.due(store) == {project: 1}
-    assert labelling.work(store, label_studio, project).labelled == 1
+    assert image_queue.due(store) == {project: 1}
+    assert initial_labels.work(store, label_studio, project).labelled == 1
     assert len(images(store)) == 3
 
 
@@ -286,42 +286,42 @@ def test_what_keeps_every_picture_waiting_is_told_until_it_is_tried_again(
     begin(store, project, superpixels="grounded-sam")
     models = store.settings
     store.settings = models.model_copy(update={"model_dir": models.data_dir / "none"})
-    arrivals.note(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
     with pytest.raises(WeightsError):
-        labelling.work(store, label_studio, project)
-    state = arrivals.waiting(store, project)
+        initial_labels.work(store, label_studio, project)
+    state = image_queue.waiting(store, project)
     assert state.left == 3
     assert "groundingdino_swinb_cogcoor.pth" in state.error
-    assert arrivals.due(store) == {}
+    assert image_queue.due(store) == {}
     store.settings = models
-    arrivals.note(store, label_studio, project, retry=True)
-    assert arrivals.due(store) == {project: 3}
-    assert labelling.work(store, label_studio, project).labelled == 3
+    image_queue.note(store, label_studio, project, retry=True)
+    assert image_queue.due(store) == {project: 3}
+    assert initial_labels.work(store, label_studio, project).labelled == 3
 
 
 def test_classes_changed_in_label_studio_stop_it(store, project, label_studio):
-    arrivals.note(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
     label_studio.config = label_studio.config.replace("dog", "wolf")
     with pytest.raises(DatasetError, match="wolf"):
-        labelling.work(store, label_studio, project)
-    assert "wolf" in arrivals.waiting(store, project).error
+        initial_labels.work(store, label_studio, project)
+    assert "wolf" in image_queue.waiting(store, project).error
 
 
 def test_two_workers_never_have_the_same_picture(store, project, label_studio):
-    arrivals.note(store, label_studio, project)
-    first = arrivals.claim(store, project)
-    second = arrivals.claim(store, project)
+    image_queue.note(store, label_studio, project)
+    first = image_queue.claim(store, project)
+    second = image_queue.claim(store, project)
     assert {first.dataset_task, second.dataset_task} == {1, 2}
     assert counts(store, project) == (1, 2, 0)
-    assert labelling.work(store, label_studio, project).labelled == 1
-    assert arrivals.due(store) == {}
+    assert initial_labels.work(store, label_studio, project).labelled == 1
+    assert image_queue.due(store) == {}
 
 
 def test_a_picture_whose_workers_die_is_taken_up_again_a_few_times(store, project, label_studio):
-    arrivals.note(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
     gone = "elsewhere/pid:[1]|1|abc"
-    for claim in range(1, arrivals.MAX_CLAIMS + 1):
-        taken = arrivals.claim(store, project)
+    for claim in range(1, image_queue.MAX_CLAIMS + 1):
+        taken = image_queue.claim(store, project)
         assert (taken.dataset_task, taken.claims) == (1, claim)
         with store.session() as session:  # its worker is heard of no more
             session.execute(
@@ -334,18 +334,18 @@ def test_a_picture_whose_workers_die_is_taken_up_again_a_few_times(store, projec
                 .where(Arrival.id != taken.id)
                 .values(retry_at=taken.noted_at.replace(year=2099))
             )
-    assert arrivals.due(store) == {project: 1}
-    assert arrivals.claim(store, project) is None
-    assert "3 workers died at it" in arrivals.problems(store, project)[0]
+    assert image_queue.due(store) == {project: 1}
+    assert image_queue.claim(store, project) is None
+    assert "3 workers died at it" in image_queue.problems(store, project)[0]
 
 
 def test_cancelling_leaves_what_waits(store, project, label_studio):
-    arrivals.note(store, label_studio, project)
-    taken = arrivals.claim(store, project)
-    assert arrivals.cancel(store, project) == 2
+    image_queue.note(store, label_studio, project)
+    taken = image_queue.claim(store, project)
+    assert image_queue.cancel(store, project) == 2
     assert counts(store, project) == (0, 1, 0)
-    arrivals.give_back(store, taken)
-    assert arrivals.note(store, label_studio, project) == (2, 0)
+    image_queue.give_back(store, taken)
+    assert image_queue.note(store, label_studio, project) == (2, 0)
 
 
 def test_jobs_are_queued_for_what_waits_and_not_twice(
@@ -353,7 +353,7 @@ def test_jobs_are_queued_for_what_waits_and_not_twice(
 ):
     for number in range(4, 60):
         label_studio.add(number)
-    arrivals.note(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
     monkeypatch.setattr(functions, "store", lambda: store)
     monkeypatch.setattr(functions, "settings", lambda: store.settings)
     monkeypatch.setattr(functions.Client, "from_settings", lambda settings: label_studio)
@@ -364,7 +364,7 @@ def test_jobs_are_queued_for_what_waits_and_not_twice(
     assert len(queue.job_ids) == 3  # 59 pictures
     functions.label_pictures(project)
     assert counts(store, project) == (39, 0, 0)
-    while arrivals.waiting(store, project).left:
+    while image_queue.waiting(store, project).left:
         functions.label_pictures(project)
     assert len(images(store)) == 59
     label_studio.add(60)
@@ -377,8 +377,8 @@ def test_a_label_config_may_leave_bare_what_is_void(store, project, label_studio
         session.get_one(Project, project).classes = ["cat", "dog"]
     label_studio.config = label_studio.config.replace('<Label value="background"/>', "")
     begin(store, project, superpixels="grounded-sam", threshold=0.99999)
-    arrivals.note(store, label_studio, project)
-    assert labelling.work(store, label_studio, project).labelled == 3
+    image_queue.note(store, label_studio, project)
+    assert initial_labels.work(store, label_studio, project).labelled == 3
     image = images(store)["task-1"]
     labels = store.files(project).read_label_map("initial", image.id)
     bare = store.files(project).read_superpixels(image.id) == 0
@@ -389,7 +389,7 @@ def test_a_label_config_may_leave_bare_what_is_void(store, project, label_studio
 def test_prompts_that_the_detector_cannot_read_stop_all_pictures(store, project, label_studio):
     begin(store, project, superpixels="grounded-sam")
     label_studio.config = config(cat="猫")
-    arrivals.note(store, label_studio, project)
+    image_queue.note(store, label_studio, project)
     with pytest.raises(FoundationError, match="猫"):
-        labelling.work(store, label_studio, project)
+        initial_labels.work(store, label_studio, project)
     assert counts(store, project) == (3, 0, 0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from alc_backend import answers, asking
 from alc_backend.labelstudio.annotation import parse
+from alc_backend.loop.annotations import answers
+from alc_backend.loop.rounds import adjudication
 from alc_backend.store.models import Project, Query, Round, utc_now
 from tests.annotations import answer, asked_project, judged, query_of, task_of
 
@@ -53,7 +54,7 @@ def project(store, dataset):
 @pytest.fixture
 def label_studio(monkeypatch):
     fake = FakeLabelStudio()
-    monkeypatch.setattr(asking.Client, "from_settings", lambda settings: fake)
+    monkeypatch.setattr(adjudication.Client, "from_settings", lambda settings: fake)
     return fake
 
 
@@ -63,7 +64,7 @@ def ask(store, label_studio):
 
     def ask():
         assert unasked(store)
-        asking.ask(store, latest(store))
+        adjudication.ask(store, latest(store))
         assert not unasked(store)
 
     return ask
@@ -113,7 +114,7 @@ def test_a_dispute_is_asked_again_once(store, project, label_studio, say, ask):
     say(1, "dog", by=1)
     say(2, "cat", by=2, minute=1)
     ask()
-    asking.ask(store, latest(store))  # as after a crash
+    adjudication.ask(store, latest(store))  # as after a crash
     assert len(label_studio.there) == len(of_disputes(label_studio)) == 1
 
 
@@ -191,6 +192,6 @@ def test_what_was_undone_is_asked_again_but_not_a_batch_that_is_not_published(
     answers.withdraw(store, project, [1])
     with store.reading() as session:
         opened = session.scalars(select(Round).where(Round.number == 1)).one()
-    asking.ask(store, opened)
+    adjudication.ask(store, opened)
     chosen = {task_of(store, *place) for place in (("b", 2), ("c", 1), ("c", 2))}
     assert not first_in_queue(label_studio) & chosen

@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from alc_backend import answers, edits, parts, publishing, tidy
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.annotation import parse
+from alc_backend.loop.annotations import answers, mask_edits, outcomes
+from alc_backend.loop.rounds import cleanup, plan, publishing, work_items
 from alc_backend.store.models import Image, Project, Query, Round, Score, Superpixel, utc_now
 from tests.annotations import (
     QUERY_PROJECT,
@@ -173,7 +174,7 @@ def label_studio(store, project, monkeypatch):
     fake = FakeLabelStudio(
         {task: {"alc": {"image": key, "superpixel": number}} for task, key, number in rows}
     )
-    monkeypatch.setattr(tidy.Client, "from_settings", lambda settings: fake)
+    monkeypatch.setattr(cleanup.Client, "from_settings", lambda settings: fake)
     return fake
 
 
@@ -207,15 +208,17 @@ def test_a_version_that_label_studio_knows_already_is_not_taken_for_a_published_
 
 def is_due(store):
     with store.reading() as session:
-        return any(tidy.is_due(session, round_) for round_ in parts.open_rounds(session))
+        return any(
+            plan.cleanup_is_due(session, round_) for round_ in work_items.open_rounds(session)
+        )
 
 
 def clear_away(store):
     """What workers do for every open round."""
     with store.reading() as session:
-        found = parts.open_rounds(session)
+        found = work_items.open_rounds(session)
     for round_ in found:
-        tidy.tidy(store, round_)
+        cleanup.clear_away(store, round_)
 
 
 def closed_since(store, age):
@@ -230,7 +233,7 @@ def reply(store, project, key, choice):
     with store.reading() as session:
         row = session.get_one(Project, project)
     given = parse(answer(1, task_of(store, key, 1), choice))
-    assert answers.record(store, row, given, {}) == answers.RECORDED
+    assert answers.record(store, row, given, {}) == outcomes.RECORDED
 
 
 def round_of(store, number):
@@ -281,7 +284,7 @@ def test_what_was_mended_by_hand_is_closed(store, project, label_studio, publish
     painted = parse(annotation(1, task, [region("dog", slice(8, 24), slice(8, 24))]))
     with store.reading() as session:
         row = session.get_one(Project, project)
-    assert edits.record(store, lambda: label_studio, row, painted) == answers.RECORDED
+    assert mask_edits.record(store, lambda: label_studio, row, painted) == outcomes.RECORDED
     publish()
     assert label_studio.closed == {task_of(store, "a", 1)}
 
@@ -320,11 +323,11 @@ def test_a_closed_task_is_served_again_when_it_is_asked_again(
 def test_what_was_closed_is_deleted_a_day_later(store, project, label_studio, publish, cats):
     dogs = set(label_studio.there) - cats
     publish()
-    closed_since(store, tidy.HELD - HOUR)
+    closed_since(store, plan.HELD - HOUR)
     assert not is_due(store)
     clear_away(store)
     assert label_studio.changes == 0
-    closed_since(store, tidy.HELD + HOUR)
+    closed_since(store, plan.HELD + HOUR)
     assert is_due(store)
     clear_away(store)
     assert set(label_studio.there) == dogs
@@ -340,7 +343,7 @@ def test_what_was_answered_after_it_was_closed_is_not_deleted(
     kept = task_of(store, "a", 1)
     publish()
     reply(store, project, "a", choice)
-    closed_since(store, tidy.HELD + HOUR)
+    closed_since(store, plan.HELD + HOUR)
     clear_away(store)
     assert set(label_studio.there) & cats == {kept}
     assert task_of(store, "a", 1) == kept
@@ -352,7 +355,7 @@ def test_what_was_withdrawn_again_is_not_deleted(store, project, label_studio, p
     publish()
     reply(store, project, "a", "dog")
     answers.withdraw(store, project, [1])
-    closed_since(store, tidy.HELD + HOUR)
+    closed_since(store, plan.HELD + HOUR)
     clear_away(store)
     assert set(label_studio.there) & cats == {kept}
 
@@ -361,7 +364,7 @@ def test_a_task_with_a_draft_is_not_deleted(store, project, label_studio, publis
     kept = task_of(store, "b", 1)
     publish()
     label_studio.there[kept]["drafts"] = [{"id": 1}]
-    closed_since(store, tidy.HELD + HOUR)
+    closed_since(store, plan.HELD + HOUR)
     clear_away(store)
     assert set(label_studio.there) & cats == {kept}
     label_studio.there[kept]["drafts"] = []
@@ -375,7 +378,7 @@ def test_an_answer_whose_webhook_was_lost_is_not_deleted(
     kept = task_of(store, "b", 1)
     publish()
     label_studio.there[kept]["annotations"] = [answer(1, kept, "dog")]
-    closed_since(store, tidy.HELD + HOUR)
+    closed_since(store, plan.HELD + HOUR)
     clear_away(store)
     assert set(label_studio.there) & cats == {kept}
 
@@ -389,7 +392,7 @@ def test_a_project_without_queries_in_label_studio_is_left_alone(
     store, project, label_studio, publish
 ):
     publish()
-    closed_since(store, tidy.HELD + HOUR)
+    closed_since(store, plan.HELD + HOUR)
     with store.session() as session:
         session.get_one(Project, project).query_project = None
     assert not is_due(store)
@@ -413,7 +416,7 @@ def replaced(store, publish):
 
 
 def test_predictions_of_a_round_replaced_today_stay(store, project, label_studio, replaced):
-    replaced(tidy.HELD - HOUR)
+    replaced(plan.HELD - HOUR)
     assert not is_due(store)
     clear_away(store)
     assert label_studio.changes == 0
@@ -421,7 +424,7 @@ def test_predictions_of_a_round_replaced_today_stay(store, project, label_studio
 
 
 def test_predictions_go_a_day_after_they_were_replaced(store, project, label_studio, replaced):
-    replaced(tidy.HELD + HOUR)
+    replaced(plan.HELD + HOUR)
     assert label_studio.versions == {"alc-round-1", "alc-round-2"}
     assert is_due(store)
     clear_away(store)
@@ -431,7 +434,7 @@ def test_predictions_go_a_day_after_they_were_replaced(store, project, label_stu
 
 
 def test_predictions_that_are_gone_already_are_no_trouble(store, project, label_studio, replaced):
-    replaced(tidy.HELD + HOUR)
+    replaced(plan.HELD + HOUR)
     label_studio.versions.discard("alc-round-1")
     clear_away(store)
     assert round_of(store, 1).pruned
@@ -439,7 +442,7 @@ def test_predictions_that_are_gone_already_are_no_trouble(store, project, label_
 
 
 def test_scores_of_a_replaced_round_go_but_for_what_was_asked(store, project, replaced):
-    replaced(tidy.HELD + HOUR)
+    replaced(plan.HELD + HOUR)
     with store.session() as session:
         never_asked = query_of(store, "c", 1)
         session.delete(session.get_one(Query, never_asked.id))

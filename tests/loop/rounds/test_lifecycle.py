@@ -11,10 +11,21 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select
 
-from alc_backend import batch, claims, learning, parts, publishing, rounds, states
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import NotFoundError, RoundError, SettingsError
+from alc_backend.loop import leases, query_tasks
+from alc_backend.loop.config import BATCH
+from alc_backend.loop.rounds import (
+    executor,
+    lifecycle,
+    plan,
+    progress,
+    scoring,
+    selection,
+    work_items,
+)
 from alc_backend.settings import Settings
+from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Part, Query, Round, Score, Superpixel, utc_now
@@ -50,7 +61,7 @@ def work(store, queue, parts_at_most=99):
     """Do queued parts as a worker does."""
     done = 0
     while queue and done < parts_at_most:
-        parts.run_part(store, queue.append, queue.pop(0).id)
+        executor.run_part(store, queue.append, queue.pop(0).id)
         done += 1
 
 
@@ -60,17 +71,17 @@ def only_round(store) -> Round:
 
 
 def test_pressing_start_three_times_starts_one_round(store, project, queue):
-    answers = [rounds.start(store, queue.append, project) for _ in range(3)]
+    answers = [lifecycle.start(store, queue.append, project) for _ in range(3)]
     assert [started for _, started in answers] == [True, False, False]
     assert len({round_.id for round_, _ in answers}) == 1
-    assert only_round(store).state == states.CREATED
+    assert only_round(store).state == round_states.CREATED
 
 
 def test_a_round_trains_scores_and_says_what_is_missing(store, project, queue):
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     work(store, queue)
     round_ = only_round(store)
-    assert (round_.state, round_.failed_in) == (states.FAILED, states.PUBLISHING)
+    assert (round_.state, round_.failed_in) == (round_states.FAILED, round_states.PUBLISHING)
     assert "alc init" in round_.error  # this test connects no Label Studio
     assert store.files(project).network(1).is_file()
     assert round_.answers == 0
@@ -84,40 +95,40 @@ def test_a_round_trains_scores_and_says_what_is_missing(store, project, queue):
 
 
 def test_a_failed_round_goes_on_where_it_stopped(store, project, queue, monkeypatch):
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     work(store, queue)
     trained = store.files(project).network(1).stat().st_mtime_ns
-    round_, started = rounds.start(store, queue.append, project)
+    round_, started = lifecycle.start(store, queue.append, project)
     assert started
-    assert (round_.number, round_.state, round_.error) == (1, states.PUBLISHING, None)
+    assert (round_.number, round_.state, round_.error) == (1, round_states.PUBLISHING, None)
     work(store, queue)
     assert store.files(project).network(1).stat().st_mtime_ns == trained
 
 
 def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, queue, monkeypatch):
-    monkeypatch.setattr(claims, "REPORT_EVERY_S", 0.0)
-    rounds.start(store, queue.append, project)
+    monkeypatch.setattr(progress, "REPORT_EVERY_S", 0.0)
+    lifecycle.start(store, queue.append, project)
     work(store, queue, 1)
-    report = claims.Reporter.__call__
+    report = progress.Reporter.__call__
     seen = []
 
     def cancel_at_two(self, done, total, message):
         seen.append(done)
         if done == 2:
-            rounds.cancel(store, project)
+            lifecycle.cancel(store, project)
         report(self, done, total, message)
 
-    monkeypatch.setattr(claims.Reporter, "__call__", cancel_at_two)
+    monkeypatch.setattr(progress.Reporter, "__call__", cancel_at_two)
     work(store, queue, 1)
-    assert only_round(store).state == states.CANCELLED
+    assert only_round(store).state == round_states.CANCELLED
     assert seen == [1, 2]
     assert not store.files(project).network(1).exists()
     with pytest.raises(RoundError, match="no round"):
-        rounds.cancel(store, project)
+        lifecycle.cancel(store, project)
 
-    monkeypatch.setattr(claims.Reporter, "__call__", report)
-    rounds.start(store, queue.append, project)
-    assert only_round(store).state == states.CREATED  # new answers and settings count
+    monkeypatch.setattr(progress.Reporter, "__call__", report)
+    lifecycle.start(store, queue.append, project)
+    assert only_round(store).state == round_states.CREATED  # new answers and settings count
     work(store, queue, 2)
     assert store.files(project).network(1).is_file()
 
@@ -125,22 +136,22 @@ def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, que
 def test_settings_that_failed_can_be_mended(store, project, queue):
     sound = store.settings
     store.settings = sound.model_copy(update={"base_rate": 1e30})
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     work(store, queue)
     round_ = only_round(store)
-    assert (round_.state, round_.failed_in) == (states.FAILED, states.TRAINING)
+    assert (round_.state, round_.failed_in) == (round_states.FAILED, round_states.TRAINING)
     assert "lower base_rate" in round_.error
     store.settings = sound
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     work(store, queue)
-    assert only_round(store).failed_in == states.PUBLISHING
+    assert only_round(store).failed_in == round_states.PUBLISHING
 
 
 def test_a_waiting_round_is_cancelled_at_once(store, project, queue):
-    rounds.start(store, queue.append, project)
-    assert rounds.cancel(store, project).state == states.CANCELLED
+    lifecycle.start(store, queue.append, project)
+    assert lifecycle.cancel(store, project).state == round_states.CANCELLED
     work(store, queue)
-    assert only_round(store).state == states.CANCELLED
+    assert only_round(store).state == round_states.CANCELLED
 
 
 def claim(store, process, age_s=0.0):
@@ -152,21 +163,21 @@ def claim(store, process, age_s=0.0):
             .where(Part.step == Round.state, Part.finished_at.is_(None))
             .order_by(Part.id)
         ).first()
-        part.claimed_by = f"{claims.host()}|{process}|x"
+        part.claimed_by = f"{leases.host()}|{process}|x"
         part.heartbeat_at = utc_now() - timedelta(seconds=age_s)
 
 
 def test_a_step_is_done_by_one_worker_at_a_time(store, project, queue):
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     claim(store, os.getppid())
     work(store, queue)
-    assert only_round(store).state == states.CREATED
-    assert parts.recover(store, queue.append) == 0
+    assert only_round(store).state == round_states.CREATED
+    assert executor.recover(store, queue.append) == 0
 
 
 @pytest.mark.parametrize("silent", ["dead process", "old heartbeat"])
 def test_the_step_of_a_dead_worker_is_queued_again(store, project, queue, silent):
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     queue.clear()
     if silent == "dead process":
         ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -174,16 +185,16 @@ def test_the_step_of_a_dead_worker_is_queued_again(store, project, queue, silent
         claim(store, ended.pid)
     else:
         claim(store, os.getppid(), age_s=3600)
-    assert parts.recover(store, queue.append) == 1
+    assert executor.recover(store, queue.append) == 1
     work(store, queue, 1)
-    assert only_round(store).state == states.TRAINING
+    assert only_round(store).state == round_states.TRAINING
 
 
 def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, monkeypatch):
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     work(store, queue, 2)
-    monkeypatch.setattr(claims, "REPORT_EVERY_S", 0.0)
-    scored = learning._score_image
+    monkeypatch.setattr(progress, "REPORT_EVERY_S", 0.0)
+    scored = scoring._score_image
     calls = []
 
     def die_at_two(store, round_, image, *arguments):
@@ -192,12 +203,12 @@ def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, m
             raise KeyboardInterrupt
         scored(store, round_, image, *arguments)
 
-    monkeypatch.setattr(learning, "_score_image", die_at_two)
+    monkeypatch.setattr(scoring, "_score_image", die_at_two)
     work(store, queue, 1)  # it measures the network
     with pytest.raises(KeyboardInterrupt):
         work(store, queue, 1)
     claim(store, os.getppid(), age_s=3600)
-    parts.recover(store, queue.append)
+    executor.recover(store, queue.append)
     work(store, queue, 1)
     assert calls == ["a", "b", "b", "c"]
     with store.reading() as session:
@@ -205,13 +216,13 @@ def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, m
 
 
 def test_the_batch_is_the_best_of_what_is_open(store, project, queue):
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     work(store, queue)
     with store.session() as session:
         for image in session.scalars(select(Image).where(Image.split == "train")):
             image.url = f"/data/upload/{image.key}.png"
     round_ = only_round(store)
-    batch.choose(store, round_)
+    selection.choose(store, round_)
     with store.reading() as session:
         best = session.execute(
             select(Score.score, Image.key, Superpixel.number)
@@ -226,7 +237,7 @@ def test_the_batch_is_the_best_of_what_is_open(store, project, queue):
 
 def asked(store, round_) -> list[tuple[str, int]]:
     """What the queue of a round asks about, best first."""
-    return [(item.key.image, item.key.superpixel) for item in publishing.items(store, round_)]
+    return [(item.key.image, item.key.superpixel) for item in query_tasks.items(store, round_)]
 
 
 def reconfigured(store, **changes) -> Round:
@@ -244,17 +255,17 @@ def reconfigured(store, **changes) -> Round:
 def scored(store, round_) -> str | None:
     with store.session() as session:
         row = session.get_one(Round, round_.id)
-        parts.enter(session, row, states.SCORING, learning.shards(session, row))
-    for part in parts.waiting(store, round_.id):
+        work_items.enter(session, row, round_states.SCORING, plan.shards(session, row))
+    for part in work_items.waiting(store, round_.id):
         with store.session() as session:
-            claims.take(session.get_one(Part, part.id))
+            leases.take(session.get_one(Part, part.id))
         with store.reading() as session:
-            learning.score(store, session.get_one(Part, part.id), lambda done, total, message: None)
-    return batch.choose(store, round_)
+            scoring.score(store, session.get_one(Part, part.id), lambda done, total, message: None)
+    return selection.choose(store, round_)
 
 
 def test_every_acquisition_orders_a_round(store, project, queue):
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     work(store, queue)
     for name in ACQUISITIONS:
         round_ = reconfigured(store, acquisition=name, size=6)
@@ -293,7 +304,7 @@ def cats_and_background():
 
 
 def test_a_batch_can_be_spread_over_pictures_and_leave_out_small_superpixels(store, project, queue):
-    rounds.start(store, queue.append, project, per_image=1, min_area=300)
+    lifecycle.start(store, queue.append, project, per_image=1, min_area=300)
     work(store, queue)
     round_ = reconfigured(store, size=6)
     assert (round_.config["per_image"], round_.config["min_area"]) == (1, 300)
@@ -308,13 +319,13 @@ def uploaded(store):
 
 
 def test_questions_about_one_picture_can_be_kept_apart(store, project, queue):
-    rounds.start(store, queue.append, project, size=6)
+    lifecycle.start(store, queue.append, project, size=6)
     work(store, queue)
     uploaded(store)
     together, apart = [], []
     for gap, pictures in ((0, together), (2, apart)):
         store.settings = store.settings.model_copy(update={"gap": gap})
-        batch.choose(store, only_round(store))
+        selection.choose(store, only_round(store))
         with store.reading() as session:
             pictures += session.scalars(
                 select(Image.key)
@@ -331,10 +342,10 @@ def test_where_classes_are_many_queries_know_the_likely_ones(store, dataset, que
     names = ["background", "cat", "dog", *(f"class {number}" for number in range(37))]
     (dataset / "classes.txt").write_text("\n".join(names))
     project = import_folder(store, dataset, "many").project_id
-    rounds.start(store, queue.append, project, size=6)
+    lifecycle.start(store, queue.append, project, size=6)
     work(store, queue)
     uploaded(store)
-    batch.choose(store, only_round(store))
+    selection.choose(store, only_round(store))
     with store.reading() as session:
         likely = session.scalars(select(Query.likely)).all()
     assert len(likely) == 6
@@ -347,19 +358,19 @@ def test_the_likely_classes_are_the_most_probable_at_the_pixel():
     probabilities = np.full((12, 2), 0.01, dtype=np.float32)
     probabilities[[3, 7, 5], 0] = 0.5, 0.2, 0.2
     probabilities[11, 1] = 0.9
-    assert learning._likely(probabilities) == [
+    assert scoring._likely(probabilities) == [
         [3, 5, 7, 0, 1, 2, 4, 6, 8, 9],
         [11, 0, 1, 2, 3, 4, 5, 6, 7, 8],
     ]
 
 
 def test_a_round_that_goes_on_keeps_what_it_was_given(store, project, queue):
-    rounds.start(store, queue.append, project, size=7, min_area=300)
+    lifecycle.start(store, queue.append, project, size=7, min_area=300)
     work(store, queue)  # it fails in publishing: there is no query project
-    assert only_round(store).state == states.FAILED
-    rounds.start(store, queue.append, project, per_image=2)
+    assert only_round(store).state == round_states.FAILED
+    lifecycle.start(store, queue.append, project, per_image=2)
     config = only_round(store).config
-    assert [config[name] for name in rounds.BATCH] == [7, 2, 300]
+    assert [config[name] for name in BATCH] == [7, 2, 300]
 
 
 def test_the_same_inputs_give_the_same_scores(settings, dataset, tmp_path, queue):
@@ -368,7 +379,7 @@ def test_the_same_inputs_give_the_same_scores(settings, dataset, tmp_path, queue
         changes = {"data_dir": tmp_path / name, "database_url": None}
         store = Store(settings.model_copy(update=changes))
         project = import_folder(store, dataset, "pets").project_id
-        rounds.start(store, queue.append, project)
+        lifecycle.start(store, queue.append, project)
         work(store, queue)
         with store.reading() as session:
             found.append(
@@ -385,7 +396,7 @@ def test_the_same_inputs_give_the_same_scores(settings, dataset, tmp_path, queue
 def test_with_epsilon_the_reach_of_every_answer_is_kept(settings, dataset, queue):
     store = Store(settings.model_copy(update={"epsilon": 0.9}))
     project = import_folder(store, dataset, "pets").project_id
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     work(store, queue)
     with store.reading() as session:
         for image in session.scalars(select(Image)):
@@ -405,11 +416,11 @@ def test_with_epsilon_the_reach_of_every_answer_is_kept(settings, dataset, queue
 
 def test_wrong_settings_and_projects_are_named(store, project, queue):
     with pytest.raises(NotFoundError, match="project 99"):
-        rounds.start(store, queue.append, 99)
+        lifecycle.start(store, queue.append, 99)
     store.settings = store.settings.model_copy(update={"acquisition": "best"})
     with pytest.raises(SettingsError, match="ALC_ACQUISITION"):
-        rounds.start(store, queue.append, project)
+        lifecycle.start(store, queue.append, project)
     store.settings = store.settings.model_copy(update={"acquisition": "sim", "preset": "huge"})
     with pytest.raises(SettingsError, match="preset"):
-        rounds.start(store, queue.append, project)
+        lifecycle.start(store, queue.append, project)
     assert queue == []

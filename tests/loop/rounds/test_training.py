@@ -7,17 +7,19 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from alc_backend import learning, parts, rounds, states
 from alc_backend.core.draws import fold_of
 from alc_backend.errors import SettingsError, TrainingError
+from alc_backend.loop.rounds import executor, lifecycle, scoring, status
+from alc_backend.loop.rounds import training as training_step
 from alc_backend.segmentation import infer
 from alc_backend.segmentation import train as training
 from alc_backend.segmentation.dataset import TrainingCrops
+from alc_backend.store import round_states
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Answer, Image, Score, Superpixel, utc_now
 from tests.conftest import write_dataset
-from tests.test_rounds import only_round, settings, work  # noqa: F401
+from tests.loop.rounds.test_lifecycle import only_round, settings, work  # noqa: F401
 
 
 @pytest.fixture
@@ -28,14 +30,14 @@ def pictures(tmp_path):
 def scored_by(store, queue, project, **changes):
     """Run a round with other settings as far as it comes: it has no query project."""
     store.settings = store.settings.model_copy(update=changes)
-    rounds.start(store, queue.append, project)
+    lifecycle.start(store, queue.append, project)
     work(store, queue)
     return only_round(store)
 
 
 def test_every_picture_is_scored_by_a_network_that_has_not_seen_it(store, pictures, monkeypatch):
     trained, used = {}, {}
-    train, predictor = training.train, learning._predictor
+    train, predictor = training.train, scoring._predictor
 
     def watched(config, keys, *arguments, path, **options):
         trained[path.name] = (list(keys), config.iterations)
@@ -51,10 +53,10 @@ def test_every_picture_is_scored_by_a_network_that_has_not_seen_it(store, pictur
         return noting
 
     monkeypatch.setattr(training, "train", watched)
-    monkeypatch.setattr(learning, "_predictor", noted)
+    monkeypatch.setattr(scoring, "_predictor", noted)
     project = import_folder(store, pictures, "pets").project_id
     round_ = scored_by(store, [], project, folds=2, share_iterations=True, iterations=6)
-    assert round_.state == states.FAILED  # in publishing: there is no query project
+    assert round_.state == round_states.FAILED  # in publishing: there is no query project
     assert {keys_and_iterations[1] for keys_and_iterations in trained.values()} == {2}
     assert trained["model.safetensors"][0] == list("abcdef")
     assert set(used) == set("abcdef")
@@ -67,21 +69,21 @@ def test_every_picture_is_scored_by_a_network_that_has_not_seen_it(store, pictur
 
 def test_networks_of_folds_are_not_used_without_folds(store, pictures, monkeypatch):
     project = import_folder(store, pictures, "pets").project_id
-    rounds.start(store, [].append, project, folds=2)
+    lifecycle.start(store, [].append, project, folds=2)
     queue = []
-    parts.recover(store, queue.append)
+    executor.recover(store, queue.append)
     work(store, queue)  # it fails in publishing: there is no query project
     assert store.files(project).network(1, 0).is_file()
     used = set()
-    predictor = learning._predictor
+    predictor = scoring._predictor
 
     def noted(files, round_, fold):
         used.add(fold)
         return predictor(files, round_, fold)
 
-    monkeypatch.setattr(learning, "_predictor", noted)
-    rounds.start(store, queue.append, project, folds=1)
-    assert only_round(store).state == states.CREATED
+    monkeypatch.setattr(scoring, "_predictor", noted)
+    lifecycle.start(store, queue.append, project, folds=1)
+    assert only_round(store).state == round_states.CREATED
     work(store, queue)
     assert used == {None}
 
@@ -149,7 +151,7 @@ def test_held_out_answers_tell_how_good_the_network_is(store, pictures, monkeypa
     assert round_.estimate == pytest.approx(cats / sum(pixels[number] for number in numbers))
     assert round_.estimate_answers == len(hidden)
     assert round_.model_miou is None
-    summary = rounds.summary(round_)
+    summary = status.summary(round_)
     assert summary["estimated_accuracy"] == round_.estimate
     assert summary["class_iou"] is None
 
@@ -160,7 +162,7 @@ def test_validation_pictures_take_the_place_of_held_out_answers(store, pictures)
     round_ = scored_by(store, [], project, holdout=0.4)
     assert round_.estimate is None
     assert round_.model_miou is not None
-    iou = rounds.summary(round_)["class_iou"]
+    iou = status.summary(round_)["class_iou"]
     assert list(iou) == ["background", "cat", "dog"]
     assert round_.model_miou == pytest.approx(np.mean(list(iou.values())))
 
@@ -169,14 +171,14 @@ def started(store, project, **changes):
     """A round that two processes shall train."""
     changes = {"train_processes": 2, "batch_size": 4, **changes}
     store.settings = store.settings.model_copy(update=changes)
-    rounds.start(store, [].append, project)
+    lifecycle.start(store, [].append, project)
 
 
 def test_two_processes_train_one_network(store, pictures):
     project = import_folder(store, pictures, "pets").project_id
     said = []
     started(store, project)
-    learning.train(
+    training_step.train(
         store, only_round(store), lambda done, total, message: said.append((done, total))
     )
     assert said == [(1, 3), (2, 3), (3, 3)]
@@ -190,7 +192,7 @@ def test_what_stops_one_of_the_processes_is_told(store, pictures):
     project = import_folder(store, pictures, "pets").project_id
     started(store, project, base_rate=1e30)
     with pytest.raises(TrainingError, match="lower base_rate"):
-        learning.train(store, only_round(store), lambda done, total, message: None)
+        training_step.train(store, only_round(store), lambda done, total, message: None)
 
 
 def test_what_stops_another_than_the_first_is_told_too(store, pictures):
@@ -205,14 +207,14 @@ def test_what_stops_another_than_the_first_is_told_too(store, pictures):
         b"damaged"
     )
     with pytest.raises(TrainingError, match="import the image again"):
-        learning.train(store, only_round(store), lambda done, total, message: None)
+        training_step.train(store, only_round(store), lambda done, total, message: None)
 
 
 def test_too_few_pictures_for_the_folds_are_told_before_training(store, pictures, monkeypatch):
     project = import_folder(store, pictures, "pets").project_id
-    monkeypatch.setattr(learning.folds, "fold_of", lambda key, seed, count: 0)
+    monkeypatch.setattr(training_step.folds, "fold_of", lambda key, seed, count: 0)
     round_ = scored_by(store, [], project, folds=3)
-    assert (round_.state, round_.failed_in) == (states.FAILED, states.TRAINING)
+    assert (round_.state, round_.failed_in) == (round_states.FAILED, round_states.TRAINING)
     assert "too few for 3 folds" in round_.error
     assert not store.files(project).network(1).exists()
 
@@ -221,7 +223,7 @@ def test_a_weights_file_that_is_not_there_is_named_at_once(store, pictures):
     project = import_folder(store, pictures, "pets").project_id
     store.settings = store.settings.model_copy(update={"encoder_weights": "/nowhere.pth"})
     with pytest.raises(SettingsError, match=r"ALC_ENCODER_WEIGHTS.*nowhere"):
-        rounds.start(store, [].append, project)
+        lifecycle.start(store, [].append, project)
 
 
 def test_cancelling_stops_all_processes(store, pictures):
@@ -232,7 +234,7 @@ def test_cancelling_stops_all_processes(store, pictures):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learning.train(store, only_round(store), cancel)
+        training_step.train(store, only_round(store), cancel)
     assert not store.files(project).network(1).exists()
     left = [child.cmdline() for child in psutil.Process().children(recursive=True)]
-    assert not [command for command in left if "alc_backend.jobs.together" in command]
+    assert not [command for command in left if "alc_backend.loop.rounds.distributed" in command]

@@ -12,12 +12,13 @@ from rq import Queue
 from rq.job import Job
 from sqlalchemy import select
 
-from alc_backend import rounds, states
 from alc_backend.errors import ServiceError, SettingsError
-from alc_backend.jobs import presence
-from alc_backend.jobs.processes import Processes, start_redis
-from alc_backend.jobs.queues import Jobs
-from alc_backend.jobs.worker import run_worker
+from alc_backend.loop.rounds import lifecycle, status
+from alc_backend.service.jobs import worker_registry
+from alc_backend.service.jobs.processes import Processes, start_redis
+from alc_backend.service.jobs.queues import Jobs
+from alc_backend.service.jobs.worker import run_worker
+from alc_backend.store import round_states
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Part, Round, Score
 from tests.conftest import wait_for, write_dataset
@@ -33,33 +34,33 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on(
     jobs = Jobs(settings, redis)
 
     def latest() -> Round:
-        return rounds.latest_round(store, project)
+        return status.latest_round(store, project)
 
     with Processes(tmp_path / "workers") as processes:
         processes.start(
             "worker",
-            [sys.executable, "-m", "alc_backend", "worker"],
+            [sys.executable, "-m", "alc_backend.cli", "worker"],
             environment=store.settings.environment(),
             restart=True,
         )
-        rounds.start(store, jobs.enqueue_part, project)
+        lifecycle.start(store, jobs.enqueue_part, project)
 
         def trains() -> bool:
             processes.check()
-            return latest().state == states.TRAINING and latest().done >= 2
+            return latest().state == round_states.TRAINING and latest().done >= 2
 
         wait_for(trains)
         first = processes.pid_of("worker")
         os.kill(first, signal.SIGKILL)
-        assert latest().state == states.TRAINING
+        assert latest().state == round_states.TRAINING
 
         def over() -> bool:
             processes.check()
-            return latest().state == states.FAILED  # publishing needs a Label Studio
+            return latest().state == round_states.FAILED  # publishing needs a Label Studio
 
         wait_for(over)
         assert processes.pid_of("worker") != first
-        assert latest().failed_in == states.PUBLISHING
+        assert latest().failed_in == round_states.PUBLISHING
     assert not psutil.pid_exists(first)
     with store.reading() as session:
         assert len(session.scalars(select(Score)).all()) == 6
@@ -72,21 +73,21 @@ def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_pa
         update={"iterations": 2, "input_size": 64, "batch_size": 2}
     )
     project = import_folder(store, pictures, "pets").project_id
-    command = [sys.executable, "-m", "alc_backend", "worker"]
+    command = [sys.executable, "-m", "alc_backend.cli", "worker"]
     with Processes(tmp_path / "workers") as processes:
         for name in ("one", "two"):
             processes.start(name, command, environment=store.settings.environment())
-        rounds.start(store, Jobs(settings, redis).enqueue_part, project)
+        lifecycle.start(store, Jobs(settings, redis).enqueue_part, project)
 
         def over() -> bool:
             processes.check()
-            return rounds.latest_round(store, project).state == states.FAILED
+            return status.latest_round(store, project).state == round_states.FAILED
 
         wait_for(over)
-    round_ = rounds.latest_round(store, project)
-    assert round_.failed_in == states.PUBLISHING  # that needs a Label Studio
+    round_ = status.latest_round(store, project)
+    assert round_.failed_in == round_states.PUBLISHING  # that needs a Label Studio
     with store.reading() as session:
-        parts = session.scalars(select(Part).where(Part.step == states.SCORING)).all()
+        parts = session.scalars(select(Part).where(Part.step == round_states.SCORING)).all()
         scores = session.scalars(select(Score)).all()
     assert [part.claims for part in parts] == [1, 1, 1, 1]
     scored = [image for part in parts for image in part.work.get("images", ())]
@@ -97,7 +98,7 @@ def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_pa
 def test_a_job_lost_between_queue_and_worker_is_queued_again(settings, redis):
     """A worker killed while it takes a job leaves its status `queued`, in no queue."""
     jobs = Jobs(settings, redis)
-    part = Part(id=1, round_id=1, step=states.TRAINING, number=0)
+    part = Part(id=1, round_id=1, step=round_states.TRAINING, number=0)
     queue = Queue("train", connection=redis)
     jobs.enqueue_part(part)
     jobs.enqueue_part(part)
@@ -139,15 +140,15 @@ def test_unknown_queues_are_named(settings):
 
 
 def test_a_worker_that_was_killed_is_forgotten(settings, redis, tmp_path, monkeypatch):
-    monkeypatch.setattr(presence, "LEAST_S", 1.0)
-    me = presence.here(["train"])
-    presence.note(redis, me, settings.model_copy(update={"stale_after_s": 1.0}))
-    assert presence.workers(redis) == [me]
-    wait_for(lambda: presence.workers(redis) == [])  # nothing was said again
+    monkeypatch.setattr(worker_registry, "LEAST_S", 1.0)
+    me = worker_registry.here(["train"])
+    worker_registry.note(redis, me, settings.model_copy(update={"stale_after_s": 1.0}))
+    assert worker_registry.workers(redis) == [me]
+    wait_for(lambda: worker_registry.workers(redis) == [])  # nothing was said again
     with Processes(tmp_path / "workers") as processes:
-        command = [sys.executable, "-m", "alc_backend", "worker", "--queues", "score,train"]
+        command = [sys.executable, "-m", "alc_backend.cli", "worker", "--queues", "score,train"]
         processes.start("worker", command, environment=settings.environment())
-        (there,) = wait_for(lambda: presence.workers(redis))
+        (there,) = wait_for(lambda: worker_registry.workers(redis))
         assert (there.pid, there.queues) == (processes.pid_of("worker"), ("score", "train"))
         os.kill(there.pid, signal.SIGTERM)
-        wait_for(lambda: presence.workers(redis) == [])  # it said goodbye
+        wait_for(lambda: worker_registry.workers(redis) == [])  # it said goodbye

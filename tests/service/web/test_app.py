@@ -11,12 +11,14 @@ from fastapi.testclient import TestClient
 from rq import Queue
 from sqlalchemy import select, update
 
-from alc_backend import inbox, parts, states
 from alc_backend.errors import SettingsError
 from alc_backend.labelstudio.projects import dataset_config
 from alc_backend.labelstudio.regions import painted
-from alc_backend.service.app import create_app
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.rounds import executor
+from alc_backend.service.web.app import create_app
 from alc_backend.settings import Settings
+from alc_backend.store import round_states
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Answer, Event, Image, Project, Query, Round, Superpixel
 from tests.conftest import CLASSES, wait_for
@@ -80,7 +82,7 @@ def event(action, **changes):
 
 
 def answers_in(store):
-    wait_for(lambda: not inbox.waiting(store))
+    wait_for(lambda: not webhooks.waiting(store))
     with store.reading() as session:
         return [
             (answer.annotation_id, answer.kind, answer.class_id)
@@ -251,8 +253,8 @@ def test_without_redis_answers_are_read_and_a_round_waits_for_it(settings, store
         assert started["started"] is True
         assert answers_in(store) == [(5, "correct", 2)]
     queue = []
-    assert parts.recover(store, queue.append) == 1  # what a worker does once Redis is back
-    assert [part.step for part in queue] == [states.CREATED]
+    assert executor.recover(store, queue.append) == 1  # what a worker does once Redis is back
+    assert [part.step for part in queue] == [round_states.CREATED]
 
 
 def test_the_web_process_never_loads_a_network(settings, store, project, redis):

@@ -8,9 +8,9 @@ import anyio
 import pytest
 from fastapi.testclient import TestClient
 
-from alc_backend.service import guard
-from alc_backend.service.app import create_app
-from alc_backend.service.guard import FAILURES, Failures
+from alc_backend.service.web import guard
+from alc_backend.service.web.app import create_app
+from alc_backend.service.web.guard import FAILURES, Failures
 
 OPEN = {"/health", "/ready"}
 

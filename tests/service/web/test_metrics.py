@@ -13,11 +13,11 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event
 
-from alc_backend import inbox
-from alc_backend.jobs.queues import Jobs
-from alc_backend.jobs.worker import run_worker
-from alc_backend.service.app import create_app
-from alc_backend.service.metrics import Readiness
+from alc_backend.loop.annotations import webhooks
+from alc_backend.service.jobs.queues import Jobs
+from alc_backend.service.jobs.worker import run_worker
+from alc_backend.service.web.app import create_app
+from alc_backend.service.web.metrics import Readiness
 from alc_backend.store.database import Store
 from tests.annotations import FakeLabelStudio, answer, asked_project, created, receive, task_of
 
@@ -46,7 +46,7 @@ def test_the_state_of_a_project(service, store, dataset):
     for number, (key, superpixel, choice) in enumerate([("a", 1, "cat"), ("a", 2, "dog")], 1):
         said = answer(number, task_of(store, key, superpixel), choice)
         receive(store, project, created(said))
-    inbox.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio)
     found = scrape(service)
     assert found["alc_ledger_answers", "pets"] == 2
     assert found["alc_accept_rate", "pets"] == 0.5
@@ -104,7 +104,7 @@ def test_requests_are_counted_by_route(service):
 
 
 def test_jobs_of_all_workers(service, settings, redis, monkeypatch):
-    monkeypatch.setattr("alc_backend.jobs.functions.store", lambda: 1 / 0)
+    monkeypatch.setattr("alc_backend.service.jobs.functions.store", lambda: 1 / 0)
     jobs = Jobs(settings, redis)
     jobs.enqueue_import(1)
     assert scrape(service)["alc_queue_jobs", "pseudo"] == 1
@@ -145,7 +145,7 @@ def test_ready_while_redis_hangs(settings):
 def test_only_one_looks_whether_it_is_ready(settings, redis, monkeypatch):
     readiness = Readiness(Store(settings), settings)
     assert readiness.checks()["redis"]
-    monkeypatch.setattr("alc_backend.service.metrics.READY_S", 0.0)
+    monkeypatch.setattr("alc_backend.service.web.metrics.READY_S", 0.0)
     inside, go_on, looks = threading.Event(), threading.Event(), []
 
     def slow(*_):
@@ -153,7 +153,7 @@ def test_only_one_looks_whether_it_is_ready(settings, redis, monkeypatch):
         inside.set()
         return go_on.wait(30)
 
-    monkeypatch.setattr("alc_backend.service.metrics.is_up", slow)
+    monkeypatch.setattr("alc_backend.service.web.metrics.is_up", slow)
     first = threading.Thread(target=readiness.checks)
     first.start()
     assert inside.wait(30)

@@ -11,10 +11,13 @@ from fastapi.testclient import TestClient
 from PIL import Image as Picture
 from sqlalchemy import select
 
-from alc_backend import arrivals, inbox, rounds, states
-from alc_backend import overview as overviews
-from alc_backend.overview import Overviews, overview
-from alc_backend.service.app import create_app
+from alc_backend.loop import overview as overviews
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.overview import Overviews, overview
+from alc_backend.loop.projects import image_queue
+from alc_backend.loop.rounds import status
+from alc_backend.service.web.app import create_app
+from alc_backend.store import round_states
 from alc_backend.store.models import Arrival, Image, Project, Round
 from tests.annotations import (
     CAT,
@@ -56,13 +59,13 @@ def submit(store, project):
     def submit(*records):
         for record in records:
             receive(store, project, created(record))
-        inbox.drain(store, FakeLabelStudio)
+        webhooks.drain(store, FakeLabelStudio)
 
     return submit
 
 
 def latest(store, project):
-    return rounds.latest_round(store, project)
+    return status.latest_round(store, project)
 
 
 def test_the_figures_of_a_project(store, project, submit):
@@ -105,13 +108,19 @@ def test_problems_are_told_with_their_remedies(store, project, submit):
         session.get_one(Project, project).warm_start_error = "model files are missing"
         session.add(Arrival(project_id=project, dataset_task=9, error="x", finished_at=NOON))
         session.add(
-            Round(project_id=project, number=2, state=states.FAILED, error="disk full", config={})
+            Round(
+                project_id=project,
+                number=2,
+                state=round_states.FAILED,
+                error="disk full",
+                config={},
+            )
         )
     said = "\n".join(overview(store, project).problems)
     assert "Round 2 failed: disk full" in said
     assert "model files are missing; then run `alc pseudo --retry`" in said
     assert "Pictures without a first label map: 1" in said
-    assert arrivals.waiting(store, project).failed == 1
+    assert image_queue.waiting(store, project).failed == 1
 
 
 def test_the_admin_page_needs_the_password_and_loads_nothing_from_elsewhere(client, settings):
@@ -160,7 +169,7 @@ def test_the_buttons_start_and_cancel_a_round(client, store, project):
     started = press(client, f"/projects/{project}/start")
     assert (started.status_code, started.headers["location"]) == (303, "/?said=started")
     assert "The round was started." in client.get("/?said=started").text
-    assert latest(store, project).state == states.CREATED
+    assert latest(store, project).state == round_states.CREATED
     again = press(client, f"/projects/{project}/start")
     assert again.headers["location"] == "/?said=running"
     page = client.get("/").text
@@ -168,7 +177,7 @@ def test_the_buttons_start_and_cancel_a_round(client, store, project):
     assert "Round 2: created" in page
     cancelled = press(client, f"/projects/{project}/cancel")
     assert cancelled.headers["location"] == "/?said=cancelled"
-    assert latest(store, project).state == states.CANCELLED
+    assert latest(store, project).state == round_states.CANCELLED
     refused = press(client, f"/projects/{project}/cancel")
     assert refused.status_code == 409
     assert "no round of project" in refused.text
@@ -242,7 +251,7 @@ def test_curves_once_two_rounds_know_them(client, store, project):
         for number, miou in ((2, 0.5), (3, 0.6)):
             session.add(
                 Round(
-                    project_id=project, number=number, state=states.CLOSED, config={},
+                    project_id=project, number=number, state=round_states.CLOSED, config={},
                     answers=10 * number, data_miou=miou,
                 )
             )  # fmt: skip

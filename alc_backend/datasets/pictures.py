@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend.datasets.dataset import Dataset, background, read_classes, uncovered_class
+from alc_backend.datasets.classes import background, read_classes, uncovered_class
+from alc_backend.datasets.dataset import Dataset
 from alc_backend.datasets.names import files_below, is_picture, key_of
 from alc_backend.errors import DatasetError
 

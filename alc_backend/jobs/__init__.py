@@ -1,1 +1,0 @@
-"""Background work on RQ: where the queues are, what runs in them, who runs it."""

@@ -1,0 +1,72 @@
+"""preparation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import delete
+
+from alc_backend.core import metrics
+from alc_backend.errors import LabelStudioError, RoundError
+from alc_backend.labelstudio.client import Client
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.annotations.reconciliation import reconcile
+from alc_backend.loop.rounds.progress import Reporter
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.models import TRAIN, Project, Round, Score
+
+log = logging.getLogger(__name__)
+
+
+def prepare(store: Store, round_: Round, report: Reporter) -> None:
+    """Fix what the round knows: collect lost answers, note the ledger's position, measure D_t."""
+    project_id = round_.project_id
+    warning = None
+    if round_.project.query_project is not None and store.settings.label_studio_api_key:
+        report(0, 1, "collecting answers from Label Studio")
+        try:
+            with Client.from_settings(store.settings) as client:
+                webhooks.drain(store, lambda: client)
+                reconcile(store, client, project_id, progress=report)
+        except LabelStudioError as error:
+            warning = f"started without looking for lost answers: {error}"
+            log.warning("round %s %s", round_.number, warning)
+    with store.reading() as session:
+        upto = ledger.position(session, project_id)
+        maps = LabelMaps(session, store.files(project_id), project_id, upto)
+    if not store.images(project_id, TRAIN):
+        raise RoundError(f"project {project_id} has no pictures; import a dataset with `alc init`")
+    miou = data_miou(store, project_id, maps, report)
+    with store.session() as session:
+        row = session.get_one(Round, round_.id)
+        row.ledger_position, row.answers, row.data_miou = upto, maps.answers, miou
+        row.config = {**row.config, "overlap": row.project.overlap}
+        row.warning = warning
+        row.model_miou = row.class_iou = row.estimate = row.estimate_answers = None
+        session.execute(delete(Score).where(Score.round_id == round_.id))  # of another network
+
+
+def data_miou(
+    store: Store,
+    project_id: int,
+    maps: LabelMaps,
+    report: Callable[[int, int, str], None] = lambda done, total, message: None,
+) -> float | None:
+    """mIoU of the label maps against ground truth over all training images; None without any."""
+    files = store.files(project_id)
+    images = store.images(project_id, TRAIN)
+    confusion: NDArray[np.int64] | None = None
+    with store.reading() as session:
+        classes = len(session.get_one(Project, project_id).classes)
+    for done, image in enumerate(images):
+        if files.has_label_map("ground_truth", image.id):
+            report(done, len(images), "measuring the label maps")
+            truth = files.read_label_map("ground_truth", image.id)
+            part = metrics.confusion_matrix(truth, maps.read(image.id), classes)
+            confusion = part if confusion is None else confusion + part
+    return None if confusion is None else metrics.known(metrics.mean_iou(confusion))

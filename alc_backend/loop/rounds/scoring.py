@@ -1,0 +1,217 @@
+"""scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from alc_backend.core import acquisition, expansion, metrics, pool
+from alc_backend.core.arrays import VOID
+from alc_backend.core.draws import draw
+from alc_backend.core.statistics import ImageStatistics
+from alc_backend.datasets.images import read_image
+from alc_backend.errors import NotFoundError, TrainingError
+from alc_backend.labelstudio import query
+from alc_backend.loop import config, leases
+from alc_backend.loop.rounds.progress import Reporter
+from alc_backend.loop.rounds.training import training_maps
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.files import ProjectFiles
+from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.models import TRAIN, VAL, Image, Part, Round, Score, Superpixel
+
+Probabilities = Callable[[Image], NDArray[np.float32]]
+
+
+def score(store: Store, part: Part, report: Reporter) -> None:
+    """Do a part of the scoring: measure the network, or score every open superpixel of a shard.
+
+    The probabilities of two pictures are in memory at most. A network that cannot be used is
+    removed, so that starting the round again trains it anew.
+    """
+    if "measure" in part.work:
+        _measure(store, part.round, report)
+    else:
+        _score_shard(store, part, report)
+
+
+def _measure(store: Store, round_: Round, report: Reporter) -> None:
+    """Model mIoU on the validation pictures; without any, accuracy on held-out answers."""
+    files = store.files(round_.project_id)
+    held_out = store.images(round_.project_id, VAL)
+    if held_out:
+        predict = _predictor(files, round_, None)
+        confusion = np.zeros(
+            (len(round_.project.classes), len(round_.project.classes) + 1), np.int64
+        )
+        for done, image in enumerate(held_out):
+            report(done, len(held_out), f"measuring the network on {image.key}")
+            truth = files.read_label_map("ground_truth", image.id)
+            predicted = predict(image).argmax(axis=0).astype(np.uint8)
+            confusion += metrics.confusion_matrix(truth, predicted, len(confusion))
+        with store.session() as session:
+            row = session.get_one(Round, round_.id)
+            row.model_miou = metrics.known(metrics.mean_iou(confusion))
+            row.class_iou = [
+                metrics.known(value) for value in metrics.class_iou(confusion).tolist()
+            ]
+        return
+    maps, hidden = training_maps(store, round_)
+    images = {image.id: image for image in store.images(round_.project_id, TRAIN)}
+    answered = sorted(maps.images_of(hidden))
+    right = counted = 0
+    predict = _predictor(files, round_, None) if answered else _nothing
+    for done, image_id in enumerate(answered):
+        image = images[image_id]
+        report(done, len(answered), f"measuring the network on {image.key}")
+        labels, judged = maps.read(image.id), maps.judged(image.id, hidden)
+        judged &= labels != VOID
+        right += int((predict(image).argmax(axis=0) == labels)[judged].sum())
+        counted += int(judged.sum())
+    if counted:
+        with store.session() as session:
+            row = session.get_one(Round, round_.id)
+            row.estimate, row.estimate_answers = right / counted, len(hidden)
+
+
+def _score_shard(store: Store, part: Part, report: Reporter) -> None:
+    round_, image_ids, fold = part.round, part.work["images"], part.work["fold"]
+    files = store.files(round_.project_id)
+    with store.reading() as session:
+        maps = LabelMaps(session, files, round_.project_id)
+        settled = ledger.judgement(session, round_.project_id).settled
+        scored = set(
+            session.scalars(
+                select(Superpixel.image_id)
+                .join(Score, Score.superpixel_id == Superpixel.id)
+                .join(Image, Image.id == Superpixel.image_id)
+                .where(Score.round_id == round_.id)
+                .distinct()
+            )
+        )
+        images = {
+            image.id: image
+            for image in session.scalars(
+                select(Image).where(Image.project_id == round_.project_id, Image.split == TRAIN)
+            )
+        }
+    left = [images[number] for number in image_ids if number not in scored]
+    if fold is not None and not files.has_network(round_.number, fold):
+        fold = None  # a fold that no picture was in when the networks were trained
+    predict = _predictor(files, round_, fold) if left else _nothing
+    with ThreadPoolExecutor(1, thread_name_prefix="scoring") as executor:
+        behind: Future[None] | None = None  # one picture is scored while the next is predicted
+        for done, image in enumerate(left, start=len(image_ids) - len(left)):
+            report(done, len(image_ids), f"scoring {image.key}")
+            predicted = predict(image)
+            if behind is not None:
+                behind.result()
+            labels = maps.read(image.id)
+            behind = executor.submit(_score_image, store, part, image, predicted, labels, settled)
+        if behind is not None:
+            behind.result()
+
+
+def _predictor(files: ProjectFiles, round_: Round, fold: int | None) -> Probabilities:
+
+    def predict(image: Image) -> NDArray[np.float32]:
+        picture = read_image(files.image(image.id, image.suffix))
+        with _removing(files, round_.number, fold):
+            probabilities: NDArray[np.float32] = predictor.probabilities(picture)
+            return probabilities
+
+    with _removing(files, round_.number, fold):
+        path = files.fetch_network(round_.number, fold)
+        written = path.stat().st_mtime_ns
+        predictor = _loaded(path, written, tuple(round_.project.classes), round_.config["flip"])
+    return predict
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, written: int, classes: tuple[str, ...], flip: bool) -> Any:
+    """A network as it was ``written``, kept by the worker process for the next shard."""
+    from alc_backend.segmentation.infer import Predictor
+
+    return Predictor(path, list(classes), flip=flip)
+
+
+def _nothing(image: Image) -> NDArray[np.float32]:
+    raise AssertionError(f"no network was loaded for {image.key}")
+
+
+@contextmanager
+def _removing(files: ProjectFiles, number: int, fold: int | None) -> Iterator[None]:
+    """Remove a network that cannot be used."""
+    try:
+        yield
+    except (TrainingError, NotFoundError) as error:
+        files.delete_network(number, fold)
+        raise TrainingError(
+            f"the network of round {number} cannot be used: {error}; start the round again to "
+            "train a new one"
+        ) from error
+
+
+def _score_image(
+    store: Store,
+    part: Part,
+    image: Image,
+    predicted: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    settled: set[int],
+) -> None:
+    round_ = part.round
+    files = store.files(round_.project_id)
+    epsilon = float(round_.config["epsilon"])
+    statistics = ImageStatistics(predicted, labels, files.read_superpixels(image.id))
+    chosen = pool.representative_pixels(statistics)
+    scores = acquisition.measure(
+        statistics,
+        chosen,
+        round_.config["acquisition"],
+        epsilon=epsilon,
+        seed=draw(f"image/{image.key}", config.training_of(round_).seed),
+    )
+    likely = None
+    if statistics.classes > len(query.HOTKEYS):
+        likely = _likely(predicted[:, chosen.rows, chosen.cols])
+    if epsilon > 0:
+        reached = expansion.expand_all(statistics, chosen, epsilon)
+        files.write_reach(round_.number, image.id, reached)
+    with store.session() as session:
+        leases.check(session, part)
+        rows = {
+            superpixel.number: superpixel.id
+            for superpixel in session.scalars(
+                select(Superpixel).where(Superpixel.image_id == image.id)
+            )
+        }
+        session.add_all(
+            Score(
+                round_id=round_.id,
+                superpixel_id=rows[int(number)],
+                score=float(scores[index]),
+                row=int(chosen.rows[index]),
+                col=int(chosen.cols[index]),
+                pseudo_label=int(chosen.pseudo[index]),
+                dominant=int(chosen.dominant[index]),
+                likely=likely[index] if likely else None,
+            )
+            for index, number in enumerate(chosen.ids)
+            if rows[int(number)] not in settled
+        )
+
+
+def _likely(probabilities: NDArray[np.float32]) -> list[list[int]]:
+    """The most probable classes of each pixel, ``probabilities`` (C, M); a tie: the lowest."""
+    order = np.argsort(-probabilities, axis=0, kind="stable")
+    return [[int(c) for c in column] for column in order[: len(query.LIKELY_KEYS)].T]

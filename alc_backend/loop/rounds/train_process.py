@@ -1,0 +1,53 @@
+"""One process of a training: ``python -m alc_backend.loop.rounds.train_process ROUND FILE``.
+
+FILE is where the processes meet; RANK, LOCAL_RANK and WORLD_SIZE come from the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from alc_backend.common.processes import die_with_parent
+from alc_backend.loop.rounds.distributed import say
+
+
+def main() -> None:
+    """One of the processes: train; the first says how it goes, each what stops it."""
+    die_with_parent()
+    import torch
+    from torch import distributed
+
+    from alc_backend.errors import AlcError
+    from alc_backend.loop.rounds import training
+    from alc_backend.settings import settings
+    from alc_backend.store.database import Store
+    from alc_backend.store.models import Round
+
+    round_id, meeting = sys.argv[1:]
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    distributed.init_process_group(
+        "nccl" if cuda else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world
+    )
+
+    def progress(done: int, total: int, message: str) -> None:
+        if rank == 0:
+            say(done=done, total=total, message=message)
+
+    try:
+        store = Store(settings())
+        with store.reading() as session:
+            round_ = session.get_one(Round, int(round_id))
+        training.train_networks(store, round_, progress)
+    except AlcError as error:
+        say(error=str(error))
+        sys.exit(1)
+    distributed.barrier()  # nobody leaves before the first one has saved
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
