@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,17 @@ from alc_backend.cli.demo.run import EMAIL, DemoOptions, start_backend, start_la
 from alc_backend.labelstudio.client import Client, create_personal_token
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.config import round_config
 from alc_backend.loop.projects import connection
 from alc_backend.loop.rounds import executor, lifecycle, publishing, selection, status
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.jobs.queues import connect as connect_redis
 from alc_backend.settings import Settings
-from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Part, Project, Query, Round, Score, Superpixel, utc_now
+from alc_backend.store.round_states import RUNNING, RoundState
 
 PASSWORD = "correct horse 7"
 GRID = 10
@@ -119,11 +121,10 @@ class Bench:
             round_ = Round(
                 project_id=self.project_id,
                 number=number,
-                state=round_states.PUBLISHING,
-                config={
-                    "size": size, "per_image": None, "min_area": 0,
-                    "acquisition": "sim", "epsilon": 0.0,
-                },
+                state=RoundState.PUBLISHING,
+                config=replace(
+                    round_config(self.store.settings, {"size": size}), acquisition="sim", epsilon=0.0
+                ),
                 step_began_at=utc_now(),
             )  # fmt: skip
             session.add(round_)
@@ -159,7 +160,7 @@ class Bench:
         publishing.publish_round(self.store, round_, lambda done, total, message: None)  # type: ignore[arg-type]
         took = time.perf_counter() - began
         with self.store.session() as session:
-            session.get_one(Round, round_.id).state = round_states.OPEN
+            session.get_one(Round, round_.id).state = RoundState.OPEN
             session.get_one(Round, round_.id).opened_at = utc_now()
         return took
 
@@ -292,9 +293,9 @@ def service(bench: Bench) -> dict[str, Any]:
     jobs = Jobs(bench.settings, connect_redis(bench.settings))
     round_, _ = lifecycle.start(bench.store, jobs.enqueue_part, bench.project_id)
     while (latest := status.latest_round(bench.store, bench.project_id)) is not None:
-        if latest.state == round_states.TRAINING and latest.done > 20:
+        if latest.state == RoundState.TRAINING and latest.done > 20:
             break
-        assert latest.state in round_states.RUNNING, latest.error
+        assert latest.state in RUNNING, latest.error
         time.sleep(0.5)
     measured["while_training"] = acknowledgements(bench, 2_000_000)
     measured["predict_while_training"] = prediction_times(bench)
@@ -337,14 +338,14 @@ def scoring(folder: Path, workers: int) -> dict[str, Any]:
             time.sleep(0.05)
         began = time.perf_counter()
         while (latest := status.latest_round(store, project_id)) and (
-            latest.state == round_states.SCORING
+            latest.state == RoundState.SCORING
         ):
             processes.check()
             time.sleep(0.05)
         took = time.perf_counter() - began
     with store.session() as session:
         shards = session.scalars(
-            select(Part).where(Part.round_id == round_.id, Part.step == round_states.SCORING)
+            select(Part).where(Part.round_id == round_.id, Part.step == RoundState.SCORING)
         ).all()
         scored = len(session.scalars(select(Score).where(Score.round_id == round_.id)).all())
         assert [part.claims for part in shards] == [1] * len(shards)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -12,10 +13,13 @@ from alc_backend.labelstudio import projects, query
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.config import round_config as by_settings
+from alc_backend.settings import Settings
 from alc_backend.store import ledger
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Answer, Image, Project, Query, Round, Superpixel
+from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Superpixel
+from alc_backend.store.round_config import RoundConfig
 from tests.conftest import CLASSES
 
 DATASET_PROJECT, QUERY_PROJECT = 11, 12
@@ -28,6 +32,12 @@ def at(minute: float) -> str:
     return (NOON + timedelta(minutes=minute)).isoformat().replace("+00:00", "Z")
 
 
+def round_config(**changes) -> RoundConfig:
+    """The configuration of a round by default settings, but for the ``changes``."""
+    config = by_settings(Settings(preset="sample", acquisition="sim", _env_file=None), {})
+    return replace(config, **changes)
+
+
 def asked_project(store, dataset, *, overlap=1) -> int:
     """A project in its first round: every superpixel is asked about, as a cat."""
     project_id = import_folder(store, dataset, "pets").project_id
@@ -36,7 +46,7 @@ def asked_project(store, dataset, *, overlap=1) -> int:
         project.dataset_project, project.query_project = DATASET_PROJECT, QUERY_PROJECT
         project.overlap = overlap
         round_ = Round(
-            project_id=project_id, number=1, state="open", config={"epsilon": 0.0}, opened_at=NOON
+            project_id=project_id, number=1, state="open", config=round_config(), opened_at=NOON
         )
         session.add(round_)
         session.flush()
@@ -147,9 +157,9 @@ def in_ledger(store, project_id) -> dict[int, tuple[str, int | None]]:
         }
 
 
-def entries(store) -> list[Answer]:
+def entries(store) -> list[LedgerEntry]:
     with store.reading() as session:
-        return list(session.scalars(select(Answer).order_by(Answer.id)))
+        return list(session.scalars(select(LedgerEntry).order_by(LedgerEntry.id)))
 
 
 def label_map(store, project_id, key="a", hidden=()):

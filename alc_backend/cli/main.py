@@ -18,7 +18,7 @@ from alc_backend.cli.common import ProjectOption, open_store, project_id_of, tel
 from alc_backend.common import logs
 from alc_backend.errors import AlcError, SettingsError
 from alc_backend.settings import settings
-from alc_backend.store import round_states
+from alc_backend.store.round_states import RUNNING
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 round_app = typer.Typer(no_args_is_help=True, help="Start, watch and cancel rounds.")
@@ -187,7 +187,7 @@ def round_status(
     for round_ in found:
         values = summary(round_)
         progress = values["error"] or values["warning"] or values["message"]
-        if round_.state in round_states.RUNNING and round_.total:
+        if round_.state in RUNNING and round_.total:
             progress = f"{round_.done}/{round_.total} {progress}"
         table.add_row(
             round_.project.name,

@@ -1,42 +1,41 @@
-"""config."""
+"""The configuration that a round gets at its start."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import SettingsError
-from alc_backend.segmentation.config import TrainingConfig, configured
+from alc_backend.segmentation.config import configured
 from alc_backend.settings import Settings
-from alc_backend.store.models import Round
-
-BATCH = ("size", "per_image", "min_area")
-"""How a round's batch is chosen: what may still change when it goes on with its network trained."""
+from alc_backend.store.round_config import RoundConfig
 
 
-def config_of(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
-    """The settings of a round, fixed at its start; ``given`` replaces those of the batch."""
+def round_config(settings: Settings, given: Mapping[str, int]) -> RoundConfig:
+    """The configuration by the settings; ``given`` replaces values of the batch and the folds.
+
+    Raises SettingsError for an unknown acquisition, and when the settings do not make a training.
+    """
     if settings.acquisition not in ACQUISITIONS:
         raise SettingsError(
             f"ALC_ACQUISITION {settings.acquisition!r} is unknown; choose one of "
             f"{', '.join(sorted(ACQUISITIONS))}"
         )
-    return {
+    values: dict[str, Any] = {
         "size": settings.round_size,
         "per_image": settings.per_image,
         "min_area": settings.min_area,
         "folds": settings.folds,
         **given,
-        "given": given,
-        "acquisition": settings.acquisition,
-        "epsilon": settings.epsilon,
-        "share_iterations": settings.share_iterations,
-        "flip": settings.flip,
-        "holdout": settings.holdout,
-        "training": configured(settings).as_dict(),
     }
-
-
-def training_of(round_: Round) -> TrainingConfig:
-    """The hyper-parameters that the round was started with."""
-    return TrainingConfig(**round_.config["training"])
+    return RoundConfig(
+        **values,
+        given=dict(given),
+        acquisition=settings.acquisition,
+        epsilon=settings.epsilon,
+        share_iterations=settings.share_iterations,
+        flip=settings.flip,
+        holdout=settings.holdout,
+        training=configured(settings),
+    )

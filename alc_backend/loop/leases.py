@@ -19,7 +19,7 @@ from alc_backend.errors import CancelledError
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.models import Arrival, Part, Round, utc_now
-from alc_backend.store.round_states import CHORES, OPEN
+from alc_backend.store.round_states import CHORES, RoundState
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,9 @@ def is_ours(found: tuple[Part, Round], claimed: Part) -> bool:
 
 def is_present(part: Part, round_: Round) -> bool:
     """Whether a part is of its round's present step, or a chore of an open round."""
-    return part.step == round_.state or (round_.state == OPEN and part.step in CHORES)
+    if part.step in CHORES:
+        return round_.state == RoundState.OPEN
+    return part.step.value == round_.state.value
 
 
 class Heartbeat:

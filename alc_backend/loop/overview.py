@@ -16,9 +16,20 @@ from sqlalchemy.orm import Session
 from alc_backend.core.cost import saving
 from alc_backend.loop.projects import image_queue
 from alc_backend.loop.rounds import status
-from alc_backend.store import ledger, round_states
+from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import TRAIN, Answer, Event, Image, Project, Query, Round, utc_now
+from alc_backend.store.models import (
+    TRAIN,
+    EntryKind,
+    Event,
+    Image,
+    LedgerEntry,
+    Project,
+    Query,
+    Round,
+    utc_now,
+)
+from alc_backend.store.round_states import RUNNING, RoundState
 
 Json = dict[str, Any]
 
@@ -114,7 +125,7 @@ def figures(session: Session, project: Project) -> Figures:
     """Read a project's ledger."""
     entries = ledger.standing(session, project.id)
     judged = ledger.judge(entries, project.overlap)
-    given = [entry for entry in entries if entry.kind in (ledger.ACCEPT, ledger.CORRECT)]
+    given = [entry for entry in entries if entry.kind in (EntryKind.ACCEPT, EntryKind.CORRECT)]
     rate = _share_accepted(given)
     hour_ago = utc_now() - timedelta(hours=1)
     return Figures(
@@ -161,31 +172,31 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
             {**status.summary(round_), "opened_at": round_.opened_at, "id": round_.id}
             for round_ in found
         ],
-        running=bool(found) and found[-1].state in round_states.RUNNING,
+        running=bool(found) and found[-1].state in RUNNING,
         queue=queue,
         figures=read,
         problems=problems,
     )
 
 
-def _share_accepted(given: Sequence[Answer]) -> float | None:
-    accepted = sum(entry.kind == ledger.ACCEPT for entry in given)
+def _share_accepted(given: Sequence[LedgerEntry]) -> float | None:
+    accepted = sum(entry.kind == EntryKind.ACCEPT for entry in given)
     return accepted / len(given) if given else None
 
 
-def _annotators(entries: Sequence[Answer]) -> list[Annotator]:
-    by_name: dict[str, list[Answer]] = {}
+def _annotators(entries: Sequence[LedgerEntry]) -> list[Annotator]:
+    by_name: dict[str, list[LedgerEntry]] = {}
     for entry in entries:
         by_name.setdefault(entry.annotator, []).append(entry)
     found = []
     for name, theirs in by_name.items():
-        given = [entry for entry in theirs if entry.kind in (ledger.ACCEPT, ledger.CORRECT)]
+        given = [entry for entry in theirs if entry.kind in (EntryKind.ACCEPT, EntryKind.CORRECT)]
         times = [entry.lead_time for entry in given if entry.lead_time]
         found.append(
             Annotator(
                 name,
                 len(given),
-                sum(entry.kind == ledger.SKIP for entry in theirs),
+                sum(entry.kind == EntryKind.SKIP for entry in theirs),
                 _share_accepted(given),
                 3600 * len(times) / sum(times) if times else None,
                 median(times) if times else None,
@@ -195,11 +206,11 @@ def _annotators(entries: Sequence[Answer]) -> list[Annotator]:
     return sorted(found, key=lambda annotator: (-annotator.answers, annotator.name))
 
 
-def _corrections(given: list[Answer], classes: list[str]) -> list[tuple[str, str, int]]:
+def _corrections(given: list[LedgerEntry], classes: list[str]) -> list[tuple[str, str, int]]:
     counts = Counter(
         (entry.pseudo_label, entry.class_id)
         for entry in given
-        if entry.kind == ledger.CORRECT
+        if entry.kind == EntryKind.CORRECT
         and entry.pseudo_label is not None
         and entry.class_id is not None
         and max(entry.pseudo_label, entry.class_id) < len(classes)
@@ -215,7 +226,7 @@ def _problems(
     session: Session, project: Project, found: Sequence[Round], arriving: image_queue.Waiting
 ) -> list[str]:
     problems = []
-    if found and found[-1].state == round_states.FAILED:
+    if found and found[-1].state == RoundState.FAILED:
         problems.append(f"Round {found[-1].number} failed: {found[-1].error}")
     if found and found[-1].warning:
         problems.append(f"Round {found[-1].number}: {found[-1].warning}")

@@ -12,11 +12,11 @@ from alc_backend.labelstudio import query, tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.texts import texts
 from alc_backend.loop import query_tasks
-from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
-    Answer,
+    EntryKind,
     Image,
+    LedgerEntry,
     Project,
     Query,
     Round,
@@ -74,7 +74,7 @@ def update_changed(
             tasks.update_task(client, item)
             with store.session() as session:
                 entry = session.get_one(Query, item.query)
-                entry.published, entry.closed_at = query.digest(item.data), None
+                entry.digest, entry.closed_at = query.digest(item.data), None
 
 
 def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = False) -> bool:
@@ -106,7 +106,7 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
             if entry.task_id in known or entry.task_id != before.get(number):
                 continue
             entry.task_id = by_key.pop(name, None)
-            entry.published, entry.closed_at = None, None
+            entry.digest, entry.closed_at = None, None
         held = {entry.task_id for entry in entries.values() if entry.task_id is not None}
         session.get_one(Project, project_id).other_tasks = len(known.keys() - held)
     for task_id, name in known.items():
@@ -120,19 +120,19 @@ def outside(session: Session, round_: Round) -> list[Query]:
 
     That is: nobody's accept or correction of them is in force.
     """
-    revised = aliased(Answer)
+    revised = aliased(LedgerEntry)
     answered = (
         exists()
         .where(
-            Answer.superpixel_id == Query.superpixel_id,
-            Answer.adjudication == Query.adjudication,
-            Answer.kind.in_((ledger.ACCEPT, ledger.CORRECT)),
+            LedgerEntry.superpixel_id == Query.superpixel_id,
+            LedgerEntry.adjudication == Query.adjudication,
+            LedgerEntry.kind.in_((EntryKind.ACCEPT, EntryKind.CORRECT)),
         )
         .where(
             ~exists().where(
-                revised.project_id == Answer.project_id,
-                revised.annotation_id == Answer.annotation_id,
-                revised.revision > Answer.revision,
+                revised.project_id == LedgerEntry.project_id,
+                revised.annotation_id == LedgerEntry.annotation_id,
+                revised.revision > LedgerEntry.revision,
             )
         )
     )
@@ -165,12 +165,12 @@ def contents(
 ) -> list[tuple[Row[Any], query.QueryContent]]:
     """The queries of a project that ``where`` chooses, best first, with what each shows.
 
-    The rows carry the query's ``id``, ``task_id``, ``round_id``, ``rank``, ``published`` and
+    The rows carry the query's ``id``, ``task_id``, ``round_id``, ``rank``, ``digest`` and
     ``closed_at``. (Columns: objects of thousands of queries would take twice as long.)
     """
     rows: Result[Any] = session.execute(
         select(
-            Query.id, Query.task_id, Query.round_id, Query.rank, Query.published, Query.closed_at,
+            Query.id, Query.task_id, Query.round_id, Query.rank, Query.digest, Query.closed_at,
             Query.row, Query.col, Query.pseudo_label, Query.adjudication, Query.proposed,
             Query.likely, Superpixel.number, Superpixel.shape, Round.number.label("round_number"),
             Image.url, Image.key, Image.height, Image.width,
@@ -182,9 +182,7 @@ def contents(
         .order_by(Query.rank)
     )  # fmt: skip
     known = select(Round.number, Round.config).where(Round.project_id == project.id)
-    epsilon = {
-        round_.number: float(round_.config.get("epsilon", 0.0)) for round_ in session.execute(known)
-    }
+    epsilon = {round_.number: round_.config.epsilon for round_ in session.execute(known)}
     return [
         (
             row,
@@ -227,7 +225,7 @@ def items(
                 query=entry.id,
                 key=query.asked_about(data),
                 task_id=entry.task_id,
-                changed=query.digest(data) != entry.published,
+                changed=query.digest(data) != entry.digest,
                 closed=entry.closed_at is not None,
                 data=data,
                 result=query.prediction(content),
@@ -245,7 +243,7 @@ def _note_tasks(store: Store, made: dict[query.Key, int], new: Sequence[tasks.Qu
                 {
                     "id": item.query,
                     "task_id": made[item.key],
-                    "published": query.digest(item.data),
+                    "digest": query.digest(item.data),
                     "closed_at": None,
                 }
                 for item in new

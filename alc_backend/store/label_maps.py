@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from alc_backend.core.arrays import VOID
 from alc_backend.core.draws import chance
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.ledger import CORRECT, EDIT, FEW_IMAGES, judge, place, standing
-from alc_backend.store.models import Answer, Project, Round, Superpixel
+from alc_backend.store.ledger import FEW_IMAGES, judge, place, standing
+from alc_backend.store.models import EntryKind, LedgerEntry, Project, Round, Superpixel
 
 
 class LabelMaps:
@@ -38,7 +38,7 @@ class LabelMaps:
         self._reach_rounds = {
             round.number
             for round in session.scalars(select(Round).where(Round.project_id == project_id))
-            if round.config.get("epsilon", 0.0) > 0
+            if round.config.epsilon > 0
         }
         entries = standing(session, project_id, upto, images)
         overlap = overlap or session.get_one(Project, project_id).overlap
@@ -46,19 +46,19 @@ class LabelMaps:
         self.answers = len(resolved)
         asked = (
             select(Superpixel.id, Superpixel.number)
-            .join(Answer, Answer.superpixel_id == Superpixel.id)
-            .where(Answer.project_id == project_id)
+            .join(LedgerEntry, LedgerEntry.superpixel_id == Superpixel.id)
+            .where(LedgerEntry.project_id == project_id)
             .distinct()
         )
         if images is not None and len(images) <= FEW_IMAGES:
-            asked = asked.where(Answer.image_id.in_(images))
+            asked = asked.where(LedgerEntry.image_id.in_(images))
         numbers = {row.id: row.number for row in session.execute(asked)}
-        self._answered: dict[int, list[tuple[int, Answer]]] = {}
+        self._answered: dict[int, list[tuple[int, LedgerEntry]]] = {}
         for superpixel_id, answer in resolved.items():
             self._answered.setdefault(answer.image_id, []).append((numbers[superpixel_id], answer))
-        self._edits: dict[int, list[Answer]] = {}
+        self._edits: dict[int, list[LedgerEntry]] = {}
         for entry in entries:
-            if entry.kind == EDIT:
+            if entry.kind == EntryKind.EDIT:
                 self._edits.setdefault(entry.image_id, []).append(entry)
 
     def held_out(self, share: float, seed: int) -> set[int]:
@@ -89,11 +89,11 @@ class LabelMaps:
         return judged
 
     def _written(
-        self, image_id: int, superpixels: NDArray[np.int32], number: int, answer: Answer
+        self, image_id: int, superpixels: NDArray[np.int32], number: int, answer: LedgerEntry
     ) -> NDArray[np.bool_]:
         """The pixels that an answer is about: the superpixel, or what a correction reached."""
         written: NDArray[np.bool_] = superpixels == number
-        if answer.kind == CORRECT and answer.round_number in self._reach_rounds:
+        if answer.kind == EntryKind.CORRECT and answer.round_number in self._reach_rounds:
             written &= self._files.read_reach(answer.round_number, image_id)
         return written
 
@@ -121,14 +121,14 @@ class LabelMaps:
 
     def read_with_authors(
         self, image_id: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], list[Answer]]:
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], list[LedgerEntry]]:
         """The label map uint8 (H, W), who wrote each pixel last, int32 (H, W), and the entries.
 
         Who wrote it is the entry's place in the list plus 1; 0 where the initial map shows.
         """
         labels = self._files.read_label_map("initial", image_id).copy()
         authors = np.zeros(labels.shape, dtype=np.int32)
-        entries: list[Answer] = []
+        entries: list[LedgerEntry] = []
         answered = self._answered.get(image_id, [])
         if answered or image_id in self._edits:
             superpixels = self._files.read_superpixels(image_id)
@@ -142,15 +142,15 @@ class LabelMaps:
         image_id: int,
         labels: NDArray[np.uint8],
         superpixels: NDArray[np.int32],
-        answered: list[tuple[int, Answer]],
-    ) -> Iterator[tuple[Answer, NDArray[np.bool_]]]:
+        answered: list[tuple[int, LedgerEntry]],
+    ) -> Iterator[tuple[LedgerEntry, NDArray[np.bool_]]]:
         """Write answers and edits over ``labels``; each entry that writes, and where it did."""
         writes = [*answered, *((0, edit) for edit in self._edits.get(image_id, []))]
         for number, entry in sorted(writes, key=lambda write: place(write[1])):
-            if entry.kind == EDIT:
+            if entry.kind == EntryKind.EDIT:
                 edited, written = self._files.read_edit(entry.annotation_id, entry.revision)
                 labels[written] = edited[written]
-            elif entry.kind == CORRECT or labels[entry.row, entry.col] != entry.class_id:
+            elif entry.kind == EntryKind.CORRECT or labels[entry.row, entry.col] != entry.class_id:
                 assert entry.class_id is not None  # an accept or a correction names a class
                 written = self._written(image_id, superpixels, number, entry)
                 labels[written] = entry.class_id

@@ -11,8 +11,9 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.store.models import (
-    Answer,
+    EntryKind,
     Image,
+    LedgerEntry,
     Project,
     Query,
     Round,
@@ -64,7 +65,7 @@ class Edit:
     changes: list[dict[str, Any]]
 
 
-def record(session: Session, query: Query, reply: Reply) -> Answer | None:
+def record(session: Session, query: Query, reply: Reply) -> LedgerEntry | None:
     """Append ``reply`` to the ledger; None when it says nothing new.
 
     The same annotation may arrive any number of times, by webhook and by reconciling, in any
@@ -79,16 +80,16 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
     # a revision answers the question as it was first asked
     question = last or _as_shown(session, query, project.id, reply.round_number)
     if reply.class_id is None:
-        kind = SKIP
+        kind = EntryKind.SKIP
     else:
-        kind = ACCEPT if reply.class_id == question.pseudo_label else CORRECT
+        kind = EntryKind.ACCEPT if reply.class_id == question.pseudo_label else EntryKind.CORRECT
     if last is not None and (kind, reply.class_id, reply.updated_at) == (
         last.kind,
         last.class_id,
         last.updated_at,
     ):
         return None
-    answer = Answer(
+    answer = LedgerEntry(
         project_id=project.id,
         image_id=image.id,
         superpixel_id=query.superpixel_id,
@@ -112,7 +113,7 @@ def record(session: Session, query: Query, reply: Reply) -> Answer | None:
     return answer
 
 
-def record_edit(session: Session, image: Image, edit: Edit) -> Answer | None:
+def record_edit(session: Session, image: Image, edit: Edit) -> LedgerEntry | None:
     """Append ``edit`` to the ledger, as :func:`record` does; None when it is known or older.
 
     The caller writes its map (``ProjectFiles.write_edit``) in the same transaction.
@@ -126,12 +127,12 @@ def record_edit(session: Session, image: Image, edit: Edit) -> Answer | None:
             Round.project_id == image.project_id, Round.opened_at.is_not(None)
         )
     )
-    answer = Answer(
+    answer = LedgerEntry(
         project_id=image.project_id,
         image_id=image.id,
         annotation_id=edit.annotation_id,
         revision=last.revision + 1 if last else 0,
-        kind=SKIP if edit.skipped else EDIT,
+        kind=EntryKind.SKIP if edit.skipped else EntryKind.EDIT,
         changes=edit.changes,
         round_number=latest or 0,
         annotator=edit.annotator,
@@ -144,7 +145,7 @@ def record_edit(session: Session, image: Image, edit: Edit) -> Answer | None:
     return answer
 
 
-def withdraw(session: Session, project_id: int, annotation_id: int) -> Answer | None:
+def withdraw(session: Session, project_id: int, annotation_id: int) -> LedgerEntry | None:
     """Note that an annotation is gone; None when that is known or the ledger never had it.
 
     One that the ledger never had will not enter it any more, should news of it come late.
@@ -155,15 +156,15 @@ def withdraw(session: Session, project_id: int, annotation_id: int) -> Answer | 
         if session.get(Withdrawal, (project_id, annotation_id)) is None:
             session.add(Withdrawal(project_id=project_id, annotation_id=annotation_id))
         return None
-    if last.kind == DELETED:
+    if last.kind == EntryKind.DELETED:
         return None
-    answer = Answer(
+    answer = LedgerEntry(
         project_id=project_id,
         image_id=last.image_id,
         superpixel_id=last.superpixel_id,
         annotation_id=annotation_id,
         revision=last.revision + 1,
-        kind=DELETED,
+        kind=EntryKind.DELETED,
         pseudo_label=last.pseudo_label,
         row=last.row,
         col=last.col,
@@ -185,22 +186,24 @@ def lock(session: Session, project_id: int) -> Project:
     return session.get_one(Project, project_id, with_for_update={"of": Project, "key_share": True})
 
 
-def last_revision(session: Session, project_id: int, annotation_id: int) -> Answer | None:
+def last_revision(session: Session, project_id: int, annotation_id: int) -> LedgerEntry | None:
     """The ledger's last entry about an annotation."""
     return session.scalars(
-        select(Answer)
-        .where(Answer.project_id == project_id, Answer.annotation_id == annotation_id)
-        .order_by(Answer.revision.desc())
+        select(LedgerEntry)
+        .where(LedgerEntry.project_id == project_id, LedgerEntry.annotation_id == annotation_id)
+        .order_by(LedgerEntry.revision.desc())
         .limit(1)
     ).first()
 
 
-def _is_news(session: Session, project_id: int, last: Answer | None, new: Reply | Edit) -> bool:
+def _is_news(
+    session: Session, project_id: int, last: LedgerEntry | None, new: Reply | Edit
+) -> bool:
     if last is None:
         return session.get(Withdrawal, (project_id, new.annotation_id)) is None
     older = new.updated_at < last.updated_at
     same = isinstance(new, Edit) and new.updated_at == last.updated_at
-    return last.kind != DELETED and not older and not same
+    return last.kind != EntryKind.DELETED and not older and not same
 
 
 @dataclass(frozen=True)
@@ -232,7 +235,10 @@ def _as_shown(
 
 def position(session: Session, project_id: int) -> int:
     """The number of the project's last ledger entry; 0 when there is none."""
-    return session.scalar(select(func.max(Answer.id)).where(Answer.project_id == project_id)) or 0
+    return (
+        session.scalar(select(func.max(LedgerEntry.id)).where(LedgerEntry.project_id == project_id))
+        or 0
+    )
 
 
 def standing(
@@ -240,39 +246,41 @@ def standing(
     project_id: int,
     upto: int | None = None,
     images: Collection[int] | None = None,
-) -> list[Answer]:
+) -> list[LedgerEntry]:
     """The entries in force: of every annotation the last revision, withdrawn ones left out.
 
     In the order of replay. ``upto`` leaves out ledger entries above that number; only those about
     ``images`` (ids) where these are given.
     """
-    entries = select(Answer).where(Answer.project_id == project_id)
+    entries = select(LedgerEntry).where(LedgerEntry.project_id == project_id)
     if upto is not None:
-        entries = entries.where(Answer.id <= upto)
+        entries = entries.where(LedgerEntry.id <= upto)
     if images is not None and len(images) <= FEW_IMAGES:
-        entries = entries.where(Answer.image_id.in_(images))
+        entries = entries.where(LedgerEntry.image_id.in_(images))
     return _standing(session, entries)
 
 
 def is_disputed(session: Session, superpixel_id: int, overlap: int) -> bool:
     """Whether annotators disagree about a superpixel and nobody has settled it."""
-    entries = _standing(session, select(Answer).where(Answer.superpixel_id == superpixel_id))
+    entries = _standing(
+        session, select(LedgerEntry).where(LedgerEntry.superpixel_id == superpixel_id)
+    )
     return superpixel_id in judge(entries, overlap).disputed
 
 
-def _standing(session: Session, entries: Select[Any]) -> list[Answer]:
-    entries = entries.order_by(Answer.id)
+def _standing(session: Session, entries: Select[Any]) -> list[LedgerEntry]:
+    entries = entries.order_by(LedgerEntry.id)
     latest = {answer.annotation_id: answer for answer in session.scalars(entries)}
-    return sorted((a for a in latest.values() if a.kind != DELETED), key=place)
+    return sorted((a for a in latest.values() if a.kind != EntryKind.DELETED), key=place)
 
 
-def place(answer: Answer) -> tuple[datetime, int]:
+def place(answer: LedgerEntry) -> tuple[datetime, int]:
     """Where an entry stands in the replay.
 
     An answer stays where it was given when it is revised; an edit is a living document, and counts
     from when it was last submitted.
     """
-    moment = answer.updated_at if answer.kind == EDIT else answer.answered_at
+    moment = answer.updated_at if answer.kind == EntryKind.EDIT else answer.answered_at
     return moment, answer.annotation_id
 
 
@@ -285,7 +293,7 @@ class Judgement:
     it was changed by hand in the dataset project.
     """
 
-    resolved: dict[int, Answer] = field(default_factory=dict)
+    resolved: dict[int, LedgerEntry] = field(default_factory=dict)
     disputed: dict[int, tuple[int, ...]] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     edited: set[int] = field(default_factory=set)
@@ -296,7 +304,7 @@ class Judgement:
         return self.resolved.keys() | self.edited
 
 
-def judge(entries: Iterable[Answer], overlap: int) -> Judgement:
+def judge(entries: Iterable[LedgerEntry], overlap: int) -> Judgement:
     """Judge every superpixel by the entries in force, in their order (algorithm.md, "Answers").
 
     ``overlap`` is the number of annotators that the project asks now; a query needs no more than
@@ -304,13 +312,13 @@ def judge(entries: Iterable[Answer], overlap: int) -> Judgement:
     several, agreement resolves, disagreement waits for an adjudication, whose latest answer wins.
     """
     judgement = Judgement()
-    given: dict[int, list[Answer]] = {}
+    given: dict[int, list[LedgerEntry]] = {}
     for entry in entries:
-        if entry.kind == EDIT:
+        if entry.kind == EntryKind.EDIT:
             judgement.edited.update(
                 change["superpixel"] for change in entry.changes or () if change["most"]
             )
-        elif entry.kind != SKIP and entry.superpixel_id is not None:
+        elif entry.kind != EntryKind.SKIP and entry.superpixel_id is not None:
             given.setdefault(entry.superpixel_id, []).append(entry)
     for superpixel_id, answers in given.items():
         adjudicated = [answer for answer in answers if answer.adjudication]
@@ -329,9 +337,9 @@ def judge(entries: Iterable[Answer], overlap: int) -> Judgement:
     return judgement
 
 
-def votes_of(answers: Iterable[Answer]) -> list[Answer]:
+def votes_of(answers: Iterable[LedgerEntry]) -> list[LedgerEntry]:
     """The last accept or correct of each annotator, adjudications left out, in their order."""
-    votes: dict[str, Answer] = {}
+    votes: dict[str, LedgerEntry] = {}
     for answer in answers:
         if answer.class_id is not None and not answer.adjudication:
             votes.pop(answer.annotator, None)
@@ -339,19 +347,21 @@ def votes_of(answers: Iterable[Answer]) -> list[Answer]:
     return list(votes.values())
 
 
-def _latest(answers: Sequence[Answer]) -> Answer:
+def _latest(answers: Sequence[LedgerEntry]) -> LedgerEntry:
     """The last of ``answers``; accepting what an earlier correction wrote leaves that in force."""
     latest = answers[0]
     for answer in answers[1:]:
         confirms = (
-            latest.kind == CORRECT and answer.kind == ACCEPT and answer.class_id == latest.class_id
+            latest.kind == EntryKind.CORRECT
+            and answer.kind == EntryKind.ACCEPT
+            and answer.class_id == latest.class_id
         )
         if not confirms:
             latest = answer
     return latest
 
 
-def _class_of(answer: Answer) -> int:
+def _class_of(answer: LedgerEntry) -> int:
     assert answer.class_id is not None  # an accept or a correction names a class
     return answer.class_id
 

@@ -12,11 +12,17 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     MetaData,
+    String,
     TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeEngine
+
+from alc_backend.common.types import Json, TextEnum
+from alc_backend.store.round_config import RoundConfig
+from alc_backend.store.round_states import RoundState, Step
 
 
 def utc_now() -> datetime:
@@ -26,6 +32,53 @@ def utc_now() -> datetime:
 
 MAX_ID = 2**31 - 1
 """The largest number of a row, and of a Label Studio project."""
+
+
+class EntryKind(TextEnum):
+    """What an entry of the ledger says."""
+
+    ACCEPT = "accept"
+    CORRECT = "correct"
+    SKIP = "skip"
+    EDIT = "edit"
+    """Masks were changed by hand in the dataset project."""
+
+    DELETED = "deleted"
+    """The annotation was withdrawn."""
+
+
+class Words(TypeDecorator[TextEnum]):
+    """A word of a closed set, kept as its text."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, words: type[TextEnum]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_bind_param(self, value: TextEnum | str | None, dialect: Dialect) -> str | None:
+        """Store the text; ValueError for a word that is none of the set."""
+        return None if value is None else str(self.words(value).value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> TextEnum | None:
+        """Read the word."""
+        return None if value is None else self.words(value)
+
+
+class RoundConfigJson(TypeDecorator[RoundConfig]):
+    """A round's configuration, kept as JSON."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: RoundConfig | None, dialect: Dialect) -> Json | None:
+        """Store its values."""
+        return None if value is None else value.as_json()
+
+    def process_result_value(self, value: Json | None, dialect: Dialect) -> RoundConfig | None:
+        """Read it."""
+        return None if value is None else RoundConfig.of_json(value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -47,6 +100,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(timezone.utc)  # PostgreSQL answers in the session's zone
 
 
+def plain_type(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type that a column has in the database itself."""
+    return kind.impl_instance if isinstance(kind, TypeDecorator) else kind
+
+
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -63,6 +121,10 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON(none_as_null=True),
         list[Any]: JSON(none_as_null=True),
         datetime: UtcDateTime,
+        EntryKind: Words(EntryKind),
+        RoundState: Words(RoundState),
+        Step: Words(Step),
+        RoundConfig: RoundConfigJson,
     }
     metadata = MetaData(naming_convention=NAMES)
 
@@ -175,11 +237,11 @@ class Round(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     number: Mapped[int]
-    state: Mapped[str]
-    failed_in: Mapped[str | None]
+    state: Mapped[RoundState]
+    failed_in: Mapped[RoundState | None]
     error: Mapped[str | None]
     warning: Mapped[str | None]
-    config: Mapped[dict[str, Any]]
+    config: Mapped[RoundConfig]
     ledger_position: Mapped[int | None]
     answers: Mapped[int | None]
     data_miou: Mapped[float | None]
@@ -210,7 +272,7 @@ class Part(Base):
     __table_args__ = (UniqueConstraint("round_id", "step", "number"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
-    step: Mapped[str]
+    step: Mapped[Step]
     number: Mapped[int]
     work: Mapped[dict[str, Any]]
     done: Mapped[int] = mapped_column(default=0)
@@ -247,7 +309,7 @@ class Query(Base):
     """The correction query about one superpixel, as it stands in Label Studio.
 
     ``rank`` is its place in the queue of ``round_id``, 0 = next (-1: put before all later);
-    ``published`` is the digest of the task data that Label Studio holds. An ``adjudication`` query
+    ``digest`` is that of the task data that Label Studio holds. An ``adjudication`` query
     asks again what annotators disagree about; ``proposed`` are the classes they gave, ``likely``
     those that a round found most probable.
     ``closed_at``: when its task, which is not asked any more, was closed in Label Studio.
@@ -267,13 +329,13 @@ class Query(Base):
     pseudo_label: Mapped[int]
     score: Mapped[float]
     rank: Mapped[int]
-    published: Mapped[str | None]
+    digest: Mapped[str | None]
     closed_at: Mapped[datetime | None]
     superpixel: Mapped[Superpixel] = relationship()
     round: Mapped[Round] = relationship()
 
 
-class Answer(Base):
+class LedgerEntry(Base):
     """One entry of the ledger: what an annotator said at one moment. Never changed, never deleted.
 
     ``kind`` is accept, correct, skip, edit (masks changed by hand in the dataset project) or
@@ -284,7 +346,7 @@ class Answer(Base):
     superpixel; ``changes`` lists what it changed in each.
     """
 
-    __tablename__ = "answers"
+    __tablename__ = "ledger"
     __table_args__ = (UniqueConstraint("project_id", "annotation_id", "revision"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
@@ -292,7 +354,7 @@ class Answer(Base):
     superpixel_id: Mapped[int | None] = mapped_column(ForeignKey("superpixels.id"), index=True)
     annotation_id: Mapped[int] = mapped_column(BigInteger)
     revision: Mapped[int]
-    kind: Mapped[str]
+    kind: Mapped[EntryKind]
     class_id: Mapped[int | None]
     pseudo_label: Mapped[int | None]
     row: Mapped[int | None]

@@ -1,13 +1,45 @@
-"""The states of a round, and the chores of an open one."""
+"""The states of a round, and the steps that workers do."""
 
 from __future__ import annotations
 
-CREATED, TRAINING, SCORING, PUBLISHING = "created", "training", "scoring", "publishing"
-OPEN, CLOSED, FAILED, CANCELLED = "open", "closed", "failed", "cancelled"
-RUNNING = (CREATED, TRAINING, SCORING, PUBLISHING)
-ALL = (*RUNNING, OPEN, CLOSED, FAILED, CANCELLED)
-NEXT = {CREATED: TRAINING, TRAINING: SCORING, SCORING: PUBLISHING, PUBLISHING: OPEN}
+from alc_backend.common.types import TextEnum
 
-ASKING, TIDYING = "asking", "tidying"
-CHORES = (ASKING, TIDYING)
-"""What is done to an open round's queue: parts of it beside its steps, claimed in the same way."""
+
+class RoundState(TextEnum):
+    """Where a round is: the first four run one after the other, each may fail or be cancelled."""
+
+    CREATED = "created"
+    TRAINING = "training"
+    SCORING = "scoring"
+    PUBLISHING = "publishing"
+    OPEN = "open"
+    CLOSED = "closed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Step(TextEnum):
+    """What a worker does: a running round's state has the step of its name.
+
+    ASKING and TIDYING are chores of an open round's queue, done beside its steps.
+    """
+
+    CREATED = "created"
+    TRAINING = "training"
+    SCORING = "scoring"
+    PUBLISHING = "publishing"
+    ASKING = "asking"
+    TIDYING = "tidying"
+
+
+RUNNING = (RoundState.CREATED, RoundState.TRAINING, RoundState.SCORING, RoundState.PUBLISHING)
+
+NEXT = {
+    Step.CREATED: RoundState.TRAINING,
+    Step.TRAINING: RoundState.SCORING,
+    Step.SCORING: RoundState.PUBLISHING,
+    Step.PUBLISHING: RoundState.OPEN,
+}
+"""The state after each step."""
+
+CHORES = (Step.ASKING, Step.TIDYING)

@@ -12,6 +12,7 @@ from alc_backend.errors import RoundError, ServiceError
 from alc_backend.settings import Settings
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Round
+from tests.annotations import round_config
 
 
 @pytest.fixture
@@ -118,7 +119,13 @@ def test_waiting_for_a_failed_round_tells_why(store, dataset):
     project_id = import_folder(store, dataset, "pets").project_id
     with store.session() as session:
         session.add(
-            Round(project_id=project_id, number=1, state="failed", config={}, error="disk is full")
+            Round(
+                project_id=project_id,
+                number=1,
+                state="failed",
+                config=round_config(),
+                error="disk is full",
+            )
         )
     with pytest.raises(RoundError, match="disk is full"):
         demo_run.wait_until_open(store, project_id, Console(quiet=True))

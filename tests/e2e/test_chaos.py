@@ -28,11 +28,12 @@ from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.jobs.queues import connect as connect_redis
 from alc_backend.settings import Settings
 from alc_backend.simulate.sample import write_sample
-from alc_backend.store import ledger, round_states
+from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Answer, Image, Project, Query, Round, Superpixel
+from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Superpixel
+from alc_backend.store.round_states import RoundState
 from tests.e2e.chaos import Killer, Labeler, UnreliableWire, new_user, supervised, wait_until
 from tests.e2e.conftest import free_port
 
@@ -133,8 +134,8 @@ def make_trouble(processes, settings, store, client, project, wire) -> Counter[s
 def opened(store, project_id: int) -> int:
     """The number of the open round, once nothing runs."""
     latest = status.latest_round(store, project_id)
-    assert latest is None or latest.state != round_states.FAILED, latest.error
-    return latest.number if latest is not None and latest.state == round_states.OPEN else 0
+    assert latest is None or latest.state != RoundState.FAILED, latest.error
+    return latest.number if latest is not None and latest.state == RoundState.OPEN else 0
 
 
 def settle(store, client, project) -> None:
@@ -145,7 +146,7 @@ def settle(store, client, project) -> None:
 
 def report(did, wire, store, project_id: int) -> None:
     with store.reading() as session:
-        entries = session.query(Answer).filter(Answer.project_id == project_id).count()
+        entries = session.query(LedgerEntry).filter(LedgerEntry.project_id == project_id).count()
         claims = session.scalars(select(Round)).all()
     console = Console(force_terminal=False)
     console.print(dict(did), dict(wire.did), f"{entries} ledger entries, {len(claims)} rounds")
@@ -163,8 +164,8 @@ def check_everything(store, client, project) -> None:
     with store.reading() as session:
         found = session.scalars(select(Round).order_by(Round.number)).all()
     assert [round_.number for round_ in found] == list(range(1, ROUNDS + 1))
-    assert [round_.state for round_ in found] == [round_states.CLOSED] * (ROUNDS - 1) + [
-        round_states.OPEN
+    assert [round_.state for round_ in found] == [RoundState.CLOSED] * (ROUNDS - 1) + [
+        RoundState.OPEN
     ]
     files = store.files(project.id)
     assert all(files.has_network(round_.number) for round_ in found)
@@ -206,15 +207,15 @@ def assert_label_maps_are_the_replay(store, project) -> None:
         maps = LabelMaps(session, files, project.id)
         images = session.scalars(select(Image).where(Image.split == "train")).all()
         numbers = dict(session.execute(select(Superpixel.id, Superpixel.number)).all())
-        last: dict[int, Answer] = {}
-        for entry in session.scalars(select(Answer).order_by(Answer.revision)):
+        last: dict[int, LedgerEntry] = {}
+        for entry in session.scalars(select(LedgerEntry).order_by(LedgerEntry.revision)):
             last[entry.annotation_id] = entry
     standing = [entry for entry in last.values() if entry.kind != "deleted"]
     changed = 0
     for image in images:
         superpixels = files.read_superpixels(image.id)
         expected = files.read_label_map("initial", image.id).copy()
-        winners: dict[int, Answer] = {}
+        winners: dict[int, LedgerEntry] = {}
         here = [entry for entry in standing if entry.image_id == image.id]
         for entry in sorted(here, key=lambda e: (e.answered_at, e.annotation_id)):
             if entry.kind in ("accept", "correct"):

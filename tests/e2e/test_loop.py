@@ -23,12 +23,14 @@ from alc_backend.cli.demo.run import wait_until_open
 from alc_backend.labelstudio.projects import connect_backend
 from alc_backend.labelstudio.regions import brush_regions, painted
 from alc_backend.labelstudio.tasks import annotation_result
-from alc_backend.loop.annotations import outcomes, webhooks
+from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.rounds.status import latest_round
-from alc_backend.store import ledger, round_states
+from alc_backend.store import ledger
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Answer, Image, Project, Query, Superpixel
+from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Query, Superpixel
+from alc_backend.store.round_states import RUNNING, RoundState
 from tests.conftest import wait_for
 from tests.docs.blocks import ROOT, shell_blocks
 
@@ -94,7 +96,7 @@ def annotations_in_label_studio(demo) -> dict[int, str]:
 def ledger_entries(demo) -> dict[int, str]:
     wait_for(lambda: not webhooks.waiting(demo.store))
     with demo.store.reading() as session:
-        entries = session.scalars(select(Answer)).all()
+        entries = session.scalars(select(LedgerEntry)).all()
         classes = session.get_one(Project, demo.project_id).classes
     assert max(Counter(entry.annotation_id for entry in entries).values()) == 1
     return {entry.annotation_id: classes[entry.class_id] for entry in entries}
@@ -120,9 +122,9 @@ def kill_worker_in_training(demo, processes) -> None:
     deadline = time.monotonic() + 180
     while True:
         round_ = latest_round(demo.store, demo.project_id)
-        if round_.state == round_states.TRAINING and round_.done > 12:
+        if round_.state == RoundState.TRAINING and round_.done > 12:
             break
-        assert round_.state in round_states.RUNNING
+        assert round_.state in RUNNING
         assert time.monotonic() < deadline
         time.sleep(0.1)
     worker = next(p for p in backend.children() if "worker" in p.cmdline())
@@ -153,7 +155,7 @@ def test_two_rounds(running, tmp_path):
     assert len(set(served)) == len(served)
     assert ledger_entries(demo) == annotations_in_label_studio(demo)
     repeated = reconcile(demo.store, demo.client, demo.project_id, full=True)
-    assert repeated == {outcomes.KNOWN: share}
+    assert repeated == {Outcome.KNOWN: share}
     order_before = queue_in_store(demo)
 
     # Start Training in Label Studio starts the next round; the worker is killed on the way.
@@ -210,9 +212,9 @@ def assert_export_is_the_replay(demo, folder: Path) -> None:
     with demo.store.reading() as session:
         images = session.scalars(select(Image).where(Image.split == "train")).all()
         corrections = session.execute(
-            select(Superpixel.image_id, Superpixel.number, Answer.class_id)
-            .join(Answer, Answer.superpixel_id == Superpixel.id)
-            .order_by(Answer.answered_at)
+            select(Superpixel.image_id, Superpixel.number, LedgerEntry.class_id)
+            .join(LedgerEntry, LedgerEntry.superpixel_id == Superpixel.id)
+            .order_by(LedgerEntry.answered_at)
         ).all()
         classes = session.get_one(Project, demo.project_id).classes
     assert (folder / "classes.txt").read_text().split() == classes
@@ -254,7 +256,9 @@ def test_lost_webhooks_are_repaired_and_deletions_followed(running):
         kinds = [
             answer.kind
             for answer in session.scalars(
-                select(Answer).where(Answer.annotation_id == made["id"]).order_by(Answer.id)
+                select(LedgerEntry)
+                .where(LedgerEntry.annotation_id == made["id"])
+                .order_by(LedgerEntry.id)
             )
         ]
     assert kinds == ["correct", "deleted"]
@@ -262,7 +266,7 @@ def test_lost_webhooks_are_repaired_and_deletions_followed(running):
 
 def withdrawn(demo) -> set[int]:
     with demo.store.reading() as session:
-        gone = select(Answer.annotation_id).where(Answer.kind == ledger.DELETED)
+        gone = select(LedgerEntry.annotation_id).where(LedgerEntry.kind == EntryKind.DELETED)
         return set(session.scalars(gone))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -18,9 +19,10 @@ from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.rounds import cleanup, plan, publishing, status, work_items
-from alc_backend.store import ledger, round_states
+from alc_backend.store import ledger
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Answer, Project, Query, Round, Score, Superpixel, utc_now
+from alc_backend.store.models import LedgerEntry, Project, Query, Round, Score, Superpixel, utc_now
+from alc_backend.store.round_states import RoundState
 from tests.conftest import wait_for
 from tests.e2e.chaos import new_user
 from tests.e2e.test_loop import alc
@@ -63,7 +65,7 @@ def answer(demo, person: Client, task, choice: str) -> int:
 
 def recorded(demo) -> set[int]:
     with demo.store.reading() as session:
-        return set(session.scalars(select(Answer.annotation_id)))
+        return set(session.scalars(select(LedgerEntry.annotation_id)))
 
 
 def judged(demo) -> ledger.Judgement:
@@ -126,7 +128,9 @@ def test_what_two_annotators_disagree_about_is_settled_by_a_third_answer(running
 
     # Undone, it is disputed again; with one annotator asked, the latest answer counts.
     with demo.store.reading() as session:
-        entry = session.scalars(select(Answer).where(Answer.annotation_id == settled_by)).one()
+        entry = session.scalars(
+            select(LedgerEntry).where(LedgerEntry.annotation_id == settled_by)
+        ).one()
     assert "is undone" in alc(demo, "answers", "revert", str(entry.id), *sample(demo))
     assert asked in judged(demo).disputed
     demo.client.patch(project, {"maximum_annotations": 1})
@@ -184,7 +188,9 @@ def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, 
     with demo.store.reading() as session:
         answered = set(
             session.scalars(
-                select(Query.task_id).join(Answer, Answer.superpixel_id == Query.superpixel_id)
+                select(Query.task_id).join(
+                    LedgerEntry, LedgerEntry.superpixel_id == Query.superpixel_id
+                )
             )
         )
     assert before - after == set(left) - answered
@@ -201,8 +207,8 @@ def scored(demo, but: int) -> Round:
         round_ = Round(
             project_id=demo.project_id,
             number=last.number + 1,
-            state=round_states.PUBLISHING,
-            config={**last.config, "size": 3},
+            state=RoundState.PUBLISHING,
+            config=replace(last.config, size=3),
         )
         session.add(round_)
         session.flush()

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import select
 
 from alc_backend.loop.rounds import status
-from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.models import Project, Query
+from alc_backend.store.round_states import RoundState
 from tests.conftest import wait_for
 from tests.docs.blocks import ROOT, shell_blocks
 from tests.e2e.conftest import free_port
@@ -77,7 +77,7 @@ def test_connecting_an_existing_label_studio(running, tmp_path):
     with store.reading() as session:
         project = session.scalars(select(Project)).one()
         asked = session.scalars(select(Query)).all()
-    assert status.latest_round(store, project.id).state == round_states.OPEN
+    assert status.latest_round(store, project.id).state == RoundState.OPEN
     tasks = list(demo.client.tasks(project.query_project))
     assert len(tasks) == len(asked) == 100
     assert len(list((tmp_path / "repaired/labels").glob("*.png"))) == 64

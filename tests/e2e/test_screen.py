@@ -16,8 +16,8 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.projects import set_keys
 from alc_backend.labelstudio.regions import brush_regions, painted
 from alc_backend.loop.rounds import status
-from alc_backend.store import round_states
-from alc_backend.store.models import Answer, Project
+from alc_backend.store.models import LedgerEntry, Project
+from alc_backend.store.round_states import RoundState
 from tests.conftest import wait_for
 from tests.e2e.browser import Labeler, chromium
 from tests.e2e.chaos import new_user
@@ -128,7 +128,7 @@ def test_twenty_queries_by_keyboard_alone(demo, labeler, capsys):
 
     def in_ledger():
         with demo.store.reading() as session:
-            return numbers <= set(session.scalars(select(Answer.annotation_id)))
+            return numbers <= set(session.scalars(select(LedgerEntry.annotation_id)))
 
     wait_for(in_ledger)
     with capsys.disabled():
@@ -273,7 +273,7 @@ def test_the_admin_page_from_the_start_of_a_round_to_its_end(demo, running, admi
     admin.get_by_text("The round was started.").wait_for()
     card.locator("progress").wait_for()
     assert serious_faults(admin) == []
-    card.get_by_text(f"Round {before + 1}: {round_states.OPEN}").wait_for(timeout=200_000)
+    card.get_by_text(f"Round {before + 1}: {RoundState.OPEN}").wait_for(timeout=200_000)
     assert status.latest_round(demo.store, demo.project_id).number == before + 1
     assert card.get_by_role("table", name="Rounds").is_visible()
     assert serious_faults(admin) == []

@@ -27,7 +27,7 @@ class Hub(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(("127.0.0.1", 0), LedgerEntry)
         self.content, self.etag, self.cut, self.status = CONTENT, '"1"', None, None
         self.ranges, self.asked = [], []
         self.honours_ranges = True
@@ -37,7 +37,7 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class Answer(BaseHTTPRequestHandler):
+class LedgerEntry(BaseHTTPRequestHandler):
     def do_GET(self):
         hub = self.server
         wanted = self.headers.get("Range")

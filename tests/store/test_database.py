@@ -18,8 +18,9 @@ from alc_backend.errors import SettingsError
 from alc_backend.labelstudio.query import digest
 from alc_backend.settings import Settings
 from alc_backend.store import ledger
-from alc_backend.store.database import Store, check_empty, revisions
-from alc_backend.store.models import Answer, Base, Query, Round
+from alc_backend.store.database import Store
+from alc_backend.store.migrate import check_empty, revisions
+from alc_backend.store.models import Base, LedgerEntry, Query, Round
 
 WALKING_SKELETON = "0001"
 MOMENT = "'2026-01-01 12:00:00'"
@@ -79,7 +80,7 @@ def test_a_database_from_before_migrations_is_taken_over_with_its_answers(settin
         store = Store(settings)
         assert differences(store) == []
         with store.reading() as session:
-            answer = session.scalars(select(Answer)).one()
+            answer = session.scalars(select(LedgerEntry)).one()
             assert (answer.annotation_id, answer.image_id, answer.overlap) == (55, 3, 1)
             assert ledger.judgement(session, 1).resolved.keys() == {8}
             query = session.scalars(select(Query)).one()

@@ -12,7 +12,8 @@ from alc_backend.errors import DatasetError
 from alc_backend.store import ledger
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Answer, Image, Query, Round, Score, Superpixel
+from alc_backend.store.models import Image, LedgerEntry, Query, Round, Score, Superpixel
+from tests.annotations import round_config
 
 BACKGROUND, CAT, DOG = 0, 1, 2
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -27,7 +28,7 @@ def add_query(store, project_id, key, number, *, epsilon=0.0, round_number=1):
                 project_id=project_id,
                 number=round_number,
                 state="open",
-                config={"epsilon": epsilon},
+                config=round_config(epsilon=epsilon),
             )
             session.add(round_)
             session.flush()
@@ -113,7 +114,7 @@ def test_the_same_answer_is_recorded_once(store, project, say):
     assert say(reply(1, DOG))
     assert not say(reply(1, DOG))
     with store.reading() as session:
-        assert len(session.scalars(select(Answer)).all()) == 1
+        assert len(session.scalars(select(LedgerEntry)).all()) == 1
 
 
 def test_saving_again_without_a_change_is_newer_than_what_arrives_late(store, project, say):
@@ -193,7 +194,7 @@ def test_an_answer_belongs_to_the_question_that_was_shown(store, project):
     query_id = add_query(store, project, "c", 2, round_number=2)  # proposes a cat
     with store.session() as session:
         query = session.get_one(Query, query_id)
-        before = Round(project_id=project, number=1, state="closed", config={})
+        before = Round(project_id=project, number=1, state="closed", config=round_config())
         session.add(before)
         session.flush()
         session.add(

@@ -38,10 +38,10 @@ from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.jobs.queues import connect as connect_redis
 from alc_backend.settings import Settings
 from alc_backend.simulate.sample import write_sample
-from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Round
+from alc_backend.store.round_states import RUNNING, RoundState
 
 EMAIL = "demo@example.com"
 ENVIRONMENT = "environment"
@@ -221,7 +221,7 @@ def ensure_open_round(
 ) -> Round:
     """The open round of the project; starts the first one, or waits for the running one."""
     latest = latest_round(demo.store, demo.project_id)
-    if latest is None or latest.state not in (round_states.OPEN, *round_states.RUNNING):
+    if latest is None or latest.state not in (RoundState.OPEN, *RUNNING):
         latest, _ = lifecycle.start(demo.store, demo.jobs.enqueue_part, demo.project_id, size=size)
     return wait_until_open(demo.store, demo.project_id, console, processes.check)
 
@@ -260,7 +260,7 @@ def wait_until_open(
             round_ = latest_round(store, project_id)
             if round_ is None:
                 raise RoundError("no round was started; run `alc round start`")
-            if round_.state not in round_states.RUNNING:
+            if round_.state not in RUNNING:
                 break
             eta = summary(round_)["eta_s"]
             what = round_.message + (f", {eta} s left" if eta is not None else "")
@@ -274,7 +274,7 @@ def wait_until_open(
                 what=what,
             )
             time.sleep(0.3)
-    if round_.state != round_states.OPEN:
+    if round_.state != RoundState.OPEN:
         raise RoundError(f"round {round_.number} {round_.state}: {round_.error or 'by the admin'}")
     return round_
 

@@ -21,7 +21,8 @@ from alc_backend.labelstudio import projects
 from alc_backend.service.jobs import worker_registry
 from alc_backend.service.jobs.queues import QUEUES, connect
 from alc_backend.settings import Settings
-from alc_backend.store.database import Store, revisions
+from alc_backend.store.database import Store
+from alc_backend.store.migrate import revisions
 from alc_backend.store.storage import Storage
 
 Found = tuple[str, str, str]

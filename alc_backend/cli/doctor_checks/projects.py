@@ -20,9 +20,9 @@ from alc_backend.labelstudio.tasks import SAMPLING, switch
 from alc_backend.labelstudio.texts import texts
 from alc_backend.loop.overview import overview
 from alc_backend.settings import Settings
-from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
+from alc_backend.store.round_states import RoundState
 
 Json = dict[str, Any]
 Found = tuple[str, str, str]
@@ -187,12 +187,12 @@ class ProjectChecks:
             number = session.scalar(
                 select(func.max(Round.number)).where(
                     Round.project_id == self._project.id,
-                    Round.state.in_((round_states.OPEN, round_states.CLOSED)),
+                    Round.state.in_((RoundState.OPEN, RoundState.CLOSED)),
                 )
             )
             publishing = session.scalar(
                 select(Round.id).where(
-                    Round.project_id == self._project.id, Round.state == round_states.PUBLISHING
+                    Round.project_id == self._project.id, Round.state == RoundState.PUBLISHING
                 )
             )
         return None if number is None or publishing else model_version.model_version(number)

@@ -13,19 +13,14 @@ from sqlalchemy.orm import Session
 
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.query import Key, asked_about
-from alc_backend.loop.annotations.outcomes import (
-    DELETED,
-    KNOWN,
-    RECORDED,
-    UNKNOWN_CLASS,
-    UNKNOWN_TASK,
-)
+from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
     TRAIN,
-    Answer,
+    EntryKind,
     Image,
+    LedgerEntry,
     Project,
     Query,
     Round,
@@ -61,10 +56,10 @@ def _record(
 ) -> str:
     query = _query(session, project.id, annotation.task_id, asked_about(task.get("data")))
     if query is None:
-        return UNKNOWN_TASK
+        return Outcome.UNKNOWN_TASK
     choice = annotation.choice
     if choice is not None and choice not in project.classes:
-        return UNKNOWN_CLASS
+        return Outcome.UNKNOWN_CLASS
     reply = ledger.Reply(
         annotation_id=annotation.annotation_id,
         class_id=None if choice is None else project.classes.index(choice),
@@ -77,14 +72,14 @@ def _record(
     )
     entry = ledger.record(session, query, reply)
     if entry is None:
-        return KNOWN
-    undone = entry.kind == ledger.SKIP and entry.revision > 0
+        return Outcome.KNOWN
+    undone = entry.kind == EntryKind.SKIP and entry.revision > 0
     overlap = max(project.overlap, entry.overlap)
     if undone or (
         overlap > 1 and ledger.is_disputed(session, query.superpixel_id, project.overlap)
     ):
         _ask(session, project.id)
-    return RECORDED
+    return Outcome.RECORDED
 
 
 def _ask(session: Session, project_id: int) -> None:
@@ -108,7 +103,7 @@ def withdraw(store: Store, project_id: int, annotation_ids: Iterable[int]) -> Co
             gone = ledger.withdraw(session, project_id, annotation_id)
             if gone is not None:
                 _ask(session, project_id)
-        counts[DELETED if gone else KNOWN] += 1
+        counts[Outcome.DELETED if gone else Outcome.KNOWN] += 1
     return counts
 
 
@@ -121,21 +116,21 @@ def given_to(
         for task_id in tasks:
             if label_studio_project == project.query_project:
                 given = (
-                    select(Answer.annotation_id)
+                    select(LedgerEntry.annotation_id)
                     .join(
                         Query,
-                        (Query.superpixel_id == Answer.superpixel_id)
-                        & (Query.adjudication == Answer.adjudication),
+                        (Query.superpixel_id == LedgerEntry.superpixel_id)
+                        & (Query.adjudication == LedgerEntry.adjudication),
                     )
                     .where(Query.task_id == task_id)
                 )
             else:
                 given = (
-                    select(Answer.annotation_id)
-                    .join(Image, Image.id == Answer.image_id)
-                    .where(Image.dataset_task == task_id, Answer.superpixel_id.is_(None))
+                    select(LedgerEntry.annotation_id)
+                    .join(Image, Image.id == LedgerEntry.image_id)
+                    .where(Image.dataset_task == task_id, LedgerEntry.superpixel_id.is_(None))
                 )
-            found.update(session.scalars(given.where(Answer.project_id == project.id)))
+            found.update(session.scalars(given.where(LedgerEntry.project_id == project.id)))
     return sorted(found)
 
 

@@ -15,7 +15,7 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import answers
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Answer, Image, Project, Superpixel
+from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Superpixel
 
 Json = dict[str, Any]
 
@@ -58,16 +58,16 @@ def log(
     with store.reading() as session:
         project = session.get_one(Project, project_id)
         entries = (
-            select(Answer, Image.key, Superpixel.number, Superpixel.size)
-            .join(Image, Image.id == Answer.image_id)
-            .outerjoin(Superpixel, Superpixel.id == Answer.superpixel_id)
-            .where(Answer.project_id == project_id)
-            .order_by(Answer.id.desc())
+            select(LedgerEntry, Image.key, Superpixel.number, Superpixel.size)
+            .join(Image, Image.id == LedgerEntry.image_id)
+            .outerjoin(Superpixel, Superpixel.id == LedgerEntry.superpixel_id)
+            .where(LedgerEntry.project_id == project_id)
+            .order_by(LedgerEntry.id.desc())
         )
         if images is not None:
             entries = entries.where(Image.key.in_(images))
         if annotator is not None:
-            entries = entries.where(Answer.annotator == annotator)
+            entries = entries.where(LedgerEntry.annotator == annotator)
         rows = session.execute(entries.limit(last)).all()
         standing = ledger.standing(session, project_id)
         judged = ledger.judge(standing, project.overlap)
@@ -76,7 +76,7 @@ def log(
     in_force = resolving | {
         entry.id
         for entry in standing
-        if entry.kind in (ledger.EDIT, ledger.SKIP)
+        if entry.kind in (EntryKind.EDIT, EntryKind.SKIP)
         or entry.superpixel_id in judged.disputed
         or entry.superpixel_id in judged.waiting
         or _agrees(entry, said.get(entry.superpixel_id))
@@ -88,7 +88,7 @@ def log(
 
     found: list[Entry] = []
     for answer, key, number, size in reversed(rows):
-        if answer.kind == ledger.EDIT:
+        if answer.kind == EntryKind.EDIT:
             changes = [
                 (change["number"], name(change["from"]), name(change["to"]), change["pixels"])
                 for change in answer.changes or ()
@@ -115,7 +115,7 @@ def log(
     return [asdict(entry) for entry in found]
 
 
-def _agrees(entry: Answer, resolving: Answer | None) -> bool:
+def _agrees(entry: LedgerEntry, resolving: LedgerEntry | None) -> bool:
     """Whether a vote is one of those whose agreement resolved a superpixel."""
     return (
         resolving is not None
@@ -125,18 +125,18 @@ def _agrees(entry: Answer, resolving: Answer | None) -> bool:
     )
 
 
-def revert(store: Store, client: Client, project_id: int, answer_id: int) -> Answer:
+def revert(store: Store, client: Client, project_id: int, answer_id: int) -> LedgerEntry:
     """Undo an answer or an edit: delete its annotation in Label Studio and withdraw it here.
 
     The question is asked again. Raises NotFoundError for an unknown number, RoundError when it is
     undone already, LabelStudioError when Label Studio does not delete it (nothing is changed then).
     """
     with store.reading() as session:
-        answer = session.get(Answer, answer_id)
+        answer = session.get(LedgerEntry, answer_id)
         if answer is None or answer.project_id != project_id:
             raise NotFoundError(f"there is no answer {answer_id}; `alc answers log` lists them")
         last = ledger.last_revision(session, project_id, answer.annotation_id)
-    if last is not None and last.kind == ledger.DELETED:
+    if last is not None and last.kind == EntryKind.DELETED:
         raise RoundError(f"answer {answer_id} was withdrawn already")
     try:
         client.delete(f"/api/annotations/{answer.annotation_id}/")
@@ -153,7 +153,7 @@ def agreed(store: Store, project_id: int) -> Json:
         overlap = session.get_one(Project, project_id).overlap
         standing = ledger.standing(session, project_id)
     judged = ledger.judge(standing, overlap)
-    given: dict[int, list[Answer]] = {}
+    given: dict[int, list[LedgerEntry]] = {}
     people: dict[str, Counter[str]] = {}
     for entry in standing:
         people.setdefault(entry.annotator, Counter())[entry.kind] += 1

@@ -18,10 +18,10 @@ from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.regions import Region, read_regions
-from alc_backend.loop.annotations import outcomes
+from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Image, Project, Superpixel
+from alc_backend.store.models import EntryKind, Image, Project, Superpixel
 
 Json = dict[str, Any]
 
@@ -42,15 +42,15 @@ def record(
         ).first()
         last = ledger.last_revision(session, project.id, annotation.annotation_id)
     if image is None:
-        return outcomes.UNKNOWN_TASK
+        return Outcome.UNKNOWN_TASK
     begun_with = annotation.annotation_id == image.initial_annotation
     taken_at = image.initial_annotation_at
     if last is None and taken_at is not None and annotation.updated_at <= taken_at:
-        return outcomes.KNOWN  # the first label map came from it, or from a newer one
+        return Outcome.KNOWN  # the first label map came from it, or from a newer one
     if last is not None and (
-        last.kind == ledger.DELETED or annotation.updated_at <= last.updated_at
+        last.kind == EntryKind.DELETED or annotation.updated_at <= last.updated_at
     ):
-        return outcomes.KNOWN
+        return Outcome.KNOWN
     files = store.files(project.id)
     superpixels = files.read_superpixels(image.id)
     uncovered = uncovered_class(project.classes)
@@ -90,9 +90,9 @@ def record(
     with store.session() as session:
         entry = ledger.record_edit(session, image, edit)
         if entry is None:
-            return outcomes.KNOWN
+            return Outcome.KNOWN
         files.write_edit(entry.annotation_id, entry.revision, edited, changed)
-    return outcomes.RECORDED
+    return Outcome.RECORDED
 
 
 def changes(

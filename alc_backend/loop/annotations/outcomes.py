@@ -1,14 +1,20 @@
-"""outcomes."""
+"""What becomes of an annotation that arrives."""
 
 from __future__ import annotations
 
-RECORDED, KNOWN, DELETED = "recorded", "known", "deleted"
+from alc_backend.common.types import TextEnum
 
 
-UNKNOWN_TASK, UNKNOWN_CLASS = "of an unknown task", "of an unknown class"
+class Outcome(TextEnum):
+    """What the ledger did with an annotation, or why it did nothing."""
+
+    RECORDED = "recorded"
+    KNOWN = "known"
+    DELETED = "deleted"
+    UNKNOWN_TASK = "of an unknown task"
+    UNKNOWN_CLASS = "of an unknown class"
+    UNREADABLE = "unreadable"
 
 
-UNREADABLE = "unreadable"
-
-
-PROBLEMS = (UNKNOWN_TASK, UNKNOWN_CLASS, UNREADABLE)
+PROBLEMS = (Outcome.UNKNOWN_TASK, Outcome.UNKNOWN_CLASS, Outcome.UNREADABLE)
+"""Outcomes that an admin should hear of."""

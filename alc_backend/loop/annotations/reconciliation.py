@@ -18,12 +18,13 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import Key, asked_about
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import answers, mask_edits, outcomes, recovery
+from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
     TRAIN,
-    Answer,
     Image,
+    LedgerEntry,
     Project,
     Query,
     Round,
@@ -127,7 +128,7 @@ def _record(
     try:
         annotation = parse(item, int(task["id"]))
         if known.is_current(annotation.annotation_id, annotation.updated_at):
-            return outcomes.KNOWN
+            return Outcome.KNOWN
         if label_studio_project == project.query_project:
             if known.is_beyond(annotation.round_number, asked_about(task.get("data"))):
                 known.looked = True
@@ -139,7 +140,7 @@ def _record(
         raise
     except (AlcError, ValueError) as error:
         log.warning("annotation %s: %s", item.get("id"), error)
-        return outcomes.UNREADABLE
+        return Outcome.UNREADABLE
     if outcome in outcomes.PROBLEMS:
         log.warning("annotation %s is %s", item.get("id"), outcome)
     return outcome
@@ -210,7 +211,7 @@ def _propose(session: Session, project_id: int) -> None:
     if not silent:
         return
     judged = ledger.judgement(session, project_id)
-    given: dict[int | None, list[Answer]] = {}
+    given: dict[int | None, list[LedgerEntry]] = {}
     for entry in ledger.standing(session, project_id):
         given.setdefault(entry.superpixel_id, []).append(entry)
     for query in silent:

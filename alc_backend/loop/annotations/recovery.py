@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import Key, shape_of
 from alc_backend.labelstudio.recovered_queries import Asked, read
-from alc_backend.loop import config, query_tasks
+from alc_backend.loop import query_tasks
+from alc_backend.loop.config import round_config
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
@@ -28,7 +29,7 @@ from alc_backend.store.models import (
     Superpixel,
     utc_now,
 )
-from alc_backend.store.round_states import CLOSED, OPEN
+from alc_backend.store.round_states import RoundState
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +187,7 @@ def write(session: Session, store: Store, project_id: int, places: Sequence[Plac
         query.row, query.col = question.row, question.col
         query.pseudo_label = question.pseudo_label
         query.rank, query.score = rank, float(-rank)
-        query.published = asked.digest
+        query.digest = asked.digest
         query.closed_at = utc_now() if asked.closed else None
 
 
@@ -205,8 +206,8 @@ def _rounds(
         entries[number] = Round(
             project_id=project_id,
             number=number,
-            state=CLOSED,
-            config={**config.config_of(store.settings, {}), "epsilon": 0.0},
+            state=RoundState.CLOSED,
+            config=replace(round_config(store.settings, {}), epsilon=0.0),
             message="made again from Label Studio",
             created_at=first[number],
             opened_at=first[number],
@@ -214,8 +215,8 @@ def _rounds(
         session.add(entries[number])
     if made and made[-1] == max(entries):
         for entry in entries.values():
-            if entry.state == OPEN:
-                entry.state = CLOSED
-        entries[made[-1]].state = OPEN
+            if entry.state == RoundState.OPEN:
+                entry.state = RoundState.CLOSED
+        entries[made[-1]].state = RoundState.OPEN
     session.flush()
     return entries

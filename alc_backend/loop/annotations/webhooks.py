@@ -19,6 +19,7 @@ from alc_backend.errors import LabelStudioAwayError, NotFoundError
 from alc_backend.labelstudio.annotation import Annotation, parse, positive_integer
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import answers, mask_edits, outcomes
+from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.database import Store
 from alc_backend.store.models import MAX_ID, Event, Project, utc_now
 
@@ -156,7 +157,7 @@ def _read_in(store: Store, client: Callable[[], Client], event: Event) -> Counte
         unknown = [name for name in outcomes.PROBLEMS if counts[name]]
         problem = unknown[0] if unknown else None
     except ValueError as error:
-        counts[outcomes.UNREADABLE] += 1
+        counts[Outcome.UNREADABLE] += 1
         problem, retry = str(error), False
     except (LabelStudioAwayError, OperationalError) as error:
         log.warning("event %s waits: %s", event.id, error)

@@ -29,22 +29,25 @@ from alc_backend import __version__
 from alc_backend.common.files import write_atomically
 from alc_backend.errors import DatasetError, NotFoundError, SettingsError, StorageError
 from alc_backend.settings import Settings
-from alc_backend.store import database, ledger, round_states
+from alc_backend.store import migrate
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import (
     TRAIN,
     VAL,
-    Answer,
     Base,
+    EntryKind,
     Image,
+    LedgerEntry,
     Project,
     Round,
     Score,
     Superpixel,
     UtcDateTime,
+    plain_type,
     utc_now,
 )
+from alc_backend.store.round_states import RoundState
 from alc_backend.store.storage import Storage
 
 Json = dict[str, Any]
@@ -60,7 +63,7 @@ ROWS = 1000
 LAST, ALL, NONE = "last", "all", "none"
 """Which rounds' networks a backup holds."""
 
-_UNTRAINED = (round_states.CREATED, round_states.TRAINING)
+_UNTRAINED = (RoundState.CREATED, RoundState.TRAINING)
 
 
 @dataclass
@@ -131,7 +134,7 @@ def restore(
             manifest = _manifest(archive, path)
             revision: str = manifest["revision"]
             known: dict[str, str] = manifest["sha256"]
-            database.check_empty(settings, revision)
+            migrate.check_empty(settings, revision)
             storage = Storage(settings.files, settings.data_dir / "cache")
             there = set()
             for done, (name, wanted) in enumerate(known.items()):
@@ -160,7 +163,7 @@ def _fill(settings: Settings, revision: str, archive: tarfile.TarFile, summary: 
     """Put the tables into the database, all or none."""
     path = summary.path
     try:
-        with database.empty(settings, revision) as connection:
+        with migrate.empty(settings, revision) as connection:
             for table in _tables(connection):
                 rows = _read_rows(_member(archive, f"tables/{table.name}.jsonl.gz", path))
                 summary.rows += _insert(connection, table, rows)
@@ -202,7 +205,7 @@ def _write(
     manifest = {
         "format": FORMAT,
         "version": __version__,
-        "revision": database.revisions(store.settings)[1],
+        "revision": migrate.revisions(store.settings)[1],
         "made_at": utc_now().isoformat(),
         "networks": index,
         "sha256": digests,
@@ -226,20 +229,22 @@ def _files(
             needed = image.split == TRAIN
             names += [(picture, True), (superpixels, needed), (initial, needed)]
             names.append((truth, image.split == VAL))
-        edits = select(Answer).where(Answer.project_id == project.id, Answer.kind == ledger.EDIT)
-        for edit in session.scalars(edits.order_by(Answer.id)):
+        edits = select(LedgerEntry).where(
+            LedgerEntry.project_id == project.id, LedgerEntry.kind == EntryKind.EDIT
+        )
+        for edit in session.scalars(edits.order_by(LedgerEntry.id)):
             names.append((files.of_edit(edit.annotation_id, edit.revision), True))
         rounds = session.scalars(
             select(Round).where(Round.project_id == project.id).order_by(Round.number)
         ).all()
         trained: dict[int, list[str]] = {}
         for round_ in rounds:
-            if round_.config.get("epsilon", 0.0) > 0:
+            if round_.config.epsilon > 0:
                 scored = _scored(session, round_)
                 for image in images:
                     (reached,) = files.of_round(round_.number, [image.id])
                     names.append((reached, image.id in scored))
-            of_round = files.of_networks(round_.number, int(round_.config.get("folds", 1)))
+            of_round = files.of_networks(round_.number, round_.config.folds)
             trained[round_.number] = [name for name in of_round if store.storage.exists(name)]
         last = _last_trained(files, rounds, trained)
         for number, present in trained.items():
@@ -256,10 +261,10 @@ def _scored(session: Session, round_: Round) -> set[int]:
         .join(Score, Score.superpixel_id == Superpixel.id)
         .where(Score.round_id == round_.id)
     )
-    corrected = select(Answer.image_id).where(  # their scores go after the next round
-        Answer.project_id == round_.project_id,
-        Answer.round_number == round_.number,
-        Answer.kind == ledger.CORRECT,
+    corrected = select(LedgerEntry.image_id).where(  # their scores go after the next round
+        LedgerEntry.project_id == round_.project_id,
+        LedgerEntry.round_number == round_.number,
+        LedgerEntry.kind == EntryKind.CORRECT,
     )
     return {*session.scalars(scored.distinct()), *session.scalars(corrected.distinct())}
 
@@ -317,7 +322,8 @@ def _tables(connection: Connection) -> list[Table]:
     def typed(_: Any, name: str, column: Json) -> None:
         ours = Base.metadata.tables.get(name)
         if ours is not None and column["name"] in ours.c:
-            column["type"] = ours.c[column["name"]].type
+            found = ours.c[column["name"]].type
+            column["type"] = found if isinstance(found, UtcDateTime) else plain_type(found)
 
     event.listen(
         metadata, "column_reflect", lambda found, table, column: typed(found, table.name, column)

@@ -12,7 +12,7 @@ from alc_backend.common.files import json_line, write_csv
 from alc_backend.core.arrays import VOID
 from alc_backend.loop.exports.snapshot import Maps, Snapshot
 from alc_backend.store import ledger
-from alc_backend.store.models import Answer, Image
+from alc_backend.store.models import Image, LedgerEntry
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Changes:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._classes = snapshot.project.classes
-        self._given: dict[int, list[Answer]] = {}
+        self._given: dict[int, list[LedgerEntry]] = {}
         for entry in snapshot.entries:
             if entry.superpixel_id is not None:
                 self._given.setdefault(entry.superpixel_id, []).append(entry)
@@ -70,7 +70,7 @@ class Changes:
         ]
 
     def _change(
-        self, image: Image, number: int, entry: Answer, before: int, after: int, pixels: int
+        self, image: Image, number: int, entry: LedgerEntry, before: int, after: int, pixels: int
     ) -> Change:
         annotators, agreement = self._support(entry)
         return Change(
@@ -87,7 +87,7 @@ class Changes:
             seconds=entry.lead_time,
         )
 
-    def _support(self, entry: Answer) -> tuple[tuple[str, ...], float | None]:
+    def _support(self, entry: LedgerEntry) -> tuple[tuple[str, ...], float | None]:
         """Who said what is in force, and the share of the votes that did."""
         given = [] if entry.superpixel_id is None else self._given[entry.superpixel_id]
         if not any(answer.overlap > 1 for answer in given):

@@ -16,7 +16,7 @@ from alc_backend.foundation.warm_start import GROUNDED_SAM
 from alc_backend.loop.exports.changes import Change
 from alc_backend.loop.exports.snapshot import Maps, Snapshot
 from alc_backend.store import ledger
-from alc_backend.store.models import Round
+from alc_backend.store.models import EntryKind, Round
 
 NAME = "README.md"
 
@@ -74,7 +74,7 @@ def write(root: Path, census: Census, format_name: str, pictures: bool, digest: 
     """Write ``README.md``; ``digest`` is that of the snapshot."""
     taken = census.snapshot
     said = Counter(entry.kind for entry in taken.entries)
-    answered = said[ledger.ACCEPT] + said[ledger.CORRECT]
+    answered = said[EntryKind.ACCEPT] + said[EntryKind.CORRECT]
     people = sorted({entry.annotator for entry in taken.entries})
     judged = ledger.judge(taken.entries, taken.project.overlap)
     touched = {(change.image, change.superpixel) for change in census.changes if change.superpixel}
@@ -91,11 +91,11 @@ def write(root: Path, census: Census, format_name: str, pictures: bool, digest: 
             [
                 ("pictures", len(taken.images)),
                 ("classes", len(taken.project.classes)),
-                ("answers in force", answered + said[ledger.SKIP]),
-                ("— accepted", said[ledger.ACCEPT]),
-                ("— corrected", said[ledger.CORRECT]),
-                ("— skipped", said[ledger.SKIP]),
-                ("direct edits in force", said[ledger.EDIT]),
+                ("answers in force", answered + said[EntryKind.SKIP]),
+                ("— accepted", said[EntryKind.ACCEPT]),
+                ("— corrected", said[EntryKind.CORRECT]),
+                ("— skipped", said[EntryKind.SKIP]),
+                ("direct edits in force", said[EntryKind.EDIT]),
                 ("superpixels settled by answers", len(judged.resolved)),
                 ("superpixels disputed", len(judged.disputed)),
                 ("superpixels waiting for another annotator", len(judged.waiting)),
@@ -150,21 +150,20 @@ _ROUND_COLUMNS = (
 
 
 def _round(round_: Round) -> tuple[Any, ...]:
-    config = round_.config
-    training = config.get("training", {})
-    weights = str(training.get("encoder_weights", "–"))
+    config, training = round_.config, round_.config.training
+    weights = training.encoder_weights
     return (
         round_.number,
-        config.get("size", "–"),
-        config.get("acquisition", "–"),
-        config.get("epsilon", "–"),
-        config.get("folds", "–"),
-        training.get("encoder", "–"),
+        config.size,
+        config.acquisition,
+        config.epsilon,
+        config.folds,
+        training.encoder,
         PurePosixPath(PureWindowsPath(weights).as_posix()).name,  # no path of a machine
-        training.get("input_size", "–"),
-        f"{training.get('iterations', '–')} × {training.get('batch_size', '–')}",
-        training.get("base_rate", "–"),
-        training.get("seed", "–"),
+        training.input_size,
+        f"{training.iterations} × {training.batch_size}",
+        training.base_rate,
+        training.seed,
         *(
             "–" if value is None else f"{value:.4f}"
             for value in (round_.data_miou, round_.model_miou)

@@ -17,7 +17,7 @@ from alc_backend.simulate.examples import SHOWN
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import TRAIN, VAL, Image, Project, Round, Superpixel
+from alc_backend.store.models import TRAIN, VAL, EntryKind, Image, Project, Round, Superpixel
 
 Json = dict[str, Any]
 Progress = Callable[[int, int, str], None]
@@ -66,9 +66,9 @@ def document(
     miou = metrics.known(metrics.mean_iou(after)) if known else None
     last = points[-1]["round"] + 1 if points else 0
     points.append(_point(last, maps.answers, miou, None))
-    given = [entry for entry in entries if entry.kind in (ledger.ACCEPT, ledger.CORRECT)]
+    given = [entry for entry in entries if entry.kind in (EntryKind.ACCEPT, EntryKind.CORRECT)]
     if given:
-        accepted = sum(entry.kind == ledger.ACCEPT for entry in given)
+        accepted = sum(entry.kind == EntryKind.ACCEPT for entry in given)
         points[-1]["accept_rate"] = accepted / len(given)
     points[-1]["hours"] = sum(entry.lead_time or 0.0 for entry in entries) / 3600
     if known:
@@ -92,7 +92,7 @@ def document(
         )
     return {
         "kind": "project",
-        "settings": rounds[-1].config if rounds else {},
+        "settings": rounds[-1].config.as_json() if rounds else {},
         "versions": {"alc-backend": __version__},
         "dataset": {
             "pictures": len(images),

@@ -16,7 +16,7 @@ from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import TRAIN, Answer, Image, Project, Round, Superpixel
+from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Round, Superpixel
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Snapshot:
 
     project: Project
     images: Sequence[Image]
-    entries: list[Answer]
+    entries: list[LedgerEntry]
     numbers: dict[int, int]
     rounds: Sequence[Round]
     maps: LabelMaps
@@ -50,7 +50,7 @@ class Maps:
     labels: NDArray[np.uint8]
     superpixels: NDArray[np.int32]
     authors: NDArray[np.int32]
-    writers: list[Answer]
+    writers: list[LedgerEntry]
 
 
 def take(store: Store, project_id: int) -> Snapshot:
@@ -62,8 +62,8 @@ def take(store: Store, project_id: int) -> Snapshot:
         images = session.scalars(select(Image).where(*of_project)).all()
         asked = (
             select(Superpixel.id, Superpixel.number)
-            .join(Answer, Answer.superpixel_id == Superpixel.id)
-            .where(Answer.project_id == project_id)
+            .join(LedgerEntry, LedgerEntry.superpixel_id == Superpixel.id)
+            .where(LedgerEntry.project_id == project_id)
             .distinct()
         )
         opened = (Round.project_id == project_id, Round.opened_at.is_not(None))
@@ -125,7 +125,7 @@ class Digest:
                 self._line(self._said(entry))
         return self._sha.hexdigest()
 
-    def _said(self, entry: Answer) -> dict[str, Any]:
+    def _said(self, entry: LedgerEntry) -> dict[str, Any]:
         asked = entry.superpixel_id
         return {
             "image": self._keys[entry.image_id],

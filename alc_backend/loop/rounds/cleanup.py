@@ -53,5 +53,5 @@ def _forget(store: Store, queries: list[int]) -> None:
         session.execute(
             update(Query)
             .where(Query.id.in_(queries))
-            .values(task_id=None, published=None, closed_at=None)
+            .values(task_id=None, digest=None, closed_at=None)
         )

@@ -48,7 +48,7 @@ def run(settings: Settings, round_id: int, processes: int, report: Reporter) -> 
                                 "-m",
                                 TRAIN_PROCESS,
                                 str(round_id),
-                                f"{folder}/meeting",
+                                meeting,
                             ],
                             stdout=writing,
                             stderr=sink,

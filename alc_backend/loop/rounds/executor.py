@@ -29,29 +29,22 @@ from alc_backend.loop.rounds.work_items import (
     postpone_part,
     waiting,
 )
-from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.models import Part
-from alc_backend.store.round_states import (
-    ASKING,
-    CANCELLED,
-    CHORES,
-    FAILED,
-    TIDYING,
-)
+from alc_backend.store.round_states import CHORES, RoundState, Step
 
 log = logging.getLogger(__name__)
 
 
-STEPS: dict[str, Callable[[Store, Part, Reporter], object]] = {
-    round_states.CREATED: lambda store, part, report: prepare(store, part.round, report),
-    round_states.TRAINING: lambda store, part, report: training.train(store, part.round, report),
-    round_states.SCORING: scoring.score,
-    round_states.PUBLISHING: lambda store, part, report: publishing.publish_round(
+STEPS: dict[Step, Callable[[Store, Part, Reporter], object]] = {
+    Step.CREATED: lambda store, part, report: prepare(store, part.round, report),
+    Step.TRAINING: lambda store, part, report: training.train(store, part.round, report),
+    Step.SCORING: scoring.score,
+    Step.PUBLISHING: lambda store, part, report: publishing.publish_round(
         store, part.round, report
     ),
-    round_states.ASKING: lambda store, part, report: adjudication.ask(store, part.round),
-    round_states.TIDYING: lambda store, part, report: cleanup.clear_away(store, part.round),
+    Step.ASKING: lambda store, part, report: adjudication.ask(store, part.round),
+    Step.TIDYING: lambda store, part, report: cleanup.clear_away(store, part.round),
 }
 """The work of each running state, and the chores of an open round."""
 
@@ -75,15 +68,17 @@ def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
             STEPS[part.step](store, part, Reporter(store, part))
         following = finish_part(store, part)
     except CancelledError:
-        end_part(store, part, CANCELLED, None)
+        end_part(store, part, RoundState.CANCELLED, None)
     except (LabelStudioAwayError, OperationalError) as error:
         log.warning("round %s waits: %s", round_.number, error)
         postpone_part(store, part, str(error))
     except AlcError as error:
         log.error("round %s failed in %s: %s", round_.number, part.step, error)
-        end_part(store, part, FAILED, str(error))
+        end_part(store, part, RoundState.FAILED, str(error))
     except Exception as error:
-        end_part(store, part, FAILED, f"{type(error).__name__}: {error}; see the worker's log")
+        end_part(
+            store, part, RoundState.FAILED, f"{type(error).__name__}: {error}; see the worker's log"
+        )
         raise
     for ready in following:
         enqueue(ready)
@@ -105,8 +100,8 @@ def _wake_chores(store: Store) -> None:
             (round_.id, step)
             for round_ in open_rounds(session)
             for step, is_due in (
-                (ASKING, round_.unasked),
-                (TIDYING, plan.cleanup_is_due(session, round_)),
+                (Step.ASKING, round_.unasked),
+                (Step.TIDYING, plan.cleanup_is_due(session, round_)),
             )
             if is_due
         ]

@@ -8,21 +8,22 @@ first four. The database holds the state; workers move it on by
 from __future__ import annotations
 
 import logging
-from typing import Any
+from dataclasses import replace
 
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alc_backend.errors import NotFoundError, RoundError
-from alc_backend.loop.config import BATCH, config_of
+from alc_backend.loop.config import round_config
 from alc_backend.loop.leases import at_work
 from alc_backend.loop.rounds import plan, work_items
 from alc_backend.loop.rounds.status import newest_round
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Answer, Part, Project, Query, Round
-from alc_backend.store.round_states import CANCELLED, CREATED, FAILED, PUBLISHING, RUNNING, SCORING
+from alc_backend.store.models import EntryKind, LedgerEntry, Part, Project, Query, Round
+from alc_backend.store.round_config import BATCH_OPTIONS, RoundConfig
+from alc_backend.store.round_states import RUNNING, RoundState
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +69,9 @@ def _start(
     latest = newest_round(session, project_id, lock=True)
     if latest is not None and latest.state in RUNNING:
         return latest, False
-    if latest is not None and latest.state in (FAILED, CANCELLED):
-        config = config_of(store.settings, {**latest.config["given"], **given})
-        files, folds = store.files(project_id), latest.config["folds"]
+    if latest is not None and latest.state in (RoundState.FAILED, RoundState.CANCELLED):
+        config = round_config(store.settings, {**latest.config.given, **given})
+        files, folds = store.files(project_id), latest.config.folds
         trained = given.get("folds", folds) == folds and all(
             files.has_network(latest.number, fold)
             for fold in (None, *(range(folds) if folds > 1 else ()))
@@ -78,19 +79,20 @@ def _start(
         _resume(session, latest, config, trained)
         return latest, True
     number = latest.number + 1 if latest else 1
-    config = config_of(store.settings, given)
-    round_ = Round(project_id=project_id, number=number, state=CREATED, config=config)
+    config = round_config(store.settings, given)
+    round_ = Round(project_id=project_id, number=number, state=RoundState.CREATED, config=config)
     session.add(round_)
     session.flush()
-    work_items.enter(session, round_, CREATED, [{}])
+    work_items.enter(session, round_, RoundState.CREATED, [{}])
     return round_, True
 
 
-def _resume(session: Session, round_: Round, config: dict[str, Any], trained: bool) -> None:
+def _resume(session: Session, round_: Round, config: RoundConfig, trained: bool) -> None:
     """Let a stopped round go on: before its network is trained with new answers and settings."""
-    if trained and round_.failed_in in (SCORING, PUBLISHING):
+    if trained and round_.failed_in in (RoundState.SCORING, RoundState.PUBLISHING):
         round_.state = round_.failed_in
-        round_.config = {**round_.config, **{name: config[name] for name in (*BATCH, "given")}}
+        batch = {name: getattr(config, name) for name in (*BATCH_OPTIONS, "given")}
+        round_.config = replace(round_.config, **batch)
         session.execute(
             update(Part)
             .where(Part.round_id == round_.id)
@@ -105,7 +107,7 @@ def _resume(session: Session, round_: Round, config: dict[str, Any], trained: bo
             )
     else:
         round_.config = config
-        work_items.enter(session, round_, CREATED, [{}])
+        work_items.enter(session, round_, RoundState.CREATED, [{}])
     round_.error, round_.failed_in = None, None
     round_.cancel_requested = False
 
@@ -119,17 +121,17 @@ def start_due(store: Store, enqueue: work_items.Enqueue) -> list[Round]:
                 continue  # the next one is on its way, or was stopped
             given = session.scalar(
                 select(func.count())
-                .select_from(Answer)
+                .select_from(LedgerEntry)
                 .where(
-                    Answer.project_id == round_.project_id,
-                    Answer.recorded_at >= round_.created_at,
-                    Answer.kind.in_((ledger.ACCEPT, ledger.CORRECT)),
+                    LedgerEntry.project_id == round_.project_id,
+                    LedgerEntry.recorded_at >= round_.created_at,
+                    LedgerEntry.kind.in_((EntryKind.ACCEPT, EntryKind.CORRECT)),
                 )
             )
             asked = session.scalar(
                 select(func.count()).select_from(Query).where(Query.round_id == round_.id)
             )
-            wanted = min(round_.config["size"], asked or 0)
+            wanted = min(round_.config.size, asked or 0)
             if not wanted or (given or 0) < wanted:
                 continue
             settled = ledger.judgement(session, round_.project_id).resolved
@@ -146,5 +148,5 @@ def cancel(store: Store, project_id: int) -> Round:
             raise RoundError(f"no round of project {project_id} is running")
         latest.cancel_requested = True
         if not at_work(session, latest, store.settings):
-            work_items.stop(session, latest, CANCELLED, None)
+            work_items.stop(session, latest, RoundState.CANCELLED, None)
         return latest

@@ -10,18 +10,17 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from alc_backend.core.draws import fold_of
-from alc_backend.loop import config
-from alc_backend.store import round_states
 from alc_backend.store.models import (
     TRAIN,
     VAL,
-    Answer,
     Image,
+    LedgerEntry,
     Part,
     Query,
     Round,
     utc_now,
 )
+from alc_backend.store.round_states import RoundState, Step
 
 SHARD_IMAGES = 50
 """Pictures of one part of the scoring."""
@@ -36,7 +35,7 @@ def shards(session: Session, round_: Round) -> list[dict[str, Any]]:
     held_out = session.execute(pictures.where(Image.split == VAL)).all()
     by_fold: dict[int | None, list[int]] = {}
     for image in session.execute(pictures.where(Image.split == TRAIN).order_by(Image.key)):
-        fold = _fold(round_, image.key) if round_.config["folds"] > 1 else None
+        fold = _fold(round_, image.key) if round_.config.folds > 1 else None
         by_fold.setdefault(fold, []).append(image.id)
     works: list[dict[str, Any]] = [{"measure": True, "total": len(held_out)}]
     for fold, images in by_fold.items():
@@ -47,18 +46,18 @@ def shards(session: Session, round_: Round) -> list[dict[str, Any]]:
 
 
 def _fold(round_: Round, key: str) -> int:
-    return fold_of(key, config.training_of(round_).seed, round_.config["folds"])
+    return fold_of(key, round_.config.training.seed, round_.config.folds)
 
 
 def is_due_again(session: Session, part: Part) -> bool:
     """Whether a chore that was just done is to be done again."""
     round_ = session.get_one(Round, part.round_id)
-    return round_.unasked if part.step == round_states.ASKING else cleanup_is_due(session, round_)
+    return round_.unasked if part.step == Step.ASKING else cleanup_is_due(session, round_)
 
 
-def parts_of(session: Session, round_: Round, state: str) -> list[dict[str, Any]]:
+def parts_of(session: Session, round_: Round, state: RoundState) -> list[dict[str, Any]]:
     """What each part of a state's work is to do; the scoring is spread over several."""
-    return shards(session, round_) if state == round_states.SCORING else [{}]
+    return shards(session, round_) if state == RoundState.SCORING else [{}]
 
 
 HELD = timedelta(hours=24)
@@ -90,7 +89,8 @@ def closed_queries(session: Session, round_: Round) -> list[Query]:
     None that was ever answered: its task holds the annotation.
     """
     answered = exists().where(
-        Answer.superpixel_id == Query.superpixel_id, Answer.adjudication == Query.adjudication
+        LedgerEntry.superpixel_id == Query.superpixel_id,
+        LedgerEntry.adjudication == Query.adjudication,
     )
     queries = (
         select(Query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
     with store.session() as session:
         row = session.get_one(Round, round_.id)
         row.ledger_position, row.answers, row.data_miou = upto, maps.answers, miou
-        row.config = {**row.config, "overlap": row.project.overlap}
+        row.config = replace(row.config, overlap=row.project.overlap)
         row.warning = warning
         row.model_miou = row.class_iou = row.estimate = row.estimate_answers = None
         session.execute(delete(Score).where(Score.round_id == round_.id))  # of another network

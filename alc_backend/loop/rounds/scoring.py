@@ -20,7 +20,7 @@ from alc_backend.core.statistics import ImageStatistics
 from alc_backend.datasets.images import read_image
 from alc_backend.errors import NotFoundError, TrainingError
 from alc_backend.labelstudio import query
-from alc_backend.loop import config, leases
+from alc_backend.loop import leases
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.loop.rounds.training import training_maps
 from alc_backend.store import ledger
@@ -132,7 +132,7 @@ def _predictor(files: ProjectFiles, round_: Round, fold: int | None) -> Probabil
     with _removing(files, round_.number, fold):
         path = files.fetch_network(round_.number, fold)
         written = path.stat().st_mtime_ns
-        predictor = _loaded(path, written, tuple(round_.project.classes), round_.config["flip"])
+        predictor = _loaded(path, written, tuple(round_.project.classes), round_.config.flip)
     return predict
 
 
@@ -171,15 +171,15 @@ def _score_image(
 ) -> None:
     round_ = part.round
     files = store.files(round_.project_id)
-    epsilon = float(round_.config["epsilon"])
+    epsilon = round_.config.epsilon
     statistics = ImageStatistics(predicted, labels, files.read_superpixels(image.id))
     chosen = pool.representative_pixels(statistics)
     scores = acquisition.measure(
         statistics,
         chosen,
-        round_.config["acquisition"],
+        round_.config.acquisition,
         epsilon=epsilon,
-        seed=draw(f"image/{image.key}", config.training_of(round_).seed),
+        seed=draw(f"image/{image.key}", round_.config.training.seed),
     )
     likely = None
     if statistics.classes > len(query.HOTKEYS):

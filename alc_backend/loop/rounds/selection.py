@@ -14,12 +14,11 @@ from alc_backend.core import acquisition, selection
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import RoundError
 from alc_backend.labelstudio import query
-from alc_backend.loop import config
 from alc_backend.loop.query_tasks import columns
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import TRAIN, Answer, Image, Query, Round, Score, Superpixel
+from alc_backend.store.models import TRAIN, Image, LedgerEntry, Query, Round, Score, Superpixel
 
 
 def choose(store: Store, round_: Round) -> str | None:
@@ -61,8 +60,10 @@ def choose(store: Store, round_: Round) -> str | None:
     candidates = [
         selection.Scored(score, *place, row.size) for place, (row, score) in open_.items()
     ]
-    size, per_image, min_area = (round_.config[name] for name in config.BATCH)
-    order = selection.top(candidates, size, per_image=per_image, min_area=min_area)
+    config = round_.config
+    order = selection.top(
+        candidates, config.size, per_image=config.per_image, min_area=config.min_area
+    )
     order = selection.spread(order, store.settings.gap)
     best = set(order)
     order += [
@@ -110,16 +111,16 @@ def choose(store: Store, round_: Round) -> str | None:
             session.execute(update(Query), old)
         if new:
             session.execute(insert(Query), new)
-    too_small = sum(item.size < min_area and item not in best for item in candidates)
+    too_small = sum(item.size < config.min_area and item not in best for item in candidates)
     if too_small:
-        return f"{too_small} superpixels of fewer than {min_area} pixels are not asked about"
+        return f"{too_small} superpixels of fewer than {config.min_area} pixels are not asked about"
     return None if batch else "every superpixel has been answered"
 
 
 def _answered(session: Session, project_id: int) -> set[int]:
     """The superpixels that were ever answered or skipped: their tasks stay."""
-    found = select(Answer.superpixel_id).where(
-        Answer.project_id == project_id, Answer.superpixel_id.is_not(None)
+    found = select(LedgerEntry.superpixel_id).where(
+        LedgerEntry.project_id == project_id, LedgerEntry.superpixel_id.is_not(None)
     )
     return {superpixel_id for superpixel_id in session.scalars(found) if superpixel_id}
 
@@ -142,7 +143,7 @@ def _draw_shapes(store: Store, project_id: int, rows: Sequence[Any]) -> None:
 
 def _compared(store: Store, round_: Round, rows: Sequence[Any]) -> list[float]:
     """The scores of the round, made comparable over the dataset where the acquisition asks it."""
-    name = round_.config["acquisition"]
+    name = round_.config.acquisition
     scores = np.array([row.score for row in rows])
     if acquisition.ACQUISITIONS[name].compare is not None:
         pseudo, dominant = (

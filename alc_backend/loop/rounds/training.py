@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from alc_backend.datasets.images import read_image
 from alc_backend.errors import SettingsError
-from alc_backend.loop.config import training_of
 from alc_backend.loop.rounds import distributed
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.segmentation import folds
@@ -34,7 +33,7 @@ def train(store: Store, round_: Round, report: Reporter) -> None:
             f"ALC_TRAIN_PROCESSES is {processes}, but this machine has "
             f"{torch.cuda.device_count()} GPUs"
         )
-    processes = min(processes, training_of(round_).batch_size // 2)
+    processes = min(processes, round_.config.training.batch_size // 2)
     if processes > 1:
         distributed.run(store.settings, round_.id, processes, report)
     else:
@@ -57,9 +56,9 @@ def train_networks(store: Store, round_: Round, report: Progress) -> None:
         image = images[key]
         return read_image(files.image(image.id, image.suffix)), maps.read(image.id, hidden)
 
-    config, split = training_of(round_), round_.config["folds"]
+    config, split = round_.config.training, round_.config.folds
     networks = folds.networks(images, config.seed, split)
-    if round_.config["share_iterations"]:
+    if round_.config.share_iterations:
         config = folds.share(config, len(networks))
     total = len(networks) * config.iterations
     for place, fold in enumerate(networks):
@@ -100,8 +99,8 @@ def training_maps(store: Store, round_: Round) -> tuple[LabelMaps, set[int]]:
             store.files(round_.project_id),
             round_.project_id,
             round_.ledger_position,
-            overlap=round_.config.get("overlap"),
+            overlap=round_.config.overlap,
         )
     if store.images(round_.project_id, VAL):
         return maps, set()
-    return maps, maps.held_out(round_.config["holdout"], training_of(round_).seed)
+    return maps, maps.held_out(round_.config.holdout, round_.config.training.seed)

@@ -21,17 +21,7 @@ from alc_backend.loop.rounds import plan
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.models import Part, Project, Round, utc_now
-from alc_backend.store.round_states import (
-    CANCELLED,
-    CHORES,
-    CLOSED,
-    CREATED,
-    FAILED,
-    NEXT,
-    OPEN,
-    PUBLISHING,
-    RUNNING,
-)
+from alc_backend.store.round_states import CHORES, NEXT, RUNNING, RoundState, Step
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +32,7 @@ RETRY_S = (5, 10, 20, 40, 80, 160, 300)
 """Pauses before a part is tried again that Label Studio's absence stopped; the last one repeats."""
 
 
-def enter(session: Session, round_: Round, state: str, works: list[dict[str, Any]]) -> None:
+def enter(session: Session, round_: Round, state: RoundState, works: list[dict[str, Any]]) -> None:
     """Let a round begin a step, in parts; ``works`` says what each is to do.
 
     ``total`` in a part's work is how much that is, where it is known beforehand.
@@ -50,9 +40,16 @@ def enter(session: Session, round_: Round, state: str, works: list[dict[str, Any
     round_.state, round_.step_began_at, round_.message = state, None, ""
     round_.done, round_.total = 0, sum(work.get("total", 0) for work in works)
     gone = delete(Part).where(Part.round_id == round_.id)
-    session.execute(gone if state == CREATED else gone.where(Part.step == state))
+    step = Step(state)
+    session.execute(gone if step == Step.CREATED else gone.where(Part.step == step))
     session.add_all(
-        Part(round_id=round_.id, step=state, number=number, work=work, total=work.get("total", 0))
+        Part(
+            round_id=round_.id,
+            step=Step(state),
+            number=number,
+            work=work,
+            total=work.get("total", 0),
+        )
         for number, work in enumerate(works)
     )
 
@@ -60,7 +57,7 @@ def enter(session: Session, round_: Round, state: str, works: list[dict[str, Any
 def waiting(store: Store, round_id: int | None = None) -> list[Part]:
     """The parts of present steps, and chores, that no living worker has and that may begin."""
     running = Round.state.in_(RUNNING) & (Part.step == Round.state)
-    chores = (Round.state == OPEN) & Part.step.in_(CHORES)
+    chores = (Round.state == RoundState.OPEN) & Part.step.in_(CHORES)
     wanted = (
         select(Part)
         .join(Round, Round.id == Part.round_id)
@@ -86,7 +83,7 @@ def open_rounds(session: Session) -> list[Round]:
         session.scalars(
             select(Round)
             .join(Project, Project.id == Round.project_id)
-            .where(Round.state == OPEN, Project.query_project.is_not(None))
+            .where(Round.state == RoundState.OPEN, Project.query_project.is_not(None))
         )
     )
 
@@ -107,7 +104,7 @@ def claim_part(store: Store, part_id: int) -> Part | None:
         if round_.cancel_requested:
             part.claimed_by = None
             if not at_work(session, round_, store.settings):
-                stop(session, round_, CANCELLED, None)
+                stop(session, round_, RoundState.CANCELLED, None)
             return None
         take(part)
         if round_.step_began_at is None:
@@ -128,7 +125,7 @@ def finish_part(store: Store, claimed: Part) -> list[Part]:
             else:
                 part.claimed_by, part.finished_at = None, utc_now()
             return []
-        if round_.cancel_requested and part.step != PUBLISHING:  # Label Studio has switched
+        if round_.cancel_requested and part.step != Step.PUBLISHING:  # Label Studio has switched
             raise CancelledError("cancelled")
         part.claimed_by, part.finished_at = None, utc_now()
         part.done = part.total
@@ -141,7 +138,7 @@ def finish_part(store: Store, claimed: Part) -> list[Part]:
         if left:
             return []
         following = NEXT[part.step]
-        if following != OPEN:
+        if following != RoundState.OPEN:
             enter(session, round_, following, plan.parts_of(session, round_, following))
         else:
             open_queue(session, round_)
@@ -150,7 +147,7 @@ def finish_part(store: Store, claimed: Part) -> list[Part]:
 
 def open_queue(session: Session, round_: Round) -> None:
     """Let a round that was published be the open one, which the one before is no longer."""
-    round_.state, round_.opened_at, round_.message = OPEN, utc_now(), ""
+    round_.state, round_.opened_at, round_.message = RoundState.OPEN, utc_now(), ""
     round_.cancel_requested = False
     round_.unasked = True  # something may have come up while it was published
     session.execute(
@@ -158,13 +155,13 @@ def open_queue(session: Session, round_: Round) -> None:
         .where(
             Round.project_id == round_.project_id,
             Round.number < round_.number,
-            Round.state == OPEN,
+            Round.state == RoundState.OPEN,
         )
-        .values(state=CLOSED)
+        .values(state=RoundState.CLOSED)
     )
 
 
-def end_part(store: Store, claimed: Part, state: str, error: str | None) -> None:
+def end_part(store: Store, claimed: Part, state: RoundState, error: str | None) -> None:
     """Give a part back after it was cancelled or has failed; its round ends with it.
 
     A cancelled round ends with the last worker that lets go of it.
@@ -178,7 +175,7 @@ def end_part(store: Store, claimed: Part, state: str, error: str | None) -> None
         session.flush()
         if part.step in CHORES:
             put_off(part)  # the queue stays as it is; the next try may do better
-        elif state == FAILED or not at_work(session, round_, store.settings):
+        elif state == RoundState.FAILED or not at_work(session, round_, store.settings):
             stop(session, round_, state, error)
 
 
@@ -195,7 +192,7 @@ def postpone_part(store: Store, claimed: Part, reason: str) -> None:
         round_.message = f"trying again in {pause} s: {reason}"
         session.flush()
         if round_.cancel_requested and not at_work(session, round_, store.settings):
-            stop(session, round_, CANCELLED, None)
+            stop(session, round_, RoundState.CANCELLED, None)
 
 
 def put_off(part: Part) -> int:
@@ -212,7 +209,7 @@ def _queue_is_taken(session: Session, settings: Settings, part_id: int) -> bool:
     Locks the project, as those do who write the ledger, before anything else is locked.
     """
     part = session.get(Part, part_id)
-    if part is None or part.step not in (PUBLISHING, *CHORES):
+    if part is None or part.step not in (Step.PUBLISHING, *CHORES):
         return False
     project_id = part.round.project_id
     session.get_one(Project, project_id, with_for_update={"of": Project, "key_share": True})
@@ -221,20 +218,20 @@ def _queue_is_taken(session: Session, settings: Settings, part_id: int) -> bool:
         .join(Round, Round.id == Part.round_id)
         .where(
             Round.project_id == project_id,
-            Part.step.in_((PUBLISHING, *CHORES)),
+            Part.step.in_((Step.PUBLISHING, *CHORES)),
             Part.claimed_by.is_not(None),
             Part.id != part.id,
         )
     )
     publishing = select(func.count()).where(
-        Round.project_id == project_id, Round.state == PUBLISHING
+        Round.project_id == project_id, Round.state == RoundState.PUBLISHING
     )
     return any(not is_dead(other, settings) for other in busy) or (
         part.step in CHORES and bool(session.scalar(publishing))
     )
 
 
-def stop(session: Session, round_: Round, state: str, error: str | None) -> None:
+def stop(session: Session, round_: Round, state: RoundState, error: str | None) -> None:
     """End a running round as failed or cancelled; whoever works at it will notice."""
     round_.failed_in, round_.state, round_.error = round_.state, state, error
     round_.cancel_requested = False

@@ -17,8 +17,8 @@ from rq.job import Job, JobStatus
 from alc_backend.common.logs import request_id
 from alc_backend.errors import SettingsError
 from alc_backend.settings import Settings
-from alc_backend.store import round_states
 from alc_backend.store.models import Part
+from alc_backend.store.round_states import Step
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +26,12 @@ QUEUES = ("publish", "score", "train", "pseudo")
 """All queues, the one that labelers wait for first."""
 
 STEP_QUEUES = {
-    round_states.CREATED: "train",
-    round_states.TRAINING: "train",
-    round_states.SCORING: "score",
-    round_states.PUBLISHING: "publish",
-    round_states.ASKING: "publish",
-    round_states.TIDYING: "publish",
+    Step.CREATED: "train",
+    Step.TRAINING: "train",
+    Step.SCORING: "score",
+    Step.PUBLISHING: "publish",
+    Step.ASKING: "publish",
+    Step.TIDYING: "publish",
 }
 
 RUN_PART = "alc_backend.service.jobs.functions.run_part"

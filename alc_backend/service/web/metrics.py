@@ -30,8 +30,8 @@ from alc_backend.loop.overview import Overview, Overviews
 from alc_backend.service.jobs import counters, worker_registry
 from alc_backend.service.jobs.queues import QUEUES, connect, is_up
 from alc_backend.settings import Settings
-from alc_backend.store import round_states
 from alc_backend.store.database import Store
+from alc_backend.store.round_states import RoundState
 
 REQUESTS = Counter("alc_http_requests", "Requests answered", ["method", "route", "status"])
 SECONDS = Histogram(
@@ -209,7 +209,7 @@ def _projects(views: list[Overview]) -> Iterator[Metric]:
         arriving.add_metric(name, view.arriving.left)
         if view.round is not None:
             number.add_metric(name, view.round["round"])
-            for each in round_states.ALL:
+            for each in RoundState:
                 state.add_metric([*name, each], float(view.round["state"] == each))
             total = view.round["total"]
             share.add_metric(name, view.round["done"] / total if total else 0.0)

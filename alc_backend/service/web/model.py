@@ -18,10 +18,10 @@ from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.jobs.queues import Jobs
-from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, Query, Round, Superpixel
+from alc_backend.store.round_states import RoundState
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class ALCModel:
             number = session.scalar(
                 select(func.max(Round.number)).where(
                     Round.project_id == self._project.id,
-                    Round.state.in_((round_states.OPEN, round_states.CLOSED)),
+                    Round.state.in_((RoundState.OPEN, RoundState.CLOSED)),
                 )
             )
         return model_version(number) if number else NO_VERSION

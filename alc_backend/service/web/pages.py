@@ -30,7 +30,7 @@ from alc_backend.settings import Settings
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import MAX_ID, TRAIN, Answer, Image, Project
+from alc_backend.store.models import MAX_ID, TRAIN, Image, LedgerEntry, Project
 
 Json = dict[str, Any]
 
@@ -198,14 +198,14 @@ def _image(store: Store, image_id: int) -> Image:
 
 def _items(store: Store, project: Project, start: int) -> tuple[list[Json], int, int]:
     """Pictures with what was answered about them, how many there are, and the ledger's position."""
-    latest = func.max(Answer.id)
+    latest = func.max(LedgerEntry.id)
     with store.reading() as session:
         ours = (Image.project_id == project.id, Image.split == TRAIN)
         total = session.scalar(select(func.count(Image.id)).where(*ours)) or 0
         position = ledger.position(session, project.id)
         found: Sequence[Image] = session.scalars(
             select(Image)
-            .outerjoin(Answer, Answer.image_id == Image.id)
+            .outerjoin(LedgerEntry, LedgerEntry.image_id == Image.id)
             .where(*ours)
             .group_by(Image.id)
             .order_by(latest.is_(None), latest.desc(), Image.key)

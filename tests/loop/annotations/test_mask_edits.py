@@ -8,7 +8,8 @@ import pytest
 from alc_backend.errors import LabelStudioAwayError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.regions import brush_regions, painted
-from alc_backend.loop.annotations import answers, history, mask_edits, outcomes
+from alc_backend.loop.annotations import answers, history, mask_edits
+from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.models import Image, Project
 from tests.annotations import (
     BACKGROUND,
@@ -83,7 +84,7 @@ def edit(store, project, label_studio):
 
 @pytest.fixture
 def reply(store, project):
-    """Answer the query about a superpixel of picture a."""
+    """LedgerEntry the query about a superpixel of picture a."""
 
     def reply(number, choice, *, superpixel=2, **changes):
         given = parse(answer(number, task_of(store, "a", superpixel), choice, **changes))
@@ -122,7 +123,7 @@ def test_masks_left_as_they_were_change_nothing(store, project, first, shown, ed
 
 
 def test_a_relabelled_region(store, project, first, shown, edit):
-    assert edit(1, [shown[0], relabelled(shown[1], "dog")]) == outcomes.RECORDED
+    assert edit(1, [shown[0], relabelled(shown[1], "dog")]) == Outcome.RECORDED
     assert np.array_equal(label_map(store, project), with_(first, DOG_AT, DOG))
     assert changes_of(store) == [
         {
@@ -185,7 +186,7 @@ def test_an_erased_region_becomes_void_where_no_class_is_the_background(
 
 
 def test_everything_erased(store, project, shown, edit):
-    assert edit(1, []) == outcomes.RECORDED
+    assert edit(1, []) == Outcome.RECORDED
     assert (label_map(store, project) == BACKGROUND).all()
 
 
@@ -219,7 +220,7 @@ def test_the_prediction_in_the_webhook_is_what_the_annotator_began_from(
     given = annotation(1, task, shown[:1], parent_prediction=900, prediction={"result": shown})
     with store.reading() as session:
         row = session.get_one(Project, project)
-    assert mask_edits.record(store, no_client, row, parse(given)) == outcomes.RECORDED
+    assert mask_edits.record(store, no_client, row, parse(given)) == Outcome.RECORDED
     assert np.array_equal(label_map(store, project), with_(first, DOG_AT, BACKGROUND))
 
 
@@ -271,8 +272,8 @@ def test_a_later_answer_is_written_over_an_edit(store, project, first, shown, ed
 
 
 def test_the_same_edit_twice_is_one_edit(store, project, shown, edit):
-    assert edit(1, shown[:1]) == outcomes.RECORDED
-    assert edit(1, shown[:1]) == outcomes.KNOWN
+    assert edit(1, shown[:1]) == Outcome.RECORDED
+    assert edit(1, shown[:1]) == Outcome.KNOWN
     assert len(entries(store)) == 1
 
 
@@ -280,7 +281,7 @@ def test_a_revised_edit_replaces_the_earlier_one(store, project, first, shown, e
     edit(1, [*shown, region("dog", *CORNER)])
     edit(1, [shown[0], relabelled(shown[1], "dog")], revised=5)
     assert np.array_equal(label_map(store, project), with_(first, DOG_AT, DOG))
-    assert edit(1, [*shown, region("dog", *CORNER)]) == outcomes.KNOWN  # old news
+    assert edit(1, [*shown, region("dog", *CORNER)]) == Outcome.KNOWN  # old news
     assert len(entries(store)) == 2
 
 
@@ -288,7 +289,7 @@ def test_a_revised_edit_replaces_the_earlier_one(store, project, first, shown, e
 def test_an_edit_taken_back_has_no_effect(store, project, first, shown, edit, how):
     edit(1, shown[:1])
     result, skipped = (shown, False) if how == "restored" else (shown[:1], True)
-    assert edit(1, result, revised=5, was_cancelled=skipped) == outcomes.RECORDED
+    assert edit(1, result, revised=5, was_cancelled=skipped) == Outcome.RECORDED
     assert np.array_equal(label_map(store, project), first)
     assert judged(store, project).edited == set()
 
@@ -308,14 +309,14 @@ def test_an_edit_taken_back_before_news_of_it_came_has_no_effect(
 ):
     result, skipped = (shown, False) if how == "restored" else (shown[:1], True)
     edit(1, result, revised=5, was_cancelled=skipped)
-    assert edit(1, shown[:1]) == outcomes.KNOWN
+    assert edit(1, shown[:1]) == Outcome.KNOWN
     assert np.array_equal(label_map(store, project), first)
 
 
 def test_a_deleted_edit_has_no_effect_and_stays_deleted(store, project, first, shown, edit):
     edit(1, shown[:1])
     answers.withdraw(store, project, [1])
-    assert edit(1, shown[:1], revised=5) == outcomes.KNOWN
+    assert edit(1, shown[:1], revised=5) == Outcome.KNOWN
     assert np.array_equal(label_map(store, project), first)
 
 
@@ -342,7 +343,7 @@ def test_the_annotation_that_was_imported_is_no_edit(
     store, project, first, shown, begun_from, edit
 ):
     begun_from(shown)
-    assert edit(40, shown[:1], parent_prediction=None) == outcomes.KNOWN
+    assert edit(40, shown[:1], parent_prediction=None) == Outcome.KNOWN
     edit(40, shown, parent_prediction=None, revised=5)  # saved again as it was
     assert np.array_equal(label_map(store, project), first)
     assert judged(store, project).settled == set()
@@ -401,5 +402,5 @@ def test_a_task_that_was_never_imported_is_unknown(store, project, label_studio)
     with store.reading() as session:
         row = session.get_one(Project, project)
     given = parse(annotation(1, 9999, [region("dog", *CORNER)]))
-    assert mask_edits.record(store, lambda: label_studio, row, given) == outcomes.UNKNOWN_TASK
+    assert mask_edits.record(store, lambda: label_studio, row, given) == Outcome.UNKNOWN_TASK
     assert in_ledger(store, project) == {}

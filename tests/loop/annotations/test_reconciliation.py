@@ -10,7 +10,8 @@ from sqlalchemy import select, text
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import query
-from alc_backend.loop.annotations import outcomes, reconciliation, recovery
+from alc_backend.loop.annotations import reconciliation, recovery
+from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Project, Query, Round, Superpixel
 from tests.annotations import (
@@ -65,13 +66,13 @@ def test_lost_answers_and_edits_are_found(store, project, label_studio, look):
     label_studio.keep(answer(1, task_of(store, "a", 2), "dog"))
     label_studio.keep(answer(2, task_of(store, "b", 1), None))
     label_studio.keep(painted(store), DATASET_PROJECT)
-    assert look() == {outcomes.RECORDED: 3}
+    assert look() == {Outcome.RECORDED: 3}
     assert in_ledger(store, project) == {
         1: ("correct", DOG),
         2: ("skip", None),
         50: ("edit", None),
     }
-    assert look(full=True) == {outcomes.KNOWN: 3}
+    assert look(full=True) == {Outcome.KNOWN: 3}
     assert len(entries(store)) == 3
 
 
@@ -84,7 +85,7 @@ def test_lost_changes_and_deletions_are_found(store, project, label_studio, look
     label_studio.keep(answer(1, task, "cat", minute=1, revised=20))
     label_studio.lose(2, 20)
     label_studio.lose(50, 20)
-    assert look()[outcomes.DELETED] == 2
+    assert look()[Outcome.DELETED] == 2
     assert in_ledger(store, project) == {1: ("accept", 1)}
 
 
@@ -96,7 +97,7 @@ def test_a_deletion_in_a_deleted_task_is_found_by_looking_at_everything(
     look()
     del label_studio.records[QUERY_PROJECT][task]
     assert look() == {}
-    assert look(full=True) == {outcomes.DELETED: 1}
+    assert look(full=True) == {Outcome.DELETED: 1}
     assert in_ledger(store, project) == {}
 
 
@@ -133,7 +134,7 @@ def test_later_looks_are_at_what_changed_since(store, project, label_studio, loo
     assert slack == "2026-01-01T12:08:00.000000Z"
     assert asked_since(label_studio) == [slack, slack]
     label_studio.keep(answer(2, task_of(store, "b", 2), "cat", minute=5, revised=10.5))
-    assert look()[outcomes.RECORDED] == 1
+    assert look()[Outcome.RECORDED] == 1
     assert project_row(store, project).reconciled_to == LATER + timedelta(seconds=30)
 
 
@@ -178,10 +179,10 @@ def test_what_cannot_be_read_is_counted_and_stops_nothing(store, project, label_
     label_studio.keep(answer(4, 9999, "dog"))
     label_studio.keep(answer(5, task_of(store, "b", 1), "emu"))
     assert look() == {
-        outcomes.UNREADABLE: 2,
-        outcomes.RECORDED: 1,
-        outcomes.UNKNOWN_TASK: 1,
-        outcomes.UNKNOWN_CLASS: 1,
+        Outcome.UNREADABLE: 2,
+        Outcome.RECORDED: 1,
+        Outcome.UNKNOWN_TASK: 1,
+        Outcome.UNKNOWN_CLASS: 1,
     }
     assert in_ledger(store, project).keys() == {3}
 
@@ -213,14 +214,14 @@ def test_many_vanished_answers_are_not_withdrawn_by_themselves(
             look(full=full)
     assert len(entries(store)) == len(known)
     assert project_row(store, project).reconciled_to == moment
-    assert look(full=full, accept_deletions=True)[outcomes.DELETED] == len(many)
+    assert look(full=full, accept_deletions=True)[Outcome.DELETED] == len(many)
     assert in_ledger(store, project) == {}
 
 
 def test_a_few_vanished_answers_are_withdrawn(store, project, label_studio, look, many):
     for number in many[:-1]:
         label_studio.lose(number, 30)
-    assert look(full=True)[outcomes.DELETED] == reconciliation.MANY_GONE
+    assert look(full=True)[Outcome.DELETED] == reconciliation.MANY_GONE
     assert in_ledger(store, project).keys() == {many[-1]}
 
 
@@ -282,7 +283,7 @@ def test_answers_to_a_round_that_a_restored_store_does_not_know_are_recorded(
     label_studio.reply(2, task + 1000, "dog", 2, minute=20)
     label_studio.reply(3, task - 1, "cat", 2, minute=20)
     counts = reconciliation.reconcile(store, label_studio, restored, full=True)
-    assert counts == {outcomes.RECORDED: 3}
+    assert counts == {Outcome.RECORDED: 3}
     assert in_ledger(store, restored) == {
         1: ("correct", DOG),
         2: ("correct", DOG),
@@ -299,7 +300,7 @@ def test_answers_to_a_round_that_a_restored_store_does_not_know_are_recorded(
         assert [(r.number, r.state) for r in rounds] == [(1, "closed"), (2, "open")]
         assert len(session.scalars(select(Query)).all()) == 6  # those nobody answered, too
         assert session.get_one(Project, restored).other_tasks == 0
-    assert reconciliation.reconcile(store, label_studio, restored, full=True) == {outcomes.KNOWN: 3}
+    assert reconciliation.reconcile(store, label_studio, restored, full=True) == {Outcome.KNOWN: 3}
 
 
 def test_a_later_round_that_puts_a_known_question_anew_is_learned(
@@ -331,7 +332,7 @@ def test_tasks_that_cannot_be_matched_stay_unknown(
         label_studio.reply(number, number, "dog")
     del shown[label_studio.tasks_asked["b", 2] - 1]  # nothing else asks about it
     counts = reconciliation.reconcile(store, label_studio, restored, full=True)
-    assert counts == {outcomes.UNKNOWN_TASK: 2}
+    assert counts == {Outcome.UNKNOWN_TASK: 2}
     assert in_ledger(store, restored) == {}
 
 
@@ -343,7 +344,7 @@ def test_what_spread_by_similarity_in_an_unknown_round_stays_unknown(
     label_studio.reply(1, task - 1, "dog", 3, minute=40)
     label_studio.reply(2, task, "dog", 2, minute=20)
     counts = reconciliation.reconcile(store, label_studio, restored, full=True)
-    assert counts == {outcomes.UNKNOWN_TASK: 1, outcomes.RECORDED: 1}
+    assert counts == {Outcome.UNKNOWN_TASK: 1, Outcome.RECORDED: 1}
     assert f"task {task - 1} is of a round with ε above 0" in caplog.text
     assert (label_map(store, restored)[8:24, 8:24] == 1).all()
 
@@ -360,8 +361,8 @@ def test_tasks_are_looked_through_once_and_only_when_something_is_unknown(
     assert len(looks) == 1
     label_studio.reply(9, label_studio.tasks_asked["a", 2] - 1, "dog", minute=50)
     assert reconciliation.reconcile(store, label_studio, restored) == {
-        outcomes.RECORDED: 1,
-        outcomes.KNOWN: 3,
+        Outcome.RECORDED: 1,
+        Outcome.KNOWN: 3,
     }
     assert len(looks) == 1
 

@@ -15,14 +15,8 @@ from sqlalchemy import delete, select, update
 
 from alc_backend.errors import LabelStudioAwayError
 from alc_backend.loop.annotations import answers, webhooks
-from alc_backend.loop.annotations.outcomes import (
-    DELETED,
-    KNOWN,
-    RECORDED,
-    UNKNOWN_CLASS,
-    UNKNOWN_TASK,
-)
-from alc_backend.store.models import Answer, Event, Project, Query, Withdrawal, utc_now
+from alc_backend.loop.annotations.outcomes import Outcome
+from alc_backend.store.models import Event, LedgerEntry, Project, Query, Withdrawal, utc_now
 from tests.annotations import (
     CAT,
     DATASET_PROJECT,
@@ -121,7 +115,7 @@ def said(choice):
 
 def ledger_after(store, project, events):
     with store.session() as session:
-        for table in (Answer, Withdrawal, Event):
+        for table in (LedgerEntry, Withdrawal, Event):
             session.execute(delete(table))
     for body in events:
         receive(store, project, body)
@@ -184,7 +178,7 @@ def test_deleted_tasks_take_their_answers_along(store, project, post, drain):
     tasks = [task_of(store, "a", 1), task_of(store, "a", 2), task_of(store, "b", 2)]
     post(*(created(answer(n, task, "dog", by=n)) for n, task in enumerate(tasks, start=1)))
     post(created(answer(4, tasks[0], "cat", by=9)), tasks_deleted(tasks[0], tasks[2], 9999))
-    assert drain()[DELETED] == 3
+    assert drain()[Outcome.DELETED] == 3
     assert in_ledger(store, project) == {2: ("correct", DOG)}
 
 
@@ -228,7 +222,7 @@ def test_an_answer_to_an_unknown_task_is_read_in_once_the_task_is_known(
         session.get_one(Query, query_of(store, "a", 2).id).task_id = 9999
     assert not drain()  # its pause is not over
     hurry(store)
-    assert drain() == {RECORDED: 1}
+    assert drain() == {Outcome.RECORDED: 1}
     assert (webhooks.waiting(store), outcomes(store)) == (0, ["1 recorded"])
 
 
@@ -246,7 +240,7 @@ def test_what_never_can_be_read_in_is_given_up_with_its_reason(store, project, p
         assert webhooks.waiting(store) == 2
         assert outcomes(store)[0] == "to be tried again: of an unknown task"
         hurry(store)
-    assert drain() == {UNKNOWN_TASK: 1, UNKNOWN_CLASS: 1}
+    assert drain() == {Outcome.UNKNOWN_TASK: 1, Outcome.UNKNOWN_CLASS: 1}
     assert webhooks.waiting(store) == 0
     assert outcomes(store) == ["of an unknown task", "of an unknown class"]
     assert entries(store) == []
@@ -359,7 +353,7 @@ def test_a_crash_after_recording_records_nothing_twice(store, project, post, dra
     with pytest.raises(KeyboardInterrupt):
         drain()
     monkeypatch.setattr(answers, "record", record)
-    assert drain() == {KNOWN: 1}
+    assert drain() == {Outcome.KNOWN: 1}
     assert len(entries(store)) == 1
 
 
@@ -376,7 +370,7 @@ def test_two_that_drain_at_once_record_nothing_twice(store, project, post, label
 
     with ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(drain, range(2)))
-    assert sum(found[RECORDED] for found in counts) == 30
+    assert sum(found[Outcome.RECORDED] for found in counts) == 30
     assert sorted(entry.annotation_id for entry in entries(store)) == sorted(
         10 * turn + index + 1 for turn in range(5) for index in range(6)
     )

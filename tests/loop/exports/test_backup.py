@@ -23,10 +23,20 @@ from alc_backend.loop.exports import backup as backups
 from alc_backend.loop.exports.backup import ALL, LAST, NONE, backup, restore
 from alc_backend.loop.exports.export import export_project
 from alc_backend.settings import Settings
-from alc_backend.store import round_states
 from alc_backend.store.database import Store, empty
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import TRAIN, VAL, Answer, Base, Event, Image, Project, Round, Score
+from alc_backend.store.models import (
+    TRAIN,
+    VAL,
+    Base,
+    Event,
+    Image,
+    LedgerEntry,
+    Project,
+    Round,
+    Score,
+)
+from alc_backend.store.round_states import RoundState
 from alc_backend.store.storage import Storage
 from tests.annotations import (
     DATASET_PROJECT,
@@ -38,6 +48,7 @@ from tests.annotations import (
     image_of,
     receive,
     region,
+    round_config,
     task_of,
 )
 from tests.cli.test_main import alc
@@ -124,7 +135,7 @@ def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
         # the answer that waited in the inbox is read in, and new rows get new numbers
         assert webhooks.drain(restored, FakeLabelStudio) == {"recorded": 1}
         with restored.reading() as session:
-            assert session.scalar(select(func.count()).select_from(Answer)) == 2
+            assert session.scalar(select(func.count()).select_from(LedgerEntry)) == 2
             assert webhooks.waiting(restored) == 0
             assert session.scalar(select(func.count()).select_from(Event)) == 2
     assert contents(tmp_path / "before") == contents(tmp_path / "after")
@@ -161,12 +172,12 @@ def test_networks_by_choice(store, corrected, tmp_path):
 @pytest.mark.parametrize(
     ("state", "failed_in", "networks", "last"),
     [
-        (round_states.CREATED, None, None, 1),
-        (round_states.TRAINING, None, None, 1),
-        (round_states.TRAINING, None, (0,), 1),  # those of the other folds are not trained yet
-        (round_states.FAILED, round_states.TRAINING, (), 1),
-        (round_states.SCORING, None, (0, 2), 2),  # no picture is in fold 1
-        (round_states.FAILED, round_states.PUBLISHING, (0, 1, 2), 2),
+        (RoundState.CREATED, None, None, 1),
+        (RoundState.TRAINING, None, None, 1),
+        (RoundState.TRAINING, None, (0,), 1),  # those of the other folds are not trained yet
+        (RoundState.FAILED, RoundState.TRAINING, (), 1),
+        (RoundState.SCORING, None, (0, 2), 2),  # no picture is in fold 1
+        (RoundState.FAILED, RoundState.PUBLISHING, (0, 1, 2), 2),
     ],
 )
 def test_the_last_networks_are_those_of_a_trained_round(
@@ -179,7 +190,7 @@ def test_the_last_networks_are_those_of_a_trained_round(
                 number=2,
                 state=state,
                 failed_in=failed_in,
-                config={"folds": 3},
+                config=round_config(folds=3),
             )
         )
     if networks is not None:
@@ -192,7 +203,7 @@ def test_the_last_networks_are_those_of_a_trained_round(
 
 def test_the_only_networks_are_kept_though_their_round_is_not_trained(store, corrected, tmp_path):
     with store.session() as session:
-        session.scalars(select(Round)).one().state = round_states.TRAINING
+        session.scalars(select(Round)).one().state = RoundState.TRAINING
     backup(store, tmp_path / "alc.tar")
     assert networks_in(tmp_path / "alc.tar") == ["1/model.safetensors"]
 
@@ -204,7 +215,7 @@ def spread(store, dataset, tmp_path):
     import_folder(store, dataset, "pets", validation=dataset)
     with store.session() as session:
         round_ = session.scalars(select(Round)).one()
-        round_.config = {"epsilon": 0.5}
+        round_.config = round_config(epsilon=0.5)
         for superpixel in session.scalars(select(Base.metadata.tables["superpixels"].c.id)):
             session.add(
                 Score(

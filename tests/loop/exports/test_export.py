@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ from tests.annotations import (
     query_of,
     receive,
     region,
+    round_config,
     task_of,
 )
 from tests.cli.test_main import alc
@@ -224,7 +226,7 @@ def test_an_answer_over_an_edit_is_credited_with_what_it_wrote(store, corrected,
 
 def test_only_the_pixels_that_an_answer_reached_are_changed(store, project, submit, export):
     with store.session() as session:
-        session.scalars(select(Round)).one().config = {"epsilon": 0.5}
+        session.scalars(select(Round)).one().config = round_config(epsilon=0.5)
     reached = np.zeros((48, 64), dtype=np.bool_)
     reached[24:28] = True
     store.files(project).write_reach(1, image_of(store, "a").id, reached)
@@ -277,11 +279,9 @@ def test_agreement_is_the_share_of_the_votes(store, dataset, tmp_path):
 def test_the_data_card_counts(store, corrected, export):
     with store.session() as session:
         round_ = session.scalars(select(Round)).one()
-        round_.config = {
-            "epsilon": 0.0,
-            "acquisition": "sim",
-            "training": {"encoder": "resnet18", "encoder_weights": "/home/me/net.pth"},
-        }
+        config = round_config(acquisition="sim")
+        training = replace(config.training, encoder="resnet18", encoder_weights="/home/me/net.pth")
+        round_.config = replace(config, training=training)
     root = export()
     card = (root / "README.md").read_text("utf-8")
     rows = dict(line.strip("|").split("|", 1) for line in card.splitlines() if line.startswith("|"))
@@ -408,7 +408,7 @@ def test_a_new_picture_moves_the_ledger_on(store, corrected, export, tmp_path):
 def test_a_round_in_training_does_not_move_the_ledger_on(store, corrected, export):
     root = export()
     with store.session() as session:
-        session.add(Round(project_id=corrected, number=2, state="training", config={}))
+        session.add(Round(project_id=corrected, number=2, state="training", config=round_config()))
     assert verify(store, corrected, root) == []
     assert contents(export("again")) == contents(root)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image as Picture
@@ -17,14 +19,15 @@ from alc_backend.labelstudio import query
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop import query_tasks
-from alc_backend.loop.annotations import outcomes, recovery
+from alc_backend.loop.annotations import recovery
+from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.exports import rebuild
 from alc_backend.loop.projects import connection
 from alc_backend.settings import settings as settings_in_force
-from alc_backend.store import round_states
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Answer, Image, Project, Query, Round, Score, Superpixel
+from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Score, Superpixel
+from alc_backend.store.round_states import RoundState
 from tests.annotations import (
     CAT,
     DATASET_PROJECT,
@@ -62,7 +65,7 @@ def again(store, label_studio, pictures):
 
 def nothing_is_left(store) -> bool:
     with store.reading() as session:
-        tables = (Project, Image, Superpixel, Round, Query, Score, Answer)
+        tables = (Project, Image, Superpixel, Round, Query, Score, LedgerEntry)
         rows = sum(session.scalar(select(func.count()).select_from(table)) for table in tables)
     files = [path for path in store.settings.data_dir.rglob("*") if path.suffix in (".png", ".npz")]
     return rows == 0 and not files
@@ -76,14 +79,14 @@ def test_questions_and_answers_are_there_again(store, label_studio, pictures, ag
     label_studio.shown[QUERY_PROJECT][tasks["c", 2]]["is_labeled"] = True
     made = again()
     assert (made.pictures, made.queries, made.rounds, made.problems) == (3, 6, 2, [])
-    assert made.counts == {outcomes.RECORDED: 2}
+    assert made.counts == {Outcome.RECORDED: 2}
     assert in_ledger(store, made.project_id) == {1: ("correct", DOG), 2: ("accept", CAT)}
     assert (label_map(store, made.project_id)[24:40, 32:56] == DOG).all()
     with store.reading() as session:
         rounds = session.scalars(select(Round).order_by(Round.number)).all()
         assert [(r.number, r.state) for r in rounds] == [
-            (1, round_states.CLOSED),
-            (2, round_states.OPEN),
+            (1, RoundState.CLOSED),
+            (2, RoundState.OPEN),
         ]
         assert session.scalar(select(func.count()).select_from(Score)) == 9
     assert query_of(store, "b", 1).round_id == rounds[1].id
@@ -110,7 +113,7 @@ def test_other_superpixels_are_refused_before_anything_is_made(
     assert all(f"--{name}" in str(error.value) for name in ("superpixels", "fill"))
     assert nothing_is_left(store)
     made = again(by_slic(dataset, settings, 30))  # what was wrong can be put right at once
-    assert (made.counts, made.problems) == ({outcomes.RECORDED: 1}, [])
+    assert (made.counts, made.problems) == ({Outcome.RECORDED: 1}, [])
 
 
 def test_filled_superpixels_go_with_fill_only(store, settings, dataset, label_studio, again):
@@ -224,7 +227,7 @@ def test_reconciling_does_what_an_interrupted_rebuild_left(
         again()
     with store.reading() as session:
         project = session.scalars(select(Project.id)).one()
-    assert reconcile(store, label_studio, project, full=True) == {outcomes.RECORDED: 2}
+    assert reconcile(store, label_studio, project, full=True) == {Outcome.RECORDED: 2}
     assert query_of(store, "a", 2, adjudication=True).proposed == [DOG, CAT]
 
 
@@ -273,7 +276,7 @@ def test_what_is_published_tells_the_epsilon_that_its_round_had(store, dataset, 
     project = asked_project(store, dataset)
     with store.session() as session:
         round_ = session.scalars(select(Round).where(Round.project_id == project)).one()
-        round_.config = {**round_.config, "epsilon": epsilon}
+        round_.config = replace(round_.config, epsilon=epsilon)
     found = [query.epsilon_of(item.result) for item in query_tasks.items(store, round_)]
     assert found == [epsilon] * 6
 
@@ -288,7 +291,7 @@ def test_a_round_that_was_never_published_is_not_made(store, label_studio, pictu
     for item in result:
         item["id"] = item["id"].replace("r1-", "r900-")
     made = again()
-    assert (made.rounds, made.counts) == (1, {outcomes.RECORDED: 1})
+    assert (made.rounds, made.counts) == (1, {Outcome.RECORDED: 1})
 
 
 # The command line.

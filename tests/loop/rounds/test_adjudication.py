@@ -9,7 +9,7 @@ from alc_backend.labelstudio.annotation import parse
 from alc_backend.loop.annotations import answers
 from alc_backend.loop.rounds import adjudication
 from alc_backend.store.models import Project, Query, Round, utc_now
-from tests.annotations import answer, asked_project, judged, query_of, task_of
+from tests.annotations import answer, asked_project, judged, query_of, round_config, task_of
 
 
 class FakeLabelStudio:
@@ -151,7 +151,7 @@ def test_a_dispute_that_comes_back_is_served_again(store, project, label_studio,
                 project_id=project,
                 number=2,
                 state="open",
-                config={"epsilon": 0.0},
+                config=round_config(),
                 opened_at=utc_now(),
             )
         )

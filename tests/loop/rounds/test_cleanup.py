@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,8 @@ from sqlalchemy import select, update
 
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.annotation import parse
-from alc_backend.loop.annotations import answers, mask_edits, outcomes
+from alc_backend.loop.annotations import answers, mask_edits
+from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.rounds import cleanup, plan, publishing, work_items
 from alc_backend.store.models import Image, Project, Query, Round, Score, Superpixel, utc_now
 from tests.annotations import (
@@ -21,6 +23,7 @@ from tests.annotations import (
     image_of,
     query_of,
     region,
+    round_config,
     task_of,
 )
 
@@ -129,13 +132,7 @@ def project(store, dataset):
             project_id=project_id,
             number=2,
             state="publishing",
-            config={
-                "epsilon": 0.0,
-                "size": 3,
-                "per_image": None,
-                "min_area": 0,
-                "acquisition": "sim",
-            },
+            config=round_config(size=3),
         )
         session.add(second)
         session.flush()
@@ -233,7 +230,7 @@ def reply(store, project, key, choice):
     with store.reading() as session:
         row = session.get_one(Project, project)
     given = parse(answer(1, task_of(store, key, 1), choice))
-    assert answers.record(store, row, given, {}) == outcomes.RECORDED
+    assert answers.record(store, row, given, {}) == Outcome.RECORDED
 
 
 def round_of(store, number):
@@ -284,7 +281,7 @@ def test_what_was_mended_by_hand_is_closed(store, project, label_studio, publish
     painted = parse(annotation(1, task, [region("dog", slice(8, 24), slice(8, 24))]))
     with store.reading() as session:
         row = session.get_one(Project, project)
-    assert mask_edits.record(store, lambda: label_studio, row, painted) == outcomes.RECORDED
+    assert mask_edits.record(store, lambda: label_studio, row, painted) == Outcome.RECORDED
     publish()
     assert label_studio.closed == {task_of(store, "a", 1)}
 
@@ -305,7 +302,7 @@ def test_a_closed_task_is_served_again_when_it_is_asked_again(
     with store.session() as session:
         second = round_of(store, 2)
         third = Round(
-            project_id=project, number=3, state="publishing", config={**second.config, "size": 6}
+            project_id=project, number=3, state="publishing", config=replace(second.config, size=6)
         )
         session.add(third)
         session.flush()

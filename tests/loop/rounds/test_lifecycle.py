@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -14,7 +15,6 @@ from sqlalchemy import delete, select
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import NotFoundError, RoundError, SettingsError
 from alc_backend.loop import leases, query_tasks
-from alc_backend.loop.config import BATCH
 from alc_backend.loop.rounds import (
     executor,
     lifecycle,
@@ -25,10 +25,11 @@ from alc_backend.loop.rounds import (
     work_items,
 )
 from alc_backend.settings import Settings
-from alc_backend.store import round_states
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Part, Query, Round, Score, Superpixel, utc_now
+from alc_backend.store.round_config import BATCH_OPTIONS
+from alc_backend.store.round_states import RoundState
 
 
 @pytest.fixture
@@ -74,14 +75,14 @@ def test_pressing_start_three_times_starts_one_round(store, project, queue):
     answers = [lifecycle.start(store, queue.append, project) for _ in range(3)]
     assert [started for _, started in answers] == [True, False, False]
     assert len({round_.id for round_, _ in answers}) == 1
-    assert only_round(store).state == round_states.CREATED
+    assert only_round(store).state == RoundState.CREATED
 
 
 def test_a_round_trains_scores_and_says_what_is_missing(store, project, queue):
     lifecycle.start(store, queue.append, project)
     work(store, queue)
     round_ = only_round(store)
-    assert (round_.state, round_.failed_in) == (round_states.FAILED, round_states.PUBLISHING)
+    assert (round_.state, round_.failed_in) == (RoundState.FAILED, RoundState.PUBLISHING)
     assert "alc init" in round_.error  # this test connects no Label Studio
     assert store.files(project).network(1).is_file()
     assert round_.answers == 0
@@ -100,7 +101,7 @@ def test_a_failed_round_goes_on_where_it_stopped(store, project, queue, monkeypa
     trained = store.files(project).network(1).stat().st_mtime_ns
     round_, started = lifecycle.start(store, queue.append, project)
     assert started
-    assert (round_.number, round_.state, round_.error) == (1, round_states.PUBLISHING, None)
+    assert (round_.number, round_.state, round_.error) == (1, RoundState.PUBLISHING, None)
     work(store, queue)
     assert store.files(project).network(1).stat().st_mtime_ns == trained
 
@@ -120,7 +121,7 @@ def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, que
 
     monkeypatch.setattr(progress.Reporter, "__call__", cancel_at_two)
     work(store, queue, 1)
-    assert only_round(store).state == round_states.CANCELLED
+    assert only_round(store).state == RoundState.CANCELLED
     assert seen == [1, 2]
     assert not store.files(project).network(1).exists()
     with pytest.raises(RoundError, match="no round"):
@@ -128,7 +129,7 @@ def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, que
 
     monkeypatch.setattr(progress.Reporter, "__call__", report)
     lifecycle.start(store, queue.append, project)
-    assert only_round(store).state == round_states.CREATED  # new answers and settings count
+    assert only_round(store).state == RoundState.CREATED  # new answers and settings count
     work(store, queue, 2)
     assert store.files(project).network(1).is_file()
 
@@ -139,19 +140,19 @@ def test_settings_that_failed_can_be_mended(store, project, queue):
     lifecycle.start(store, queue.append, project)
     work(store, queue)
     round_ = only_round(store)
-    assert (round_.state, round_.failed_in) == (round_states.FAILED, round_states.TRAINING)
+    assert (round_.state, round_.failed_in) == (RoundState.FAILED, RoundState.TRAINING)
     assert "lower base_rate" in round_.error
     store.settings = sound
     lifecycle.start(store, queue.append, project)
     work(store, queue)
-    assert only_round(store).failed_in == round_states.PUBLISHING
+    assert only_round(store).failed_in == RoundState.PUBLISHING
 
 
 def test_a_waiting_round_is_cancelled_at_once(store, project, queue):
     lifecycle.start(store, queue.append, project)
-    assert lifecycle.cancel(store, project).state == round_states.CANCELLED
+    assert lifecycle.cancel(store, project).state == RoundState.CANCELLED
     work(store, queue)
-    assert only_round(store).state == round_states.CANCELLED
+    assert only_round(store).state == RoundState.CANCELLED
 
 
 def claim(store, process, age_s=0.0):
@@ -171,7 +172,7 @@ def test_a_step_is_done_by_one_worker_at_a_time(store, project, queue):
     lifecycle.start(store, queue.append, project)
     claim(store, os.getppid())
     work(store, queue)
-    assert only_round(store).state == round_states.CREATED
+    assert only_round(store).state == RoundState.CREATED
     assert executor.recover(store, queue.append) == 0
 
 
@@ -187,7 +188,7 @@ def test_the_step_of_a_dead_worker_is_queued_again(store, project, queue, silent
         claim(store, os.getppid(), age_s=3600)
     assert executor.recover(store, queue.append) == 1
     work(store, queue, 1)
-    assert only_round(store).state == round_states.TRAINING
+    assert only_round(store).state == RoundState.TRAINING
 
 
 def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, monkeypatch):
@@ -246,7 +247,7 @@ def reconfigured(store, **changes) -> Round:
         session.execute(delete(Query))
         session.execute(delete(Score))
         round_ = session.scalars(select(Round)).one()
-        round_.config = {**round_.config, **changes}
+        round_.config = replace(round_.config, **changes)
         for image in session.scalars(select(Image).where(Image.split == "train")):
             image.url = f"/data/upload/{image.key}.png"
     return only_round(store)
@@ -255,7 +256,7 @@ def reconfigured(store, **changes) -> Round:
 def scored(store, round_) -> str | None:
     with store.session() as session:
         row = session.get_one(Round, round_.id)
-        work_items.enter(session, row, round_states.SCORING, plan.shards(session, row))
+        work_items.enter(session, row, RoundState.SCORING, plan.shards(session, row))
     for part in work_items.waiting(store, round_.id):
         with store.session() as session:
             leases.take(session.get_one(Part, part.id))
@@ -307,7 +308,7 @@ def test_a_batch_can_be_spread_over_pictures_and_leave_out_small_superpixels(sto
     lifecycle.start(store, queue.append, project, per_image=1, min_area=300)
     work(store, queue)
     round_ = reconfigured(store, size=6)
-    assert (round_.config["per_image"], round_.config["min_area"]) == (1, 300)
+    assert (round_.config.per_image, round_.config.min_area) == (1, 300)
     assert scored(store, round_).startswith("3 superpixels")  # cats: 256 pixels, dogs: 384
     assert sorted(asked(store, round_)) == [("a", 2), ("b", 2), ("c", 2)]
 
@@ -367,10 +368,10 @@ def test_the_likely_classes_are_the_most_probable_at_the_pixel():
 def test_a_round_that_goes_on_keeps_what_it_was_given(store, project, queue):
     lifecycle.start(store, queue.append, project, size=7, min_area=300)
     work(store, queue)  # it fails in publishing: there is no query project
-    assert only_round(store).state == round_states.FAILED
+    assert only_round(store).state == RoundState.FAILED
     lifecycle.start(store, queue.append, project, per_image=2)
     config = only_round(store).config
-    assert [config[name] for name in BATCH] == [7, 2, 300]
+    assert [getattr(config, name) for name in BATCH_OPTIONS] == [7, 2, 300]
 
 
 def test_the_same_inputs_give_the_same_scores(settings, dataset, tmp_path, queue):

@@ -14,10 +14,10 @@ from alc_backend.loop.rounds import training as training_step
 from alc_backend.segmentation import infer
 from alc_backend.segmentation import train as training
 from alc_backend.segmentation.dataset import TrainingCrops
-from alc_backend.store import round_states
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Answer, Image, Score, Superpixel, utc_now
+from alc_backend.store.models import Image, LedgerEntry, Score, Superpixel, utc_now
+from alc_backend.store.round_states import RoundState
 from tests.conftest import write_dataset
 from tests.loop.rounds.test_lifecycle import only_round, settings, work  # noqa: F401
 
@@ -56,7 +56,7 @@ def test_every_picture_is_scored_by_a_network_that_has_not_seen_it(store, pictur
     monkeypatch.setattr(scoring, "_predictor", noted)
     project = import_folder(store, pictures, "pets").project_id
     round_ = scored_by(store, [], project, folds=2, share_iterations=True, iterations=6)
-    assert round_.state == round_states.FAILED  # in publishing: there is no query project
+    assert round_.state == RoundState.FAILED  # in publishing: there is no query project
     assert {keys_and_iterations[1] for keys_and_iterations in trained.values()} == {2}
     assert trained["model.safetensors"][0] == list("abcdef")
     assert set(used) == set("abcdef")
@@ -83,7 +83,7 @@ def test_networks_of_folds_are_not_used_without_folds(store, pictures, monkeypat
 
     monkeypatch.setattr(scoring, "_predictor", noted)
     lifecycle.start(store, queue.append, project, folds=1)
-    assert only_round(store).state == round_states.CREATED
+    assert only_round(store).state == RoundState.CREATED
     work(store, queue)
     assert used == {None}
 
@@ -100,7 +100,7 @@ def answer_everything(store, project):
         superpixels = session.scalars(select(Superpixel).join(Image)).all()
         for number, superpixel in enumerate(superpixels):
             session.add(
-                Answer(
+                LedgerEntry(
                     project_id=project,
                     superpixel_id=superpixel.id,
                     image_id=superpixel.image_id,
@@ -214,7 +214,7 @@ def test_too_few_pictures_for_the_folds_are_told_before_training(store, pictures
     project = import_folder(store, pictures, "pets").project_id
     monkeypatch.setattr(training_step.folds, "fold_of", lambda key, seed, count: 0)
     round_ = scored_by(store, [], project, folds=3)
-    assert (round_.state, round_.failed_in) == (round_states.FAILED, round_states.TRAINING)
+    assert (round_.state, round_.failed_in) == (RoundState.FAILED, RoundState.TRAINING)
     assert "too few for 3 folds" in round_.error
     assert not store.files(project).network(1).exists()
 

@@ -18,9 +18,9 @@ from alc_backend.service.jobs import worker_registry
 from alc_backend.service.jobs.processes import Processes, start_redis
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.jobs.worker import run_worker
-from alc_backend.store import round_states
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Part, Round, Score
+from alc_backend.store.round_states import RoundState
 from tests.conftest import wait_for, write_dataset
 
 
@@ -47,20 +47,20 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on(
 
         def trains() -> bool:
             processes.check()
-            return latest().state == round_states.TRAINING and latest().done >= 2
+            return latest().state == RoundState.TRAINING and latest().done >= 2
 
         wait_for(trains)
         first = processes.pid_of("worker")
         os.kill(first, signal.SIGKILL)
-        assert latest().state == round_states.TRAINING
+        assert latest().state == RoundState.TRAINING
 
         def over() -> bool:
             processes.check()
-            return latest().state == round_states.FAILED  # publishing needs a Label Studio
+            return latest().state == RoundState.FAILED  # publishing needs a Label Studio
 
         wait_for(over)
         assert processes.pid_of("worker") != first
-        assert latest().failed_in == round_states.PUBLISHING
+        assert latest().failed_in == RoundState.PUBLISHING
     assert not psutil.pid_exists(first)
     with store.reading() as session:
         assert len(session.scalars(select(Score)).all()) == 6
@@ -81,13 +81,13 @@ def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_pa
 
         def over() -> bool:
             processes.check()
-            return status.latest_round(store, project).state == round_states.FAILED
+            return status.latest_round(store, project).state == RoundState.FAILED
 
         wait_for(over)
     round_ = status.latest_round(store, project)
-    assert round_.failed_in == round_states.PUBLISHING  # that needs a Label Studio
+    assert round_.failed_in == RoundState.PUBLISHING  # that needs a Label Studio
     with store.reading() as session:
-        parts = session.scalars(select(Part).where(Part.step == round_states.SCORING)).all()
+        parts = session.scalars(select(Part).where(Part.step == RoundState.SCORING)).all()
         scores = session.scalars(select(Score)).all()
     assert [part.claims for part in parts] == [1, 1, 1, 1]
     scored = [image for part in parts for image in part.work.get("images", ())]
@@ -98,7 +98,7 @@ def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_pa
 def test_a_job_lost_between_queue_and_worker_is_queued_again(settings, redis):
     """A worker killed while it takes a job leaves its status `queued`, in no queue."""
     jobs = Jobs(settings, redis)
-    part = Part(id=1, round_id=1, step=round_states.TRAINING, number=0)
+    part = Part(id=1, round_id=1, step=RoundState.TRAINING, number=0)
     queue = Queue("train", connection=redis)
     jobs.enqueue_part(part)
     jobs.enqueue_part(part)

@@ -18,9 +18,10 @@ from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import executor
 from alc_backend.service.web.app import create_app
 from alc_backend.settings import Settings
-from alc_backend.store import round_states
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Answer, Event, Image, Project, Query, Round, Superpixel
+from alc_backend.store.models import Event, Image, LedgerEntry, Project, Query, Round, Superpixel
+from alc_backend.store.round_states import RoundState
+from tests.annotations import round_config
 from tests.conftest import CLASSES, wait_for
 
 DATASET_PROJECT, QUERY_PROJECT = 11, 12
@@ -33,7 +34,7 @@ def project(store, dataset):
     with store.session() as session:
         project = session.get_one(Project, project_id)
         project.dataset_project, project.query_project = DATASET_PROJECT, QUERY_PROJECT
-        round_ = Round(project_id=project_id, number=1, state="open", config={"epsilon": 0.0})
+        round_ = Round(project_id=project_id, number=1, state="open", config=round_config())
         session.add(round_)
         session.flush()
         for image in session.scalars(select(Image)):
@@ -86,7 +87,7 @@ def answers_in(store):
     with store.reading() as session:
         return [
             (answer.annotation_id, answer.kind, answer.class_id)
-            for answer in session.scalars(select(Answer).order_by(Answer.id))
+            for answer in session.scalars(select(LedgerEntry).order_by(LedgerEntry.id))
         ]
 
 
@@ -254,7 +255,7 @@ def test_without_redis_answers_are_read_and_a_round_waits_for_it(settings, store
         assert answers_in(store) == [(5, "correct", 2)]
     queue = []
     assert executor.recover(store, queue.append) == 1  # what a worker does once Redis is back
-    assert [part.step for part in queue] == [round_states.CREATED]
+    assert [part.step for part in queue] == [RoundState.CREATED]
 
 
 def test_the_web_process_never_loads_a_network(settings, store, project, redis):

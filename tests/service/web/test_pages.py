@@ -17,8 +17,8 @@ from alc_backend.loop.overview import Overviews, overview
 from alc_backend.loop.projects import image_queue
 from alc_backend.loop.rounds import status
 from alc_backend.service.web.app import create_app
-from alc_backend.store import round_states
 from alc_backend.store.models import Arrival, Image, Project, Round
+from alc_backend.store.round_states import RoundState
 from tests.annotations import (
     CAT,
     DOG,
@@ -30,6 +30,7 @@ from tests.annotations import (
     image_of,
     label_map,
     receive,
+    round_config,
     task_of,
 )
 from tests.conftest import write_dataset
@@ -111,9 +112,9 @@ def test_problems_are_told_with_their_remedies(store, project, submit):
             Round(
                 project_id=project,
                 number=2,
-                state=round_states.FAILED,
+                state=RoundState.FAILED,
                 error="disk full",
-                config={},
+                config=round_config(),
             )
         )
     said = "\n".join(overview(store, project).problems)
@@ -169,7 +170,7 @@ def test_the_buttons_start_and_cancel_a_round(client, store, project):
     started = press(client, f"/projects/{project}/start")
     assert (started.status_code, started.headers["location"]) == (303, "/?said=started")
     assert "The round was started." in client.get("/?said=started").text
-    assert latest(store, project).state == round_states.CREATED
+    assert latest(store, project).state == RoundState.CREATED
     again = press(client, f"/projects/{project}/start")
     assert again.headers["location"] == "/?said=running"
     page = client.get("/").text
@@ -177,7 +178,7 @@ def test_the_buttons_start_and_cancel_a_round(client, store, project):
     assert "Round 2: created" in page
     cancelled = press(client, f"/projects/{project}/cancel")
     assert cancelled.headers["location"] == "/?said=cancelled"
-    assert latest(store, project).state == round_states.CANCELLED
+    assert latest(store, project).state == RoundState.CANCELLED
     refused = press(client, f"/projects/{project}/cancel")
     assert refused.status_code == 409
     assert "no round of project" in refused.text
@@ -251,7 +252,7 @@ def test_curves_once_two_rounds_know_them(client, store, project):
         for number, miou in ((2, 0.5), (3, 0.6)):
             session.add(
                 Round(
-                    project_id=project, number=number, state=round_states.CLOSED, config={},
+                    project_id=project, number=number, state=RoundState.CLOSED, config=round_config(),
                     answers=10 * number, data_miou=miou,
                 )
             )  # fmt: skip

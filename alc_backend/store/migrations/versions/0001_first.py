@@ -1,4 +1,4 @@
-"""The tables of the walking skeleton, before there were migrations."""
+"""The tables of the first release."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+MOMENT = sa.DateTime(timezone=True)
+JSON = sa.JSON(none_as_null=True)
+
 
 def upgrade() -> None:
     """Create them."""
@@ -15,16 +18,40 @@ def upgrade() -> None:
         "projects",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("classes", sa.JSON(), nullable=False),
+        sa.Column("classes", JSON, nullable=False),
         sa.Column("dataset_project", sa.Integer(), nullable=True),
         sa.Column("query_project", sa.Integer(), nullable=True),
         sa.Column("brush_name", sa.String(), nullable=False),
         sa.Column("image_name", sa.String(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_projects")),
-        sa.UniqueConstraint("dataset_project", name=op.f("uq_projects_dataset_project")),
-        sa.UniqueConstraint("name", name=op.f("uq_projects_name")),
-        sa.UniqueConstraint("query_project", name=op.f("uq_projects_query_project")),
+        sa.Column("overlap", sa.Integer(), nullable=False),
+        sa.Column("other_tasks", sa.Integer(), nullable=False),
+        sa.Column("warm_start", JSON, nullable=True),
+        sa.Column("warm_start_error", sa.String(), nullable=True),
+        sa.Column("reconciled_to", MOMENT, nullable=True),
+        sa.Column("reconciled_at", MOMENT, nullable=True),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_projects"),
+        sa.UniqueConstraint("dataset_project", name="uq_projects_dataset_project"),
+        sa.UniqueConstraint("name", name="uq_projects_name"),
+        sa.UniqueConstraint("query_project", name="uq_projects_query_project"),
+    )
+    op.create_table(
+        "arrivals",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("dataset_task", sa.BigInteger(), nullable=False),
+        sa.Column("claimed_by", sa.String(), nullable=True),
+        sa.Column("claims", sa.Integer(), nullable=False),
+        sa.Column("heartbeat_at", MOMENT, nullable=True),
+        sa.Column("retry_at", MOMENT, nullable=True),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.Column("noted_at", MOMENT, nullable=False),
+        sa.Column("finished_at", MOMENT, nullable=True),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_arrivals_project_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_arrivals"),
+        sa.UniqueConstraint(
+            "project_id", "dataset_task", name="uq_arrivals_project_id_dataset_task"
+        ),
     )
     op.create_table(
         "images",
@@ -36,14 +63,31 @@ def upgrade() -> None:
         sa.Column("height", sa.Integer(), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
         sa.Column("url", sa.String(), nullable=True),
-        sa.Column("dataset_task", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_images_project_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_images")),
-        sa.UniqueConstraint(
-            "project_id", "split", "key", name=op.f("uq_images_project_id_split_key")
-        ),
+        sa.Column("dataset_task", sa.BigInteger(), nullable=True),
+        sa.Column("initial_annotation", sa.BigInteger(), nullable=True),
+        sa.Column("initial_annotation_at", MOMENT, nullable=True),
+        sa.Column("warm_start", JSON, nullable=True),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_images_project_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_images"),
+        sa.UniqueConstraint("project_id", "split", "key", name="uq_images_project_id_split_key"),
     )
-    op.create_index(op.f("ix_images_dataset_task"), "images", ["dataset_task"], unique=False)
+    op.create_index("ix_images_dataset_task", "images", ["dataset_task"], unique=False)
+    op.create_table(
+        "inbox",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("label_studio_project", sa.Integer(), nullable=False),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("payload", JSON, nullable=False),
+        sa.Column("received_at", MOMENT, nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("next_try_at", MOMENT, nullable=True),
+        sa.Column("processed_at", MOMENT, nullable=True),
+        sa.Column("outcome", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_inbox_project_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_inbox"),
+    )
+    op.create_index("ix_inbox_waiting", "inbox", ["processed_at", "id"], unique=False)
     op.create_table(
         "rounds",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -58,21 +102,48 @@ def upgrade() -> None:
         sa.Column("answers", sa.Integer(), nullable=True),
         sa.Column("data_miou", sa.Double(), nullable=True),
         sa.Column("model_miou", sa.Double(), nullable=True),
-        sa.Column("class_iou", sa.JSON(), nullable=True),
+        sa.Column("class_iou", JSON, nullable=True),
         sa.Column("estimate", sa.Double(), nullable=True),
         sa.Column("estimate_answers", sa.Integer(), nullable=True),
         sa.Column("done", sa.Integer(), nullable=False),
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("message", sa.String(), nullable=False),
-        sa.Column("step_began_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("step_began_at", MOMENT, nullable=True),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
+        sa.Column("pruned", sa.Boolean(), nullable=False),
+        sa.Column("unasked", sa.Boolean(), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("opened_at", MOMENT, nullable=True),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_rounds_project_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_rounds"),
+        sa.UniqueConstraint("project_id", "number", name="uq_rounds_project_id_number"),
+    )
+    op.create_table(
+        "withdrawals",
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("annotation_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("noted_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_withdrawals_project_id"),
+        sa.PrimaryKeyConstraint("project_id", "annotation_id", name="pk_withdrawals"),
+    )
+    op.create_table(
+        "parts",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("round_id", sa.Integer(), nullable=False),
+        sa.Column("step", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("work", JSON, nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("claimed_by", sa.String(), nullable=True),
-        sa.Column("heartbeat_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_rounds_project_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_rounds")),
-        sa.UniqueConstraint("project_id", "number", name=op.f("uq_rounds_project_id_number")),
+        sa.Column("claims", sa.Integer(), nullable=False),
+        sa.Column("heartbeat_at", MOMENT, nullable=True),
+        sa.Column("retry_at", MOMENT, nullable=True),
+        sa.Column("retries", sa.Integer(), nullable=False),
+        sa.Column("finished_at", MOMENT, nullable=True),
+        sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], name="fk_parts_round_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_parts"),
+        sa.UniqueConstraint("round_id", "step", "number", name="uq_parts_round_id_step_number"),
     )
     op.create_table(
         "superpixels",
@@ -80,65 +151,76 @@ def upgrade() -> None:
         sa.Column("image_id", sa.Integer(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_superpixels_image_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_superpixels")),
-        sa.UniqueConstraint("image_id", "number", name=op.f("uq_superpixels_image_id_number")),
+        sa.Column("shape", JSON, nullable=True),
+        sa.Column("found", JSON, nullable=True),
+        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_superpixels_image_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_superpixels"),
+        sa.UniqueConstraint("image_id", "number", name="uq_superpixels_image_id_number"),
     )
     op.create_table(
-        "answers",
+        "ledger",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("project_id", sa.Integer(), nullable=False),
-        sa.Column("superpixel_id", sa.Integer(), nullable=False),
-        sa.Column("annotation_id", sa.Integer(), nullable=False),
+        sa.Column("image_id", sa.Integer(), nullable=False),
+        sa.Column("superpixel_id", sa.Integer(), nullable=True),
+        sa.Column("annotation_id", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("class_id", sa.Integer(), nullable=True),
-        sa.Column("pseudo_label", sa.Integer(), nullable=False),
-        sa.Column("row", sa.Integer(), nullable=False),
-        sa.Column("col", sa.Integer(), nullable=False),
+        sa.Column("pseudo_label", sa.Integer(), nullable=True),
+        sa.Column("row", sa.Integer(), nullable=True),
+        sa.Column("col", sa.Integer(), nullable=True),
         sa.Column("round_number", sa.Integer(), nullable=False),
+        sa.Column("overlap", sa.Integer(), nullable=False),
+        sa.Column("adjudication", sa.Boolean(), nullable=False),
+        sa.Column("changes", JSON, nullable=True),
         sa.Column("annotator", sa.String(), nullable=False),
         sa.Column("lead_time", sa.Double(), nullable=True),
-        sa.Column("answered_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("answered_at", MOMENT, nullable=False),
+        sa.Column("updated_at", MOMENT, nullable=False),
+        sa.Column("recorded_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_ledger_image_id"),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_ledger_project_id"),
         sa.ForeignKeyConstraint(
-            ["project_id"], ["projects.id"], name=op.f("fk_answers_project_id")
+            ["superpixel_id"], ["superpixels.id"], name="fk_ledger_superpixel_id"
         ),
-        sa.ForeignKeyConstraint(
-            ["superpixel_id"], ["superpixels.id"], name=op.f("fk_answers_superpixel_id")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_answers")),
+        sa.PrimaryKeyConstraint("id", name="pk_ledger"),
         sa.UniqueConstraint(
             "project_id",
             "annotation_id",
             "revision",
-            name=op.f("uq_answers_project_id_annotation_id_revision"),
+            name="uq_ledger_project_id_annotation_id_revision",
         ),
     )
-    op.create_index("answers_by_superpixel", "answers", ["superpixel_id"], unique=False)
+    op.create_index("ix_ledger_image_id", "ledger", ["image_id"], unique=False)
+    op.create_index("ix_ledger_superpixel_id", "ledger", ["superpixel_id"], unique=False)
     op.create_table(
         "queries",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("superpixel_id", sa.Integer(), nullable=False),
+        sa.Column("adjudication", sa.Boolean(), nullable=False),
+        sa.Column("proposed", JSON, nullable=True),
+        sa.Column("likely", JSON, nullable=True),
         sa.Column("round_id", sa.Integer(), nullable=False),
-        sa.Column("task_id", sa.Integer(), nullable=True),
+        sa.Column("task_id", sa.BigInteger(), nullable=True),
         sa.Column("row", sa.Integer(), nullable=False),
         sa.Column("col", sa.Integer(), nullable=False),
         sa.Column("pseudo_label", sa.Integer(), nullable=False),
         sa.Column("score", sa.Double(), nullable=False),
         sa.Column("rank", sa.Integer(), nullable=False),
-        sa.Column("task", sa.JSON(), nullable=False),
-        sa.Column("published", sa.JSON(), nullable=True),
-        sa.Column("prediction", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], name=op.f("fk_queries_round_id")),
+        sa.Column("digest", sa.String(), nullable=True),
+        sa.Column("closed_at", MOMENT, nullable=True),
+        sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], name="fk_queries_round_id"),
         sa.ForeignKeyConstraint(
-            ["superpixel_id"], ["superpixels.id"], name=op.f("fk_queries_superpixel_id")
+            ["superpixel_id"], ["superpixels.id"], name="fk_queries_superpixel_id"
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_queries")),
-        sa.UniqueConstraint("superpixel_id", name=op.f("uq_queries_superpixel_id")),
-        sa.UniqueConstraint("task_id", name=op.f("uq_queries_task_id")),
+        sa.PrimaryKeyConstraint("id", name="pk_queries"),
+        sa.UniqueConstraint(
+            "superpixel_id", "adjudication", name="uq_queries_superpixel_id_adjudication"
+        ),
+        sa.UniqueConstraint("task_id", name="uq_queries_task_id"),
     )
+    op.create_index("ix_queries_round_id", "queries", ["round_id"], unique=False)
     op.create_table(
         "scores",
         sa.Column("round_id", sa.Integer(), nullable=False),
@@ -148,9 +230,10 @@ def upgrade() -> None:
         sa.Column("col", sa.Integer(), nullable=False),
         sa.Column("pseudo_label", sa.Integer(), nullable=False),
         sa.Column("dominant", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], name=op.f("fk_scores_round_id")),
+        sa.Column("likely", JSON, nullable=True),
+        sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], name="fk_scores_round_id"),
         sa.ForeignKeyConstraint(
-            ["superpixel_id"], ["superpixels.id"], name=op.f("fk_scores_superpixel_id")
+            ["superpixel_id"], ["superpixels.id"], name="fk_scores_superpixel_id"
         ),
-        sa.PrimaryKeyConstraint("round_id", "superpixel_id", name=op.f("pk_scores")),
+        sa.PrimaryKeyConstraint("round_id", "superpixel_id", name="pk_scores"),
     )

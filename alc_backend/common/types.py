@@ -1,0 +1,22 @@
+"""Types that every layer shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+Json = dict[str, Any]
+"""A JSON object, decoded."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with the work done so far, the whole work, and a sentence; it may raise to stop."""
+
+
+class TextEnum(str, Enum):
+    """A closed set of words, each equal to its text: in the database, in JSON and in messages."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    __hash__ = str.__hash__
