@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("alc-data"), description="folder of all state on disk")
     files_url: SecretStr | None = Field(
         None,
-        description="where pictures, label maps and networks are kept: a folder, or any address "
+        description="where images, label maps and networks are kept: a folder, or any address "
         "that fsspec knows (s3://…); default: the data folder",
     )
     database_url: str | None = Field(
@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     )
     image_hosts: str = Field(
         "",
-        description="hosts, separated by commas, that pictures may be fetched from by http(s), "
+        description="hosts, separated by commas, that images may be fetched from by http(s), "
         "beside Label Studio and its storages",
     )
     host: str = Field("127.0.0.1", description="address the service listens on")
@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     )
     superpixels: Literal["slic", "grounded-sam"] = Field(
         "slic",
-        description="how pictures without masks begin in projects that are connected in Label "
+        description="how images without masks begin in projects that are connected in Label "
         "Studio itself",
     )
     regions_by_class: bool = Field(
@@ -136,9 +136,9 @@ class Settings(BaseSettings):
     reconcile_every_s: float = Field(
         300.0, ge=10, description="pause between looking for answers that webhooks lost"
     )
-    per_image: int | None = Field(None, ge=1, description="most queries of a round in one picture")
+    per_image: int | None = Field(None, ge=1, description="most queries of a round in one image")
     gap: int = Field(
-        0, ge=0, description="queries about other pictures between two about the same one"
+        0, ge=0, description="queries about other images between two about the same one"
     )
     min_area: int = Field(0, ge=0, description="smallest superpixel that is asked about, in pixels")
     seed: int = Field(0, ge=0, description="seed of every random choice")
@@ -159,18 +159,18 @@ class Settings(BaseSettings):
     share_iterations: bool = Field(
         False, description="the networks of a round share the iterations of one training"
     )
-    flip: bool = Field(False, description="predict each picture mirrored too, and average")
+    flip: bool = Field(False, description="predict each image mirrored too, and average")
     holdout: float = Field(
         0.1, ge=0, le=0.5,
         description="share of the answers kept from training to estimate the network's accuracy, "
-        "where there are no validation pictures",
+        "where there are no validation images",
     )  # fmt: skip
     train_processes: int | None = Field(
         None, ge=1, description="processes that train together; default: one for each GPU"
     )
     loader_threads: int = Field(2, ge=1, description="threads that prepare training crops")
     checkpoint_every: int = Field(50, ge=1, description="iterations between checkpoints")
-    image_cache_mb: int = Field(2048, ge=0, description="memory for decoded training pictures")
+    image_cache_mb: int = Field(2048, ge=0, description="memory for decoded training images")
     job_timeout_hours: float = Field(48.0, gt=0, description="longest time one job may take")
     stale_after_s: float = Field(
         60.0, gt=5, description="a worker silent for so long is taken for dead"

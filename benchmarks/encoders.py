@@ -1,6 +1,6 @@
 """Time and memory of one training iteration: every encoder at the input size of every preset.
 
-``python -m benchmarks.encoders [FILE]``: pictures of noise, two a batch on a CPU and the preset's
+``python -m benchmarks.encoders [FILE]``: images of noise, two a batch on a CPU and the preset's
 batch on a GPU. Each case runs in a process of its own, so that its peak memory is its own.
 """
 
@@ -34,14 +34,14 @@ def measure(encoder: str, preset: str) -> dict[str, Any]:
     )
     size = config.input_size
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (size, size, 3)).astype(np.uint8)
+    image = rng.integers(0, 256, (size, size, 3)).astype(np.uint8)
     labels = rng.integers(0, 21, (size, size)).astype(np.uint8)
     moments: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         train(
             config,
             ["a", "b"],
-            lambda key: (picture, labels),
+            lambda key: (image, labels),
             classes=[str(number) for number in range(21)],
             path=Path(folder) / "model.safetensors",
             data_version="noise",

@@ -48,12 +48,12 @@ from alc_backend.store.round_states import RUNNING, RoundState
 
 PASSWORD = "correct horse 7"
 GRID = 10
-"""Superpixels of one picture: GRID × GRID."""
+"""Superpixels of one image: GRID × GRID."""
 
 POSTS, CONNECTIONS, ASKED = 1000, 20, 1000
 REPETITIONS = 5
 SCORED = 600
-"""Pictures that one worker, then two score."""
+"""Images that one worker, then two score."""
 CLASSES = ["background", "cat", "dog", "horse"]
 
 console = Console(stderr=True)
@@ -66,8 +66,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def write_pictures(root: Path, count: int, side: int = 120) -> Path:
-    """A dataset folder of small noisy pictures, each with GRID × GRID square superpixels."""
+def write_images(root: Path, count: int, side: int = 120) -> Path:
+    """A dataset folder of small noisy images, each with GRID × GRID square superpixels."""
     rng = np.random.default_rng(0)
     for name in ("images", "pseudo_labels", "objects"):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -108,8 +108,8 @@ class Bench:
         start_backend(processes, self.settings)
         self.store = Store(self.settings)
         self.client = Client.from_settings(self.settings)
-        pictures = write_pictures(folder / f"pictures-{queries}", queries // GRID**2)
-        self.project_id = import_folder(self.store, pictures, f"bench {queries}").project_id
+        images = write_images(folder / f"images-{queries}", queries // GRID**2)
+        self.project_id = import_folder(self.store, images, f"bench {queries}").project_id
         self.project = connection.connect_project(
             self.store, self.client, self.project_id, lambda message: None
         )
@@ -264,14 +264,14 @@ def acknowledgements(bench: Bench, first: int) -> dict[str, float]:
 
 
 def prediction_times(bench: Bench) -> dict[str, float]:
-    """Seconds that ASKED tasks take in one request, of queries and of pictures."""
+    """Seconds that ASKED tasks take in one request, of queries and of images."""
     with bench.store.reading() as session:
         queries = session.scalars(select(Query.task_id).where(Query.task_id.is_not(None))).all()
-        pictures = session.scalars(select(Image.dataset_task)).all()
+        images = session.scalars(select(Image.dataset_task)).all()
     found = {}
     for name, project, tasks in (
         ("queries", bench.project.query_project, queries),
-        ("pictures", bench.project.dataset_project, pictures),
+        ("images", bench.project.dataset_project, images),
     ):
         given = [{"id": task} for task in (list(tasks) * ASKED)[:ASKED]]
         began = time.perf_counter()
@@ -306,7 +306,7 @@ def service(bench: Bench) -> dict[str, Any]:
 
 
 def scoring(folder: Path, workers: int) -> dict[str, Any]:
-    """Score pictures with so many workers of one thread; the network is trained beforehand."""
+    """Score images with so many workers of one thread; the network is trained beforehand."""
     settings = Settings(
         data_dir=folder / f"workers-{workers}",
         secret=SecretStr("s3cret"),
@@ -317,8 +317,8 @@ def scoring(folder: Path, workers: int) -> dict[str, Any]:
         _env_file=None,
     )
     store = Store(settings)
-    pictures = write_pictures(folder / "scored", SCORED, side=320)
-    project_id = import_folder(store, pictures, "scored").project_id
+    images = write_images(folder / "scored", SCORED, side=320)
+    project_id = import_folder(store, images, "scored").project_id
     queue: list[Part] = []
     round_, _ = lifecycle.start(store, queue.append, project_id)
     for _ in range(2):

@@ -1,6 +1,6 @@
-"""Memory and time of predicting and scoring one picture of 4000×6000 pixels in 21 classes.
+"""Memory and time of predicting and scoring one image of 4000×6000 pixels in 21 classes.
 
-``python -m benchmarks.large_picture [FILE]``: a picture of noise and a network with random
+``python -m benchmarks.large_picture [FILE]``: an image of noise and a network with random
 weights. The probabilities (2 GB) lie in a temporary file; "anonymous" is the memory that the
 system cannot give back by writing to that file.
 """

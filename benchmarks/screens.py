@@ -1,7 +1,7 @@
 """Screenshots for docs/screens: the admin page, and labeling screens of all kinds.
 
 ``python -m benchmarks.screens FOLDER``: starts a Label Studio and a backend of its own, with the
-sample and made-up pictures, and takes the screenshots with a Chromium found on the path.
+sample and made-up images, and takes the screenshots with a Chromium found on the path.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ CASES = {
 
 
 def write_case(root: Path, classes: list[str], size: tuple[int, int], boxes: list[tuple]) -> Path:
-    """A dataset of one picture with ellipses in it."""
+    """A dataset of one image with ellipses in it."""
     for folder in ("images", "pseudo_labels", "objects"):
         (root / folder).mkdir(parents=True)
     height, width = size
     rng = np.random.default_rng(0)
     ground = Image.fromarray(rng.integers(70, 160, (height // 40, width // 40, 3)).astype(np.uint8))
-    picture = ground.resize((width, height), Image.Resampling.BICUBIC)
+    image = ground.resize((width, height), Image.Resampling.BICUBIC)
     objects = Image.new("L", (width, height))
     for number, box in enumerate(boxes, start=1):
-        ImageDraw.Draw(picture).ellipse(box, fill=(205, 140 - 20 * number, 90))
+        ImageDraw.Draw(image).ellipse(box, fill=(205, 140 - 20 * number, 90))
         ImageDraw.Draw(objects).ellipse(box, fill=number)
-    picture.filter(ImageFilter.GaussianBlur(1)).save(root / "images" / "a.png")
+    image.filter(ImageFilter.GaussianBlur(1)).save(root / "images" / "a.png")
     objects.save(root / "objects" / "a.png")
     labels = np.where(np.asarray(objects) > 0, min(12, len(classes) - 1), 0).astype(np.uint8)
     Image.fromarray(labels).save(root / "pseudo_labels" / "a.png")
@@ -67,7 +67,7 @@ def write_case(root: Path, classes: list[str], size: tuple[int, int], boxes: lis
 
 
 def main() -> None:
-    """Start everything, show each case, take its picture."""
+    """Start everything, show each case, take its image."""
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
     console = Console()

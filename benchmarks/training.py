@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.training DATA [FILE]``: DATA holds ``train/`` and ``val/``. Three trainings:
 on the pseudo labels, on ground truth, and on ground truth from random weights. Then the network is
-timed beside pool and SIM, and its memory after 50 and 150 pictures.
+timed beside pool and SIM, and its memory after 50 and 150 images.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def mask(folder: Path, key: str) -> NDArray[np.uint8]:
 def run(
     root: Path, labels: str, config: TrainingConfig, classes: list[str], path: Path
 ) -> dict[str, Any]:
-    """Train once; returns wall time and IoU on the validation pictures."""
+    """Train once; returns wall time and IoU on the validation images."""
     images = pictures(root / "train")
     began = time.perf_counter()
     train(
@@ -86,7 +86,7 @@ def run(
 
 
 def scoring(root: Path, classes: list[str], path: Path) -> dict[str, Any]:
-    """Time of network and scoring per picture, and resident memory after 50 and 150 pictures."""
+    """Time of network and scoring per image, and resident memory after 50 and 150 images."""
     predictor = Predictor(path, classes)
     spent = {"network": 0.0, "pool + SIM": 0.0}
     resident = {}

@@ -1,7 +1,7 @@
 """Orders of questions that were tried before ``default`` became what it is, on one dataset.
 
-Usage: ``python -m benchmarks.variants FOLDER [--seeds 0,1,2] [--pictures N] [--cache FOLDER]``.
-With ``--pictures`` every so many-th picture is left out until N are left: the fewer there are, the
+Usage: ``python -m benchmarks.variants FOLDER [--seeds 0,1,2] [--images N] [--cache FOLDER]``.
+With ``--images`` every so many-th image is left out until N are left: the fewer there are, the
 better the network knows the mistakes by heart.
 """
 
@@ -78,7 +78,7 @@ VARIANTS: dict[str, Callable[[Measured], Scores]] = {
 
 
 def fewer(root: Path, count: int, into: Path) -> Path:
-    """A dataset folder of ``count`` of the pictures, spread evenly over all."""
+    """A dataset folder of ``count`` of the images, spread evenly over all."""
     keys = sorted(path.stem for path in (root / "images").iterdir())
     chosen = {keys[place * len(keys) // count] for place in range(count)}
     for folder in ("images", "pseudo_labels", "objects", "ground_truth"):
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--pictures", type=int)
+    parser.add_argument("--images", type=int)
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--cache", type=Path, default=Path("alc-data/simulations"))
     options = parser.parse_args()
@@ -105,8 +105,8 @@ def main() -> None:
     found: dict[str, list[list[float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         root = options.folder
-        if options.pictures:
-            root = fewer(root, options.pictures, Path(folder))
+        if options.images:
+            root = fewer(root, options.images, Path(folder))
         scenes = Scenes(root)
         budgets = plans.budgets(SHARES, scenes.superpixel_count)
         for seed in plans.seeds(options.seeds):

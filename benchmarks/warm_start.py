@@ -1,7 +1,7 @@
-"""Time and memory of Grounded-SAM for one picture, with the real sizes of all its models.
+"""Time and memory of Grounded-SAM for one image, with the real sizes of all its models.
 
 ``python -m benchmarks.warm_start [FILE]``: weights are random, so what is found means nothing; a
-picture of noise, 375×500, and 30 boxes. Each case runs in a process of its own, so that its peak
+image of noise, 375×500, and 30 boxes. Each case runs in a process of its own, so that its peak
 memory is its own; needs 4 GB of disk for the checkpoints that it writes and removes.
 """
 
@@ -31,7 +31,7 @@ CLASSES = [f"thing {letter}" for letter in "abcdefghijklmnopqrst"]
 
 
 def measure(case: str) -> dict[str, Any]:
-    """Write the case's checkpoint, load it, and look at the picture a few times."""
+    """Write the case's checkpoint, load it, and look at the image a few times."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     image = np.random.default_rng(0).integers(0, 256, (375, 500, 3)).astype(np.uint8)
     boxes = np.array([[10 * k, 8 * k, 10 * k + 90, 8 * k + 70] for k in range(30)], np.float32)
@@ -60,7 +60,7 @@ def measure(case: str) -> dict[str, Any]:
     return {
         "model": case,
         "device": device,
-        "seconds per picture": min(seconds),
+        "seconds per image": min(seconds),
         "peak memory (MiB)": memory / 2**20,
     }
 

@@ -201,7 +201,7 @@ class FakeLabelStudio:
         shown["predictions"] += predictions
 
     def take(self, dataset, url="/data/{}.png"):
-        """Make the dataset tasks of all pictures."""
+        """Make the dataset tasks of all images."""
         for number, sample in enumerate(dataset.samples(), start=500):
             data = {"image": url.format(sample.key), "alc": {"image": sample.key}}
             self.show(number, data, DATASET_PROJECT)
@@ -209,7 +209,7 @@ class FakeLabelStudio:
     def ask(self, dataset, round_number=1, superpixels=None, *, epsilon=0.0, minute=-60.0):
         """Ask about superpixels (default: all), in each round at another pixel, as about a cat.
 
-        Returns picture and superpixel → task; the tasks are the same in every round.
+        Returns image and superpixel → task; the tasks are the same in every round.
         """
         asked = {}
         for place, sample in enumerate(dataset.samples()):

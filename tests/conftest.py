@@ -78,7 +78,7 @@ def store(settings):
 
 
 def write_dataset(root: Path, names=("a", "b", "c"), height: int = 48, width: int = 64) -> Path:
-    """A dataset folder: each picture has a cat (superpixel 1) and a dog called cat (2)."""
+    """A dataset folder: each image has a cat (superpixel 1) and a dog called cat (2)."""
     for folder in ("images", "pseudo_labels", "objects", "ground_truth"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "classes.txt").write_text("\n".join(CLASSES))
@@ -87,8 +87,8 @@ def write_dataset(root: Path, names=("a", "b", "c"), height: int = 48, width: in
         truth = np.zeros((height, width), dtype=np.uint8)
         truth[8:24, 8:24], truth[24:40, 32:56] = 1, 2
         colours = np.array([[90, 120, 80], [200, 60, 50], [50, 70, 200]])
-        picture = np.clip(colours[truth] + rng.normal(0, 12, (height, width, 3)), 0, 255)
-        Image.fromarray(picture.astype(np.uint8)).save(root / "images" / f"{name}.png")
+        image = np.clip(colours[truth] + rng.normal(0, 12, (height, width, 3)), 0, 255)
+        Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"{name}.png")
         Image.fromarray((truth > 0).astype(np.uint8)).save(root / "pseudo_labels" / f"{name}.png")
         Image.fromarray(truth).save(root / "objects" / f"{name}.png")
         Image.fromarray(truth).save(root / "ground_truth" / f"{name}.png")

@@ -22,7 +22,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("log")
 def log(
     project: ProjectOption = None,
-    image: Annotated[str | None, typer.Option(help="Only answers about this picture.")] = None,
+    image: Annotated[str | None, typer.Option(help="Only answers about this image.")] = None,
     annotator: Annotated[
         str | None, typer.Option(help="Only answers of this user (number in Label Studio).")
     ] = None,
@@ -43,7 +43,7 @@ def log(
     if as_json:
         print(json.dumps({"answers": entries}, indent=1))
         return
-    table = Table("answer", "when", "by", "picture", "superpixel", "what", "pixels", "round", "")
+    table = Table("answer", "when", "by", "image", "superpixel", "what", "pixels", "round", "")
     for entry in entries:
         table.add_row(
             str(entry["answer"]),

@@ -32,7 +32,7 @@ def backup(
         Networks, typer.Option(help="The networks of each project's last round, of all, or none.")
     ] = Networks.last,
 ) -> None:
-    """Write database, pictures, label maps and networks into one file; work may go on."""
+    """Write database, images, label maps and networks into one file; work may go on."""
     from alc_backend.loop.exports import backup as backups
 
     with _progress() as bar:
@@ -79,14 +79,14 @@ def rebuild(
         int, typer.Option(help="Number of the query project in Label Studio.", min=1)
     ],
     val: Annotated[
-        Path | None, typer.Option(help="Folder with pictures and ground truth for validation.")
+        Path | None, typer.Option(help="Folder with images and ground truth for validation.")
     ] = None,
     superpixels: Annotated[
         str,
         typer.Option(help="As `alc init` had it: objects (or else slic), slic, or sam."),
     ] = OBJECTS,
     superpixel_count: Annotated[
-        int, typer.Option(help="SLIC superpixels per picture, as `alc init` had it.", min=1)
+        int, typer.Option(help="SLIC superpixels per image, as `alc init` had it.", min=1)
     ] = 100,
     fill: Annotated[
         str | None, typer.Option(help="slic, where `alc init` had it: SLIC covers the rest.")
@@ -118,7 +118,7 @@ def rebuild(
         console.print(f"left out: {problem}", markup=False, highlight=False)
     counts = ", ".join(f"{count} {name}" for name, count in made.counts.items())
     console.print(
-        f"{made.pictures} pictures, {made.queries} queries of {made.rounds} rounds, annotations: "
+        f"{made.images} images, {made.queries} queries of {made.rounds} rounds, annotations: "
         f"{counts or 'none'}; {len(made.problems)} problems",
         highlight=False,
     )

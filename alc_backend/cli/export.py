@@ -27,7 +27,7 @@ def export(
             "cityscapes or huggingface.",
         ),
     ] = "dataset",
-    images: Annotated[bool, typer.Option(help="Copy the pictures too.")] = True,
+    images: Annotated[bool, typer.Option(help="Copy the images too.")] = True,
     label_ids: Annotated[
         Path | None,
         typer.Option(
@@ -63,7 +63,7 @@ def export(
             project_id,
             folder,
             format_name=format_name,
-            pictures=images,
+            with_images=images,
             label_ids=ids,
             progress=lambda done, total, key: telling(status)(f"exporting: {done}/{total} ({key})"),
         )

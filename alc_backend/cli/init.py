@@ -1,4 +1,4 @@
-"""``alc init`` and ``alc pseudo``: projects, and their pictures' first label maps."""
+"""``alc init`` and ``alc pseudo``: projects, and their images' first label maps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def init(
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="A folder of plain pictures instead; with --classes.")
+        Path | None, typer.Option(help="A folder of plain images instead; with --classes.")
     ] = None,
     classes: Annotated[
         Path | None, typer.Option(help="Text file for --images: one class name per line.")
@@ -57,14 +57,12 @@ def init(
         str | None,
         typer.Option(
             help="Where superpixels come from: objects (those of the dataset), slic (colours "
-            "alone), sam (the boxes around masks), grounded-sam (pictures without masks: "
+            "alone), sam (the boxes around masks), grounded-sam (images without masks: "
             "Grounded-SAM makes both). Default: grounded-sam for --images, objects or else slic "
             "for a dataset, slic for --from-project."
         ),
     ] = None,
-    superpixel_count: Annotated[
-        int, typer.Option(help="SLIC superpixels per picture.", min=1)
-    ] = 100,
+    superpixel_count: Annotated[int, typer.Option(help="SLIC superpixels per image.", min=1)] = 100,
     fill: Annotated[
         str | None,
         typer.Option(help="slic: cover what no object covers with SLIC superpixels."),
@@ -81,11 +79,11 @@ def init(
         ),
     ] = False,
 ) -> None:
-    """Make the projects from a dataset, from plain pictures, or from an existing dataset project.
+    """Make the projects from a dataset, from plain images, or from an existing dataset project.
 
     Repeating it adds what is new and keeps the rest.
     """
-    from alc_backend.datasets.pictures import open_pictures
+    from alc_backend.datasets.plain_images import open_images
     from alc_backend.foundation import warm_start as ways
     from alc_backend.labelstudio.client import Client
     from alc_backend.labelstudio.projects import set_keys
@@ -93,7 +91,7 @@ def init(
     from alc_backend.loop.projects.connection import (
         connect_project,
         take_up_project,
-        upload_pictures,
+        upload_images,
     )
     from alc_backend.store.importing import project_named
 
@@ -119,7 +117,7 @@ def init(
             project_id = _import(store, dataset, name, val, method, start, strict, tell)
         elif images is not None:
             assert classes is not None
-            plain = open_pictures(images, classes, blank=start.superpixels != ways.GROUNDED_SAM)
+            plain = open_images(images, classes, blank=start.superpixels != ways.GROUNDED_SAM)
             project_id = project_named(
                 store, name or images.absolute().name, plain.classes, start.as_dict()
             )
@@ -138,10 +136,10 @@ def init(
         if images is not None:
             for problem in plain.problems:
                 console.print(f"left out: {problem}", markup=False, highlight=False)
-            upload_pictures(store, client, project_id, plain.pictures(), tell)
+            upload_images(store, client, project_id, plain.image_paths(), tell)
         if dataset is None:
             noted, present = image_queue.note(store, client, project_id)
-            console.print(f"{noted} new pictures, {present} already there")
+            console.print(f"{noted} new images, {present} already there")
     if dataset is None:
         _label(store, project_id, here=not _needs_models(store, project_id))
     url = store.settings.label_studio_links
@@ -162,16 +160,16 @@ def pseudo(
         bool, typer.Option(help="Label them in this process; no worker is needed.")
     ] = False,
     retry: Annotated[
-        bool, typer.Option(help="Try the pictures again that could not be done.")
+        bool, typer.Option(help="Try the images again that could not be done.")
     ] = False,
-    cancel: Annotated[bool, typer.Option(help="Leave the pictures that still wait.")] = False,
+    cancel: Annotated[bool, typer.Option(help="Leave the images that still wait.")] = False,
     wait: Annotated[bool, typer.Option(help="Stay until all are done.")] = True,
     box_threshold: Annotated[
         float | None,
         typer.Option(help="From now on another score that objects must exceed.", min=0, max=1),
     ] = None,
 ) -> None:
-    """Give new pictures of the dataset project their first label maps, and watch.
+    """Give new images of the dataset project their first label maps, and watch.
 
     Ctrl-C stops watching; workers go on.
     """
@@ -183,7 +181,7 @@ def pseudo(
     store = open_store()
     project_id = project_id_of(store, project)
     if cancel:
-        console.print(f"{image_queue.cancel(store, project_id)} waiting pictures were left")
+        console.print(f"{image_queue.cancel(store, project_id)} waiting images were left")
         return
     if box_threshold is not None:
         with store.session() as session:
@@ -192,7 +190,7 @@ def pseudo(
             row.warm_start = {**kept, "threshold": box_threshold}
     with Client.from_settings(store.settings) as client:
         noted, present = image_queue.note(store, client, project_id, retry=retry)
-    console.print(f"{noted} new pictures, {present} already there")
+    console.print(f"{noted} new images, {present} already there")
     _label(store, project_id, here=here, wait=wait)
 
 
@@ -211,13 +209,13 @@ def warm_start(
     threshold: float | None,
     dataset: Path | None,
 ) -> WarmStart:
-    """How pictures begin; SettingsError for superpixels that do not go with their source."""
+    """How images begin; SettingsError for superpixels that do not go with their source."""
     from alc_backend.foundation import warm_start as ways
 
     if dataset is not None and method == ways.GROUNDED_SAM:
         raise SettingsError(
             "the dataset has masks already; use --superpixels sam for superpixels around them, or "
-            "--images for pictures without masks"
+            "--images for images without masks"
         )
     if dataset is None and method == OBJECTS:
         raise SettingsError("--superpixels objects goes with a dataset folder")
@@ -298,7 +296,7 @@ def _label(store: Store, project_id: int, *, here: bool, wait: bool = True) -> N
             )
     elif total:
         connection = connect(store.settings)
-        Jobs(store.settings, connection).enqueue_pictures(project_id, image_queue.shards(total))
+        Jobs(store.settings, connection).enqueue_images(project_id, image_queue.shards(total))
         if not is_up(connection):
             console.print(
                 "no Redis answers, so no worker is at it yet: start `alc serve`, or use `alc "
@@ -307,13 +305,13 @@ def _label(store: Store, project_id: int, *, here: bool, wait: bool = True) -> N
             )
             return
         if not wait:
-            console.print(f"{total} pictures wait for a worker; `alc pseudo` shows how it goes")
+            console.print(f"{total} images wait for a worker; `alc pseudo` shows how it goes")
             return
     if total:  # workers may have some of them, or all
         _watch(store, project_id, total)
         count = image_queue.count(store, project_id)
         console.print(
-            f"{count.pictures} pictures with {count.superpixels} superpixels are there; "
+            f"{count.images} images with {count.superpixels} superpixels are there; "
             f"{count.hidden} detections were hidden by smaller ones, {count.empty} had no mask"
         )
     for problem in image_queue.problems(store, project_id):
@@ -334,7 +332,7 @@ def _watch(store: Store, project_id: int, total: int) -> None:
 
 
 class _Bar:
-    """A progress bar of the pictures that waited when it began."""
+    """A progress bar of the images that waited when it began."""
 
     def __init__(self, store: Store, project_id: int, total: int) -> None:
         self._store, self._project_id, self._total = store, project_id, total

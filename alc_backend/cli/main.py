@@ -121,7 +121,7 @@ def round_start(
         int | None, typer.Option(help="Queries of this round; default ALC_ROUND_SIZE.", min=1)
     ] = None,
     per_image: Annotated[
-        int | None, typer.Option(help="Most queries in one picture; default ALC_PER_IMAGE.", min=1)
+        int | None, typer.Option(help="Most queries in one image; default ALC_PER_IMAGE.", min=1)
     ] = None,
     min_area: Annotated[
         int | None,

@@ -46,7 +46,7 @@ def simulate(
     superpixels: Annotated[
         str, typer.Option(help="Superpixels: objects of the dataset, or slic.")
     ] = "objects",
-    slic_count: Annotated[int, typer.Option(help="SLIC superpixels per picture.", min=1)] = 100,
+    slic_count: Annotated[int, typer.Option(help="SLIC superpixels per image.", min=1)] = 100,
     expansion: Annotated[
         str, typer.Option(help="on: an answer spreads over its superpixel; off: one pixel.")
     ] = "on",

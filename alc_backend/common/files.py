@@ -63,7 +63,7 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """Write rows of cells; None is left empty.
 
     Text that a spreadsheet would take for a formula gets an apostrophe before it: names of classes
-    and pictures come from elsewhere.
+    and images come from elsewhere.
     """
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -24,7 +24,7 @@ Seed = int | tuple[int, ...]
 
 LEAST_DOUBT = 0.4
 """Mean doubt below which ``default`` does not tell superpixels apart: a network that has seen each
-picture often has learnt the mistakes by heart, and no longer doubts them."""
+image often has learnt the mistakes by heart, and no longer doubts them."""
 
 ACCURACY = 8
 """How often ``default`` counts a gain in pixel accuracy, beside the sum of the classes' IoU over

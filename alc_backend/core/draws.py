@@ -6,7 +6,7 @@ import hashlib
 
 
 def fold_of(key: str, seed: int, folds: int) -> int:
-    """The fold of a picture, 0 to ``folds`` - 1; always the same for the same key and seed."""
+    """The fold of an image, 0 to ``folds`` - 1; always the same for the same key and seed."""
     return draw(f"fold/{key}", seed) % folds
 
 

@@ -65,7 +65,7 @@ def expand_all(image: ImageStatistics, pool: Pool, epsilon: float) -> NDArray[np
     """The union over a pool of ``expand`` at its pixels, bool (H, W).
 
     Superpixels do not overlap, so ``expand_all(...) & (superpixels == id)`` is ``expand`` of that
-    id: one picture keeps every possible expansion of a round.
+    id: one image keeps every possible expansion of a round.
     """
     epsilon = checked_epsilon(epsilon)
     pixels = pool.rows * image.shape[1] + pool.cols

@@ -42,7 +42,7 @@ def paint(
     areas: list[int] = []
     for number, (mask, class_id) in enumerate(masks, start=1):
         if mask.shape != shape:
-            raise ValueError(f"mask {number} is {mask.shape}, the picture {shape}")
+            raise ValueError(f"mask {number} is {mask.shape}, the image {shape}")
         area = int(np.count_nonzero(mask))
         areas.append(area)
         wins = mask & (owner_area >= area)

@@ -18,15 +18,15 @@ from PIL import Image
 from alc_backend.common.files import read_json, write_json
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.classes import checked_classes
-from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture
-from alc_backend.datasets.names import files_below, is_picture, key_of, place
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
+from alc_backend.datasets.names import files_below, is_image, key_of, place
 from alc_backend.errors import DatasetError
 
 IMAGES, MASKS, MAPPING = "leftImg8bit", "gtFine", "labelIds.json"
 IMAGE_MARK, MASK_MARK = "_leftImg8bit", "_gtFine_labelIds"
 
 NO_CITY = "_/"
-"""The city of pictures that lie in no folder: readers of Cityscapes expect one."""
+"""The city of images that lie in no folder: readers of Cityscapes expect one."""
 
 UNLABELED = 0
 
@@ -63,11 +63,11 @@ class Cityscapes(Dataset):
     ids: Mapping[str, int] = field(default_factory=lambda: LABEL_IDS)
     whole: bool = False
 
-    def pictures(self) -> dict[str, Path]:
-        """Image key (``CITY/NAME``) → picture, sorted."""
+    def image_paths(self) -> dict[str, Path]:
+        """Image key (``CITY/NAME``) → image, sorted."""
         folder = self.root / IMAGES / self.split
         by_key: dict[str, list[Path]] = {}
-        for path in filter(is_picture, files_below(folder)):
+        for path in filter(is_image, files_below(folder)):
             key = key_of(path, folder)
             if key.endswith(IMAGE_MARK):
                 by_key.setdefault(key.removesuffix(IMAGE_MARK).removeprefix(NO_CITY), []).append(
@@ -78,7 +78,7 @@ class Cityscapes(Dataset):
         return self.unshared(by_key)
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The mask uint8 (H, W) of a picture, in class ids."""
+        """The mask uint8 (H, W) of an image, in class ids."""
         name = f"{MASKS}/{self.split}/{_in_city(key)}{MASK_MARK}.png"
         mask = self.mask(name, key, shape)
         if mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
@@ -107,7 +107,7 @@ def open_cityscapes(
     ids = read_mapping(root / MAPPING) if own else LABEL_IDS
     split = VAL if validation else TRAIN
     if not (root / IMAGES / split).is_dir():
-        raise DatasetError(f"{root}: has no folder {IMAGES}/{split}/; put the pictures there")
+        raise DatasetError(f"{root}: has no folder {IMAGES}/{split}/; put the images there")
     return Cityscapes(root, list(ids), superpixel_count, split, ids=ids, whole=own)
 
 
@@ -157,19 +157,19 @@ def label_ids(classes: list[str], given: Mapping[str, int] | None = None) -> dic
 def write(
     root: Path,
     classes: list[str],
-    pictures: Iterable[Picture],
+    images: Iterable[OutputImage],
     given: Mapping[str, int] | None = None,
 ) -> None:
     """Write Cityscapes' layout, split ``train``; ``given`` as :func:`label_ids` takes it."""
     ids = label_ids(classes, given)
     table = np.full(256, UNLABELED, dtype=np.uint8)
     table[: len(classes)] = list(ids.values())
-    for picture in pictures:
-        city = _in_city(picture.key)
+    for image in images:
+        city = _in_city(image.key)
         placed = place(root, f"{MASKS}/{TRAIN}", city, f"{MASK_MARK}.png")
-        Image.fromarray(table[picture.labels]).save(placed, format="PNG")
-        picture.write_image(root, f"{IMAGES}/{TRAIN}", f"{city}{IMAGE_MARK}")
-        picture.write_objects(root)
+        Image.fromarray(table[image.labels]).save(placed, format="PNG")
+        image.write_image(root, f"{IMAGES}/{TRAIN}", f"{city}{IMAGE_MARK}")
+        image.write_objects(root)
     write_json(root / MAPPING, ids)
 
 

@@ -1,4 +1,4 @@
-"""What COCO's two layouts share: the index file, its pictures and its categories.
+"""What COCO's two layouts share: the index file, its images and its categories.
 
 ``images/ annotations/NAME_SPLIT.json`` as we write it, ``SPLIT2017/ annotations/…`` as COCO comes,
 and one JSON file in the folder itself (``result.json``, ``_annotations.coco.json``) as many tools
@@ -14,9 +14,9 @@ from typing import Any
 
 from alc_backend.common.files import read_json, write_json
 from alc_backend.datasets.classes import background, checked_classes, read_classes, write_classes
-from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
 from alc_backend.datasets.images import voc_palette
-from alc_backend.datasets.names import checked_name, is_picture, key_of
+from alc_backend.datasets.names import checked_name, is_image, key_of
 from alc_backend.errors import DatasetError
 
 Json = dict[str, Any]
@@ -28,7 +28,7 @@ SINGLE = ("result.json", "_annotations.coco.json")
 
 @dataclass(frozen=True)
 class Index:
-    """An index file, read: its pictures, category names by id, annotations by image id."""
+    """An index file, read: its images, category names by id, annotations by image id."""
 
     path: Path
     images: list[Json]
@@ -49,8 +49,8 @@ class Coco(Dataset):
     index: Index = field(kw_only=True)
     _records: dict[str, Json] = field(default_factory=dict, init=False)
 
-    def pictures(self) -> dict[str, Path]:
-        """Image key → picture, sorted; listed pictures that are missing are reported."""
+    def image_paths(self) -> dict[str, Path]:
+        """Image key → image, sorted; listed images that are missing are reported."""
         by_key: dict[str, list[Path]] = {}
         for record in self.index.images:
             try:
@@ -63,11 +63,11 @@ class Coco(Dataset):
         return self.unshared(by_key)
 
     def annotations(self, key: str) -> list[Json]:
-        """The annotations of a picture, in the order of the file."""
+        """The annotations of an image, in the order of the file."""
         return self.index.annotations.get(self._records[key]["id"], [])
 
     def record(self, key: str) -> Json:
-        """What the index says about a picture."""
+        """What the index says about an image."""
         return self._records[key]
 
     def class_of(self, annotation: Json, where: str) -> int:
@@ -88,11 +88,11 @@ class Coco(Dataset):
         folders = (IMAGES, split, f"{IMAGES}/{split}", "")
         for folder in folders:
             path = self.root / folder / name
-            if path.is_file() and is_picture(path):
+            if path.is_file() and is_image(path):
                 inside = name if folder else name.removeprefix(f"{IMAGES}/")
                 return path, key_of(Path(inside), Path())
         raise DatasetError(
-            f"{self.index.path.name}: lists {name}, but there is no such picture in {IMAGES}/ or "
+            f"{self.index.path.name}: lists {name}, but there is no such image in {IMAGES}/ or "
             f"{split}/; add it, or remove it from the file"
         )
 
@@ -168,12 +168,12 @@ def classes_of(root: Path, index: Index) -> list[str]:
     return checked_classes(names, str(index.path))
 
 
-def image_record(number: int, picture: Picture) -> Json:
-    """What an index says about picture ``number``."""
-    height, width = picture.labels.shape
+def image_record(number: int, image: OutputImage) -> Json:
+    """What an index says about image ``number``."""
+    height, width = image.labels.shape
     return {
         "id": number,
-        "file_name": f"{picture.key}{picture.suffix}",
+        "file_name": f"{image.key}{image.suffix}",
         "width": width,
         "height": height,
     }

@@ -1,4 +1,4 @@
-"""What all dataset layouts share: a picture that is read, one that is written, and the reader."""
+"""What all dataset layouts share: an image that is read, one that is written, and the reader."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from alc_backend.datasets.superpixels import slic
 from alc_backend.errors import DatasetError
 
 TRAIN, VAL = "train", "val"
-"""The splits of a dataset: pictures to correct, and pictures with ground truth to measure on."""
+"""The splits of a dataset: images to correct, and images with ground truth to measure on."""
 
 MaskReader = Callable[[Path], NDArray[np.int64]]
 
 Segment = Callable[
     [NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int32] | None], NDArray[np.int32]
 ]
-"""Makes superpixels of a picture, its label map, and the superpixels that came with it."""
+"""Makes superpixels of an image, its label map, and the superpixels that came with it."""
 
 OBJECTS = "objects"
 """The folder of the superpixel maps, in every layout."""
@@ -33,10 +33,10 @@ OBJECTS = "objects"
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of a dataset, read and checked.
+    """One image of a dataset, read and checked.
 
     ``labels`` uint8 (H, W); ``superpixels`` int32 (H, W); ``truth`` uint8 (H, W) or None.
-    ``labels`` and ``superpixels`` are None for validation pictures, which carry only ``truth``.
+    ``labels`` and ``superpixels`` are None for validation images, which carry only ``truth``.
     """
 
     key: str
@@ -49,10 +49,10 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture to be written. ``labels`` uint8 (H, W), ``superpixels`` int32 (H, W).
+class OutputImage:
+    """One image to be written. ``labels`` uint8 (H, W), ``superpixels`` int32 (H, W).
 
-    ``path`` is the picture itself, None to leave it out; ``suffix`` its ending with the dot.
+    ``path`` is the image itself, None to leave it out; ``suffix`` its ending with the dot.
     """
 
     key: str
@@ -62,7 +62,7 @@ class Picture:
     superpixels: NDArray[np.int32]
 
     def write_image(self, root: Path, folder: str, name: str | None = None) -> None:
-        """Copy the picture, byte for byte, to ``root/folder/NAME + suffix``; NAME is its key."""
+        """Copy the image, byte for byte, to ``root/folder/NAME + suffix``; NAME is its key."""
         target = place(root, folder, name or self.key, self.suffix)
         if self.path is not None:
             shutil.copyfile(self.path, target)
@@ -89,12 +89,12 @@ class Dataset(ABC):
     segment: Segment | None = field(default=None, kw_only=True)
 
     @abstractmethod
-    def pictures(self) -> dict[str, Path]:
-        """Image key → picture, sorted; what cannot be used is reported and left out."""
+    def image_paths(self) -> dict[str, Path]:
+        """Image key → image, sorted; what cannot be used is reported and left out."""
 
     @abstractmethod
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The label map uint8 (H, W) of a picture; DatasetError when it is unusable."""
+        """The label map uint8 (H, W) of an image; DatasetError when it is unusable."""
 
     def truth(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
         """The ground truth uint8 (H, W) beside the label map; None where the layout has none."""
@@ -106,16 +106,16 @@ class Dataset(ABC):
         return self.root
 
     def samples(self) -> Iterator[Sample]:
-        """Read picture after picture; what does not fit is reported and left out."""
-        for key, path in self.pictures().items():
+        """Read image after image; what does not fit is reported and left out."""
+        for key, path in self.image_paths().items():
             try:
                 yield self._sample(key, path)
             except DatasetError as error:
                 self.report(str(error))
 
     def validation_samples(self) -> Iterator[Sample]:
-        """Pictures with ground truth only, for the model mIoU."""
-        for key, path in self.pictures().items():
+        """Images with ground truth only, for the model mIoU."""
+        for key, path in self.image_paths().items():
             try:
                 height, width = read_image(path).shape[:2]
                 truth = self.labels(key, (height, width))
@@ -130,7 +130,7 @@ class Dataset(ABC):
             self.problems.append(problem)
 
     def unshared(self, by_key: dict[str, list[Path]]) -> dict[str, Path]:
-        """The pictures whose key is theirs alone, by key; the others are reported."""
+        """The images whose key is theirs alone, by key; the others are reported."""
         for key, paths in by_key.items():
             if len(paths) > 1:
                 names = ", ".join(path.name for path in paths)
@@ -140,18 +140,18 @@ class Dataset(ABC):
     def mask(
         self, name: str, key: str, shape: tuple[int, int], read: MaskReader = read_mask
     ) -> NDArray[np.int64]:
-        """The mask ``root/name`` of a picture, int64 (H, W); DatasetError where it does not fit."""
+        """The mask ``root/name`` of an image, int64 (H, W); DatasetError where it does not fit."""
         path = self.root / name
         if not path.is_file():
-            raise DatasetError(f"picture {key}: has no {name}; add the mask or remove the picture")
+            raise DatasetError(f"image {key}: has no {name}; add the mask or remove the image")
         try:
             mask = read(path)
         except DatasetError as error:
             raise DatasetError(f"{Path(name).parent.as_posix()}/{error}") from error
         if mask.shape != shape:
             raise DatasetError(
-                f"{name}: is {mask.shape[1]}×{mask.shape[0]}, its picture is "
-                f"{shape[1]}×{shape[0]}; export the mask at the picture's size"
+                f"{name}: is {mask.shape[1]}×{mask.shape[0]}, its image is "
+                f"{shape[1]}×{shape[0]}; export the mask at the image's size"
             )
         return mask
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.datasets.classes import read_classes, write_classes
-from alc_backend.datasets.dataset import OBJECTS, TRAIN, VAL, Dataset, Picture, Sample
+from alc_backend.datasets.dataset import OBJECTS, TRAIN, VAL, Dataset, OutputImage, Sample
 from alc_backend.datasets.images import encode_label_map
-from alc_backend.datasets.names import files_below, is_picture, key_of, place
+from alc_backend.datasets.names import files_below, is_image, key_of, place
 from alc_backend.errors import DatasetError
 
 IMAGES, LABELS, PSEUDO_LABELS, GROUND_TRUTH = "images", "labels", "pseudo_labels", "ground_truth"
@@ -25,37 +25,37 @@ CLASSES = "classes.txt"
 
 @dataclass
 class Folder(Dataset):
-    """A dataset folder, read; validation pictures need only ``images/`` and ``ground_truth/``."""
+    """A dataset folder, read; validation images need only ``images/`` and ``ground_truth/``."""
 
-    def pictures(self) -> dict[str, Path]:
-        """Image key → picture, sorted; pictures that share a key are reported and left out."""
+    def image_paths(self) -> dict[str, Path]:
+        """Image key → image, sorted; images that share a key are reported and left out."""
         by_key: dict[str, list[Path]] = {}
         for path in files_below(self.root / IMAGES):
-            if is_picture(path):
+            if is_image(path):
                 by_key.setdefault(key_of(path, self.root / IMAGES), []).append(path)
             else:
-                self.report(f"images/{path.name}: not a picture; remove it or convert it to PNG")
+                self.report(f"images/{path.name}: not an image; remove it or convert it to PNG")
         return self.unshared(by_key)
 
     def samples(self) -> Iterator[Sample]:
-        """Read picture after picture; what does not fit is reported and left out."""
+        """Read image after image; what does not fit is reported and left out."""
         yield from super().samples()
-        pictures = self.pictures()
+        paths = self.image_paths()
         for name in (self._labels, OBJECTS, GROUND_TRUTH):
             for path in files_below(self.root / name):
-                if key_of(path, self.root / name) not in pictures:
+                if key_of(path, self.root / name) not in paths:
                     self.report(
-                        f"{name}/{path.name}: no picture of that name in images/; add the picture "
+                        f"{name}/{path.name}: no image of that name in images/; add the image "
                         "or remove the file"
                     )
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The label map uint8 (H, W), of a validation picture its ground truth."""
+        """The label map uint8 (H, W), of a validation image its ground truth."""
         name = GROUND_TRUTH if self.split == VAL else self._labels
         return self.class_map(f"{name}/{key}.png", key, shape)
 
     def truth(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
-        """The ground truth uint8 (H, W) of a picture, where the folder has any."""
+        """The ground truth uint8 (H, W) of an image, where the folder has any."""
         if not (self.root / GROUND_TRUTH).is_dir():
             return None
         return self.class_map(f"{GROUND_TRUTH}/{key}.png", key, shape)
@@ -86,10 +86,10 @@ def open_folder(root: Path, superpixel_count: int = 100, validation: bool = Fals
     return Folder(root, read_classes(root / CLASSES), superpixel_count, TRAIN)
 
 
-def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
+def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:
     """Write a dataset folder: ``images/``, ``labels/`` (palette PNG), ``objects/``."""
-    for picture in pictures:
-        picture.write_image(root, IMAGES)
-        encode_label_map(place(root, LABELS, picture.key, ".png"), picture.labels)
-        picture.write_objects(root)
+    for image in images:
+        image.write_image(root, IMAGES)
+        encode_label_map(place(root, LABELS, image.key, ".png"), image.labels)
+        image.write_objects(root)
     write_classes(root / CLASSES, classes)

@@ -1,6 +1,6 @@
 """The layout of Hugging Face ``datasets``: an image folder with ``metadata.jsonl``.
 
-``SPLIT/metadata.jsonl`` names each picture (``file_name``) and its mask of class ids
+``SPLIT/metadata.jsonl`` names each image (``file_name``) and its mask of class ids
 (``label_file_name``, 255 = void); ``id2label.json`` the class of each id.
 """
 
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from alc_backend.common.files import read_json, read_json_lines, write_json, write_json_lines
 from alc_backend.datasets.classes import checked_classes, read_classes
-from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
 from alc_backend.datasets.images import encode_label_map
-from alc_backend.datasets.names import checked_name, is_picture, key_of, place
+from alc_backend.datasets.names import checked_name, is_image, key_of, place
 from alc_backend.errors import DatasetError
 
 METADATA, ID2LABEL, CLASSES = "metadata.jsonl", "id2label.json", "classes.txt"
@@ -37,8 +37,8 @@ class HuggingFace(Dataset):
 
     _masks: dict[str, str] = field(default_factory=dict, init=False)
 
-    def pictures(self) -> dict[str, Path]:
-        """Image key → picture, sorted; rows without a picture or a mask are reported."""
+    def image_paths(self) -> dict[str, Path]:
+        """Image key → image, sorted; rows without an image or a mask are reported."""
         by_key: dict[str, list[Path]] = {}
         for number, row in enumerate(read_json_lines(self.base / METADATA), start=1):
             try:
@@ -47,8 +47,8 @@ class HuggingFace(Dataset):
                 self.report(str(error))
                 continue
             path = self.base / name
-            if not path.is_file() or not is_picture(path):
-                self.report(f"{name}: there is no such picture; add it or remove row {number}")
+            if not path.is_file() or not is_image(path):
+                self.report(f"{name}: there is no such image; add it or remove row {number}")
                 continue
             key = key_of(Path(name.removeprefix(f"{IMAGES}/")), Path())
             by_key.setdefault(key, []).append(path)
@@ -56,7 +56,7 @@ class HuggingFace(Dataset):
         return self.unshared(by_key)
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The mask uint8 (H, W) of a picture."""
+        """The mask uint8 (H, W) of an image."""
         return self.class_map(self._masks[key], key, shape)
 
     @property
@@ -79,20 +79,20 @@ def open_huggingface(
     return HuggingFace(root, [] if validation else _classes(root), superpixel_count, split)
 
 
-def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
+def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:
     """Write ``train/`` with ``metadata.jsonl``, ``images/``, ``labels/``, ``objects/``."""
     rows = []
     base = root / TRAIN
-    for picture in pictures:
-        picture.write_image(base, IMAGES)
-        encode_label_map(place(base, LABELS, picture.key, ".png"), picture.labels)
-        picture.write_objects(base)
+    for image in images:
+        image.write_image(base, IMAGES)
+        encode_label_map(place(base, LABELS, image.key, ".png"), image.labels)
+        image.write_objects(base)
         rows.append(
             {
-                "file_name": f"{IMAGES}/{picture.key}{picture.suffix}",
-                "label_file_name": f"{LABELS}/{picture.key}.png",
-                "objects_file_name": f"objects/{picture.key}.png",
-                "image_id": picture.key,
+                "file_name": f"{IMAGES}/{image.key}{image.suffix}",
+                "label_file_name": f"{LABELS}/{image.key}.png",
+                "objects_file_name": f"objects/{image.key}.png",
+                "image_id": image.key,
             }
         )
     write_json_lines(base / METADATA, rows)
@@ -100,7 +100,7 @@ def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
 
 
 def _names(row: Any, where: str) -> tuple[str, str]:
-    """The names of a row's picture and mask."""
+    """The names of a row's image and mask."""
     if not isinstance(row, dict):
         raise DatasetError(f"{where}: is no JSON object; export the file again")
     masks = [row[name] for name in MASKS if isinstance(row.get(name), str)]

@@ -1,4 +1,4 @@
-"""Reading and writing pictures and class-indexed masks."""
+"""Reading and writing images and class-indexed masks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from alc_backend.errors import DatasetError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""File names with these endings are pictures."""
+"""File names with these endings are images."""
 
 MAX_PIXELS = 2**26
-"""A picture that claims more pixels than this (8192×8192) is refused before it is decoded."""
+"""An image that claims more pixels than this (8192×8192) is refused before it is decoded."""
 
 SHOWN_SIDE = 320
 """The longest side of an image in a report, in pixels."""
@@ -26,26 +26,26 @@ MAX_COLOUR_ID = 2**24 - 1
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as RGB uint8 (H, W, 3), upright as a browser shows it (EXIF orientation).
+    """Read an image as RGB uint8 (H, W, 3), upright as a browser shows it (EXIF orientation).
 
     Raises DatasetError when it cannot be read, is cut short, or claims over MAX_PIXELS pixels.
     """
-    with _opened(path) as picture:
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    with _opened(path) as opened:
+        return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
 
 
 def read_mask(path: Path) -> NDArray[np.int64]:
     """Read a class-indexed mask (grey, 16 or 32 bit grey, or palette) as int64 (H, W).
 
-    Raises DatasetError for colour pictures and for what cannot be read.
+    Raises DatasetError for colour images and for what cannot be read.
     """
-    with _opened(path) as picture:
-        if picture.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
+    with _opened(path) as opened:
+        if opened.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
             raise DatasetError(
                 f"{path.name}: a mask must hold one id per pixel (grey or palette PNG), this one "
-                f"is a {picture.mode} colour picture; write class ids instead of colours"
+                f"is a {opened.mode} colour image; write class ids instead of colours"
             )
-        return np.asarray(picture).astype(np.int64)
+        return np.asarray(opened).astype(np.int64)
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:
@@ -54,10 +54,10 @@ def read_ids(path: Path) -> NDArray[np.int64]:
     In colours the id is R + 256·G + 65536·B, as in COCO's panoptic format. Raises DatasetError
     for what cannot be read.
     """
-    with _opened(path) as picture:
-        if picture.mode != "RGB":
+    with _opened(path) as opened:
+        if opened.mode != "RGB":
             return read_mask(path)
-        red, green, blue = (np.asarray(band) for band in picture.split())
+        red, green, blue = (np.asarray(band) for band in opened.split())
     ids = blue.astype(np.int64)  # in place from here on: this is the largest array of a large map
     for band in (green, red):
         ids *= 256
@@ -81,7 +81,7 @@ def encode_colour_ids(path: Path, ids: NDArray[np.int32]) -> None:
     if ids.max(initial=0) > MAX_COLOUR_ID:
         raise DatasetError(
             f"{path.name}: holds an id above {MAX_COLOUR_ID:,}, more than a PNG can tell apart; "
-            "renumber the superpixels and import the picture again"
+            "renumber the superpixels and import the image again"
         )
     colours = np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1)
     Image.fromarray(colours.astype(np.uint8)).save(path, format="PNG")
@@ -89,14 +89,14 @@ def encode_colour_ids(path: Path, ids: NDArray[np.int32]) -> None:
 
 def encode_label_map(path: Path, labels: NDArray[np.uint8]) -> None:
     """Write class ids (uint8, H × W) as a palette PNG with the PASCAL VOC colours."""
-    picture = Image.fromarray(labels)
-    picture.putpalette(voc_palette())
-    picture.save(path, format="PNG")
+    opened = Image.fromarray(labels)
+    opened.putpalette(voc_palette())
+    opened.save(path, format="PNG")
 
 
-def picture_thumbnail(picture: NDArray[np.uint8], side: int) -> bytes:
-    """A JPEG of a picture, uint8 (H, W, 3), whose longer side has at most ``side`` pixels."""
-    image = Image.fromarray(picture)
+def image_thumbnail(pixels: NDArray[np.uint8], side: int) -> bytes:
+    """A JPEG of an image, uint8 (H, W, 3), whose longer side has at most ``side`` pixels."""
+    image = Image.fromarray(pixels)
     image.thumbnail((side, side))
     return _encoded(image, "JPEG")
 
@@ -131,13 +131,13 @@ def _encoded(image: Image.Image, form: str) -> bytes:
 def _opened(path: Path) -> Image.Image:
     """Open and decode fully, so that truncation shows here and not later."""
     try:
-        picture = Image.open(path)
-        if picture.width * picture.height > MAX_PIXELS:
+        opened = Image.open(path)
+        if opened.width * opened.height > MAX_PIXELS:
             raise DatasetError(
-                f"{path.name}: {picture.width}×{picture.height} is more than {MAX_PIXELS:,} "
-                "pixels; tile or shrink the picture"
+                f"{path.name}: {opened.width}×{opened.height} is more than {MAX_PIXELS:,} "
+                "pixels; tile or shrink the image"
             )
-        picture.load()
+        opened.load()
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,
@@ -146,14 +146,14 @@ def _opened(path: Path) -> Image.Image:
         ValueError,
     ) as error:
         raise DatasetError(
-            f"{path.name}: cannot be read ({error}); replace it with an intact picture"
+            f"{path.name}: cannot be read ({error}); replace it with an intact image"
         ) from error
-    return picture
+    return opened
 
 
-def picture_jpeg(picture: NDArray[np.uint8]) -> str:
-    """A small JPEG of a picture, uint8 (H, W, 3), in base64."""
-    return base64.b64encode(picture_thumbnail(picture, SHOWN_SIDE)).decode()
+def image_jpeg(pixels: NDArray[np.uint8]) -> str:
+    """A small JPEG of an image, uint8 (H, W, 3), in base64."""
+    return base64.b64encode(image_thumbnail(pixels, SHOWN_SIDE)).decode()
 
 
 def label_png(labels: NDArray[np.uint8]) -> str:

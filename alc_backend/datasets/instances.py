@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets import coco, rle
 from alc_backend.datasets.classes import background, uncovered_class
-from alc_backend.datasets.dataset import Picture
+from alc_backend.datasets.dataset import OutputImage
 from alc_backend.datasets.segments import segments
 from alc_backend.errors import DatasetError
 
@@ -50,20 +50,20 @@ class Instances(coco.Coco):
             ) from error
 
 
-def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
+def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:
     """Write ``images/``, ``annotations/instances_train.json`` and ``classes.txt``."""
-    images: list[coco.Json] = []
+    records: list[coco.Json] = []
     annotations: list[coco.Json] = []
     left_out = background(classes)
-    for number, picture in enumerate(pictures, start=1):
-        picture.write_image(root, coco.IMAGES)
-        picture.write_objects(root)
-        record = coco.image_record(number, picture)
-        void = (picture.labels == VOID).astype(np.int32)
+    for number, image in enumerate(images, start=1):
+        image.write_image(root, coco.IMAGES)
+        image.write_objects(root)
+        record = coco.image_record(number, image)
+        void = (image.labels == VOID).astype(np.int32)
         if void.any():
             (record["void"],) = rle.encode(void, 1)
-        images.append(record)
-        index, found = segments(picture.labels, picture.superpixels)
+        records.append(record)
+        index, found = segments(image.labels, image.superpixels)
         for segment, lengths in zip(found, rle.encode(index, len(found)), strict=True):
             if segment.class_id != left_out:
                 annotations.append(
@@ -78,4 +78,4 @@ def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
                         "superpixel": segment.superpixel,
                     }
                 )
-    coco.write_index(root, KIND, classes, images, annotations, left_out)
+    coco.write_index(root, KIND, classes, records, annotations, left_out)

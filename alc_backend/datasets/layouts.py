@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from alc_backend.datasets import cityscapes, coco, folder, huggingface, instances, panoptic, voc
-from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
 from alc_backend.errors import DatasetError
 
-Writer = Callable[[Path, list[str], Iterable[Picture]], None]
+Writer = Callable[[Path, list[str], Iterable[OutputImage]], None]
 
 DATASET, CITYSCAPES, HUGGINGFACE = "dataset", "cityscapes", "huggingface"
 
@@ -27,7 +27,7 @@ WRITERS: dict[str, Writer] = {
 def open_dataset(root: Path, superpixel_count: int = 100, validation: bool = False) -> Dataset:
     """Open a dataset in whichever layout it has; a validation dataset has its ``val`` split read.
 
-    ``superpixel_count``: SLIC superpixels for pictures of datasets without ``objects/``. The
+    ``superpixel_count``: SLIC superpixels for images of datasets without ``objects/``. The
     classes of a validation dataset are to be replaced by those of the training dataset. Raises
     DatasetError for a folder that cannot be used at all.
     """

@@ -19,7 +19,7 @@ def checked_name(name: object, source: str) -> str:
     odd = "\\" in text or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in text)
     if odd or any(part in ("", ".", "..") for part in parts):
         raise DatasetError(
-            f"{source}: {name!r} is no name of a file inside the folder; rename the picture"
+            f"{source}: {name!r} is no name of a file inside the folder; rename the image"
         )
     return str(name)
 
@@ -39,8 +39,8 @@ def place(root: Path, folder: str, key: str, ending: str) -> Path:
     return path
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the name of a file is that of a picture."""
+def is_image(path: Path) -> bool:
+    """Whether the name of a file is that of an image."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 

@@ -1,4 +1,4 @@
-"""COCO panoptic: a colour PNG of segment ids per picture, and what each segment is.
+"""COCO panoptic: a colour PNG of segment ids per image, and what each segment is.
 
 ``annotations/panoptic_SPLIT.json`` with the PNGs in the folder of that name; id = R + 256·G +
 65536·B; 0 is void.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets import coco
-from alc_backend.datasets.dataset import TRAIN, Picture
+from alc_backend.datasets.dataset import TRAIN, OutputImage
 from alc_backend.datasets.images import MAX_COLOUR_ID, encode_colour_ids, read_ids
 from alc_backend.datasets.names import checked_name, place
 from alc_backend.datasets.segments import segments
@@ -37,7 +37,7 @@ class Panoptic(coco.Coco):
         name = self.index.path.name
         if len(described) != 1:
             raise DatasetError(
-                f"{name}: has {len(described)} annotations for {key}; a panoptic picture has one"
+                f"{name}: has {len(described)} annotations for {key}; a panoptic image has one"
             )
         file_name = checked_name(described[0].get("file_name"), f"{name}: annotations")
         ids = self.mask(f"{self._folder}/{file_name}", key, shape, read_ids)
@@ -76,20 +76,20 @@ class Panoptic(coco.Coco):
         return beside if (self.root / beside).is_dir() else stem
 
 
-def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
+def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:
     """Write ``images/``, ``annotations/panoptic_train.json`` and its PNGs, ``classes.txt``."""
-    images, annotations = [], []
-    for number, picture in enumerate(pictures, start=1):
-        picture.write_image(root, coco.IMAGES)
-        picture.write_objects(root)
-        images.append(coco.image_record(number, picture))
-        index, found = segments(picture.labels, picture.superpixels)
+    records, annotations = [], []
+    for number, image in enumerate(images, start=1):
+        image.write_image(root, coco.IMAGES)
+        image.write_objects(root)
+        records.append(coco.image_record(number, image))
+        index, found = segments(image.labels, image.superpixels)
         folder = f"{coco.ANNOTATIONS}/{KIND}_{TRAIN}"
-        encode_colour_ids(place(root, folder, picture.key, ".png"), index)
+        encode_colour_ids(place(root, folder, image.key, ".png"), index)
         annotations.append(
             {
                 "image_id": number,
-                "file_name": f"{picture.key}.png",
+                "file_name": f"{image.key}.png",
                 "segments_info": [
                     {
                         "id": segment.id,
@@ -103,4 +103,4 @@ def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
                 ],
             }
         )
-    coco.write_index(root, KIND, classes, images, annotations)
+    coco.write_index(root, KIND, classes, records, annotations)

@@ -47,7 +47,7 @@ def encode(index: NDArray[np.int32], count: int) -> list[Json]:
 def decode(segmentation: object, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels of a segmentation, bool (H, W): run lengths or a list of polygons.
 
-    Raises ValueError, saying what is wrong, for one that does not fit a picture of ``shape``.
+    Raises ValueError, saying what is wrong, for one that does not fit an image of ``shape``.
     """
     if isinstance(segmentation, list):
         return _polygons(segmentation, shape)
@@ -101,7 +101,7 @@ def _polygons(polygons: list[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
         if not all(type(number) in (int, float) for number in polygon):
             raise ValueError("has a polygon with something else than numbers")
         if not all(-reach <= number <= reach for number in polygon):  # nor not-a-number
-            raise ValueError("has a polygon that goes far outside the picture")
+            raise ValueError("has a polygon that goes far outside the image")
         corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         steps = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1)
         if steps.sum() > MAX_OUTLINE:

@@ -14,7 +14,7 @@ from alc_backend.core.arrays import VOID
 class Segment:
     """The pixels of one class in one superpixel (0: outside of all of them).
 
-    ``id`` counts from 1 in each picture, by superpixel, then class; ``area`` in pixels; ``box``
+    ``id`` counts from 1 in each image, by superpixel, then class; ``area`` in pixels; ``box``
     is (x, y, width, height) in pixels.
     """
 

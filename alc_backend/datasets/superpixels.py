@@ -22,7 +22,7 @@ def fill(
     """Cover what belongs to no superpixel (0) with SLIC superpixels, so that it can be asked about.
 
     ``superpixels`` int32 (H, W); they are kept. ``count`` is how many would cover the whole
-    picture: the pieces are as large as :func:`slic` would make them.
+    image: the pieces are as large as :func:`slic` would make them.
     """
     bare = superpixels == 0
     share = np.count_nonzero(bare) / max(bare.size, 1)

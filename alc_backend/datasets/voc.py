@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.datasets.classes import read_classes, write_classes
-from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, Picture
+from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
 from alc_backend.datasets.images import encode_label_map
-from alc_backend.datasets.names import files_below, is_picture, key_of, place
+from alc_backend.datasets.names import files_below, is_image, key_of, place
 from alc_backend.errors import DatasetError
 
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
@@ -34,23 +34,23 @@ CLASSES = [
 
 @dataclass
 class Voc(Dataset):
-    """A dataset in VOC's layout: the pictures of ``train.txt``, or all that have a mask."""
+    """A dataset in VOC's layout: the images of ``train.txt``, or all that have a mask."""
 
-    def pictures(self) -> dict[str, Path]:
-        """Image key → picture, sorted; listed pictures that are missing are reported."""
+    def image_paths(self) -> dict[str, Path]:
+        """Image key → image, sorted; listed images that are missing are reported."""
         stored: dict[str, list[Path]] = {}
-        for path in filter(is_picture, files_below(self.root / IMAGES)):
+        for path in filter(is_image, files_below(self.root / IMAGES)):
             stored.setdefault(key_of(path, self.root / IMAGES), []).append(path)
         found: dict[str, list[Path]] = {}
         for key in self._keys():
             if key in stored:
                 found[key] = stored[key]
             else:
-                self.report(f"{IMAGES}/{key}: there is no such picture; add it or remove its mask")
+                self.report(f"{IMAGES}/{key}: there is no such image; add it or remove its mask")
         return self.unshared(found)
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The mask uint8 (H, W) of a picture."""
+        """The mask uint8 (H, W) of an image."""
         return self.class_map(f"{MASKS}/{key}.png", key, shape)
 
     def _keys(self) -> list[str]:
@@ -61,7 +61,7 @@ class Voc(Dataset):
             lines = listed.read_text("utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DatasetError(
-                f"{listed}: cannot be read ({error}); list the pictures' names in it, one a line"
+                f"{listed}: cannot be read ({error}); list the images' names in it, one a line"
             ) from error
         return list(dict.fromkeys(line.rstrip("\r") for line in lines if line.strip()))
 
@@ -71,18 +71,18 @@ def open_voc(root: Path, superpixel_count: int = 100, validation: bool = False) 
     lists = [root / name for name in CLASS_LISTS if (root / name).is_file()]
     classes = read_classes(lists[0]) if lists else CLASSES
     if validation and not (root / LISTS / f"{VAL}.txt").is_file():
-        raise DatasetError(f"{root}: has no {LISTS}/{VAL}.txt; list the validation pictures there")
+        raise DatasetError(f"{root}: has no {LISTS}/{VAL}.txt; list the validation images there")
     return Voc(root, classes, superpixel_count, VAL if validation else TRAIN)
 
 
-def write(root: Path, classes: list[str], pictures: Iterable[Picture]) -> None:
-    """Write VOC's layout; pictures keep their own format, whatever the folder is called."""
+def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:
+    """Write VOC's layout; images keep their own format, whatever the folder is called."""
     keys = []
-    for picture in pictures:
-        picture.write_image(root, IMAGES)
-        encode_label_map(place(root, MASKS, picture.key, ".png"), picture.labels)
-        picture.write_objects(root)
-        keys.append(picture.key)
+    for image in images:
+        image.write_image(root, IMAGES)
+        encode_label_map(place(root, MASKS, image.key, ".png"), image.labels)
+        image.write_objects(root)
+        keys.append(image.key)
     listed = place(root, LISTS, TRAIN, ".txt")
     listed.write_text("".join(f"{key}\n" for key in keys), "utf-8")
     write_classes(root / CLASS_LISTS[0], classes)

@@ -1,4 +1,4 @@
-"""Grounded-SAM: from a picture and class prompts to a label map and superpixels (Sec. 3.1)."""
+"""Grounded-SAM: from an image and class prompts to a label map and superpixels (Sec. 3.1)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Found:
 
 @dataclass(frozen=True)
 class FirstMaps:
-    """A picture's first label map, uint8 (H, W), and superpixel map, int32 (H, W).
+    """An image's first label map, uint8 (H, W), and superpixel map, int32 (H, W).
 
     ``found`` tells by superpixel id (1..n) where it comes from. ``hidden`` detections lie wholly
     below smaller ones, ``empty`` ones got no mask; both are left out.
@@ -57,7 +57,7 @@ def first_maps(
     threshold: float,
     uncovered: int,
 ) -> FirstMaps:
-    """Detect, segment and paint a picture, uint8 (H, W, 3).
+    """Detect, segment and paint an image, uint8 (H, W, 3).
 
     A box is kept when its best class token scores over ``threshold``; each has one mask; masks are
     painted with the smaller on top. What none covers gets the label ``uncovered`` and superpixel

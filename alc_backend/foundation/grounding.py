@@ -31,9 +31,9 @@ _UNUSED = ("label_enc.", "bert.embeddings.position_ids")
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector found in a picture, in the detector's order.
+    """What a detector found in an image, in the detector's order.
 
-    ``boxes`` float32 (N, 4) are left, top, right, bottom in pixels, inside the picture;
+    ``boxes`` float32 (N, 4) are left, top, right, bottom in pixels, inside the image;
     ``scores`` float32 (N,) in 0..1; ``classes`` int64 (N,).
     """
 
@@ -51,7 +51,7 @@ class Detector(Protocol):
     def detect(
         self, image: NDArray[np.uint8], wanted: Sequence[Caption], threshold: float
     ) -> Detections:
-        """Boxes in a picture, uint8 (H, W, 3), whose best class token scores over the threshold."""
+        """Boxes in an image, uint8 (H, W, 3), whose best class token scores over the threshold."""
 
 
 class GroundingDino:
@@ -81,7 +81,7 @@ class GroundingDino:
     def detect(
         self, image: NDArray[np.uint8], wanted: Sequence[Caption], threshold: float
     ) -> Detections:
-        """Boxes in a picture, uint8 (H, W, 3); those of several captions are merged."""
+        """Boxes in an image, uint8 (H, W, 3); those of several captions are merged."""
         height, width_ = image.shape[:2]
         pixels = _prepared(image).to(self._device)
         found = [self._ask(pixels, caption, threshold) for caption in wanted]

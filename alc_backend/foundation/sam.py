@@ -60,7 +60,7 @@ class Sam:
     def segment(
         self, image: NDArray[np.uint8], boxes: NDArray[np.float32]
     ) -> Iterator[NDArray[np.bool_]]:
-        """Masks for boxes, one after another; the picture is looked at once."""
+        """Masks for boxes, one after another; the image is looked at once."""
         if not len(boxes):
             return
         shape = (image.shape[0], image.shape[1])
@@ -77,8 +77,8 @@ class Sam:
             except torch.cuda.OutOfMemoryError as error:
                 if at_once == 1:
                     raise FoundationError(
-                        "the GPU has not enough memory for one mask of a picture of "
-                        f"{shape[1]}×{shape[0]}; use a smaller picture or vit_b"
+                        "the GPU has not enough memory for one mask of an image of "
+                        f"{shape[1]}×{shape[0]}; use a smaller image or vit_b"
                     ) from error
                 torch.cuda.empty_cache()
                 at_once = at_once // 2
@@ -99,7 +99,7 @@ class Sam:
 
 
 def boxes_at_once(shape: tuple[int, int], size: int) -> int:
-    """How many boxes to decode at once for a picture of (H, W), by what their masks take."""
+    """How many boxes to decode at once for an image of (H, W), by what their masks take."""
     floats = size * size + 2 * shape[0] * shape[1]
     return max(1, MASK_MEMORY // (DECODER_BYTES + 4 * floats))
 

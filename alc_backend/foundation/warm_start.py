@@ -1,4 +1,4 @@
-"""How pictures get their first label maps and superpixels, and the models loaded for it."""
+"""How images get their first label maps and superpixels, and the models loaded for it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ TEXT_ENCODER = "bert-base-uncased"
 
 @dataclass(frozen=True)
 class WarmStart:
-    """How a project's pictures begin; kept with the project, so that all begin alike.
+    """How a project's images begin; kept with the project, so that all begin alike.
 
-    ``superpixels`` is one of METHODS; ``count`` how many SLIC makes of a picture; with ``fill``
+    ``superpixels`` is one of METHODS; ``count`` how many SLIC makes of an image; with ``fill``
     SLIC also covers what the objects leave bare. ``threshold`` (0..1) is the detector's box
     threshold; ``detector`` and ``segmenter`` are names of models, or checkpoint files.
     """
@@ -98,8 +98,8 @@ class Warmer:
         if self._detector is not None:
             self._captions = self._detector.captions(class_prompts(classes, synonyms))
 
-    def from_picture(self, image: NDArray[np.uint8]) -> FirstMaps:
-        """The first maps of a picture, uint8 (H, W, 3), that nobody has labelled.
+    def from_image(self, image: NDArray[np.uint8]) -> FirstMaps:
+        """The first maps of an image, uint8 (H, W, 3), that nobody has labelled.
 
         Without a detector everything starts as background. Raises DatasetError when there is no
         such class.
@@ -130,7 +130,7 @@ class Warmer:
         labels: NDArray[np.uint8],
         superpixels: NDArray[np.int32] | None = None,
     ) -> NDArray[np.int32]:
-        """Superpixels int32 (H, W) of a picture that has masks, ``labels`` uint8 (H, W).
+        """Superpixels int32 (H, W) of an image that has masks, ``labels`` uint8 (H, W).
 
         ``superpixels`` are those that came with the masks, used unless SAM is to make them.
         """

@@ -31,7 +31,7 @@ OVERLOADED = (429, 502, 503, 504)
 """Answers that another try may change."""
 
 UPLOAD_FILES = 50
-"""Pictures per upload request; Label Studio refuses more than 100."""
+"""Images per upload request; Label Studio refuses more than 100."""
 
 Json = dict[str, Any]
 
@@ -170,11 +170,11 @@ class Client:
                 return
             after = numbers[-1]
 
-    def upload(self, project: int, pictures: list[Path]) -> list[str]:
-        """Upload pictures; returns their addresses inside Label Studio, in the same order."""
+    def upload(self, project: int, images: list[Path]) -> list[str]:
+        """Upload images; returns their addresses inside Label Studio, in the same order."""
         urls: list[str] = []
-        for first in range(0, len(pictures), UPLOAD_FILES):
-            part = pictures[first : first + UPLOAD_FILES]
+        for first in range(0, len(images), UPLOAD_FILES):
+            part = images[first : first + UPLOAD_FILES]
             # Names are replaced by numbers: Label Studio rewrites them otherwise.
             files = [
                 (f"file{index}", (f"{first + index}{path.suffix}", path.read_bytes()))

@@ -1,6 +1,6 @@
 """A close-up of a superpixel that would be too small on the screen.
 
-It is a piece of HTML beside the question that shows a part of the very same picture, enlarged, with
+It is a piece of HTML beside the question that shows a part of the very same image, enlarged, with
 the superpixel's outline and the pixel that is asked about.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 Json = dict[str, Any]
 
 SCREEN = 700
-"""Pixels that a picture is wide, or high, on a labeler's screen, roughly."""
+"""Pixels that an image is wide, or high, on a labeler's screen, roughly."""
 
 TOO_SMALL = 12
 """A superpixel that is smaller than this on the screen, in both directions, is hard to see."""
@@ -24,13 +24,13 @@ ROOM = 4.0
 """How much more than the superpixel the close-up shows."""
 
 LEAST = 12.0
-"""Pixels of the picture that a close-up shows at least."""
+"""Pixels of the image that a close-up shows at least."""
 
 
 def closeup(url: str, height: int, width: int, row: int, col: int, shape: Json, title: str) -> str:
     """The HTML of a close-up, empty for a superpixel that is large enough.
 
-    ``shape`` is the superpixel's box and outlines in per cent of the picture (height, width);
+    ``shape`` is the superpixel's box and outlines in per cent of the image (height, width);
     (``row``, ``col``) the pixel that is asked about.
     """
     box = shape["box"]

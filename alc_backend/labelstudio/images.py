@@ -1,4 +1,4 @@
-"""Fetching the pictures that tasks name: from Label Studio, its storages, and allowed hosts.
+"""Fetching the images that tasks name: from Label Studio, its storages, and allowed hosts.
 
 Addresses in tasks come from whoever may import tasks. None may make the backend ask a machine of
 its own network, or send Label Studio's token elsewhere.
@@ -17,14 +17,14 @@ from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client
 
 MAX_BYTES = 512 * 2**20
-"""A picture file that is larger is not fetched."""
+"""An image file that is larger is not fetched."""
 
 MAX_REDIRECTS = 3
 TIMEOUT_S = 60.0
 
 
 def fetch(client: Client, url: str, hosts: Sequence[str] = ()) -> bytes:
-    """The bytes behind a task's picture address.
+    """The bytes behind a task's image address.
 
     Paths (uploads, local files, storages that Label Studio serves itself) and addresses of Label
     Studio's own host are asked for with its token; where it sends on to a storage, that is followed
@@ -35,7 +35,7 @@ def fetch(client: Client, url: str, hosts: Sequence[str] = ()) -> bytes:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise LabelStudioError(f"a picture's address is none ({error})") from error
+        raise LabelStudioError(f"an image's address is none ({error})") from error
     if parts.scheme in ("http", "https") and parts.netloc == own.netloc:
         url = parts._replace(scheme="", netloc="").geturl()
     if url.startswith("/") and not url.startswith("//"):
@@ -43,7 +43,7 @@ def fetch(client: Client, url: str, hosts: Sequence[str] = ()) -> bytes:
         return _fetch(onward, hosts, sent_on=True) if onward else content
     if parts.scheme not in ("http", "https"):
         raise LabelStudioError(
-            f"{_shown(url)}: is no address of a picture; add pictures by upload, by a storage of "
+            f"{_shown(url)}: is no address of an image; add images by upload, by a storage of "
             "Label Studio, or by http(s)"
         )
     return _fetch(url, hosts, sent_on=False)
@@ -85,7 +85,7 @@ def _read(response: httpx.Response, url: str) -> bytes:
         content += chunk
         if len(content) > MAX_BYTES:
             raise LabelStudioError(
-                f"{_shown(url)}: is larger than {MAX_BYTES >> 20} MiB; use a smaller picture"
+                f"{_shown(url)}: is larger than {MAX_BYTES >> 20} MiB; use a smaller image"
             )
     return bytes(content)
 
@@ -102,7 +102,7 @@ def _checked(url: str, hosts: Sequence[str], *, sent_on: bool) -> str:
     if parts.scheme not in ("http", "https") or not (sent_on and host):
         raise LabelStudioError(
             f"{_shown(url)}: the host is not among ALC_IMAGE_HOSTS; add it there, or add the "
-            "pictures by upload or by a storage of Label Studio"
+            "images by upload or by a storage of Label Studio"
         )
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

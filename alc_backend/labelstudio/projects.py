@@ -37,7 +37,7 @@ class DatasetTags:
     """What a dataset project's label config names: its tags and its classes, in order.
 
     ``prompts`` are the ``predicted_values`` of the classes that have some: words for what the
-    class's pictures show.
+    class's images show.
     """
 
     image_name: str

@@ -1,4 +1,4 @@
-"""A correction query as a Label Studio task: the question, the marks on the picture, the choices.
+"""A correction query as a Label Studio task: the question, the marks on the image, the choices.
 
 The prediction carries a star on the representative pixel, a box and the outlines of the
 superpixel, and the pseudo label as the preselected choice.
@@ -48,7 +48,7 @@ MAX_OUTLINES = 12
 """Pieces of a superpixel that are outlined, the largest first."""
 
 STAR_RADIUS = 0.018
-"""Outer radius of the star as a share of the picture's longer side."""
+"""Outer radius of the star as a share of the image's longer side."""
 
 STAR = np.array(
     [
@@ -104,7 +104,7 @@ def label_config(classes: int = 2, wording: Texts | None = None) -> str:
 
 
 def task_data(query: QueryContent, wording: Texts | None = None) -> Json:
-    """The task's ``data``: picture, question, and the class choices, pseudo label first.
+    """The task's ``data``: image, question, and the class choices, pseudo label first.
 
     Where there are more classes than keys, the likely ones come next and have keys. ``alc`` says
     which superpixel is meant, so that the store can be rebuilt from Label Studio.
@@ -215,7 +215,7 @@ def epsilon_of(result: list[Any]) -> float:
 
 
 def size_shown(result: list[Any]) -> tuple[int, int] | None:
-    """The picture's (height, width) as the star tells it; None where it does not."""
+    """The image's (height, width) as the star tells it; None where it does not."""
     star = _star(result)
     height, width = (star.get(f"original_{name}") for name in ("height", "width"))
     if type(height) is not int or type(width) is not int:
@@ -232,7 +232,7 @@ def _star(result: list[Any]) -> Json:
 def starred(result: list[Any], height: int, width: int) -> tuple[int, int] | None:
     """The (row, column) whose star is among the regions of a prediction or an annotation.
 
-    None when there is no whole star. What :func:`prediction` cut off at the picture's edge does
+    None when there is no whole star. What :func:`prediction` cut off at the image's edge does
     not count; the other corners tell.
     """
     for item in result:
@@ -257,7 +257,7 @@ def starred(result: list[Any], height: int, width: int) -> tuple[int, int] | Non
 
 
 def shape_of(mask: NDArray[np.bool_]) -> Json:
-    """How a query shows a superpixel, bool (H, W): its box and outlines in per cent of the picture.
+    """How a query shows a superpixel, bool (H, W): its box and outlines in per cent of the image.
 
     It stays the same over all rounds.
     """
@@ -268,7 +268,7 @@ def shape_of(mask: NDArray[np.bool_]) -> Json:
 
 
 def box_of(mask: NDArray[np.bool_]) -> dict[str, float]:
-    """The box around a superpixel, bool (H, W), in per cent of the picture."""
+    """The box around a superpixel, bool (H, W), in per cent of the image."""
     rows, cols = np.nonzero(mask)
     corners = np.array([[cols.min(), rows.min()], [cols.max() + 1, rows.max() + 1]])
     (left, top), (right, bottom) = _percent(corners, mask.shape)
@@ -276,7 +276,7 @@ def box_of(mask: NDArray[np.bool_]) -> dict[str, float]:
 
 
 def _percent(points: NDArray[np.float64], shape: tuple[int, ...]) -> list[list[float]]:
-    """(x, y) in pixels as shares of a picture (height, width), in per cent."""
+    """(x, y) in pixels as shares of an image (height, width), in per cent."""
     scaled = np.clip(points / [shape[1], shape[0]] * 100, 0, 100).tolist()
     return [[round(x, 3), round(y, 3)] for x, y in scaled]
 
@@ -285,7 +285,7 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     """The borders of the pieces of ``mask`` as polygons, float64 (n, 2) of (x, y) in pixels.
 
     At most MAX_OUTLINES, the largest first; each follows the pixel edges within about a pixel, in
-    large pictures within a 500th of their size.
+    large images within a 500th of their size.
     """
     from skimage.measure import approximate_polygon, find_contours
 

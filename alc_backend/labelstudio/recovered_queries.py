@@ -17,14 +17,14 @@ from alc_backend.labelstudio.client import Client
 Json = dict[str, Any]
 
 BOX_TOLERANCE = 0.01
-"""How far a box may be off, in per cent of the picture."""
+"""How far a box may be off, in per cent of the image."""
 
 
 @dataclass(frozen=True)
 class Question:
     """What a task asked in one round, when that was first seen, and the round's ε.
 
-    ``size`` is the (height, width) of the picture that the star at (``row``, ``col``) lies in.
+    ``size`` is the (height, width) of the image that the star at (``row``, ``col``) lies in.
     """
 
     row: int

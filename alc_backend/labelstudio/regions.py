@@ -86,7 +86,7 @@ def read_regions(
 ) -> list[Region]:
     """The brush regions of known classes in an annotation's or a prediction's ``result``.
 
-    Raises ValueError for regions of differing or false sizes (``shape`` is (H, W) of the picture
+    Raises ValueError for regions of differing or false sizes (``shape`` is (H, W) of the image
     where it is known), and for those that lack a field.
     """
     from label_studio_sdk.converter import brush
@@ -116,9 +116,9 @@ def read_regions(
         if size != shape:
             raise ValueError(f"brush regions differ in size: {size} and {shape}")
         if not 0 < size[0] * size[1] <= MAX_PIXELS:
-            raise ValueError(f"a brush region claims a picture of {size[1]}×{size[0]} pixels")
+            raise ValueError(f"a brush region claims an image of {size[1]}×{size[0]} pixels")
         if int.from_bytes(rle[:4], "big") != 4 * size[0] * size[1]:
-            raise ValueError("a brush region's length does not fit the picture's size")
+            raise ValueError("a brush region's length does not fit the image's size")
         try:
             pixels = brush.decode_rle(list(rle)).reshape(*size, 4)[:, :, 3]
         except (IndexError, ValueError, TypeError, OverflowError) as error:

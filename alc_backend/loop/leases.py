@@ -44,7 +44,7 @@ def host() -> str:
 
 
 def take(part: Claimable) -> None:
-    """Put this process's name on a part, or on a picture."""
+    """Put this process's name on a part, or on an image."""
     part.claimed_by = f"{host()}|{os.getpid()}|{secrets.token_hex(4)}"
     part.heartbeat_at, part.retry_at = utc_now(), None
     part.claims += 1
@@ -123,7 +123,7 @@ def at_work(session: Session, round_: Round, settings: Settings) -> int:
 
 
 def is_dead(part: Claimable, settings: Settings) -> bool:
-    """Whether the worker that claimed a part, or a picture, is gone."""
+    """Whether the worker that claimed a part, or an image, is gone."""
     where, process, _ = (part.claimed_by or "").split("|")
     if where == host() and not psutil.pid_exists(int(process)):
         return True

@@ -79,7 +79,7 @@ class Overview:
     """A project as it stands. ``problems`` are sentences that each say the remedy."""
 
     project: Project
-    pictures: int
+    images: int
     arriving: image_queue.Waiting
     rounds: list[Json]
     running: bool
@@ -149,7 +149,7 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         found = session.scalars(
             select(Round).where(Round.project_id == project_id).order_by(Round.number)
         ).all()
-        pictures = select(func.count(Image.id)).where(
+        images = select(func.count(Image.id)).where(
             Image.project_id == project_id, Image.split == TRAIN
         )
         asked = session.scalars(
@@ -162,11 +162,11 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
             )
         )
         queue = len(set(asked) - read.settled)
-        count = session.scalar(pictures) or 0
+        count = session.scalar(images) or 0
         problems = _problems(session, project, found, arriving)
     return Overview(
         project=project,
-        pictures=count,
+        images=count,
         arriving=arriving,
         rounds=[
             {**status.summary(round_), "opened_at": round_.opened_at, "id": round_.id}
@@ -231,10 +231,10 @@ def _problems(
     if found and found[-1].warning:
         problems.append(f"Round {found[-1].number}: {found[-1].warning}")
     if arriving.error:
-        problems.append(f"Pictures wait: {arriving.error}; then run `alc pseudo --retry`")
+        problems.append(f"Images wait: {arriving.error}; then run `alc pseudo --retry`")
     if arriving.failed:
         problems.append(
-            f"Pictures without a first label map: {arriving.failed}; `alc pseudo` names them with "
+            f"Images without a first label map: {arriving.failed}; `alc pseudo` names them with "
             "the reasons, `alc pseudo --retry` tries them again"
         )
     stuck = session.scalars(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from alc_backend.settings import Settings
 
 OUTPUT_STRIDE = 16
-"""Pixels of the picture to one of the encoder's last map; inputs are multiples of it."""
+"""Pixels of the image to one of the encoder's last map; inputs are multiples of it."""
 
 ENCODERS = ("efficientnet-lite0", "resnet18", "resnet50", "resnet101")
 """Backbones by the name used in settings."""
@@ -44,7 +44,7 @@ class TrainingConfig:
         if self.iterations < 1 or self.batch_size < 2 or not self.base_rate > 0:
             raise SettingsError(
                 "iterations must be at least 1, batch_size at least 2 (batch norm needs two "
-                "pictures) and base_rate positive"
+                "images) and base_rate positive"
             )
 
     def as_dict(self) -> dict[str, Any]:

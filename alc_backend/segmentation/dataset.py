@@ -17,7 +17,7 @@ from alc_backend.core.arrays import VOID
 from alc_backend.segmentation.config import OUTPUT_STRIDE
 
 Loader = Callable[[str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
-"""Image key → picture uint8 (H, W, 3) and label map uint8 (H, W)."""
+"""Image key → image uint8 (H, W, 3) and label map uint8 (H, W)."""
 
 
 class Batch(NamedTuple):
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 class TrainingCrops:
     """Batches of random crops; batch ``i`` depends on the seed and ``i`` alone.
 
-    Decoded pictures are kept in memory up to ``cache_bytes``. May be used by several threads.
+    Decoded images are kept in memory up to ``cache_bytes``. May be used by several threads.
     """
 
     def __init__(

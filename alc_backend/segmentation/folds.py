@@ -1,4 +1,4 @@
-"""Cross-fitting: which network leaves out which pictures (beyond the paper)."""
+"""Cross-fitting: which network leaves out which images (beyond the paper)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from alc_backend.segmentation.config import TrainingConfig
 def networks(keys: Collection[str], seed: int, folds: int) -> list[int | None]:
     """The networks to train: the one that users see (None), then one for each fold.
 
-    A fold that no picture is in needs none. Raises SettingsError when one fold has all pictures.
+    A fold that no image is in needs none. Raises SettingsError when one fold has all images.
     """
     if folds == 1:
         return [None]
     filled = sorted({fold_of(key, seed, folds) for key in keys})
     if len(filled) == 1:
         raise SettingsError(
-            f"{len(keys)} pictures are too few for {folds} folds (all of them fall into one); "
+            f"{len(keys)} images are too few for {folds} folds (all of them fall into one); "
             "use one fold (ALC_FOLDS=1)"
         )
     return [None, *filled]
 
 
 def kept(keys: Collection[str], fold: int | None, seed: int, folds: int) -> list[str]:
-    """The pictures, sorted, that the network of ``fold`` is trained on."""
+    """The images, sorted, that the network of ``fold`` is trained on."""
     return [key for key in sorted(keys) if fold is None or fold_of(key, seed, folds) != fold]
 
 

@@ -1,4 +1,4 @@
-"""Class probabilities of a picture, one picture in memory at a time."""
+"""Class probabilities of an image, one image in memory at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import OUTPUT_STRIDE
 
 WHOLE_PIXELS = 2048 * 1152
-"""Pictures of at most so many pixels (Cityscapes' are smaller) are predicted in one piece."""
+"""Images of at most so many pixels (Cityscapes' are smaller) are predicted in one piece."""
 
 TILE, MARGIN = 1024, 128
 """Larger ones in tiles of this side, of which so much is thrown away towards the neighbours."""
@@ -29,7 +29,7 @@ MEMORY_BYTES = 2**29
 class Predictor:
     """A trained network ready to predict, on the GPU when there is one.
 
-    ``flip`` averages the prediction with that of the mirrored picture.
+    ``flip`` averages the prediction with that of the mirrored image.
     """
 
     def __init__(self, path: Path, classes: list[str], *, flip: bool = False) -> None:
@@ -44,7 +44,7 @@ class Predictor:
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Softmax over the classes for ``image`` uint8 (H, W, 3): float32 (C, H, W).
 
-        Beside the result, memory does not grow with the picture. Raises TrainingError when the
+        Beside the result, memory does not grow with the image. Raises TrainingError when the
         network's weights have become useless (NaN), StorageError when a large result has no room.
         """
         height, width = image.shape[:2]
@@ -88,7 +88,7 @@ class Predictor:
             except OSError as error:  # later, a full disk would end the process without a word
                 raise StorageError(
                     f"{self._folder} has no room for the {4 * int(np.prod(shape)) >> 20} MiB that "
-                    f"the probabilities of one picture take ({error}); free some"
+                    f"the probabilities of one image take ({error}); free some"
                 ) from error
             return np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
 

@@ -24,7 +24,7 @@ METADATA = "alc"
 ENCODER_BATCH_NORM_MOMENTUM = 0.01
 
 LAYOUT = torch.channels_last
-"""How pictures and weights lie in memory: convolutions are fastest so."""
+"""How images and weights lie in memory: convolutions are fastest so."""
 
 _SMP_NAMES = {"efficientnet-lite0": "tu-tf_efficientnet_lite0"}
 _HALF = (0.5, 0.5, 0.5)

@@ -56,7 +56,7 @@ def train(
     On CUDA the network computes in bfloat16. Inside a process group (``torchrun``) every process
     takes its share of each batch, and the gradients are those of the whole batch. A batch that
     does not fit into memory is taken in parts, which is reported; batch norm then sees the parts.
-    Raises TrainingError when the loss is not finite, or two pictures do not fit.
+    Raises TrainingError when the loss is not finite, or two images do not fit.
     """
     fingerprint = _fingerprint(config, keys, classes, data_version)
     if networks.trained_by(path) == fingerprint:
@@ -248,7 +248,7 @@ class _Run:
     def _take_smaller_parts(self) -> None:
         if self._part <= 2 or self.ranks > 1:  # other processes wait in the batch norm
             raise TrainingError(
-                f"{self._part} pictures at a time do not fit into memory; lower ALC_INPUT_SIZE or "
+                f"{self._part} images at a time do not fit into memory; lower ALC_INPUT_SIZE or "
                 "ALC_BATCH_SIZE, choose a smaller encoder (ALC_ENCODER), or free memory, and start "
                 "the round again"
             )

@@ -23,7 +23,7 @@ from alc_backend.core.statistics import ImageStatistics
 from alc_backend.simulate.experiment import Experiment
 from alc_backend.simulate.scenes import Packed, Scenes
 
-FIELDS = ("picture", "superpixel", "row", "col", "pseudo", "dominant", "size", "turn")
+FIELDS = ("image", "superpixel", "row", "col", "pseudo", "dominant", "size", "turn")
 
 Predict = Callable[[str], NDArray[np.float32]]
 ReadLabels = Callable[[str], NDArray[np.uint8]]
@@ -33,13 +33,13 @@ ReadLabels = Callable[[str], NDArray[np.uint8]]
 class Candidates:
     """Candidate queries of a dataset; every array has shape (M,).
 
-    ``picture`` is the position in ``Scenes.keys``, ``turn`` the order of PixelPick's draw (0 in
+    ``image`` is the position in ``Scenes.keys``, ``turn`` the order of PixelPick's draw (0 in
     other pools), ``scores`` what was measured, by :attr:`Acquisition.measured`, ``class_pixels``
-    int64 (C,) the pixels of each class in the label maps. ``reach``: for every picture the pixels
+    int64 (C,) the pixels of each class in the label maps. ``reach``: for every image the pixels
     that answers would reach (ε > 0), empty at ε = 0.
     """
 
-    picture: NDArray[np.int32]
+    image: NDArray[np.int32]
     superpixel: NDArray[np.int32]
     row: NDArray[np.int32]
     col: NDArray[np.int32]
@@ -52,7 +52,7 @@ class Candidates:
     reach: dict[int, Packed]
 
     def __len__(self) -> int:
-        return len(self.picture)
+        return len(self.image)
 
     def save(self, path: Path) -> None:
         """Write a file that :meth:`load` reads."""
@@ -99,7 +99,7 @@ class Candidates:
         Superpixels are ranked as a round ranks them (:mod:`alc_backend.loop.rounds.selection`).
         """
         if experiment.pool == "pixelpick":
-            places = np.lexsort((self.picture, self.turn))
+            places = np.lexsort((self.image, self.turn))
             return [int(place) for place in places[:count]]
         found = acquisition.Measured(
             self.scores[ACQUISITIONS[experiment.acquisition].measured],
@@ -110,10 +110,10 @@ class Candidates:
         )
         compared = acquisition.compare(found, experiment.acquisition)
         if experiment.pool == "pixel":
-            places = np.lexsort((self.col, self.row, self.superpixel, self.picture, -compared))
+            places = np.lexsort((self.col, self.row, self.superpixel, self.image, -compared))
             return [int(place) for place in places[:count]]
         places_of = {
-            (scenes.keys[self.picture[place]], int(self.superpixel[place])): place
+            (scenes.keys[self.image[place]], int(self.superpixel[place])): place
             for place in range(len(self))
         }
         scored = [
@@ -169,7 +169,7 @@ def survey(
         if experiment.pool == "pixelpick":
             turn = np.random.default_rng([seed, 1]).permutation(len(found)).astype(np.int32)
         for name, values in (
-            ("picture", np.full(len(found), place, dtype=np.int32)),
+            ("image", np.full(len(found), place, dtype=np.int32)),
             ("superpixel", found.ids),
             ("row", found.rows.astype(np.int32)),
             ("col", found.cols.astype(np.int32)),

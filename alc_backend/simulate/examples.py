@@ -1,11 +1,11 @@
-"""Pictures that show what a simulation changed, small enough to travel in its results."""
+"""Images that show what a simulation changed, small enough to travel in its results."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.images import label_png, picture_jpeg
+from alc_backend.datasets.images import image_jpeg, label_png
 
 if TYPE_CHECKING:
     from alc_backend.simulate.loop import Loop
@@ -17,7 +17,7 @@ SHOWN = 6
 
 
 def examples(loop: Loop) -> list[Json]:
-    """The pictures of which most pixels were put right, each with its label maps.
+    """The images of which most pixels were put right, each with its label maps.
 
     ``image`` is a JPEG, ``before``, ``after`` and ``truth`` PNGs in the colours of PASCAL VOC, all
     in base64; ``repaired`` and ``spoilt`` count pixels.
@@ -34,7 +34,7 @@ def examples(loop: Loop) -> list[Json]:
             "key": key,
             "repaired": repaired,
             "spoilt": spoilt,
-            "image": picture_jpeg(loop.scenes.picture(key)),
+            "image": image_jpeg(loop.scenes.image(key)),
             "before": label_png(loop.first(key)),
             "after": label_png(loop.labels(key)),
             "truth": label_png(loop.scenes.truth(key)),

@@ -46,18 +46,18 @@ class Loop:
         self.before = self._confusion.copy()
 
     def labels(self, key: str) -> NDArray[np.uint8]:
-        """The label map of a picture as it is now, uint8 (H, W); read-only."""
+        """The label map of an image as it is now, uint8 (H, W); read-only."""
         if key in self._labels:
             return self._labels[key].read()
         return self.first(key)
 
     def first(self, key: str) -> NDArray[np.uint8]:
-        """The label map that a picture began with."""
+        """The label map that an image began with."""
         return self._first[key].read() if key in self._first else self.scenes.labels(key)
 
     @property
     def changed(self) -> list[str]:
-        """The keys of the pictures whose label map is not the first one any more."""
+        """The keys of the images whose label map is not the first one any more."""
         return [key for key in self.scenes.keys if self._labels.get(key) != self._first.get(key)]
 
     def prepare(self) -> None:
@@ -183,9 +183,9 @@ class Loop:
     def _ask(self, candidates: Candidates, place: int) -> None:
         """Put one question to the oracle and write its answer."""
         experiment, scenes = self.experiment, self.scenes
-        picture, number = int(candidates.picture[place]), int(candidates.superpixel[place])
+        image, number = int(candidates.image[place]), int(candidates.superpixel[place])
         row, col = int(candidates.row[place]), int(candidates.col[place])
-        key, pseudo = scenes.keys[picture], int(candidates.pseudo[place])
+        key, pseudo = scenes.keys[image], int(candidates.pseudo[place])
         mask = scenes.superpixels(key) == number
         labels, truth = self.labels(key), scenes.truth(key)
         class_id = oracle.answer(experiment.oracle, truth, labels, mask, row, col, pseudo)
@@ -201,8 +201,8 @@ class Loop:
             reached = np.zeros_like(mask)
             reached[row, col] = True
         elif experiment.epsilon > 0:
-            reached = mask & candidates.reach[picture].read()
-        about = (picture, number) if experiment.expansion else (picture, row, col)
+            reached = mask & candidates.reach[image].read()
+        about = (image, number) if experiment.expansion else (image, row, col)
         if about not in self._counted:
             self._counted.add(about)
             counts = metrics.selection_counts(reached, self.first(key), truth)

@@ -42,16 +42,16 @@ class Networks:
         """A name for what is trained on the label maps of ``digest`` and scores them."""
         experiment = self._experiment
         if experiment.probabilities:
-            return fingerprint(stamp(experiment), digest, self._scenes.pictures)
+            return fingerprint(stamp(experiment), digest, self._scenes.image_digest)
         return fingerprint(
             self._config.as_dict(), experiment.folds, experiment.flip, digest,
-            self._scenes.pictures, __version__,
+            self._scenes.image_digest, __version__,
         )  # fmt: skip
 
     def predictor(self, labels: ReadLabels, digest: str) -> Predict:
-        """The probabilities of every training picture after training on ``labels``.
+        """The probabilities of every training image after training on ``labels``.
 
-        Each picture is predicted by a network that has not seen it where the experiment has folds.
+        Each image is predicted by a network that has not seen it where the experiment has folds.
         """
         experiment = self._experiment
         if experiment.probabilities:
@@ -71,7 +71,7 @@ class Networks:
     ) -> tuple[float | None, list[float | None]] | None:
         """Model mIoU and the IoU of each class after training on ``labels``.
 
-        None without validation pictures, and where given probabilities take a network's place.
+        None without validation images, and where given probabilities take a network's place.
         """
         if not self._scenes.held_out or self._experiment.probabilities:
             return None
@@ -91,14 +91,14 @@ class Networks:
         experiment = self._experiment
         keys = folds.kept(self._scenes.keys, fold, experiment.seed, experiment.folds)
         split = [experiment.folds, fold] if fold is not None else None
-        name = fingerprint(self._config.as_dict(), split, digest, self._scenes.pictures)
+        name = fingerprint(self._config.as_dict(), split, digest, self._scenes.image_digest)
         path = self._folder / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         where = "" if fold is None else f"fold {fold + 1} of {experiment.folds}, "
         train(
             self._config,
             keys,
-            lambda key: (self._scenes.picture(key), labels(key)),
+            lambda key: (self._scenes.image(key), labels(key)),
             classes=self._scenes.classes,
             path=path,
             data_version=digest,
@@ -112,7 +112,7 @@ class Networks:
 
     def _probabilities(self, path: Path, key: str) -> NDArray[np.float32]:
         predictor = _loaded(path, tuple(self._scenes.classes), self._experiment.flip)
-        probabilities: NDArray[np.float32] = predictor.probabilities(self._scenes.picture(key))
+        probabilities: NDArray[np.float32] = predictor.probabilities(self._scenes.image(key))
         return probabilities
 
     def _given(self, folder: Path) -> Predict:
@@ -129,7 +129,7 @@ class Networks:
             except (OSError, ValueError) as error:
                 raise DatasetError(
                     f"{path}: cannot be read ({error}); --probabilities needs one array (C, H, W) "
-                    "for every picture, saved with numpy.save"
+                    "for every image, saved with numpy.save"
                 ) from None
 
         return predict
@@ -137,7 +137,7 @@ class Networks:
 
 @lru_cache(maxsize=4)
 def _loaded(path: Path, classes: tuple[str, ...], flip: bool) -> Any:
-    """A network, kept by the process for the next picture; folds take turns."""
+    """A network, kept by the process for the next image; folds take turns."""
     from alc_backend.segmentation.infer import Predictor
 
     return Predictor(path, list(classes), flip=flip)
@@ -156,7 +156,7 @@ def stamp(experiment: Experiment) -> str | None:
 
 
 def digest_of(scenes: Scenes, labels: ReadLabels) -> str:
-    """A name for the label maps of all training pictures."""
+    """A name for the label maps of all training images."""
     state = hashlib.sha256()
     for key in scenes.keys:
         state.update(labels(key).tobytes())

@@ -56,7 +56,7 @@ def document(
         },
         "dataset": {
             "digest": scenes.digest,
-            "pictures": len(scenes.keys),
+            "images": len(scenes.keys),
             "validation_pictures": len(scenes.held_out),
             "superpixels": scenes.superpixel_count,
             "classes": scenes.classes,

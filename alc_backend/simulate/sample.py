@@ -25,12 +25,12 @@ MISTAKEN = {"tree": "boat", "house": "car", "car": "boat", "cow": "horse", "hors
 """The class an object is most often mistaken for."""
 
 WRONG_CLASS, MISSED, FALSE_DETECTION = 0.45, 0.08, 0.7
-"""Shares of objects with a wrong class and of missed ones; false detections per picture."""
+"""Shares of objects with a wrong class and of missed ones; false detections per image."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture with its truth and its imperfect annotation, all 192 × 256.
+    """An image with its truth and its imperfect annotation, all 192 × 256.
 
     ``image`` uint8 (H, W, 3); ``truth``, ``labels`` uint8 (H, W); ``objects`` int32 (H, W).
     """
@@ -42,14 +42,14 @@ class Scene:
 
 
 def write_sample(
-    root: Path, seed: int = 0, *, pictures: int = TRAINING, held_out: int = VALIDATION
+    root: Path, seed: int = 0, *, images: int = TRAINING, held_out: int = VALIDATION
 ) -> tuple[Path, Path]:
     """Write the sample as two dataset folders; returns (training folder, validation folder).
 
     A folder that is already complete is left as it is.
     """
     training, validation = root / "train", root / "val"
-    for folder, count, offset in ((training, pictures, 0), (validation, held_out, pictures)):
+    for folder, count, offset in ((training, images, 0), (validation, held_out, images)):
         if (folder / "classes.txt").is_file():
             continue
         for name in ("images", "pseudo_labels", "objects", "ground_truth"):
@@ -68,12 +68,12 @@ def write_sample(
 def make_scene(seed: int, index: int) -> Scene:
     """Draw scene ``index`` of the dataset with ``seed``."""
     rng = np.random.default_rng([seed, index])
-    picture = Image.fromarray(_backdrop(rng))
+    canvas = Image.fromarray(_backdrop(rng))
     truth = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     detections: list[tuple[int, NDArray[np.bool_]]] = []
     for _ in range(int(rng.integers(4, 9))):
         name = CLASSES[int(rng.integers(1, len(CLASSES)))]
-        mask = _draw(picture, name, rng)
+        mask = _draw(canvas, name, rng)
         if mask.sum() < 60:
             continue
         truth[mask] = CLASSES.index(name)
@@ -86,7 +86,7 @@ def make_scene(seed: int, index: int) -> Scene:
     for number, (label, mask) in enumerate(detections, start=1):
         labels[mask] = label
         objects[mask] = number
-    return Scene(_photograph(picture, rng), truth, labels, objects)
+    return Scene(_photograph(canvas, rng), truth, labels, objects)
 
 
 def _seen_as(name: str, rng: np.random.Generator) -> int:
@@ -115,15 +115,15 @@ def _backdrop(rng: np.random.Generator) -> NDArray[np.uint8]:
 def _clouds(rng: np.random.Generator, grain: int) -> NDArray[np.float64]:
     """Smooth noise in about [-1, 1] with structures of ``grain`` pixels, (H, W)."""
     coarse = rng.normal(0, 0.5, (HEIGHT // grain + 3, WIDTH // grain + 3))
-    picture = Image.fromarray(coarse.astype(np.float32))
-    enlarged = picture.resize((WIDTH + 2 * grain, HEIGHT + 2 * grain), Image.Resampling.BICUBIC)
+    canvas = Image.fromarray(coarse.astype(np.float32))
+    enlarged = canvas.resize((WIDTH + 2 * grain, HEIGHT + 2 * grain), Image.Resampling.BICUBIC)
     return np.asarray(enlarged, dtype=np.float64)[grain:-grain, grain:-grain]
 
 
-def _photograph(picture: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _photograph(canvas: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Light, lens and sensor: brightness, a slight blur, noise."""
     light = rng.uniform(0.75, 1.2) * (1 + 0.12 * _clouds(rng, 60))[..., None]
-    blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float64)
+    blurred = np.asarray(canvas.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float64)
     noisy = blurred * light + rng.normal(0, 7, blurred.shape)
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
@@ -157,7 +157,7 @@ def _patch(rng: np.random.Generator) -> NDArray[np.bool_]:
     return inside
 
 
-def _draw(picture: Image.Image, name: str, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _draw(canvas: Image.Image, name: str, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Draw one object of class ``name`` somewhere; returns its pixels, bool (H, W)."""
     depth = rng.uniform(0.45, 0.95)
     brush = _Brush(
@@ -169,7 +169,7 @@ def _draw(picture: Image.Image, name: str, rng: np.random.Generator) -> NDArray[
     )
     _SHAPES[name](brush)
     colours, mask = brush.finish()
-    picture.paste(colours, (0, 0), Image.fromarray((mask * 255).astype(np.uint8)))
+    canvas.paste(colours, (0, 0), Image.fromarray((mask * 255).astype(np.uint8)))
     return mask
 
 

@@ -46,9 +46,9 @@ class Packed:
 
 
 class Scenes:
-    """The pictures of a dataset folder: first label maps, superpixels, ground truth.
+    """The images of a dataset folder: first label maps, superpixels, ground truth.
 
-    ``keys`` and ``held_out`` are the image keys of the training and validation pictures, sorted.
+    ``keys`` and ``held_out`` are the image keys of the training and validation images, sorted.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Scenes:
         superpixel_count: int = 100,
         progress: Progress = lambda message: None,
     ) -> None:
-        """Read the masks; pictures stay on disk.
+        """Read the masks; images stay on disk.
 
-        Raises DatasetError when the folder or its ground truth cannot be used; pictures that were
+        Raises DatasetError when the folder or its ground truth cannot be used; images that were
         left out are named in ``problems``.
         """
         folder = open_dataset(root, superpixel_count)
@@ -90,7 +90,7 @@ class Scenes:
         self.keys = sorted(self._labels)
         self.problems = folder.problems
         if not self.keys:
-            raise DatasetError(f"{root}: no picture can be used: " + "; ".join(self.problems[:3]))
+            raise DatasetError(f"{root}: no image can be used: " + "; ".join(self.problems[:3]))
         self.held_out: list[str] = []
         if validation is not None:
             self._read_validation(open_dataset(validation, validation=True), progress)
@@ -100,13 +100,13 @@ class Scenes:
         for sample in folder.validation_samples():
             progress(f"reading {sample.key}")
             assert sample.truth is not None
-            key = f"/val/{sample.key}"  # no training picture can be called so
+            key = f"/val/{sample.key}"  # no training image can be called so
             self._paths[key] = sample.path
             self._truth[key] = Packed.of(sample.truth)
             self.held_out.append(key)
         self.problems += folder.problems
 
-    def picture(self, key: str) -> NDArray[np.uint8]:
+    def image(self, key: str) -> NDArray[np.uint8]:
         """RGB uint8 (H, W, 3)."""
         return read_image(self._paths[key])
 
@@ -119,7 +119,7 @@ class Scenes:
         return self._superpixels[key].read()
 
     def truth(self, key: str) -> NDArray[np.uint8]:
-        """Ground truth, uint8 (H, W); of validation pictures too."""
+        """Ground truth, uint8 (H, W); of validation images too."""
         return self._truth[key].read()
 
     @cached_property
@@ -129,13 +129,13 @@ class Scenes:
         return sum(int((ids > 0).sum()) for ids in found)
 
     @cached_property
-    def pictures(self) -> str:
-        """A name for the pictures that networks are trained on."""
+    def image_digest(self) -> str:
+        """A name for the images that networks are trained on."""
         return self._digest(self.keys)
 
     @cached_property
     def digest(self) -> str:
-        """A name for the whole dataset: pictures, masks, class list, validation pictures."""
+        """A name for the whole dataset: images, masks, class list, validation images."""
         maps = (self._labels, self._superpixels, self._truth)
         return self._digest((*self.keys, *self.held_out), "\n".join(self.classes), *maps)
 
@@ -150,7 +150,7 @@ class Scenes:
         return state.hexdigest()[:16]
 
     def confusion(self, labels: Callable[[str], NDArray[np.uint8]]) -> NDArray[np.int64]:
-        """Ground truth against label maps over all training pictures, int64 (C, C + 1)."""
+        """Ground truth against label maps over all training images, int64 (C, C + 1)."""
         total = np.zeros((len(self.classes), len(self.classes) + 1), dtype=np.int64)
         for key in self.keys:
             total += metrics.confusion_matrix(self.truth(key), labels(key), len(self.classes))

@@ -73,7 +73,7 @@ class Store:
         return project
 
     def images(self, project_id: int, split: str) -> list[Image]:
-        """The pictures of one split, by image key."""
+        """The images of one split, by image key."""
         with self.reading() as session:
             return list(
                 session.scalars(

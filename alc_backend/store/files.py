@@ -1,4 +1,4 @@
-"""A project's arrays, pictures and networks as files of the storage."""
+"""A project's arrays, images and networks as files of the storage."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class ProjectFiles:
         self._storage, self._folder, self._work = storage, f"projects/{project_id}", work
 
     def image(self, image_id: int, suffix: str) -> Path:
-        """A local file with the picture as it was imported, to be read only."""
+        """A local file with the image as it was imported, to be read only."""
         return self._storage.local(self._image(image_id, suffix))
 
     def keep_image(self, image_id: int, suffix: str, path: Path) -> None:
-        """Keep a copy of a picture."""
+        """Keep a copy of an image."""
         self._storage.put(path, self._image(image_id, suffix))
 
     def network(self, number: int, fold: int | None = None) -> Path:
@@ -68,11 +68,11 @@ class ProjectFiles:
 
     def write_label_map(self, kind: str, image_id: int, labels: NDArray[np.uint8]) -> None:
         """Keep a label map; ``kind`` is ``initial`` or ``ground_truth``."""
-        self._write_picture(self._mask(kind, image_id), Image.fromarray(labels))
+        self._write_image(self._mask(kind, image_id), Image.fromarray(labels))
 
     def read_label_map(self, kind: str, image_id: int) -> NDArray[np.uint8]:
         """The label map uint8 (H, W); NotFoundError when there is none."""
-        return np.asarray(self._read_picture(self._mask(kind, image_id)), dtype=np.uint8)
+        return np.asarray(self._read_image(self._mask(kind, image_id)), dtype=np.uint8)
 
     def has_label_map(self, kind: str, image_id: int) -> bool:
         """Whether this label map was kept."""
@@ -96,12 +96,12 @@ class ProjectFiles:
 
     def write_reach(self, number: int, image_id: int, reached: NDArray[np.bool_]) -> None:
         """Keep which pixels the answers of round ``number`` reach (only when ε > 0)."""
-        picture = Image.fromarray((reached * 255).astype(np.uint8)).convert("1")
-        self._write_picture(self._reach(number, image_id), picture)
+        opened = Image.fromarray((reached * 255).astype(np.uint8)).convert("1")
+        self._write_image(self._reach(number, image_id), opened)
 
     def read_reach(self, number: int, image_id: int) -> NDArray[np.bool_]:
         """The pixels that answers of round ``number`` reach, bool (H, W)."""
-        return np.asarray(self._read_picture(self._reach(number, image_id)), dtype=np.bool_)
+        return np.asarray(self._read_image(self._reach(number, image_id)), dtype=np.bool_)
 
     def write_edit(
         self,
@@ -113,22 +113,22 @@ class ProjectFiles:
         """Keep what a direct edit wrote: ``labels`` where ``changed``, both (H, W)."""
         kept = np.where(changed, labels, 0).astype(np.uint8)
         layers = [Image.fromarray(layer) for layer in (kept, changed * np.uint8(255))]
-        self._write_picture(self._edit(annotation_id, revision), Image.merge("LA", layers))
+        self._write_image(self._edit(annotation_id, revision), Image.merge("LA", layers))
 
     def read_edit(
         self, annotation_id: int, revision: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The classes that a direct edit wrote, uint8 (H, W), and where, bool (H, W)."""
-        labels, changed = self._read_picture(self._edit(annotation_id, revision)).split()
+        labels, changed = self._read_image(self._edit(annotation_id, revision)).split()
         return np.asarray(labels, dtype=np.uint8), np.asarray(changed) > 0
 
     def of_image(self, image_id: int, suffix: str) -> list[str]:
-        """The names in the storage of what is kept about a picture, whether it is there or not."""
+        """The names in the storage of what is kept about an image, whether it is there or not."""
         masks = [self._mask(kind, image_id) for kind in ("initial", "ground_truth")]
         return [self._image(image_id, suffix), self._superpixels(image_id), *masks]
 
     def of_round(self, number: int, images: Iterable[int]) -> list[str]:
-        """The names of what answers of a round reached in these pictures."""
+        """The names of what answers of a round reached in these images."""
         return [self._reach(number, image_id) for image_id in images]
 
     def of_networks(self, number: int, folds: int) -> list[str]:
@@ -145,21 +145,21 @@ class ProjectFiles:
         except NotFoundError as error:
             raise NotFoundError(f"{error}; import the image again") from error
 
-    def _write_picture(self, name: str, picture: Image.Image) -> None:
+    def _write_image(self, name: str, opened: Image.Image) -> None:
         content = io.BytesIO()
-        picture.save(content, format="PNG")
+        opened.save(content, format="PNG")
         self._storage.write(name, content.getvalue())
 
-    def _read_picture(self, name: str) -> Image.Image:
+    def _read_image(self, name: str) -> Image.Image:
         content = io.BytesIO(self._read(name))
         try:
-            picture = Image.open(content)
-            picture.load()
+            opened = Image.open(content)
+            opened.load()
         except (*DAMAGED, SyntaxError, Image.DecompressionBombError) as error:
             raise NotFoundError(
                 f"{name}: cannot be read ({error}); import the image again"
             ) from error
-        return picture
+        return opened
 
     def _image(self, image_id: int, suffix: str) -> str:
         return f"{self._folder}/images/{image_id}{suffix}"

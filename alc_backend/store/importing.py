@@ -1,4 +1,4 @@
-"""Bringing pictures, first label maps and superpixels into the store."""
+"""Bringing images, first label maps and superpixels into the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, VAL, Image, Project, Superpixel
 
 Progress = Callable[[int, str], None]
-"""Called with the pictures done so far and the key of the last one."""
+"""Called with the images done so far and the key of the last one."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class ImportSummary:
         for problem in self.problems:
             console.print(f"left out: {problem}", markup=False, highlight=False)
         console.print(
-            f"{self.imported} pictures with {self.superpixels} superpixels imported, "
+            f"{self.imported} images with {self.superpixels} superpixels imported, "
             f"{self.validation} for validation, {self.present} already there, "
             f"{len(self.problems)} problems"
         )
@@ -73,8 +73,8 @@ def import_dataset(
 ) -> ImportSummary:
     """Import a dataset into the project ``name``, made when it does not exist.
 
-    Pictures already there (by image key) stay as they are. ``warm_start`` is how its later
-    pictures begin. With ``strict``, everything is checked first and nothing is imported when there
+    Images already there (by image key) stay as they are. ``warm_start`` is how its later
+    images begin. With ``strict``, everything is checked first and nothing is imported when there
     is any problem. Raises DatasetError for a dataset that cannot be used at all, for a class list
     that differs from the project's, and by ``strict``.
     """
@@ -116,7 +116,7 @@ def add_sample(
     found: Mapping[int, dict[str, Any]] | None = None,
     warm_start: dict[str, Any] | None = None,
 ) -> int | None:
-    """Add one picture with its arrays; returns its number of superpixels, None if it is there.
+    """Add one image with its arrays; returns its number of superpixels, None if it is there.
 
     ``annotation_id`` names the annotation of Label Studio that its label map came from, as it was
     at ``annotated_at``; ``warm_start`` and, by
@@ -179,7 +179,7 @@ def project_named(
 ) -> int:
     """The project of that name, made when there is none.
 
-    ``warm_start``, where given, is how its pictures begin from now on. Raises DatasetError when it
+    ``warm_start``, where given, is how its images begin from now on. Raises DatasetError when it
     has other classes.
     """
     with store.reading() as session:

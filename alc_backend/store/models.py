@@ -130,14 +130,14 @@ class Base(DeclarativeBase):
 
 
 TRAIN, VAL = "train", "val"
-"""The splits of a project's pictures: under correction, and with ground truth only."""
+"""The splits of a project's images: under correction, and with ground truth only."""
 
 
 class Project(Base):
     """One dataset under correction and its two Label Studio projects.
 
     ``overlap`` is the number of annotators whose agreement settles a query, ``other_tasks`` how
-    many tasks of the query project are none of ours. ``warm_start`` says how pictures get their
+    many tasks of the query project are none of ours. ``warm_start`` says how images get their
     first label maps (see :mod:`alc_backend.foundation.warm_start`), ``warm_start_error`` what
     keeps all of them from it. ``reconciled_to`` is
     the moment, by Label Studio's clock, up to which its annotations are known to be in the ledger;
@@ -162,7 +162,7 @@ class Project(Base):
 
 
 class Image(Base):
-    """One picture. ``url`` is its address inside Label Studio; ``split`` TRAIN or VAL.
+    """One image. ``url`` is its address inside Label Studio; ``split`` TRAIN or VAL.
 
     ``initial_annotation`` is the annotation of Label Studio that the first label map came from, as
     it was at ``initial_annotation_at``; ``warm_start`` how a foundation model made it: its
@@ -204,9 +204,9 @@ class Superpixel(Base):
 
 
 class Arrival(Base):
-    """A picture of the dataset project that waits for its first label map.
+    """An image of the dataset project that waits for its first label map.
 
-    It goes when the picture is in the store. ``error`` says why it could not be done, and then
+    It goes when the image is in the store. ``error`` says why it could not be done, and then
     ``finished_at`` when; ``claimed_by`` names the worker that has it, ``claims`` how often it was
     taken up, ``retry_at`` when it may be tried again after Label Studio was away.
     """

@@ -61,7 +61,7 @@ def letters(items):
     return "".join(item.key for item in items)
 
 
-def test_queries_about_one_picture_are_kept_apart():
+def test_queries_about_one_image_are_kept_apart():
     assert letters(spread(row("aaabbc"), 1)) == "ababac"
     assert letters(spread(row("aaabbc"), 2)) == "abcaba"
     assert letters(spread(row("abcabc"), 2)) == "abcabc"
@@ -74,7 +74,7 @@ def test_queries_about_one_picture_are_kept_apart():
 
 
 @given(st.text(alphabet="abcd", max_size=30), st.integers(0, 4))
-def test_spreading_keeps_all_items_and_each_pictures_order(images, gap):
+def test_spreading_keeps_all_items_and_each_images_order(images, gap):
     items = row(images)
     found = spread(items, gap)
     assert sorted(found) == sorted(items)

@@ -73,7 +73,7 @@ def test_instances_are_what_pycocotools_reads(tmp_path):
         assert np.array_equal(coco_mask.decode(image["void"]), made.labels == 255)
 
 
-def test_panoptic_pictures_are_what_panoptic_readers_decode(tmp_path):
+def test_panoptic_images_are_what_panoptic_readers_decode(tmp_path):
     root, pictures = written(tmp_path, "coco-panoptic")
     index = json.loads((root / "annotations/panoptic_train.json").read_text("utf-8"))
     categories = {category["id"]: category for category in index["categories"]}
@@ -242,7 +242,7 @@ def test_a_category_named_background_stays_where_it_is(foreign):
         ([], [[2, 2, 9, 2, 9, 9]], "category"),
     ],
 )
-def test_one_bad_annotation_costs_its_picture(foreign, category, segmentation, named):
+def test_one_bad_annotation_costs_its_image(foreign, category, segmentation, named):
     foreign.index["images"].append({"id": 2, "file_name": "b.jpg"})
     foreign.picture("b")
     foreign.annotate(category, segmentation)
@@ -254,20 +254,20 @@ def test_one_bad_annotation_costs_its_picture(foreign, category, segmentation, n
     assert "annotation 1 of a" in problem
 
 
-def test_pictures_that_cannot_be_found_are_reported(foreign):
+def test_images_that_cannot_be_found_are_reported(foreign):
     (foreign.root.parent / "secret.jpg").write_bytes(
         (foreign.root / "train2017/a.jpg").read_bytes()
     )
     names = ["missing.jpg", "../../secret.jpg", "/etc/passwd", None, 7, "notes.txt"]
     for number, name in enumerate(names):
         foreign.index["images"].append({"id": number, "file_name": name})
-    (foreign.root / "train2017/notes.txt").write_text("no picture")
+    (foreign.root / "train2017/notes.txt").write_text("no image")
     dataset, samples = read(foreign.write())
     assert list(samples) == ["a"]
     assert len(dataset.problems) == len(names)
 
 
-def test_two_pictures_of_one_name_are_reported(foreign):
+def test_two_images_of_one_name_are_reported(foreign):
     foreign.index["images"].append({"id": 2, "file_name": "a.png"})
     Image.new("RGB", (WIDTH, HEIGHT)).save(foreign.root / "train2017/a.png")
     dataset, samples = read(foreign.write())
@@ -284,7 +284,7 @@ def test_two_pictures_of_one_name_are_reported(foreign):
         ("_annotations.coco.json", ""),
     ],
 )
-def test_indexes_and_pictures_are_found_where_tools_put_them(foreign, name, folder):
+def test_indexes_and_images_are_found_where_tools_put_them(foreign, name, folder):
     (foreign.root / "train2017/a.jpg").unlink()
     foreign.picture("a", folder)
     foreign.annotate(18, [[2, 2, 9, 2, 9, 9]])
@@ -345,7 +345,7 @@ def test_a_damaged_index_is_refused(foreign, text):
 
 @pytest.fixture
 def panoptic(foreign):
-    """Segments 26 and 4711 in a picture, as panoptic COCO comes."""
+    """Segments 26 and 4711 in an image, as panoptic COCO comes."""
     ids = np.zeros((HEIGHT, WIDTH), dtype=np.int64)
     ids[2:9, 3:12], ids[10:, :] = 26, 4711
     colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1)
@@ -389,7 +389,7 @@ def test_panoptic_ids_that_no_colour_has_are_refused(panoptic, number):
         ({"image_id": 5}, "0 annotations for a"),
     ],
 )
-def test_false_panoptic_annotations_cost_their_picture(panoptic, changes, named):
+def test_false_panoptic_annotations_cost_their_image(panoptic, changes, named):
     panoptic.index["annotations"][0].update(changes)
     dataset, samples = read(panoptic.write("annotations/panoptic_train2017.json"))
     assert samples == {}

@@ -36,7 +36,7 @@ def truncate(path):
     ("spoil", "named"),
     [
         (lambda root: truncate(root / "images/b.png"), ["b.png", "intact"]),
-        (lambda root: (root / "images/b.png").write_text("no picture"), ["b.png", "intact"]),
+        (lambda root: (root / "images/b.png").write_text("no image"), ["b.png", "intact"]),
         (lambda root: (root / "pseudo_labels/b.png").unlink(), ["pseudo_labels/b.png", "add"]),
         (lambda root: (root / "objects/b.png").unlink(), ["objects/b.png", "add"]),
         (
@@ -53,7 +53,7 @@ def truncate(path):
         ),
     ],
 )
-def test_one_bad_file_costs_one_picture(dataset, spoil, named):
+def test_one_bad_file_costs_one_image(dataset, spoil, named):
     spoil(dataset)
     samples, problems = read(dataset)
     assert list(samples) == ["a", "c"]
@@ -61,7 +61,7 @@ def test_one_bad_file_costs_one_picture(dataset, spoil, named):
     assert all(word in problems[0] for word in named), problems
 
 
-def test_files_without_a_picture_are_reported(dataset):
+def test_files_without_an_image_are_reported(dataset):
     (dataset / "images/b.png").unlink()
     samples, problems = read(dataset)
     assert list(samples) == ["a", "c"]
@@ -72,7 +72,7 @@ def test_files_without_a_picture_are_reported(dataset):
     ]
 
 
-def test_two_pictures_of_one_name_are_reported(dataset):
+def test_two_images_of_one_name_are_reported(dataset):
     Image.new("RGB", (64, 48)).save(dataset / "images/b.jpg")
     samples, problems = read(dataset)
     assert list(samples) == ["a", "c"]
@@ -116,7 +116,7 @@ def test_a_missing_folder_is_named(tmp_path):
         open_folder(tmp_path)
 
 
-def test_validation_pictures_need_only_truth(dataset):
+def test_validation_images_need_only_truth(dataset):
     for name in ("pseudo_labels", "objects"):
         for path in (dataset / name).iterdir():
             path.unlink()
@@ -128,11 +128,11 @@ def test_validation_pictures_need_only_truth(dataset):
     assert samples[0].labels is None
 
 
-def test_pictures_are_turned_as_browsers_show_them(tmp_path):
-    picture = Image.new("RGB", (40, 20))
-    exif = picture.getexif()
+def test_images_are_turned_as_browsers_show_them(tmp_path):
+    image = Image.new("RGB", (40, 20))
+    exif = image.getexif()
     exif[0x0112] = 6  # rotate by 90°
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "turned.jpg", exif=exif)
     assert read_image(tmp_path / "turned.jpg").shape == (40, 20, 3)
 
 

@@ -19,8 +19,8 @@ SHAPE = (30, 41)
 KEYS = ["a", "deep/er/b", "town/c.d", "_/e", "ünï code"]
 
 
-def picture(root, key, *, seed=0, classes=CLASSES, largest=9):
-    """A picture with superpixels, void, and pixels outside of all superpixels."""
+def image(root, key, *, seed=0, classes=CLASSES, largest=9):
+    """An image with superpixels, void, and pixels outside of all superpixels."""
     rng = np.random.default_rng(seed)
     superpixels = np.kron(rng.integers(0, 6, (5, 5)), np.ones((6, 9), dtype=int))[:, :41]
     superpixels[superpixels == 5] = largest
@@ -33,7 +33,7 @@ def picture(root, key, *, seed=0, classes=CLASSES, largest=9):
 
 @pytest.fixture
 def pictures(tmp_path):
-    return [picture(tmp_path, key, seed=number) for number, key in enumerate(sorted(KEYS))]
+    return [image(tmp_path, key, seed=number) for number, key in enumerate(sorted(KEYS))]
 
 
 @pytest.fixture(params=list(WRITERS))
@@ -54,7 +54,7 @@ def read(root, **options):
 
 
 def assert_same(samples, pictures):
-    assert sorted(samples) == sorted(picture.key for picture in pictures)
+    assert sorted(samples) == sorted(image.key for image in pictures)
     for expected in pictures:
         sample = samples[expected.key]
         assert np.array_equal(sample.labels, expected.labels)
@@ -76,7 +76,7 @@ def test_what_is_written_is_read_again(tmp_path, layout, pictures):
     [["cat", "Background", "dog"], ["cat", "dog"], ["sofa", "road", "bus"], CLASSES[::-1]],
 )
 def test_classes_keep_their_names_and_ids(tmp_path, layout, classes):
-    made = [picture(tmp_path, "a", classes=classes)]
+    made = [image(tmp_path, "a", classes=classes)]
     dataset, samples = read(written(tmp_path, layout, made, classes))
     assert (dataset.classes, dataset.problems) == (classes, [])
     assert_same(samples, made)
@@ -84,7 +84,7 @@ def test_classes_keep_their_names_and_ids(tmp_path, layout, classes):
 
 def test_255_classes_fit_into_every_layout(tmp_path, layout):
     classes = [f"class {number}" for number in range(255)]
-    made = [picture(tmp_path, "a", classes=classes)]
+    made = [image(tmp_path, "a", classes=classes)]
     made[0].labels[0, :41] = np.arange(214, 255)
     dataset, samples = read(written(tmp_path, layout, made, classes))
     assert (dataset.classes, dataset.problems) == (classes, [])
@@ -93,7 +93,7 @@ def test_255_classes_fit_into_every_layout(tmp_path, layout):
 
 @pytest.mark.parametrize("largest", [300, 65_536, 2**24 - 1])
 def test_large_superpixel_ids_survive(tmp_path, layout, largest):
-    made = [picture(tmp_path, "a", largest=largest)]
+    made = [image(tmp_path, "a", largest=largest)]
     assert largest in made[0].superpixels
     _, samples = read(written(tmp_path, layout, made))
     assert_same(samples, made)
@@ -101,11 +101,11 @@ def test_large_superpixel_ids_survive(tmp_path, layout, largest):
 
 def test_superpixel_ids_that_no_png_holds_are_refused(tmp_path, layout):
     with pytest.raises(DatasetError, match="renumber"):
-        written(tmp_path, layout, [picture(tmp_path, "a", largest=2**24)])
+        written(tmp_path, layout, [image(tmp_path, "a", largest=2**24)])
 
 
-def test_a_picture_that_is_void_all_over_survives(tmp_path, layout):
-    made = [picture(tmp_path, "a")]
+def test_an_image_that_is_void_all_over_survives(tmp_path, layout):
+    made = [image(tmp_path, "a")]
     made[0].labels[:] = 255
     dataset, samples = read(written(tmp_path, layout, made))
     assert dataset.problems == []
@@ -120,7 +120,7 @@ def test_without_superpixel_maps_slic_makes_them(tmp_path, layout, pictures):
     assert all(sample.superpixels.min() == 1 for sample in samples.values())
 
 
-def test_pictures_can_be_left_out_and_put_back(tmp_path, layout, pictures):
+def test_images_can_be_left_out_and_put_back(tmp_path, layout, pictures):
     bare = [Picture(p.key, p.suffix, None, p.labels, p.superpixels) for p in pictures]
     root = written(tmp_path, layout, bare)
     assert read(root)[1] == {}
@@ -138,17 +138,17 @@ def test_pictures_can_be_left_out_and_put_back(tmp_path, layout, pictures):
     "key", ["../evil", "/evil", "a/../../evil", "a//b", "", ".", "a\\b", "a\nb", "a\x00b"]
 )
 def test_keys_that_lead_elsewhere_are_refused(tmp_path, layout, key):
-    made = picture(tmp_path, "a")
+    made = image(tmp_path, "a")
     strange = Picture(key, made.suffix, made.path, made.labels, made.superpixels)
     root = tmp_path / "inner" / "written"
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(DatasetError, match="rename the picture"):
+    with pytest.raises(DatasetError, match="rename the image"):
         WRITERS[layout](root, CLASSES, iter([strange]))
     outside = [path for path in tmp_path.rglob("*") if tmp_path / "inner" not in path.parents]
     assert sorted({*outside} - {tmp_path / "inner"}) == before
 
 
-def test_masks_are_palette_pictures_in_the_colours_of_voc(tmp_path, pictures):
+def test_masks_are_palette_images_in_the_colours_of_voc(tmp_path, pictures):
     root = written(tmp_path, "voc", pictures)
     for made in pictures:
         with Image.open(root / "SegmentationClass" / f"{made.key}.png") as mask:
@@ -173,7 +173,7 @@ def test_a_real_voc_folder_has_the_classes_of_voc(tmp_path, pictures):
     assert len(read(root)[1]) == len(pictures)  # without a list, every mask counts
 
 
-def test_listed_pictures_that_are_missing_are_reported(tmp_path, pictures):
+def test_listed_images_that_are_missing_are_reported(tmp_path, pictures):
     root = written(tmp_path, "voc", pictures)
     with (root / "ImageSets/Segmentation/train.txt").open("a") as file:
         file.write("nowhere\n../../outside\n")
@@ -183,11 +183,11 @@ def test_listed_pictures_that_are_missing_are_reported(tmp_path, pictures):
     assert sorted(problem.split(":")[0] for problem in dataset.problems) == [
         "JPEGImages/../../outside",
         "JPEGImages/nowhere",
-        "picture a",
+        "image a",
     ]
 
 
-def test_validation_pictures_come_from_their_own_split(tmp_path, pictures):
+def test_validation_images_come_from_their_own_split(tmp_path, pictures):
     root = written(tmp_path, "voc", pictures)
     with pytest.raises(DatasetError, match=r"val\.txt"):
         open_dataset(root, validation=True)
@@ -201,7 +201,7 @@ def test_validation_pictures_come_from_their_own_split(tmp_path, pictures):
 
 def test_cityscapes_has_its_own_ids_and_names(tmp_path):
     classes = ["sofa", "road", "car"]
-    made = [picture(tmp_path, key, classes=classes) for key in ("aachen/x_1", "y")]
+    made = [image(tmp_path, key, classes=classes) for key in ("aachen/x_1", "y")]
     root = written(tmp_path, "cityscapes", made, classes)
     assert json.loads((root / "labelIds.json").read_text()) == {"sofa": 34, "road": 7, "car": 26}
     assert (root / "leftImg8bit/train/aachen/x_1_leftImg8bit.png").is_file()
@@ -212,7 +212,7 @@ def test_cityscapes_has_its_own_ids_and_names(tmp_path):
 
 
 def test_cityscapes_takes_a_file_of_ids(tmp_path):
-    made = [picture(tmp_path, "a")]
+    made = [image(tmp_path, "a")]
     given = {"dog": 3, "cat": 255, "background": 1, "unused": 9}
     root = tmp_path / "written"
     cityscapes.write(root, CLASSES, made, given)
@@ -246,7 +246,7 @@ def test_a_wrong_file_of_ids_is_refused(tmp_path, text, named):
 
 
 def test_real_cityscapes_has_the_19_classes_of_its_evaluation(tmp_path):
-    made = [picture(tmp_path, "aachen/a")]
+    made = [image(tmp_path, "aachen/a")]
     root = written(tmp_path, "cityscapes", made)
     (root / "labelIds.json").unlink()
     ids = np.zeros(SHAPE, dtype=np.uint8)
@@ -259,7 +259,7 @@ def test_real_cityscapes_has_the_19_classes_of_its_evaluation(tmp_path):
 
 
 def test_ids_that_the_mapping_does_not_name_are_reported(tmp_path):
-    made = [picture(tmp_path, key) for key in ("a", "b")]
+    made = [image(tmp_path, key) for key in ("a", "b")]
     root = written(tmp_path, "cityscapes", made)
     Image.new("L", SHAPE[::-1], 99).save(root / "gtFine/train/_/a_gtFine_labelIds.png")
     dataset, samples = read(root)
@@ -268,7 +268,7 @@ def test_ids_that_the_mapping_does_not_name_are_reported(tmp_path):
     assert "labelIds.json" in dataset.problems[0]
 
 
-def test_hugging_face_names_pictures_masks_and_classes(tmp_path, pictures):
+def test_hugging_face_names_images_masks_and_classes(tmp_path, pictures):
     root = written(tmp_path, "huggingface", pictures)
     rows = [json.loads(line) for line in (root / "train/metadata.jsonl").open(encoding="utf-8")]
     assert [row["image_id"] for row in rows] == [made.key for made in pictures]

@@ -1,4 +1,4 @@
-"""Real pictures with real Grounded-SAM mistakes, where the checkout has them beside it."""
+"""Real images with real Grounded-SAM mistakes, where the checkout has them beside it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from alc_backend.core.metrics import confusion_matrix, mean_iou
 from alc_backend.datasets.folder import open_folder
 
-PICTURES = Path(__file__).parents[3] / "shared" / "data" / "voc_animals" / "train"
+IMAGES = Path(__file__).parents[3] / "shared" / "data" / "voc_animals" / "train"
 
 
-@pytest.mark.skipif(not PICTURES.is_dir(), reason="the pictures are not part of the project")
-def test_three_hundred_pictures_are_read_without_a_problem():
-    folder = open_folder(PICTURES)
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="the images are not part of the project")
+def test_three_hundred_images_are_read_without_a_problem():
+    folder = open_folder(IMAGES)
     confusion = np.zeros((len(folder.classes), len(folder.classes) + 1), dtype=np.int64)
     superpixels = 0
     for sample in folder.samples():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.pictures import open_pictures
+from alc_backend.datasets.images import open_images
 from alc_backend.datasets.superpixels import component_boxes, fill, slic
 from alc_backend.errors import DatasetError, FoundationError, SettingsError, WeightsError
 from alc_backend.foundation.warm_start import Warmer, WarmStart
@@ -65,21 +65,21 @@ def warmer(settings, classes=CLASSES, synonyms=None, **start):
     return Warmer(WarmStart(**start), classes, settings, synonyms)
 
 
-def test_without_models_a_picture_is_background_in_slic_superpixels(tmp_path):
+def test_without_models_an_image_is_background_in_slic_superpixels(tmp_path):
     settings = Settings(data_dir=tmp_path, _env_file=None)
-    maps = warmer(settings, count=30).from_picture(noise())
+    maps = warmer(settings, count=30).from_image(noise())
     assert not maps.labels.any()
     assert np.array_equal(maps.superpixels, slic(noise(), 30))
     assert maps.found == {}
     with pytest.raises(DatasetError, match="no class named background"):
-        warmer(settings, classes=["cat", "dog"]).from_picture(noise())
+        warmer(settings, classes=["cat", "dog"]).from_image(noise())
 
 
-def test_grounded_sam_begins_a_picture_and_slic_fills_it(tiny):
-    plain = warmer(tiny, superpixels="grounded-sam").from_picture(noise())
+def test_grounded_sam_begins_an_image_and_slic_fills_it(tiny):
+    plain = warmer(tiny, superpixels="grounded-sam").from_image(noise())
     assert (plain.superpixels == 0).any()
     assert plain.found
-    filled = warmer(tiny, superpixels="grounded-sam", fill=True, count=20).from_picture(noise())
+    filled = warmer(tiny, superpixels="grounded-sam", fill=True, count=20).from_image(noise())
     assert (filled.superpixels > 0).all()
     assert filled.found == plain.found
     assert np.array_equal(filled.labels, plain.labels)
@@ -93,7 +93,7 @@ def test_synonyms_are_what_is_looked_for(tiny):
 
 def test_without_a_background_what_is_bare_is_void(tiny):
     start = {"classes": ["cat", "dog"], "superpixels": "grounded-sam"}
-    maps = warmer(tiny, **start).from_picture(noise())
+    maps = warmer(tiny, **start).from_image(noise())
     assert (maps.labels[maps.superpixels == 0] == VOID).all()
     with pytest.raises(DatasetError, match="--fill slic"):
         warmer(tiny, fill=True, **start)
@@ -129,31 +129,31 @@ def test_a_warm_start_is_kept_with_its_project():
     assert WarmStart.of({"count": 7, "of a later version": 1}) == WarmStart(count=7)
 
 
-def test_a_folder_of_plain_pictures(tmp_path):
-    pictures = tmp_path / "pictures"
-    (pictures / "more").mkdir(parents=True)
+def test_a_folder_of_plain_images(tmp_path):
+    images = tmp_path / "images"
+    (images / "more").mkdir(parents=True)
     for name in ("a.png", "more/b.jpg", "twin.png", "twin.jpg"):
-        Image.fromarray(noise()).save(pictures / name)
-    (pictures / "notes.txt").write_text("no picture")
+        Image.fromarray(noise()).save(images / name)
+    (images / "notes.txt").write_text("no image")
     classes = tmp_path / "classes.txt"
     classes.write_text("\n".join(CLASSES))
-    found = open_pictures(pictures, classes, blank=True)
+    found = open_images(images, classes, blank=True)
     samples = list(found.samples())
     assert [sample.key for sample in samples] == ["a", "more/b"]
     assert all(not sample.labels.any() and sample.superpixels.min() == 1 for sample in samples)
-    assert any("notes.txt: not a picture" in problem for problem in found.problems)
+    assert any("notes.txt: not an image" in problem for problem in found.problems)
     assert any("share the name 'twin'" in problem for problem in found.problems)
     classes.write_text("cat\ndog")
     with pytest.raises(DatasetError, match="names no class background"):
-        open_pictures(pictures, classes, blank=True)
-    assert open_pictures(pictures, classes, blank=False).classes == ["cat", "dog"]
+        open_images(images, classes, blank=True)
+    assert open_images(images, classes, blank=False).classes == ["cat", "dog"]
     for wrong, reason in ((tmp_path / "nothing", "is not a folder"), (tmp_path, "")):
         if reason:
             with pytest.raises(DatasetError, match=reason):
-                open_pictures(wrong, classes, blank=False)
+                open_images(wrong, classes, blank=False)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="holds no pictures"):
-        open_pictures(tmp_path / "empty", classes, blank=False)
+    with pytest.raises(DatasetError, match="holds no images"):
+        open_images(tmp_path / "empty", classes, blank=False)
 
 
 def test_a_dataset_may_get_other_superpixels_than_its_objects(tmp_path):

@@ -89,8 +89,8 @@ class Labeler:
             arg=[data["question"], data["choices"][0]["value"]],
         )
 
-    def picture(self):
-        """Where the picture is on the screen: left, top, width, height."""
+    def image(self):
+        """Where the image is on the screen: left, top, width, height."""
         newest = max(self.task["predictions"], key=lambda prediction: prediction["id"])
         sized = next(item for item in newest["result"] if "original_width" in item)
         return self.page.evaluate(

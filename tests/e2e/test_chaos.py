@@ -40,7 +40,7 @@ from tests.e2e.conftest import free_port
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
 LONG = os.environ.get("CHAOS") == "long"
-ANSWERS, ROUNDS, PICTURES, BATCH = (500, 5, 200, 130) if LONG else (60, 2, 40, 40)
+ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (60, 2, 40, 40)
 LABELERS = 4 if LONG else 2
 PAUSE_S = (6.0, 25.0) if LONG else (4.0, 10.0)
 EMAIL, PASSWORD = "demo@example.com", "correct horse 7"
@@ -80,7 +80,7 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database):
         wire = UnreliableWire(wire_port, f"http://127.0.0.1:{backend_port}", seed=1)
         start_backend(processes, settings, restart=True)
         store, client = Store(settings), Client.from_settings(settings)
-        training, held_out = write_sample(tmp_path / "sample", pictures=PICTURES, held_out=4)
+        training, held_out = write_sample(tmp_path / "sample", pictures=IMAGES, held_out=4)
         project_id = import_folder(store, training, "chaos", validation=held_out).project_id
         project = connection.connect_project(store, client, project_id, lambda message: None)
         try:

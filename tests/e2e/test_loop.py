@@ -350,10 +350,10 @@ def test_an_existing_dataset_project_is_taken_over(running):
         [{"data": {"photo": url}, "predictions": [{"result": mask}]}, {"data": {"photo": url}}],
     )
     said = " ".join(alc(demo, "init", "--from-project", str(theirs)).split())
-    assert "2 new pictures, 0 already there" in said
-    assert "2 pictures with" in said
+    assert "2 new images, 0 already there" in said
+    assert "2 images with" in said
     again = " ".join(alc(demo, "init", "--from-project", str(theirs)).split())
-    assert "0 new pictures, 2 already there" in again
+    assert "0 new images, 2 already there" in again
     with demo.store.reading() as session:
         taken = session.scalars(select(Project).where(Project.dataset_project == theirs)).one()
     assert taken.classes == classes
@@ -368,7 +368,7 @@ def test_an_existing_dataset_project_is_taken_over(running):
     assert (files.read_label_map("initial", without.id) == 1).all()
     assert files.read_superpixels(without.id).min() == 1
 
-    # A picture added later comes in as soon as Label Studio asks about it.
+    # An image added later comes in as soon as Label Studio asks about it.
     demo.client.post(path, [{"data": {"photo": url}}])
     new = max(task["id"] for task in demo.client.tasks(theirs, fields="task_only"))
     retrieve_predictions(demo, theirs, new)

@@ -1,4 +1,4 @@
-"""From plain pictures to masks in Label Studio: real models (tiny), worker and Label Studio."""
+"""From plain images to masks in Label Studio: real models (tiny), worker and Label Studio."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def models(running):
 
 @pytest.fixture
 def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     (folder / "garden").mkdir(parents=True)
     (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
     for number, name in enumerate(("a.png", "b.jpg", "garden/c.png")):
         pixels = np.full((60, 80, 3), 90, dtype=np.uint8)
         pixels[10:40, 10 + 10 * number : 40 + 10 * number] = (200, 40 + 70 * number, 40)
         Picture.fromarray(pixels).save(folder / name)
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "broken.jpg").write_bytes(b"no image")
     return folder
 
 
@@ -48,14 +48,14 @@ def images_of(demo, project):
     return {image.key: image for image in demo.store.images(project.id, "train")}
 
 
-def test_pictures_and_class_names_become_masks_in_label_studio(running, models, pictures):
+def test_images_and_class_names_become_masks_in_label_studio(running, models, pictures):
     demo, processes = running
     said = alc(
         demo, "init", "--images", str(pictures), "--classes", str(pictures.parent / "classes.txt"),
         "--name", "rooms", "--box-threshold", "0.3", **MODELS,
     )  # fmt: skip
     processes.check()
-    assert "4 new pictures, 0 already there" in said
+    assert "4 new images, 0 already there" in said
     assert "cannot be read" in said  # the broken one, with its task
     project = project_named(demo, "rooms")
     images = images_of(demo, project)
@@ -67,7 +67,7 @@ def test_pictures_and_class_names_become_masks_in_label_studio(running, models, 
     warmer = Warmer(start, CLASSES, demo.settings)
     files = demo.store.files(project.id)
     for key, path in (("a", "a.png"), ("b", "b.jpg"), ("garden/c", "garden/c.png")):
-        maps = warmer.from_picture(np.asarray(Picture.open(pictures / path)))
+        maps = warmer.from_image(np.asarray(Picture.open(pictures / path)))
         assert len(maps.found) > 1
         assert np.array_equal(files.read_label_map("initial", images[key].id), maps.labels)
         assert np.array_equal(files.read_superpixels(images[key].id), maps.superpixels)
@@ -78,15 +78,15 @@ def test_pictures_and_class_names_become_masks_in_label_studio(running, models, 
         assert np.array_equal(labels, maps.labels)
         assert np.array_equal(superpixels > 0, maps.superpixels > 0)
 
-    # Repeating changes nothing; the broken picture is tried again when asked to, and only then.
+    # Repeating changes nothing; the broken image is tried again when asked to, and only then.
     again = alc(demo, "pseudo", "--project", "rooms")
-    assert "0 new pictures, 3 already there" in again
+    assert "0 new images, 3 already there" in again
     assert images_of(demo, project)["a"].id == images["a"].id
     assert "cannot be read" in alc(demo, "pseudo", "--project", "rooms", "--retry")
 
 
-def test_a_picture_added_in_label_studio_comes_in_by_itself(running, models, pictures):
-    """Runs after the first: Label Studio asks for the masks of a picture never seen."""
+def test_an_image_added_in_label_studio_comes_in_by_itself(running, models, pictures):
+    """Runs after the first: Label Studio asks for the masks of an image never seen."""
     demo, _ = running
     project = project_named(demo, "rooms")
     (url,) = demo.client.upload(project.dataset_project, [pictures / "a.png"])
@@ -119,20 +119,20 @@ def test_words_of_the_label_config_are_the_prompts(running, models, pictures):
     files = demo.store.files(image.project_id)
     start = WarmStart("grounded-sam", detector="swin-b", segmenter="vit-b")
     warmer = Warmer(start, ["Möbel", "background"], demo.settings, {"Möbel": ["sofa", "couch"]})
-    maps = warmer.from_picture(np.asarray(Picture.open(pictures / "a.png")))
+    maps = warmer.from_image(np.asarray(Picture.open(pictures / "a.png")))
     assert np.array_equal(files.read_label_map("initial", image.id), maps.labels)
     assert (maps.labels[maps.superpixels == 0] == 1).all()
 
 
-def test_plain_pictures_without_any_weights(running, pictures):
+def test_plain_images_without_any_weights(running, pictures):
     """With SLIC alone, everything starts as background and can be asked about."""
     demo, _ = running
     said = alc(
         demo, "init", "--images", str(pictures), "--classes", str(pictures.parent / "classes.txt"),
         "--name", "plain", "--superpixels", "slic", "--superpixel-count", "12",
     )  # fmt: skip
-    assert "4 new pictures" in said
-    assert "3 pictures with" in " ".join(said.split())
+    assert "4 new images" in said
+    assert "3 images with" in " ".join(said.split())
     project = project_named(demo, "plain")
     files = demo.store.files(project.id)
     for image in images_of(demo, project).values():

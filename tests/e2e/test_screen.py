@@ -77,7 +77,7 @@ def regions_of(task, kind):
 
 def test_the_screen_shows_star_box_and_outline_where_they_belong(demo, labeler):
     labeler.open(demo.query_project)
-    labeler.page.wait_for_timeout(500)  # marks are drawn after the picture
+    labeler.page.wait_for_timeout(500)  # marks are drawn after the image
     pixels = screenshot(labeler)
     left, top, width, height = labeler.picture()
 
@@ -179,7 +179,7 @@ def test_a_project_connected_by_the_form_shows_masks_and_edits_reach_the_export(
         + "</BrushLabels></View>"
     )
     theirs = demo.client.post("/api/projects/", {"title": "By hand", "label_config": config})["id"]
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Picture.fromarray(np.full((60, 90, 3), 120, dtype=np.uint8)).save(path)
     (url,) = demo.client.upload(theirs, [path])
     superpixels = np.zeros((60, 90), dtype=np.int32)
@@ -280,7 +280,7 @@ def test_the_admin_page_from_the_start_of_a_round_to_its_end(demo, running, admi
     admin.set_viewport_size({"width": 390, "height": 800})
     wide = "() => document.documentElement.scrollWidth > innerWidth"
     assert not admin.evaluate(wide)
-    admin.get_by_role("link", name="Pictures", exact=True).click()
+    admin.get_by_role("link", name="Images", exact=True).click()
     admin.locator("img").first.wait_for()
     assert serious_faults(admin) == []
     assert not admin.evaluate(wide)

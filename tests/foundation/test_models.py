@@ -56,7 +56,7 @@ def picture():
     return image
 
 
-def test_from_picture_to_maps(detector, segmenter, picture):
+def test_from_image_to_maps(detector, segmenter, picture):
     wanted = detector.captions(PROMPTS)
     maps = first_maps(picture, wanted, detector, segmenter, threshold=0.2, uncovered=0)
     assert maps.labels.shape == maps.superpixels.shape == (60, 80)
@@ -73,7 +73,7 @@ def test_from_picture_to_maps(detector, segmenter, picture):
     assert (maps.labels[maps.superpixels == 0] == 0).all()
 
 
-def test_the_same_picture_gives_the_same_maps(files, detector, segmenter, picture):
+def test_the_same_image_gives_the_same_maps(files, detector, segmenter, picture):
     wanted = detector.captions(PROMPTS)
     once = first_maps(picture, wanted, detector, segmenter, threshold=0.2, uncovered=0)
     again = first_maps(
@@ -96,7 +96,7 @@ def test_a_higher_threshold_keeps_fewer_boxes(detector, picture):
     assert counts[3] == 0
 
 
-def test_nothing_found_is_a_picture_of_background(detector, segmenter, picture):
+def test_nothing_found_is_an_image_of_background(detector, segmenter, picture):
     wanted = detector.captions(PROMPTS)
     maps = first_maps(picture, wanted, detector, segmenter, threshold=1.0, uncovered=255)
     assert (maps.labels == 255).all()
@@ -378,7 +378,7 @@ def test_a_text_encoder_that_does_not_fit_is_named(files, tmp_path):
         GroundingDino(files["detector"], other)
 
 
-def test_pictures_of_any_shape(detector, segmenter):
+def test_images_of_any_shape(detector, segmenter):
     wanted = detector.captions(PROMPTS)
     for shape in ((1, 1), (3, 300), (200, 2)):
         image = np.asarray(Image.new("RGB", shape[::-1], (90, 120, 30)))

@@ -46,7 +46,7 @@ def read_png(folder: Path) -> None:
 
 
 def read_large(folder: Path) -> None:
-    """Pictures of the largest size that is taken: 64 Mpx of one colour in some kilobytes."""
+    """Images of the largest size that is taken: 64 Mpx of one colour in some kilobytes."""
     for mode in ("RGB", "L"):
         Image.new(mode, (8192, 8192), 1).save(folder / f"{mode}.png", compress_level=1)
         for read in (read_image, read_ids) if mode == "RGB" else (read_image, read_mask):

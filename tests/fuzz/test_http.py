@@ -76,7 +76,7 @@ def test_pages(client):
             [
                 "/projects/{}/data_miou.png",
                 "/projects/1/{}.png",
-                "/images/{}/picture",
+                "/images/{}/image",
                 "/images/{}/after",
                 "/images?project={}",
                 "/images?start={}",

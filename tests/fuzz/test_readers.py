@@ -30,7 +30,7 @@ from tests.annotations import answer, region
 from tests.conftest import CLASSES
 from tests.fuzz.values import LIMIT_S, anything, changed, examples, promptly, text
 
-PICTURE = np.arange(24 * 20 * 3, dtype=np.uint8).reshape(24, 20, 3)
+IMAGE = np.arange(24 * 20 * 3, dtype=np.uint8).reshape(24, 20, 3)
 
 
 def refused(error: Exception, about: str = "") -> None:
@@ -41,7 +41,7 @@ def refused(error: Exception, about: str = "") -> None:
 
 def encoded(kind: str, mode: str = "RGB") -> bytes:
     content = io.BytesIO()
-    Image.fromarray(PICTURE).convert(mode).save(content, format=kind)
+    Image.fromarray(IMAGE).convert(mode).save(content, format=kind)
     return content.getvalue()
 
 
@@ -65,7 +65,7 @@ def damaged(draw, content: bytes):
     ("PNG", "RGB"), ("PNG", "P"), ("PNG", "L"), ("JPEG", "RGB"), ("WEBP", "RGB"), ("TIFF", "L"),
     ("BMP", "RGB"),
 ])  # fmt: skip
-def test_pictures_and_masks(tmp_path, kind, mode):
+def test_images_and_masks(tmp_path, kind, mode):
     path = tmp_path / f"a.{kind.lower()}"
 
     @examples(60)
@@ -88,7 +88,7 @@ def test_pictures_and_masks(tmp_path, kind, mode):
 def test_arrays_of_the_store(tmp_path, kind):
     files = ProjectFiles(Storage(str(tmp_path), tmp_path / "cache"), 1, tmp_path / "work")
     files.write_superpixels(1, np.arange(400, dtype=np.int32).reshape(20, 20))
-    files.write_label_map("initial", 1, PICTURE[..., 0])
+    files.write_label_map("initial", 1, IMAGE[..., 0])
     (path,) = (tmp_path / "projects/1" / kind).iterdir()
 
     @examples(80)
@@ -221,7 +221,7 @@ def test_dataset_folders(tmp_path, dataset):
 
 
 class NoLabelStudio:
-    """What a picture's address asks Label Studio for, which nobody answers."""
+    """What an image's address asks Label Studio for, which nobody answers."""
 
     url = "http://127.0.0.1:8080"
 
@@ -231,7 +231,7 @@ class NoLabelStudio:
         return b"", None
 
 
-def test_addresses_of_pictures(monkeypatch):
+def test_addresses_of_images(monkeypatch):
     """No address makes a connection: none is of an allowed host."""
 
     def refuse(*arguments, **options):
@@ -289,6 +289,6 @@ def test_bombs(tmp_path, name):
     assert bomb(name, tmp_path)["seconds"] < LIMIT_S
 
 
-def test_the_largest_pictures(tmp_path):
+def test_the_largest_images(tmp_path):
     """Those that are still taken stay within 1 GiB."""
     assert "8193" in bomb("large", tmp_path)["refused"]

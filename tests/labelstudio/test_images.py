@@ -1,4 +1,4 @@
-"""Pictures from Label Studio and from elsewhere, with real local servers."""
+"""Images from Label Studio and from elsewhere, with real local servers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def serve():
 def label_studio(serve):
     return serve(
         {
-            "/data/upload/1.png": (200, b"picture", None),
+            "/data/upload/1.png": (200, b"image", None),
             "/tasks/1/resolve/?fileuri=x": (303, b"", "/storage/1.png"),
             "/storage/1.png": (200, b"from storage", None),
         }
@@ -65,9 +65,9 @@ def client(label_studio):
         yield found
 
 
-def test_pictures_of_label_studio_are_asked_for_with_the_token(client, label_studio):
-    assert fetch(client, "/data/upload/1.png") == b"picture"
-    assert fetch(client, f"{label_studio.url}/data/upload/1.png") == b"picture"
+def test_images_of_label_studio_are_asked_for_with_the_token(client, label_studio):
+    assert fetch(client, "/data/upload/1.png") == b"image"
+    assert fetch(client, f"{label_studio.url}/data/upload/1.png") == b"image"
     assert fetch(client, "/tasks/1/resolve/?fileuri=x") == b"from storage"
     assert {given for _, given in label_studio.asked} == {f"Token {TOKEN}"}
 

@@ -37,10 +37,10 @@ def filled(points, shape):
     """The pixels inside a polygon given in percent."""
     height, width = shape
     scale = 8  # drawn large and sampled at pixel centres
-    picture = Image.new("1", (width * scale, height * scale))
+    image = Image.new("1", (width * scale, height * scale))
     corners = [(x / 100 * width * scale, y / 100 * height * scale) for x, y in points]
-    ImageDraw.Draw(picture).polygon(corners, fill=1)
-    return np.asarray(picture)[scale // 2 :: scale, scale // 2 :: scale]
+    ImageDraw.Draw(image).polygon(corners, fill=1)
+    return np.asarray(image)[scale // 2 :: scale, scale // 2 :: scale]
 
 
 def test_the_question_names_the_pseudo_label_and_lists_it_first():

@@ -38,7 +38,7 @@ def test_tiles_cover_every_pixel_once_and_see_their_neighbours(length):
     assert kept == length
 
 
-def test_a_large_picture_is_predicted_in_tiles(network, monkeypatch):
+def test_a_large_image_is_predicted_in_tiles(network, monkeypatch):
     picture = np.tile(load("1")[0], (7, 6, 1))[:480, :500]
     whole = Predictor(network, CLASSES).probabilities(picture)
     monkeypatch.setattr(infer, "WHOLE_PIXELS", 1000)
@@ -86,7 +86,7 @@ def test_a_full_disk_is_told_and_does_not_blame_the_network(network, monkeypatch
         Predictor(network, CLASSES).probabilities(load("1")[0])
 
 
-def test_flip_averages_with_the_mirrored_picture(network):
+def test_flip_averages_with_the_mirrored_image(network):
     picture = load("1")[0]
     plain, flipped = Predictor(network, CLASSES), Predictor(network, CLASSES, flip=True)
     mirrored = plain.probabilities(np.ascontiguousarray(picture[:, ::-1]))[:, :, ::-1]

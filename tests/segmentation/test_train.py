@@ -29,7 +29,7 @@ CLASSES = ["left", "right"]
 
 
 def load(key):
-    """A picture dark on the left and bright on the right."""
+    """An image dark on the left and bright on the right."""
     rng = np.random.default_rng(int(key))
     labels = np.zeros((70, 90), dtype=np.uint8)
     labels[:, 40:] = 1
@@ -100,7 +100,7 @@ def test_cancelling_leaves_no_network(tmp_path):
     assert not (tmp_path / "n.safetensors").exists()
 
 
-def test_a_loss_that_is_no_number_names_iteration_and_pictures(tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_names_iteration_and_images(tmp_path, monkeypatch):
     monkeypatch.setattr(
         torch.nn.CrossEntropyLoss, "forward", lambda self, a, b: a.sum() * float("nan")
     )
@@ -108,7 +108,7 @@ def test_a_loss_that_is_no_number_names_iteration_and_pictures(tmp_path, monkeyp
         run(tmp_path / "n.safetensors")
 
 
-def test_training_learns_and_prediction_keeps_the_pictures_size(tmp_path):
+def test_training_learns_and_prediction_keeps_the_images_size(tmp_path):
     run(tmp_path / "n.safetensors", iterations=25, batch_size=4, base_rate=0.05)
     probabilities = Predictor(tmp_path / "n.safetensors", CLASSES).probabilities(load("9")[0])
     assert probabilities.shape == (2, 70, 90)
@@ -387,7 +387,7 @@ def test_a_damaged_checkpoint_starts_anew(tmp_path, caplog):
     assert "training starts anew" in caplog.text
 
 
-def test_decoded_pictures_are_kept_within_the_budget():
+def test_decoded_images_are_kept_within_the_budget():
     loaded = []
 
     def counted(key):

@@ -201,7 +201,7 @@ def test_time_is_that_of_the_papers_user_study(world, tmp_path):
     assert last["normalised_clicks"] == pytest.approx(accepted / 2 + (40 - accepted))
 
 
-def test_pixelpick_asks_equally_in_every_picture(world, tmp_path):
+def test_pixelpick_asks_equally_in_every_image(world, tmp_path):
     _, given, scenes = world
     loop = Loop(scenes, experiment(given, pool="pixelpick", budgets=(20,)), tmp_path, nothing)
     candidates = loop._candidates(20, first=True)

@@ -115,7 +115,7 @@ def test_figures_are_joined_by_answers_not_by_place():
     assert [cell[2] for cell in cells[1:]] == ["0.5", "–", "–", "5.0", "–", "1.00"]
 
 
-def test_validation_pictures_never_stand_in_for_training_pictures(tmp_path):
+def test_validation_images_never_stand_in_for_training_images(tmp_path):
     data, _ = write_world(tmp_path)
     (data / "images/val").mkdir()
     for folder in ("pseudo_labels", "objects", "ground_truth"):

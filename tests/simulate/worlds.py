@@ -15,8 +15,8 @@ HEIGHT, WIDTH, CELL = 24, 32, 8
 TRAINING = TrainingConfig("efficientnet-lite0", 64, 2, 2, 0.01, encoder_weights="none")
 
 
-def write_world(root: Path, pictures: int = 5) -> tuple[Path, Path]:
-    """A dataset folder and its probabilities: twelve square superpixels in each picture.
+def write_world(root: Path, images: int = 5) -> tuple[Path, Path]:
+    """A dataset folder and its probabilities: twelve square superpixels in each image.
 
     A third of the superpixels has a wrong label; the network mostly sees the truth, more or less
     surely. Some ground truth is void, and in places a superpixel holds two classes.
@@ -30,7 +30,7 @@ def write_world(root: Path, pictures: int = 5) -> tuple[Path, Path]:
     rows, cols = np.mgrid[:HEIGHT, :WIDTH] // CELL
     objects = (rows * (WIDTH // CELL) + cols + 1).astype(np.uint8)
     count = int(objects.max())
-    for number in range(pictures):
+    for number in range(images):
         classes = rng.integers(0, len(CLASSES), count + 1).astype(np.uint8)
         truth = classes[objects]
         truth[:3, :9] = 255
@@ -43,8 +43,8 @@ def write_world(root: Path, pictures: int = 5) -> tuple[Path, Path]:
         logits += sure * (np.arange(len(CLASSES))[:, None, None] == seen)
         odds = np.exp(logits)
         name = f"p{number}"
-        picture = rng.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-        Image.fromarray(picture).save(data / f"images/{name}.png")
+        image = rng.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+        Image.fromarray(image).save(data / f"images/{name}.png")
         Image.fromarray(labels).save(data / f"pseudo_labels/{name}.png")
         Image.fromarray(objects).save(data / f"objects/{name}.png")
         Image.fromarray(truth).save(data / f"ground_truth/{name}.png")

@@ -45,7 +45,7 @@ def judge_asked(store, project):
 
 
 class Annotators:
-    """Says things about superpixel 2 of picture a, one a minute; a dog that is called a cat."""
+    """Says things about superpixel 2 of image a, one a minute; a dog that is called a cat."""
 
     def __init__(self, store, project):
         self.store, self.project = store, project
@@ -249,7 +249,7 @@ def test_every_order_of_arrival_gives_the_same_judgement(people, store, project,
 
 @pytest.fixture
 def edit(store, project):
-    """Write a class over some rows of picture a by hand; superpixel 2 are rows 24 to 39."""
+    """Write a class over some rows of image a by hand; superpixel 2 are rows 24 to 39."""
 
     def edit(number, class_id, *, minute=0.0, revised=0.0, rows=slice(24, 40)):
         image_id = image_of(store, "a").id

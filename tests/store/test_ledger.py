@@ -20,7 +20,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
 
 def add_query(store, project_id, key, number, *, epsilon=0.0, round_number=1):
-    """A published query about superpixel ``number`` of picture ``key``, proposing cat."""
+    """A published query about superpixel ``number`` of image ``key``, proposing cat."""
     with store.session() as session:
         round_ = session.scalar(select(Round).where(Round.number == round_number))
         if round_ is None:

@@ -154,18 +154,18 @@ def start_demo(
     if folder_name.name == "train":
         folder_name = folder_name.parent
     name = "ALC sample" if sample else f"ALC {folder_name.name}"
-    with console.status("importing pictures") as status:
+    with console.status("importing images") as status:
         summary = import_folder(
             store,
             training,
             name,
             validation=validation,
-            progress=lambda done, key: telling(status)(f"importing pictures: {done} ({key})"),
+            progress=lambda done, key: telling(status)(f"importing images: {done} ({key})"),
         )
     if not sample:
         summary.show(console)
     if not summary.imported + summary.present:
-        raise DatasetError(f"{training}: no picture could be imported")
+        raise DatasetError(f"{training}: no image could be imported")
     with console.status("connecting Label Studio") as status:
         client = Client.from_settings(settings)
         project = connection.connect_project(store, client, summary.project_id, telling(status))
@@ -371,7 +371,7 @@ def _greet(demo: Demo, console: Console) -> None:
         f"\n[bold]The first query waits at {url}[/bold]\n"
         f"Log in as {EMAIL} with the password {demo.password}\n"
         "Enter accepts; a class's key, then Enter, corrects; Space skips.\n"
-        f"Rounds, figures and pictures: {demo.settings.backend} (user admin, password {secret})\n"
+        f"Rounds, figures and images: {demo.settings.backend} (user admin, password {secret})\n"
         f"For `alc` commands in another shell: . {demo.settings.data_dir / ENVIRONMENT}\n",
         soft_wrap=True,  # addresses and passwords stay whole
     )

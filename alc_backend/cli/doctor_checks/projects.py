@@ -1,4 +1,4 @@
-"""Each project as Label Studio holds it: backend, webhook, queue, label configs, pictures."""
+"""Each project as Label Studio holds it: backend, webhook, queue, label configs, images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ProjectChecks:
         self._store, self._client, self._project = store, client, project
 
     def checks(self) -> Iterator[Check]:
-        """What there is to look at; everything but pictures and weights can be repaired."""
+        """What there is to look at; everything but images and weights can be repaired."""
         project = self._project
         parts = {"dataset": project.dataset_project, "query": project.query_project}
         yield self._check("projects", lambda: self._exist(parts))
@@ -65,7 +65,7 @@ class ProjectChecks:
             )
         if "dataset" in seen:
             yield self._check("label config of the dataset project", self._dataset_config)
-            yield self._check("pictures", self._pictures)
+            yield self._check("images", self._images)
         yield self._check("weights", self._weights)
         yield self._check("last reconciling", self._reconciled)
         yield self._check("work", self._work)
@@ -277,7 +277,7 @@ class ProjectChecks:
             )
         return ok(f"{len(tags.classes)} classes")
 
-    def _pictures(self) -> Found:
+    def _images(self) -> Found:
         with self._store.reading() as session:
             image = session.scalars(
                 select(Image)

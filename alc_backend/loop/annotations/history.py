@@ -52,7 +52,7 @@ def log(
 ) -> list[Json]:
     """The ledger's entries as they were recorded, oldest first.
 
-    Only those about some pictures (by image key) or of an annotator where these are given; only
+    Only those about some images (by image key) or of an annotator where these are given; only
     the ``last`` so many.
     """
     with store.reading() as session:

@@ -31,7 +31,7 @@ def record(
 ) -> str:
     """Write what an annotation of a dataset task changed into the ledger, once.
 
-    Returns what became of it. Raises ValueError for regions that do not fit the picture,
+    Returns what became of it. Raises ValueError for regions that do not fit the image,
     LabelStudioError when the prediction it began from cannot be fetched.
     """
     with store.reading() as session:

@@ -162,8 +162,8 @@ class Known:
             }
             shown = select(Image.id, Image.dataset_task).where(Image.project_id == project_id)
             dataset_tasks = {row.id: row.dataset_task for row in session.execute(shown)}
-            pictures = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
-            self._pictures = set(session.scalars(pictures))
+            images = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
+            self._images = set(session.scalars(images))
             keys = (Image.key, Superpixel.number, Query.adjudication)
             self._keys = {Key(*row) for row in query_tasks.columns(session, project_id, *keys)}
             numbers = select(Round.number).where(Round.project_id == project_id)
@@ -189,7 +189,7 @@ class Known:
 
     def is_beyond(self, round_number: int | None, key: Key) -> bool:
         """Whether a query of ours, or the round it was shown in, is to be looked for."""
-        if self.looked or key.image not in self._pictures:
+        if self.looked or key.image not in self._images:
             return False
         return key not in self._keys or (
             round_number is not None and round_number not in self._rounds

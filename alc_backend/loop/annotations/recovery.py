@@ -51,7 +51,7 @@ class Sorted:
     """Query tasks of Label Studio beside the superpixels of a project.
 
     ``ours`` show the superpixel that they are about, ``misfits`` another one; ``foreign`` are
-    about no picture of the project.
+    about no image of the project.
     """
 
     ours: list[Place] = field(default_factory=list)
@@ -60,17 +60,17 @@ class Sorted:
 
 
 def sort(session: Session, files: ProjectFiles, project_id: int, found: Iterable[Asked]) -> Sorted:
-    """Find the superpixels that tasks are about; every picture's map is read once."""
+    """Find the superpixels that tasks are about; every image's map is read once."""
     known = select(Image.key, Image.id).where(Image.project_id == project_id, Image.split == TRAIN)
-    pictures: dict[str, int] = {row.key: row.id for row in session.execute(known)}
-    by_picture: dict[int, list[Asked]] = {}
+    images: dict[str, int] = {row.key: row.id for row in session.execute(known)}
+    by_image: dict[int, list[Asked]] = {}
     sorted_ = Sorted()
     for asked in found:
-        if asked.key.image in pictures and asked.key.superpixel > 0:
-            by_picture.setdefault(pictures[asked.key.image], []).append(asked)
+        if asked.key.image in images and asked.key.superpixel > 0:
+            by_image.setdefault(images[asked.key.image], []).append(asked)
         else:
             sorted_.foreign.append(asked)
-    for image_id, here in by_picture.items():
+    for image_id, here in by_image.items():
         superpixels = files.read_superpixels(image_id)
         columns = select(Superpixel.number, Superpixel.id, Superpixel.shape.is_(None).label("bare"))
         rows = {

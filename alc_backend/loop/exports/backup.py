@@ -1,4 +1,4 @@
-"""Backup and restore: one file with the database, the arrays and pictures, and the networks.
+"""Backup and restore: one file with the database, the arrays and images, and the networks.
 
 A tar file: ``tables/NAME.jsonl.gz`` holds a table, one row a line; ``files/NAME`` a file of the
 storage; ``manifest.json`` comes last and has the SHA-256 of all of them. It does not depend on the
@@ -224,10 +224,10 @@ def _files(
         of_project = select(Image).where(Image.project_id == project.id).order_by(Image.id)
         images = session.scalars(of_project).all()
         for image in images:
-            picture, superpixels, initial, truth = files.of_image(image.id, image.suffix)
-            # A picture under correction comes with both maps; only true ones may be unknown.
+            photo, superpixels, initial, truth = files.of_image(image.id, image.suffix)
+            # An image under correction comes with both maps; only true ones may be unknown.
             needed = image.split == TRAIN
-            names += [(picture, True), (superpixels, needed), (initial, needed)]
+            names += [(photo, True), (superpixels, needed), (initial, needed)]
             names.append((truth, image.split == VAL))
         edits = select(LedgerEntry).where(
             LedgerEntry.project_id == project.id, LedgerEntry.kind == EntryKind.EDIT
@@ -255,7 +255,7 @@ def _files(
 
 
 def _scored(session: Session, round_: Round) -> set[int]:
-    """The pictures (ids) for which the round has noted what its answers reach."""
+    """The images (ids) for which the round has noted what its answers reach."""
     scored = (
         select(Superpixel.image_id)
         .join(Score, Score.superpixel_id == Superpixel.id)

@@ -43,7 +43,7 @@ COLUMNS = {"before": "from", "after": "to"}
 
 
 class Changes:
-    """Tells the changes of each picture of a snapshot."""
+    """Tells the changes of each image of a snapshot."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._classes = snapshot.project.classes
@@ -53,7 +53,7 @@ class Changes:
                 self._given.setdefault(entry.superpixel_id, []).append(entry)
 
     def of(self, image: Image, maps: Maps) -> list[Change]:
-        """The changes of a picture, by superpixel, then in the order they were made."""
+        """The changes of an image, by superpixel, then in the order they were made."""
         changed = maps.labels != maps.initial
         parts = np.stack(
             [

@@ -35,7 +35,7 @@ configs:
 _LAYOUTS = {
     "dataset": "`images/`, `labels/` (palette PNGs of class ids, 255 = void), `classes.txt` (class "
     "names, by id).",
-    "voc": "PASCAL VOC: `JPEGImages/` (pictures keep their own format), `SegmentationClass/` "
+    "voc": "PASCAL VOC: `JPEGImages/` (images keep their own format), `SegmentationClass/` "
     "(palette PNGs of class ids, 255 = void), `ImageSets/Segmentation/train.txt`, `labels.txt` "
     "(class names, by id).",
     "coco-panoptic": "COCO panoptic: `images/`, `annotations/panoptic_train.json`, PNGs with "
@@ -46,8 +46,8 @@ _LAYOUTS = {
     "field `superpixel` is the superpixel's id, 0 outside of all. The class named background is "
     "what no instance covers; void pixels are in the field `void` of their image, as run lengths.",
     "cityscapes": "Cityscapes: `leftImg8bit/train/`, `gtFine/train/` (label ids, 0 = unlabeled = "
-    "void), `labelIds.json` (the label id of each class, by class id). Pictures that lie in no "
-    "folder are in the city `_`; pictures keep their own format.",
+    "void), `labelIds.json` (the label id of each class, by class id). Images that lie in no "
+    "folder are in the city `_`; images keep their own format.",
     "huggingface": '`load_dataset("FOLDER")` of Hugging Face `datasets` gives `image`, `label` '
     "(class ids, 255 = void), `objects` (superpixels) and `image_id`. `id2label.json` names the "
     "classes.",
@@ -55,7 +55,7 @@ _LAYOUTS = {
 
 
 class Census:
-    """Counts what an export holds, picture after picture; ``changes`` collects the changes."""
+    """Counts what an export holds, image after image; ``changes`` collects the changes."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -64,13 +64,13 @@ class Census:
         self.changes: list[Change] = []
 
     def add(self, maps: Maps, changes: Iterable[Change]) -> None:
-        """Take in a picture."""
+        """Take in an image."""
         self.before += np.bincount(maps.initial.ravel(), minlength=256)
         self.after += np.bincount(maps.labels.ravel(), minlength=256)
         self.changes += changes
 
 
-def write(root: Path, census: Census, format_name: str, pictures: bool, digest: str) -> None:
+def write(root: Path, census: Census, format_name: str, with_images: bool, digest: str) -> None:
     """Write ``README.md``; ``digest`` is that of the snapshot."""
     taken = census.snapshot
     said = Counter(entry.kind for entry in taken.entries)
@@ -89,7 +89,7 @@ def write(root: Path, census: Census, format_name: str, pictures: bool, digest: 
         _table(
             ("", "count"),
             [
-                ("pictures", len(taken.images)),
+                ("images", len(taken.images)),
                 ("classes", len(taken.project.classes)),
                 ("answers in force", answered + said[EntryKind.SKIP]),
                 ("— accepted", said[EntryKind.ACCEPT]),
@@ -108,13 +108,13 @@ def write(root: Path, census: Census, format_name: str, pictures: bool, digest: 
         ),
         "## Files\n\n",
         _LAYOUTS[format_name],
-        "" if pictures else " The pictures were left out; put them where the format expects them.",
+        "" if with_images else " The images were left out; put them where the format expects them.",
         "\n\n`objects/` holds the superpixel maps (16 bit PNGs of superpixel ids, 0 = none; in "
         "colour, with id = R + 256·G + 65536·B, where an id is above 65,535). `changes.csv` and "
-        "`changes.json` list what differs from the initial label maps: picture, superpixel (0 = "
+        "`changes.json` list what differs from the initial label maps: image, superpixel (0 = "
         "outside of all), from, to, pixels, round, annotators (numbers in Label Studio), their "
         "agreement where several were asked, when, and the seconds the answer took. "
-        "`manifest.json` has the SHA-256 of every file. Pictures with an EXIF orientation are "
+        "`manifest.json` has the SHA-256 of every file. Images with an EXIF orientation are "
         "meant upright, as browsers show them.\n\n",
         "## Classes\n\n",
         _table(("class", "pixels before", "pixels after"), _classes(census)),
@@ -136,7 +136,7 @@ def _beginnings(taken: Snapshot) -> str:
         if (start := image.warm_start) is not None and start["superpixels"] == GROUNDED_SAM
     )
     return "".join(
-        f"Grounded-SAM made the first label maps of {count} pictures (GroundingDINO "
+        f"Grounded-SAM made the first label maps of {count} images (GroundingDINO "
         f"{_plain(detector)}, Segment Anything {_plain(segmenter)}, box threshold {threshold:g})."
         "\n\n"
         for (detector, segmenter, threshold), count in sorted(made.items())

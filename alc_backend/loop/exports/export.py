@@ -10,14 +10,14 @@ from pathlib import Path
 from uuid import uuid4
 
 from alc_backend.datasets import cityscapes, layouts
-from alc_backend.datasets.dataset import Picture
+from alc_backend.datasets.dataset import OutputImage
 from alc_backend.errors import DatasetError
 from alc_backend.loop.exports import changes, data_card, manifest, snapshot
 from alc_backend.loop.exports.snapshot import Digest
 from alc_backend.store.database import Store
 
 Progress = Callable[[int, int, str], None]
-"""Called with the pictures done, how many there are, and the key of the last one."""
+"""Called with the images done, how many there are, and the key of the last one."""
 
 
 def export_project(
@@ -26,15 +26,15 @@ def export_project(
     folder: Path,
     *,
     format_name: str = layouts.DATASET,
-    pictures: bool = True,
+    with_images: bool = True,
     label_ids: dict[str, int] | None = None,
     progress: Progress = lambda done, total, key: None,
 ) -> int:
     """Replay the label maps and write them to ``folder`` in a format; returns how many.
 
     Beside the dataset lie ``changes.csv`` and ``changes.json``, a data card ``README.md`` and
-    ``manifest.json``. The same state of the store gives the same bytes. ``pictures`` false leaves
-    the pictures out; ``label_ids`` are those of Cityscapes, by class name. The folder appears as
+    ``manifest.json``. The same state of the store gives the same bytes. ``images`` false leaves
+    the images out; ``label_ids`` are those of Cityscapes, by class name. The folder appears as
     a whole: it must be new, empty, or an earlier export, which is replaced. Raises DatasetError
     for another folder, an unknown format, an image key that is no file name, and when the folder
     cannot be written.
@@ -47,21 +47,21 @@ def export_project(
     census = data_card.Census(taken)
     told = changes.Changes(taken)
 
-    def repaired() -> Iterator[Picture]:
+    def repaired() -> Iterator[OutputImage]:
         for done, image in enumerate(taken.images):
             progress(done, len(taken.images), image.key)
             maps = snapshot.read_maps(taken, image)
             ledger.add(image, maps)
             census.add(maps, told.of(image, maps))
-            path = taken.files.image(image.id, image.suffix) if pictures else None
-            yield Picture(image.key, image.suffix, path, maps.labels, maps.superpixels)
+            path = taken.files.image(image.id, image.suffix) if with_images else None
+            yield OutputImage(image.key, image.suffix, path, maps.labels, maps.superpixels)
 
     with _staged(folder) as root:
         write(root, taken.project.classes, repaired())
         changes.write(root, census.changes)
         digest = ledger.finish()
-        data_card.write(root, census, format_name, pictures, digest)
-        manifest.write(root, taken, format_name, pictures, digest)
+        data_card.write(root, census, format_name, with_images, digest)
+        manifest.write(root, taken, format_name, with_images, digest)
     return len(taken.images)
 
 

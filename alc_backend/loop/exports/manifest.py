@@ -20,10 +20,10 @@ NAME = "manifest.json"
 MADE_BY = "alc-backend"
 
 
-def write(root: Path, taken: Snapshot, format_name: str, pictures: bool, ledger: str) -> None:
+def write(root: Path, taken: Snapshot, format_name: str, with_images: bool, ledger: str) -> None:
     """Write the manifest of the files below ``root``; it comes last, an export without is none.
 
-    ``pictures`` tells whether the export holds the pictures, ``ledger`` is the snapshot's digest.
+    ``images`` tells whether the export holds the images, ``ledger`` is the snapshot's digest.
     """
     manifest: Json = {
         "made_by": MADE_BY,
@@ -31,8 +31,8 @@ def write(root: Path, taken: Snapshot, format_name: str, pictures: bool, ledger:
         "format": format_name,
         "project": taken.project.name,
         "classes": taken.project.classes,
-        "pictures": len(taken.images),
-        "pictures_included": pictures,
+        "images": len(taken.images),
+        "images_included": with_images,
         "ledger": {"sha256": ledger, "entries": len(taken.entries)},
         "files": {name: _digest(root / name) for name in files(root)},
     }

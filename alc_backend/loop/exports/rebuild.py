@@ -34,7 +34,7 @@ class Summary:
     """What was made again; ``counts`` tells what became of each annotation."""
 
     project_id: int
-    pictures: int = 0
+    images: int = 0
     queries: int = 0
     rounds: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -55,7 +55,7 @@ def rebuild(
     """Make a project again from ``dataset`` and its two projects in Label Studio.
 
     Its name is that of the dataset project, with its number where there is one of that name.
-    ``warm_start`` is how its later pictures begin. Answers are not changed in Label Studio.
+    ``warm_start`` is how its later images begin. Answers are not changed in Label Studio.
     Nothing stays in the store unless every query shows the superpixel that the dataset has there;
     an attempt that was interrupted may be repeated. Raises SettingsError when answers spread by
     similarity (their reach is lost with the store: restore a backup), DatasetError when the project
@@ -85,11 +85,11 @@ def rebuild(
             name,
             validation,
             warm_start=warm_start,
-            progress=lambda done, key: report(f"importing pictures: {done} ({key})"),
+            progress=lambda done, key: report(f"importing images: {done} ({key})"),
         )
         summary = Summary(imported.project_id, imported.imported, problems=imported.problems)
-        report("reading the pictures' tasks")
-        _connect_pictures(store, client, summary, dataset_project, tags.image_field)
+        report("reading the images' tasks")
+        _connect_images(store, client, summary, dataset_project, tags.image_field)
         report("comparing the queries with the superpixels")
         ours = _ours(store, summary, query_project, tasks)
         title = free_name(store, config)
@@ -160,10 +160,10 @@ def _remove(store: Store, name: str) -> None:
         session.execute(delete(Project).where(Project.id == project_id))
 
 
-def _connect_pictures(
+def _connect_images(
     store: Store, client: Client, summary: Summary, dataset_project: int, image_field: str
 ) -> None:
-    """Note which task shows which picture."""
+    """Note which task shows which image."""
     images = {image.key: image.id for image in store.images(summary.project_id, TRAIN)}
     shown: dict[int, tuple[int, str]] = {}
     for task in client.tasks(dataset_project, fields="task_only"):
@@ -172,7 +172,7 @@ def _connect_pictures(
             shown[images[key]] = int(task["id"]), str(task["data"].get(image_field) or "")
         else:
             summary.problems.append(
-                f"task {task['id']} of project {dataset_project}: its picture is not in the folder"
+                f"task {task['id']} of project {dataset_project}: its image is not in the folder"
             )
     with store.session() as session:
         for image_id, (task_id, url) in shown.items():
@@ -192,7 +192,7 @@ def _ours(
         sorted_ = recovery.sort(session, files, summary.project_id, tasks)
     for task in sorted_.foreign:
         summary.problems.append(
-            f"task {task.task_id} of project {query_project}: asks about no picture of ours"
+            f"task {task.task_id} of project {query_project}: asks about no image of ours"
         )
     if sorted_.misfits:
         first = sorted_.misfits[0]

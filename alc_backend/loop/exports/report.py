@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from alc_backend import __version__
 from alc_backend.core import metrics
-from alc_backend.datasets.images import label_png, picture_jpeg, read_image
+from alc_backend.datasets.images import image_jpeg, label_png, read_image
 from alc_backend.simulate.examples import SHOWN
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -26,7 +26,7 @@ Progress = Callable[[int, int, str], None]
 def document(
     store: Store, project_id: int, progress: Progress = lambda done, total, message: None
 ) -> Json:
-    """The rounds of a project, what answers changed so far, and the pictures changed most."""
+    """The rounds of a project, what answers changed so far, and the images changed most."""
     files, images = store.files(project_id), store.images(project_id, TRAIN)
     with store.reading() as session:
         project = session.get_one(Project, project_id)
@@ -84,7 +84,7 @@ def document(
                 "key": key,
                 "label": project.name,
                 "caption": f"{pixels} pixels changed",
-                "image": picture_jpeg(read_image(files.image(image.id, image.suffix))),
+                "image": image_jpeg(read_image(files.image(image.id, image.suffix))),
                 "before": label_png(files.read_label_map("initial", image.id)),
                 "after": label_png(maps.read(image.id)),
                 "truth": truth_png,
@@ -95,7 +95,7 @@ def document(
         "settings": rounds[-1].config.as_json() if rounds else {},
         "versions": {"alc-backend": __version__},
         "dataset": {
-            "pictures": len(images),
+            "images": len(images),
             "validation_pictures": len(store.images(project_id, VAL)),
             "superpixels": superpixels or 0,
             "classes": project.classes,
@@ -112,7 +112,7 @@ def document(
         ],
         "moved": moves.tolist(),
         "examples": examples,
-        "examples_note": "The pictures of which most pixels were changed.",
+        "examples_note": "The images of which most pixels were changed.",
     }
 
 

@@ -1,4 +1,4 @@
-"""A project at one moment: its pictures, what the ledger says, and the digest of both."""
+"""A project at one moment: its images, what the ledger says, and the digest of both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Round, 
 class Snapshot:
     """What is in force in a project at one moment of its ledger.
 
-    ``images``: the pictures under correction, by key; ``entries``: the ledger's entries in force,
+    ``images``: the images under correction, by key; ``entries``: the ledger's entries in force,
     in the order of replay; ``numbers``: superpixel numbers by row id, of those that entries are
     about; ``rounds``: those that were opened.
     """
@@ -39,7 +39,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Maps:
-    """The arrays of one picture, all (H, W).
+    """The arrays of one image, all (H, W).
 
     ``initial`` and ``labels`` uint8: the first label map and the repaired one; ``superpixels``
     int32; ``authors`` int32: the place in ``writers``, plus 1, of the entry that wrote each pixel,
@@ -79,7 +79,7 @@ def take(store: Store, project_id: int) -> Snapshot:
 
 
 def read_maps(snapshot: Snapshot, image: Image) -> Maps:
-    """The arrays of one picture; NotFoundError when a file of it is gone."""
+    """The arrays of one image; NotFoundError when a file of it is gone."""
     labels, authors, writers = snapshot.maps.read_with_authors(image.id)
     return Maps(
         initial=snapshot.files.read_label_map("initial", image.id),
@@ -91,10 +91,10 @@ def read_maps(snapshot: Snapshot, image: Image) -> Maps:
 
 
 class Digest:
-    """The SHA-256 of a snapshot: equal where the same was said about the same pictures.
+    """The SHA-256 of a snapshot: equal where the same was said about the same images.
 
     Over lines of JSON with sorted keys: first the classes and the number of annotators asked; then
-    each picture by key, with the SHA-256 of its initial label map, its superpixel map and its
+    each image by key, with the SHA-256 of its initial label map, its superpixel map and its
     repaired label map; then the entries in force, in the order of replay. Numbers that a database
     gives to its rows do not enter, nor does anything about the machine.
     """
@@ -107,7 +107,7 @@ class Digest:
         self._line({"digest": 1, "classes": project.classes, "overlap": project.overlap})
 
     def add(self, image: Image, maps: Maps) -> None:
-        """Take in a picture; they come in the order of the snapshot."""
+        """Take in an image; they come in the order of the snapshot."""
         self._line(
             {
                 "image": image.key,

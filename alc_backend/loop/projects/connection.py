@@ -24,7 +24,7 @@ Report = Callable[[str], None]
 
 
 def connect_project(store: Store, client: Client, project_id: int, report: Report) -> Project:
-    """Give a project its pictures, projects and backend in Label Studio; safe to repeat.
+    """Give a project its images, projects and backend in Label Studio; safe to repeat.
 
     What exists already is kept. Raises LabelStudioError when Label Studio refuses something.
     """
@@ -106,12 +106,12 @@ def free_name(store: Store, config: Json) -> str:
     return next(name for name in names if name not in taken)
 
 
-def upload_pictures(
-    store: Store, client: Client, project_id: int, pictures: Mapping[str, Path], report: Report
+def upload_images(
+    store: Store, client: Client, project_id: int, paths: Mapping[str, Path], report: Report
 ) -> int:
-    """Make dataset tasks of pictures, by image key, that have none yet; how many were made.
+    """Make dataset tasks of images, by image key, that have none yet; how many were made.
 
-    The project must be connected. The pictures arrive in the store by
+    The project must be connected. The images arrive in the store by
     :mod:`alc_backend.loop.projects.image_queue`.
     """
     with store.reading() as session:
@@ -119,14 +119,14 @@ def upload_pictures(
     assert project.dataset_project is not None
     tasks = client.tasks(project.dataset_project, fields="task_only")
     there = {asked_about(task["data"]).image for task in tasks}
-    missing = [(key, path) for key, path in pictures.items() if key not in there]
+    missing = [(key, path) for key, path in paths.items() if key not in there]
     for _ in _make_tasks(client, project.dataset_project, missing, report):
         pass
     return len(missing)
 
 
 def _upload(store: Store, client: Client, project: Project, report: Report) -> None:
-    """Upload the pictures that Label Studio does not have, and make their dataset tasks."""
+    """Upload the images that Label Studio does not have, and make their dataset tasks."""
     assert project.dataset_project is not None
     files = store.files(project.id)
     waiting = _waiting(store, project.id)
@@ -137,20 +137,20 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
         urls = [str(there[image.key]["data"]["image"]) for image in known]
         _remember_tasks(store, known, urls, [int(there[image.key]["id"]) for image in known])
         waiting = _waiting(store, project.id)
-    pictures = [(image.key, files.image(image.id, image.suffix)) for image in waiting]
+    paths = [(image.key, files.image(image.id, image.suffix)) for image in waiting]
     done = 0
-    for urls, numbers in _make_tasks(client, project.dataset_project, pictures, report):
+    for urls, numbers in _make_tasks(client, project.dataset_project, paths, report):
         _remember_tasks(store, waiting[done : done + len(urls)], urls, numbers)
         done += len(urls)
 
 
 def _make_tasks(
-    client: Client, project: int, pictures: Sequence[tuple[str, Path]], report: Report
+    client: Client, project: int, paths: Sequence[tuple[str, Path]], report: Report
 ) -> Iterator[tuple[list[str], list[int]]]:
-    """Upload pictures with their keys and make their tasks, part by part: addresses and tasks."""
-    for first in range(0, len(pictures), 50):
-        part = pictures[first : first + 50]
-        report(f"uploading pictures {first + 1}–{first + len(part)} of {len(pictures)}")
+    """Upload images with their keys and make their tasks, part by part: addresses and tasks."""
+    for first in range(0, len(paths), 50):
+        part = paths[first : first + 50]
+        report(f"uploading images {first + 1}–{first + len(part)} of {len(paths)}")
         urls = client.upload(project, [path for _, path in part])
         tasks = client.post(
             f"/api/projects/{project}/import",
@@ -168,7 +168,7 @@ def _make_tasks(
 
 
 def _waiting(store: Store, project_id: int) -> Sequence[Image]:
-    """The training pictures that are not in Label Studio yet."""
+    """The training images that are not in Label Studio yet."""
     return [image for image in store.images(project_id, TRAIN) if image.dataset_task is None]
 
 

@@ -1,6 +1,6 @@
-"""Pictures of the dataset project on their way into the store.
+"""Images of the dataset project on their way into the store.
 
-What arrives is noted in the database, where workers take up one picture after another; see
+What arrives is noted in the database, where workers take up one image after another; see
 :mod:`alc_backend.loop.projects.initial_labels` for what they do with it.
 """
 
@@ -23,21 +23,21 @@ from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Arrival, Image, Project, Superpixel, utc_now
 
 SHARD = 20
-"""Pictures that one job does before more urgent jobs have their turn."""
+"""Images that one job does before more urgent jobs have their turn."""
 
 MAX_SHARDS = 64
 """Jobs that one project puts on the queue at once."""
 
 MAX_CLAIMS = 3
-"""How many workers may die at a picture before it is left."""
+"""How many workers may die at an image before it is left."""
 
 RETRY_S = 30
-"""Pause before a picture is tried again that Label Studio's absence stopped."""
+"""Pause before an image is tried again that Label Studio's absence stopped."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """How many pictures of a project wait, are worked at, and could not be done; by reason."""
+    """How many images of a project wait, are worked at, and could not be done; by reason."""
 
     waiting: int
     claimed: int
@@ -46,7 +46,7 @@ class Waiting:
 
     @property
     def left(self) -> int:
-        """Pictures that are still to be done."""
+        """Images that are still to be done."""
         return self.waiting + self.claimed
 
 
@@ -54,17 +54,17 @@ class Waiting:
 class Count:
     """What a project holds: ``hidden`` and ``empty`` detections are those that were left out."""
 
-    pictures: int
+    images: int
     superpixels: int
     hidden: int
     empty: int
 
 
 def note(store: Store, client: Client, project_id: int, *, retry: bool = False) -> tuple[int, int]:
-    """Note the dataset project's pictures that are not in the store, and how many there are.
+    """Note the dataset project's images that are not in the store, and how many there are.
 
     Returns how many were noted and how many are in the store already. With ``retry`` those that
-    could not be done are to be tried again, and so is what kept all pictures waiting. Raises
+    could not be done are to be tried again, and so is what kept all images waiting. Raises
     NotFoundError for a project that is not in Label Studio yet.
     """
     with store.session() as session:
@@ -107,7 +107,7 @@ def note(store: Store, client: Client, project_id: int, *, retry: bool = False) 
 
 
 def waiting(store: Store, project_id: int) -> Waiting:
-    """How many pictures wait for their first label maps."""
+    """How many images wait for their first label maps."""
     claimed, failed = Arrival.claimed_by.is_not(None), Arrival.finished_at.is_not(None)
     with store.reading() as session:
         error = session.get_one(Project, project_id).warm_start_error
@@ -124,7 +124,7 @@ def waiting(store: Store, project_id: int) -> Waiting:
 
 
 def count(store: Store, project_id: int) -> Count:
-    """How many pictures have their first label maps, and what a detector found in them."""
+    """How many images have their first label maps, and what a detector found in them."""
     ours = (Image.project_id == project_id, Image.split == TRAIN)
     with store.reading() as session:
         starts = session.scalars(select(Image.warm_start).where(*ours)).all()
@@ -135,7 +135,7 @@ def count(store: Store, project_id: int) -> Count:
 
 
 def problems(store: Store, project_id: int) -> list[str]:
-    """The pictures that could not be done, each with the reason."""
+    """The images that could not be done, each with the reason."""
     with store.reading() as session:
         left = session.scalars(
             select(Arrival)
@@ -146,7 +146,7 @@ def problems(store: Store, project_id: int) -> list[str]:
 
 
 def cancel(store: Store, project_id: int) -> int:
-    """Forget the pictures that wait; how many. Those that a worker has are finished."""
+    """Forget the images that wait; how many. Those that a worker has are finished."""
     with store.session() as session:
         gone = session.scalars(
             delete(Arrival)
@@ -161,7 +161,7 @@ def cancel(store: Store, project_id: int) -> int:
 
 
 def due(store: Store) -> dict[int, int]:
-    """Pictures that a worker could take up now, by project."""
+    """Images that a worker could take up now, by project."""
     ready = (
         select(Arrival)
         .join(Project, Project.id == Arrival.project_id)
@@ -181,12 +181,12 @@ def due(store: Store) -> dict[int, int]:
 
 
 def shards(count: int) -> int:
-    """How many jobs to queue for so many pictures."""
+    """How many jobs to queue for so many images."""
     return min(-(-count // SHARD), MAX_SHARDS)
 
 
 def claim(store: Store, project_id: int) -> Arrival | None:
-    """Take up the next picture that is free; those that workers died at too often have failed."""
+    """Take up the next image that is free; those that workers died at too often have failed."""
     with store.session() as session:
         while (arrival := _free(store, session, project_id)) is not None:
             if arrival.claims < MAX_CLAIMS:
@@ -195,14 +195,14 @@ def claim(store: Store, project_id: int) -> Arrival | None:
             arrival.claimed_by, arrival.finished_at = None, utc_now()
             arrival.error = (
                 f"{MAX_CLAIMS} workers died at it, probably for want of memory; see their logs, or "
-                "replace the picture with a smaller one"
+                "replace the image with a smaller one"
             )
             session.flush()
     return None
 
 
 def _free(store: Store, session: Session, project_id: int) -> Arrival | None:
-    """The next picture that nobody has, or whose worker has died, locked."""
+    """The next image that nobody has, or whose worker has died, locked."""
     left = (
         select(Arrival)
         .where(Arrival.project_id == project_id, Arrival.finished_at.is_(None))
@@ -222,18 +222,18 @@ def _may_begin() -> ColumnElement[bool]:
 
 
 def give_back(store: Store, arrival: Arrival) -> None:
-    """Let a picture be tried again in a while."""
+    """Let an image be tried again in a while."""
     later = utc_now() + timedelta(seconds=RETRY_S)
     _change(store, arrival, claimed_by=None, claims=Arrival.claims - 1, retry_at=later)
 
 
 def fail(store: Store, arrival: Arrival, reason: str) -> None:
-    """Leave a picture, with the reason."""
+    """Leave an image, with the reason."""
     _change(store, arrival, claimed_by=None, error=reason, finished_at=utc_now())
 
 
 def remove(store: Store, arrival: Arrival) -> None:
-    """Forget a picture that is done, or that is gone."""
+    """Forget an image that is done, or that is gone."""
     with store.session() as session:
         session.execute(delete(Arrival).where(Arrival.id == arrival.id))
 

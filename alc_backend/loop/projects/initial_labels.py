@@ -1,6 +1,6 @@
-"""First label maps for pictures that arrive, one after another, in a worker.
+"""First label maps for images that arrive, one after another, in a worker.
 
-A picture that cannot be done is left with its reason, and the others go on.
+An image that cannot be done is left with its reason, and the others go on.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 Progress = Callable[[int, str], object]
-"""Called with the pictures done so far and the name of the last one."""
+"""Called with the images done so far and the name of the last one."""
 
 ANNOTATIONS = "annotations"
 
 
 @dataclass
 class Done:
-    """What one run did; ``problems`` names each picture that could not be done, with the reason."""
+    """What one run did; ``problems`` names each image that could not be done, with the reason."""
 
     labelled: int = 0
     superpixels: int = 0
@@ -67,11 +67,11 @@ def work(
     limit: int | None = image_queue.SHARD,
     progress: Progress = lambda done, name: None,
 ) -> Done:
-    """Make the first label maps of pictures that wait, ``limit`` at most.
+    """Make the first label maps of images that wait, ``limit`` at most.
 
-    What keeps every picture from being done (models that cannot be loaded, a label config that
+    What keeps every image from being done (models that cannot be loaded, a label config that
     cannot be read) is kept as the project's ``warm_start_error`` and raised as AlcError. While
-    Label Studio, the storage or the database is away, the picture at hand goes back and the error
+    Label Studio, the storage or the database is away, the image at hand goes back and the error
     is raised.
     """
     done = Done()
@@ -105,7 +105,7 @@ def work(
 
 
 class _Maker:
-    """Brings one picture after another from Label Studio into the store."""
+    """Brings one image after another from Label Studio into the store."""
 
     def __init__(self, store: Store, client: Client, project_id: int) -> None:
         self._store, self._client = store, client
@@ -126,13 +126,13 @@ class _Maker:
         )
 
     def make(self, arrival: Arrival, folder: Path, done: Done) -> None:
-        """One picture; raises AlcError or ValueError when it cannot be done."""
+        """One image; raises AlcError or ValueError when it cannot be done."""
         task = self._task(arrival)
         if task is None:
             image_queue.remove(self._store, arrival)
             return
         url = str(task["data"].get(self._tags.image_field, ""))
-        path = folder / f"picture{_suffix(url)}"
+        path = folder / f"image{_suffix(url)}"
         path.write_bytes(fetch(self._client, url, self._hosts))
         image = read_image(path)
         shape = (image.shape[0], image.shape[1])
@@ -143,7 +143,7 @@ class _Maker:
         found: dict[int, Json] = {}
         origin: Json | None = None
         if maps is None:
-            first = self._warmer.from_picture(image)
+            first = self._warmer.from_image(image)
             labels, superpixels = first.labels, first.superpixels
             found = {number: asdict(thing) for number, thing in first.found.items()}
             counts = {"hidden": first.hidden, "empty": first.empty}
@@ -151,8 +151,8 @@ class _Maker:
             done.hidden, done.empty = done.hidden + first.hidden, done.empty + first.empty
         elif maps[0].shape != shape:
             raise DatasetError(
-                f"its regions are for {maps[0].shape[1]}×{maps[0].shape[0]} pixels, the picture "
-                f"has {shape[1]}×{shape[0]}; import the picture again"
+                f"its regions are for {maps[0].shape[1]}×{maps[0].shape[0]} pixels, the image "
+                f"has {shape[1]}×{shape[0]}; import the image again"
             )
         else:
             labels, superpixels = maps[0], self._warmer.from_masks(image, *maps)
@@ -188,7 +188,7 @@ class _Maker:
 
 
 def _key(task: Json) -> str:
-    """The image key: that of a picture that we uploaded, else the task's number."""
+    """The image key: that of an image that we uploaded, else the task's number."""
     try:
         return checked_name(asked_about(task["data"]).image, "the task's data")
     except DatasetError:
@@ -209,7 +209,7 @@ def _newest(task: Mapping[str, Any]) -> tuple[str, Json | None]:
 
 
 def _suffix(url: str) -> str:
-    """The file ending of a picture's address, ``.jpg`` when it shows none."""
+    """The file ending of an image's address, ``.jpg`` when it shows none."""
     parts = urlparse(url)
     names = [parts.path, *parse_qs(parts.query).get("d", [])]
     for name in names:

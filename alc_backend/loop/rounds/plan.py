@@ -23,18 +23,18 @@ from alc_backend.store.models import (
 from alc_backend.store.round_states import RoundState, Step
 
 SHARD_IMAGES = 50
-"""Pictures of one part of the scoring."""
+"""Images of one part of the scoring."""
 
 
 def shards(session: Session, round_: Round) -> list[dict[str, Any]]:
-    """The parts of a round's scoring: measuring the network, and shards of pictures to score.
+    """The parts of a round's scoring: measuring the network, and shards of images to score.
 
-    A shard's pictures are scored by the same network, the one that has not seen them.
+    A shard's images are scored by the same network, the one that has not seen them.
     """
-    pictures = select(Image.id, Image.key).where(Image.project_id == round_.project_id)
-    held_out = session.execute(pictures.where(Image.split == VAL)).all()
+    known = select(Image.id, Image.key).where(Image.project_id == round_.project_id)
+    held_out = session.execute(known.where(Image.split == VAL)).all()
     by_fold: dict[int | None, list[int]] = {}
-    for image in session.execute(pictures.where(Image.split == TRAIN).order_by(Image.key)):
+    for image in session.execute(known.where(Image.split == TRAIN).order_by(Image.key)):
         fold = _fold(round_, image.key) if round_.config.folds > 1 else None
         by_fold.setdefault(fold, []).append(image.id)
     works: list[dict[str, Any]] = [{"measure": True, "total": len(held_out)}]

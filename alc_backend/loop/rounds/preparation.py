@@ -41,7 +41,7 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
         upto = ledger.position(session, project_id)
         maps = LabelMaps(session, store.files(project_id), project_id, upto)
     if not store.images(project_id, TRAIN):
-        raise RoundError(f"project {project_id} has no pictures; import a dataset with `alc init`")
+        raise RoundError(f"project {project_id} has no images; import a dataset with `alc init`")
     miou = data_miou(store, project_id, maps, report)
     with store.session() as session:
         row = session.get_one(Round, round_.id)

@@ -35,7 +35,7 @@ Probabilities = Callable[[Image], NDArray[np.float32]]
 def score(store: Store, part: Part, report: Reporter) -> None:
     """Do a part of the scoring: measure the network, or score every open superpixel of a shard.
 
-    The probabilities of two pictures are in memory at most. A network that cannot be used is
+    The probabilities of two images are in memory at most. A network that cannot be used is
     removed, so that starting the round again trains it anew.
     """
     if "measure" in part.work:
@@ -45,7 +45,7 @@ def score(store: Store, part: Part, report: Reporter) -> None:
 
 
 def _measure(store: Store, round_: Round, report: Reporter) -> None:
-    """Model mIoU on the validation pictures; without any, accuracy on held-out answers."""
+    """Model mIoU on the validation images; without any, accuracy on held-out answers."""
     files = store.files(round_.project_id)
     held_out = store.images(round_.project_id, VAL)
     if held_out:
@@ -106,10 +106,10 @@ def _score_shard(store: Store, part: Part, report: Reporter) -> None:
         }
     left = [images[number] for number in image_ids if number not in scored]
     if fold is not None and not files.has_network(round_.number, fold):
-        fold = None  # a fold that no picture was in when the networks were trained
+        fold = None  # a fold that no image was in when the networks were trained
     predict = _predictor(files, round_, fold) if left else _nothing
     with ThreadPoolExecutor(1, thread_name_prefix="scoring") as executor:
-        behind: Future[None] | None = None  # one picture is scored while the next is predicted
+        behind: Future[None] | None = None  # one image is scored while the next is predicted
         for done, image in enumerate(left, start=len(image_ids) - len(left)):
             report(done, len(image_ids), f"scoring {image.key}")
             predicted = predict(image)
@@ -124,9 +124,9 @@ def _score_shard(store: Store, part: Part, report: Reporter) -> None:
 def _predictor(files: ProjectFiles, round_: Round, fold: int | None) -> Probabilities:
 
     def predict(image: Image) -> NDArray[np.float32]:
-        picture = read_image(files.image(image.id, image.suffix))
+        pixels = read_image(files.image(image.id, image.suffix))
         with _removing(files, round_.number, fold):
-            probabilities: NDArray[np.float32] = predictor.probabilities(picture)
+            probabilities: NDArray[np.float32] = predictor.probabilities(pixels)
             return probabilities
 
     with _removing(files, round_.number, fold):

@@ -78,7 +78,7 @@ def choose(store: Store, round_: Round) -> str | None:
     for row, _, _ in batch:
         if row.url is None:
             raise RoundError(
-                f"picture {row.key} is not in Label Studio; run `alc init` again to upload it"
+                f"image {row.key} is not in Label Studio; run `alc init` again to upload it"
             )
     _draw_shapes(store, round_.project_id, [row for row, _, _ in batch if row.shapeless])
     chosen = [

@@ -1,4 +1,4 @@
-"""The networks of a round: training them on the label maps, scoring the pictures with them."""
+"""The networks of a round: training them on the label maps, scoring the images with them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Progress = Callable[[int, int, str], None]
 def train(store: Store, round_: Round, report: Reporter) -> None:
     """Train the round's networks, with one process for each GPU of this machine.
 
-    Fewer where a batch has not two pictures for each: batch norm needs them.
+    Fewer where a batch has not two images for each: batch norm needs them.
     """
     import torch
 
@@ -43,7 +43,7 @@ def train(store: Store, round_: Round, report: Reporter) -> None:
 def train_networks(store: Store, round_: Round, report: Progress) -> None:
     """Train the round's networks on D_t, each from the encoder's first weights (eqs. 1 and 11).
 
-    One on everything; with K folds, one more without each fold of the pictures (cross-fitting).
+    One on everything; with K folds, one more without each fold of the images (cross-fitting).
     Every process of a group calls this.
     """
     from alc_backend.segmentation.train import train as train_network
@@ -91,7 +91,7 @@ def train_networks(store: Store, round_: Round, report: Progress) -> None:
 def training_maps(store: Store, round_: Round) -> tuple[LabelMaps, set[int]]:
     """The label maps that the round trains on, and the answered superpixels that it holds out.
 
-    Answers are held out only where no validation picture can tell how good the network is.
+    Answers are held out only where no validation image can tell how good the network is.
     """
     with store.reading() as session:
         maps = LabelMaps(

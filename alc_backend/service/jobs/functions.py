@@ -33,19 +33,19 @@ def run_part(part_id: int) -> None:
 
 
 def import_new(project_id: int) -> None:
-    """Note the pictures that were added to a dataset project in Label Studio, and queue them."""
+    """Note the images that were added to a dataset project in Label Studio, and queue them."""
     with store().reading() as session:
         project = session.get_one(Project, project_id)
     if project.dataset_project is None:
         return
     with Client.from_settings(settings()) as client:
         noted, _ = image_queue.note(store(), client, project_id)
-    log.info("project %s: %s new pictures", project_id, noted)
-    enqueue_pictures(_jobs())
+    log.info("project %s: %s new images", project_id, noted)
+    enqueue_images(_jobs())
 
 
 def take_up(label_studio_project: int) -> None:
-    """Make a project of one that was connected in Label Studio, and queue its pictures."""
+    """Make a project of one that was connected in Label Studio, and queue its images."""
     from alc_backend.loop.projects import connection as connecting
 
     known = store().project_of(label_studio_project)
@@ -69,8 +69,8 @@ def take_up(label_studio_project: int) -> None:
     import_new(project_id)
 
 
-def label_pictures(project_id: int) -> None:
-    """Make the first label maps of some pictures that wait, and queue the rest."""
+def label_images(project_id: int) -> None:
+    """Make the first label maps of some images that wait, and queue the rest."""
     job = get_current_job()
 
     def progress(done: int, name: str) -> None:
@@ -82,21 +82,21 @@ def label_pictures(project_id: int) -> None:
         with Client.from_settings(settings()) as client:
             done = initial_labels.work(store(), client, project_id, progress=progress)
     except AlcError as error:
-        log.error("project %s: pictures wait: %s", project_id, error)
+        log.error("project %s: images wait: %s", project_id, error)
         return
     log.info(
-        "project %s: %s pictures with %s superpixels, %s detections hidden, %s empty",
+        "project %s: %s images with %s superpixels, %s detections hidden, %s empty",
         project_id, done.labelled, done.superpixels, done.hidden, done.empty,
     )  # fmt: skip
     for problem in done.problems:
         log.warning("project %s: left out: %s", project_id, problem)
-    enqueue_pictures(_jobs())
+    enqueue_images(_jobs())
 
 
-def enqueue_pictures(jobs: Jobs) -> None:
-    """Queue the pictures of all projects that wait for a worker."""
+def enqueue_images(jobs: Jobs) -> None:
+    """Queue the images of all projects that wait for a worker."""
     for project_id, count in image_queue.due(store()).items():
-        jobs.enqueue_pictures(project_id, image_queue.shards(count))
+        jobs.enqueue_images(project_id, image_queue.shards(count))
 
 
 def _jobs() -> Jobs:

@@ -37,7 +37,7 @@ STEP_QUEUES = {
 RUN_PART = "alc_backend.service.jobs.functions.run_part"
 IMPORT_NEW = "alc_backend.service.jobs.functions.import_new"
 TAKE_UP = "alc_backend.service.jobs.functions.take_up"
-LABEL_PICTURES = "alc_backend.service.jobs.functions.label_pictures"
+LABEL_IMAGES = "alc_backend.service.jobs.functions.label_pictures"
 REQUEST = "request"
 """Where a job's meta data says which request it was queued by."""
 
@@ -100,7 +100,7 @@ class Jobs:
         return self._enqueue(STEP_QUEUES[part.step], RUN_PART, part.id, job_id)
 
     def enqueue_import(self, project_id: int) -> bool:
-        """Queue a look for pictures that are new in Label Studio."""
+        """Queue a look for images that are new in Label Studio."""
         return self._enqueue("pseudo", IMPORT_NEW, project_id, f"import-{project_id}")
 
     def enqueue_take_up(self, label_studio_project: int) -> bool:
@@ -108,17 +108,17 @@ class Jobs:
         job_id = f"take-up-{label_studio_project}"
         return self._enqueue("pseudo", TAKE_UP, label_studio_project, job_id)
 
-    def enqueue_pictures(self, project_id: int, shards: int) -> bool:
-        """Queue so many jobs that label pictures of a project, less those that wait already."""
+    def enqueue_images(self, project_id: int, shards: int) -> bool:
+        """Queue so many jobs that label images of a project, less those that wait already."""
         prefix = f"pseudo-{project_id}-"
         try:
             waiting = Queue("pseudo", connection=self._redis).job_ids
         except RedisError as error:
-            log.warning("Redis does not answer (%s); pictures are queued when it is back", error)
+            log.warning("Redis does not answer (%s); images are queued when it is back", error)
             return False
         shards -= sum(job_id.startswith(prefix) for job_id in waiting)
         return all(
-            self._enqueue("pseudo", LABEL_PICTURES, project_id, prefix + secrets.token_hex(4))
+            self._enqueue("pseudo", LABEL_IMAGES, project_id, prefix + secrets.token_hex(4))
             for _ in range(shards)
         )
 

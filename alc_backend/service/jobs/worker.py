@@ -18,7 +18,7 @@ from alc_backend.common import logs
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.loop.rounds import executor
 from alc_backend.service.jobs import counters, worker_registry
-from alc_backend.service.jobs.functions import enqueue_pictures, store
+from alc_backend.service.jobs.functions import enqueue_images, store
 from alc_backend.service.jobs.queues import QUEUES, REQUEST, Jobs, connect, is_up
 from alc_backend.settings import Settings
 
@@ -120,7 +120,7 @@ def _watch(jobs: Jobs, over: threading.Event) -> None:
     while True:
         try:
             executor.recover(store(), jobs.enqueue_part)
-            enqueue_pictures(jobs)
+            enqueue_images(jobs)
         except Exception as error:  # without this thread, what was left would stay for ever
             log.warning("looking for left work failed, trying again: %r", error)
         if over.wait(RECOVER_EVERY_S):

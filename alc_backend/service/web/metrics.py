@@ -191,8 +191,8 @@ def _projects(views: list[Overview]) -> Iterator[Metric]:
     answers = gauge("alc_ledger_answers", "Accepts and corrections in force")
     rate = gauge("alc_accept_rate", "Share of the pseudo labels that were accepted")
     disputed = gauge("alc_disputed_superpixels", "Superpixels that annotators disagree about")
-    pictures = gauge("alc_pictures", "Pictures under correction")
-    arriving = gauge("alc_pictures_waiting", "Pictures that wait for their first label map")
+    images = gauge("alc_images", "Images under correction")
+    arriving = gauge("alc_images_waiting", "Images that wait for their first label map")
     number = gauge("alc_round", "Number of the last round")
     state = gauge("alc_round_state", "1 for the state of the last round", "state")
     share = gauge("alc_round_progress", "How far the last round's step is, 0 to 1")
@@ -205,7 +205,7 @@ def _projects(views: list[Overview]) -> Iterator[Metric]:
         if view.figures.accept_rate is not None:
             rate.add_metric(name, view.figures.accept_rate)
         disputed.add_metric(name, view.figures.disputed)
-        pictures.add_metric(name, view.pictures)
+        images.add_metric(name, view.images)
         arriving.add_metric(name, view.arriving.left)
         if view.round is not None:
             number.add_metric(name, view.round["round"])
@@ -217,5 +217,5 @@ def _projects(views: list[Overview]) -> Iterator[Metric]:
             known = [r[quality] for r in view.rounds if r[quality] is not None]
             if known:
                 family.add_metric(name, known[-1])
-    yield from (queue, answers, rate, disputed, pictures, arriving, number, state, share)
+    yield from (queue, answers, rate, disputed, images, arriving, number, state, share)
     yield from (data_miou, model_miou)

@@ -83,7 +83,7 @@ class ALCModel:
     ) -> list[Json | list[Json]]:
         """One prediction per task, in order, read from the store.
 
-        A query task gets its query; a dataset task the current masks as brush regions. A picture
+        A query task gets its query; a dataset task the current masks as brush regions. An image
         never seen before is queued for its first label map and gets an empty list: Label Studio
         keeps no prediction then, and asks again. It would keep an empty one, and never ask.
         """
@@ -157,7 +157,7 @@ class ALCModel:
         ]
 
     def _images(self, session: Session, tasks: Sequence[Json]) -> dict[int | None, Image]:
-        """The pictures of dataset tasks, by task."""
+        """The images of dataset tasks, by task."""
         assert self._project is not None
         numbers = _numbers(tasks)
         found: dict[int | None, Image] = {}
@@ -172,7 +172,7 @@ class ALCModel:
         return found
 
     def _task_scores(self, session: Session) -> dict[int, float]:
-        """A score in 0..1 for each picture (row id) with open queries: 0 asks about it first."""
+        """A score in 0..1 for each image (row id) with open queries: 0 asks about it first."""
         assert self._project is not None
         best = func.max(Query.score)
         rows = session.execute(
@@ -186,7 +186,7 @@ class ALCModel:
         return {row.image_id: rank / len(rows) for rank, row in enumerate(rows)}
 
     def _masks(self, maps: LabelMaps, image: Image | None, scores: dict[int, float]) -> Json | None:
-        """The masks of a picture; None when it is not in the store."""
+        """The masks of an image; None when it is not in the store."""
         assert self._project is not None
         if image is None:
             return None
@@ -204,7 +204,7 @@ class ALCModel:
         return {"result": regions, "score": score, "model_version": self.model_version}
 
     def _found(self, image: Image) -> dict[int, float]:
-        """The detector's scores of a picture's superpixels, by number."""
+        """The detector's scores of an image's superpixels, by number."""
         with self._store.reading() as session:
             rows = session.execute(
                 select(Superpixel.number, Superpixel.found).where(

@@ -1,4 +1,4 @@
-"""The pages for people: projects with their rounds, and pictures before and after.
+"""The pages for people: projects with their rounds, and images before and after.
 
 They are rendered here, need no script to be read, and load nothing from elsewhere. Forms carry a
 token made from a cookie of this site, so that no other site can press the buttons.
@@ -20,7 +20,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader
 from sqlalchemy import func, select
 
-from alc_backend.datasets.images import label_thumbnail, picture_thumbnail, read_image, voc_palette
+from alc_backend.datasets.images import image_thumbnail, label_thumbnail, read_image, voc_palette
 from alc_backend.errors import AlcError, NotFoundError
 from alc_backend.loop.annotations import history, webhooks
 from alc_backend.loop.overview import Overview, Overviews
@@ -157,11 +157,11 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
             colours=_colours(chosen.classes),
         )
 
-    @router.get("/images/{image_id}/picture")
+    @router.get("/images/{image_id}/image")
     def picture(image_id: int) -> Response:
         image = _image(store, image_id)
         path = store.files(image.project_id).image(image.id, image.suffix)
-        return Response(picture_thumbnail(read_image(path), SIDE), 200, KEEP, "image/jpeg")
+        return Response(image_thumbnail(read_image(path), SIDE), 200, KEEP, "image/jpeg")
 
     @router.get("/images/{image_id}/before")
     def before(image_id: int) -> Response:
@@ -192,12 +192,12 @@ def _image(store: Store, image_id: int) -> Image:
     with store.reading() as session:
         image = session.get(Image, image_id) if 0 < image_id <= MAX_ID else None
     if image is None or image.split != TRAIN:
-        raise NotFoundError(f"there is no picture {image_id}")
+        raise NotFoundError(f"there is no image {image_id}")
     return image
 
 
 def _items(store: Store, project: Project, start: int) -> tuple[list[Json], int, int]:
-    """Pictures with what was answered about them, how many there are, and the ledger's position."""
+    """Images with what was answered about them, how many there are, and the ledger's position."""
     latest = func.max(LedgerEntry.id)
     with store.reading() as session:
         ours = (Image.project_id == project.id, Image.split == TRAIN)

@@ -17,7 +17,7 @@ from alc_backend.simulate.report.plots import Plot
 
 Json = dict[str, Any]
 
-PICTURES = {"picture": ("image", "jpeg"), "before": ("before", "png"), "after": ("after", "png"),
+IMAGES = {"image": ("image", "jpeg"), "before": ("before", "png"), "after": ("after", "png"),
             "ground truth": ("truth", "png")}  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def write(document: Json, title: str, folder: Path) -> Path:
         plots=drawn,
         examples=[_example(example) for example in document["examples"]],
         examples_note=document.get(
-            "examples_note", "The pictures of which most pixels were put right."
+            "examples_note", "The images of which most pixels were put right."
         ),
         settings=json.dumps(
             {name: document[name] for name in ("settings", "versions", "dataset")}, indent=1
@@ -127,8 +127,8 @@ def _plots(document: Json) -> list[Plot]:
 def _summary(document: Json) -> Iterable[str]:
     dataset = document["dataset"]
     yield (
-        f"{dataset['pictures']} pictures with {dataset['superpixels']} superpixels in "
-        f"{len(dataset['classes'])} classes; {dataset['validation_pictures']} validation pictures."
+        f"{dataset['pictures']} images with {dataset['superpixels']} superpixels in "
+        f"{len(dataset['classes'])} classes; {dataset['validation_pictures']} validation images."
     )
     last = document["rows"][0]["rounds"][-1]
     name = document["rows"][0]["label"]
@@ -142,7 +142,7 @@ def _summary(document: Json) -> Iterable[str]:
             )
         yield sentence + "."
     if dataset["left_out"]:
-        yield f"{len(dataset['left_out'])} pictures or files were left out; see the settings below."
+        yield f"{len(dataset['left_out'])} images or files were left out; see the settings below."
 
 
 def _hours(hours: float) -> str:
@@ -217,9 +217,9 @@ def _example(example: Json) -> Json:
     return {
         "key": example["key"],
         "caption": f"{example['label']}: {told}",
-        "pictures": [
+        "images": [
             (name, f"data:image/{form};base64,{example[field]}")
-            for name, (field, form) in PICTURES.items()
+            for name, (field, form) in IMAGES.items()
             if example.get(field)
         ],
     }

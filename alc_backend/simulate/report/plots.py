@@ -47,7 +47,7 @@ class Plot:
     numbers: list[list[Any]]
 
     def png(self) -> bytes:
-        """The figure as a picture; equal numbers give equal bytes."""
+        """The figure as an image; equal numbers give equal bytes."""
         content = io.BytesIO()
         FigureCanvasAgg(self.figure).print_figure(
             content, dpi=DPI, format="png", metadata={"Software": None}, bbox_inches="tight"
@@ -55,7 +55,7 @@ class Plot:
         return content.getvalue()
 
     def data_url(self) -> str:
-        """The picture as part of a page."""
+        """The image as part of a page."""
         return "data:image/png;base64," + base64.b64encode(self.png()).decode()
 
     def write(self, folder: Path) -> None:

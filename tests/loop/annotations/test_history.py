@@ -77,7 +77,7 @@ def brief(lines, *names):
 
 
 def painted(store, number, *regions, **changes):
-    """An edit of picture a that began from nothing."""
+    """An edit of image a that began from nothing."""
     return annotation(number, image_of(store, "a").dataset_task, list(regions), **changes)
 
 

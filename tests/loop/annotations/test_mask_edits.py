@@ -48,13 +48,13 @@ def project(store, dataset, classes):
 
 @pytest.fixture
 def first(store, project):
-    """The first label map of picture a: a cat, and a dog that is called a cat."""
+    """The first label map of image a: a cat, and a dog that is called a cat."""
     return label_map(store, project)
 
 
 @pytest.fixture
 def shown(store, project, first, classes):
-    """The regions of the prediction that an annotator of picture a begins from: s1c1 and s2c1."""
+    """The regions of the prediction that an annotator of image a begins from: s1c1 and s2c1."""
     superpixels = store.files(project).read_superpixels(image_of(store, "a").id)
     regions = brush_regions(first, superpixels, classes)
     assert [item["id"] for item in regions] == ["s1c1", "s2c1"]
@@ -70,7 +70,7 @@ def label_studio(shown):
 
 @pytest.fixture
 def edit(store, project, label_studio):
-    """Submit masks of picture a that were begun from prediction 900."""
+    """Submit masks of image a that were begun from prediction 900."""
 
     def edit(number, result, *, parent_prediction=900, **changes):
         task = image_of(store, "a").dataset_task
@@ -84,7 +84,7 @@ def edit(store, project, label_studio):
 
 @pytest.fixture
 def reply(store, project):
-    """LedgerEntry the query about a superpixel of picture a."""
+    """LedgerEntry the query about a superpixel of image a."""
 
     def reply(number, choice, *, superpixel=2, **changes):
         given = parse(answer(number, task_of(store, "a", superpixel), choice, **changes))
@@ -325,7 +325,7 @@ def test_a_deleted_edit_has_no_effect_and_stays_deleted(store, project, first, s
 
 @pytest.fixture
 def begun_from(store, project):
-    """Let the first label map of picture a come from annotation 40, as it was at noon."""
+    """Let the first label map of image a come from annotation 40, as it was at noon."""
 
     def begun_from(regions):
         labels, superpixels = painted(regions, CLASSES)

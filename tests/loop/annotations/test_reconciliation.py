@@ -52,7 +52,7 @@ def look(store, project, label_studio):
 
 
 def painted(store, number=50, **changes):
-    """Masks of picture a, changed by hand."""
+    """Masks of image a, changed by hand."""
     corner = region("dog", slice(0, 4), slice(0, 4))
     return annotation(number, image_of(store, "a").dataset_task, [corner], **changes)
 
@@ -172,8 +172,8 @@ def test_an_answer_to_a_task_of_unknown_number_is_found_by_what_it_asks(
 
 def test_what_cannot_be_read_is_counted_and_stops_nothing(store, project, label_studio, look):
     wrong = region("dog", slice(0, 4), slice(0, 4), shape=(24, 32))
-    picture = image_of(store, "a").dataset_task
-    label_studio.keep(annotation(1, picture, [wrong]), DATASET_PROJECT)
+    image = image_of(store, "a").dataset_task
+    label_studio.keep(annotation(1, image, [wrong]), DATASET_PROJECT)
     label_studio.keep({**answer(2, task_of(store, "a", 1), "dog"), "created_at": "yesterday"})
     label_studio.keep(answer(3, task_of(store, "a", 2), "dog"))
     label_studio.keep(answer(4, 9999, "dog"))
@@ -259,19 +259,19 @@ def test_an_answer_that_is_only_in_another_task_now_is_not_withdrawn(
 
 
 @pytest.fixture
-def pictures(dataset):
+def images(dataset):
     return open_dataset(dataset)
 
 
 @pytest.fixture
-def restored(store, dataset, pictures, label_studio):
+def restored(store, dataset, images, label_studio):
     """The store before its first round was open; Label Studio has the tasks of two."""
     project_id = import_folder(store, dataset, "pets").project_id
     with store.session() as session:
         row = session.get_one(Project, project_id)
         row.dataset_project, row.query_project = DATASET_PROJECT, QUERY_PROJECT
-    label_studio.tasks_asked = label_studio.ask(pictures, 1, [2])
-    label_studio.ask(pictures, 2, minute=10)
+    label_studio.tasks_asked = label_studio.ask(images, 1, [2])
+    label_studio.ask(images, 2, minute=10)
     return project_id
 
 
@@ -304,12 +304,12 @@ def test_answers_to_a_round_that_a_restored_store_does_not_know_are_recorded(
 
 
 def test_a_later_round_that_puts_a_known_question_anew_is_learned(
-    store, restored, label_studio, pictures
+    store, restored, label_studio, images
 ):
     task = label_studio.tasks_asked["a", 2]
     label_studio.reply(1, task, "dog", 2, minute=20)
     reconciliation.reconcile(store, label_studio, restored, full=True)
-    label_studio.ask(pictures, 3, [2], minute=30)
+    label_studio.ask(images, 3, [2], minute=30)
     label_studio.reply(2, label_studio.tasks_asked["b", 2], "dog", 3, minute=40)
     reconciliation.reconcile(store, label_studio, restored)
     assert entries(store)[-1].round_number == 3
@@ -320,9 +320,7 @@ def test_a_later_round_that_puts_a_known_question_anew_is_learned(
         assert session.get_one(Round, query_of(store, "c", 1).round_id).number == 2
 
 
-def test_tasks_that_cannot_be_matched_stay_unknown(
-    store, restored, label_studio, pictures, dataset
-):
+def test_tasks_that_cannot_be_matched_stay_unknown(store, restored, label_studio, images, dataset):
     task = label_studio.tasks_asked["a", 2]
     foreign = {**label_studio.data[task], "alc": {"image": "elsewhere", "superpixel": 2}}
     misfit = {**label_studio.data[task], "alc": {"image": "b", "superpixel": 1}}
@@ -337,9 +335,9 @@ def test_tasks_that_cannot_be_matched_stay_unknown(
 
 
 def test_what_spread_by_similarity_in_an_unknown_round_stays_unknown(
-    store, restored, label_studio, pictures, caplog
+    store, restored, label_studio, images, caplog
 ):
-    label_studio.ask(pictures, 3, [1], epsilon=0.1, minute=30)
+    label_studio.ask(images, 3, [1], epsilon=0.1, minute=30)
     task = label_studio.tasks_asked["a", 2]
     label_studio.reply(1, task - 1, "dog", 3, minute=40)
     label_studio.reply(2, task, "dog", 2, minute=20)
@@ -350,7 +348,7 @@ def test_what_spread_by_similarity_in_an_unknown_round_stays_unknown(
 
 
 def test_tasks_are_looked_through_once_and_only_when_something_is_unknown(
-    store, restored, label_studio, pictures, monkeypatch
+    store, restored, label_studio, images, monkeypatch
 ):
     looks = []
     take_in = recovery.take_in

@@ -183,15 +183,15 @@ def test_deleted_tasks_take_their_answers_along(store, project, post, drain):
 
 
 def test_a_deleted_dataset_task_takes_its_edits_along_and_no_answer(store, project, post, drain):
-    picture = image_of(store, "a").dataset_task
-    painted = annotation(1, picture, [region("dog", slice(0, 4), slice(0, 4))])
+    image = image_of(store, "a").dataset_task
+    painted = annotation(1, image, [region("dog", slice(0, 4), slice(0, 4))])
     post(
         created(painted, project=DATASET_PROJECT),
         created(answer(2, task_of(store, "a", 2), "dog")),
     )
     drain()
     assert in_ledger(store, project) == {1: ("edit", None), 2: ("correct", DOG)}
-    post(tasks_deleted(picture, project=DATASET_PROJECT))
+    post(tasks_deleted(image, project=DATASET_PROJECT))
     drain()
     assert in_ledger(store, project) == {2: ("correct", DOG)}
 
@@ -258,9 +258,9 @@ def test_pauses_grow_as_announced(store, project, post, drain):
 
 
 def test_an_edit_waits_while_label_studio_is_away(store, project, post, drain, label_studio):
-    picture = image_of(store, "a").dataset_task
+    image = image_of(store, "a").dataset_task
     painted = [region("dog", slice(0, 4), slice(0, 4))]
-    post(created(annotation(1, picture, painted, parent_prediction=5), project=DATASET_PROJECT))
+    post(created(annotation(1, image, painted, parent_prediction=5), project=DATASET_PROJECT))
     label_studio.predictions[5] = []
     label_studio.away = LabelStudioAwayError("it does not answer")
     drain()
@@ -275,11 +275,11 @@ def test_an_edit_waits_while_label_studio_is_away(store, project, post, drain, l
 def test_an_edit_taken_back_while_an_older_event_waits_stays_taken_back(
     store, project, post, drain, label_studio
 ):
-    picture = image_of(store, "a").dataset_task
+    image = image_of(store, "a").dataset_task
     painted = [region("dog", slice(0, 4), slice(0, 4))]
     label_studio.predictions[5] = []
     label_studio.away = LabelStudioAwayError("it does not answer")
-    first = annotation(1, picture, painted, parent_prediction=5)
+    first = annotation(1, image, painted, parent_prediction=5)
     post(created(first, project=DATASET_PROJECT))
     drain()
     label_studio.away = None
@@ -305,10 +305,10 @@ MALFORMED = [
 
 @pytest.mark.parametrize("item", MALFORMED, ids=range(len(MALFORMED)))
 def test_regions_nobody_can_read_do_not_stop_the_inbox(store, project, post, drain, item):
-    picture = image_of(store, "b").dataset_task
+    image = image_of(store, "b").dataset_task
     before = label_map(store, project, "b")
     post(
-        created(annotation(1, picture, [item]), project=DATASET_PROJECT),
+        created(annotation(1, image, [item]), project=DATASET_PROJECT),
         created(answer(2, task_of(store, "a", 2), "dog")),
     )
     drain()

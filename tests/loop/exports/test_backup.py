@@ -176,7 +176,7 @@ def test_networks_by_choice(store, corrected, tmp_path):
         (RoundState.TRAINING, None, None, 1),
         (RoundState.TRAINING, None, (0,), 1),  # those of the other folds are not trained yet
         (RoundState.FAILED, RoundState.TRAINING, (), 1),
-        (RoundState.SCORING, None, (0, 2), 2),  # no picture is in fold 1
+        (RoundState.SCORING, None, (0, 2), 2),  # no image is in fold 1
         (RoundState.FAILED, RoundState.PUBLISHING, (0, 1, 2), 2),
     ],
 )
@@ -210,7 +210,7 @@ def test_the_only_networks_are_kept_though_their_round_is_not_trained(store, cor
 
 @pytest.fixture
 def spread(store, dataset, tmp_path):
-    """A project with pictures for validation, whose answers spread (ε > 0)."""
+    """A project with images for validation, whose answers spread (ε > 0)."""
     project = asked_project(store, dataset)
     import_folder(store, dataset, "pets", validation=dataset)
     with store.session() as session:
@@ -276,7 +276,7 @@ def image_of_training(store, key):
         return session.scalars(select(Image).where(Image.key == key, Image.split == TRAIN)).one()
 
 
-def test_true_label_maps_of_pictures_under_correction_may_be_unknown(store, corrected, tmp_path):
+def test_true_label_maps_of_images_under_correction_may_be_unknown(store, corrected, tmp_path):
     image = image_of(store, "a")
     store.storage.delete(f"projects/{corrected}/ground_truth/{image.id}.png")
     assert backup(store, tmp_path / "alc.tar").missing == []

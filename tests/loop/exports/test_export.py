@@ -286,7 +286,7 @@ def test_the_data_card_counts(store, corrected, export):
     card = (root / "README.md").read_text("utf-8")
     rows = dict(line.strip("|").split("|", 1) for line in card.splitlines() if line.startswith("|"))
     counts = {name.strip(): value.strip() for name, value in rows.items()}
-    assert counts["pictures"] == "3"
+    assert counts["images"] == "3"
     assert counts["answers in force"] == "4"
     assert counts["— accepted"] == "1"
     assert counts["— corrected"] == "2"
@@ -325,7 +325,7 @@ def test_the_data_card_says_how_label_maps_began(store, corrected, export):
         for image in session.scalars(select(Image).where(Image.key != "b")):
             image.warm_start = start
     card = (export("again") / "README.md").read_text()
-    said = "made the first label maps of 2 pictures (GroundingDINO own\\_dino.pth, Segment Anything"
+    said = "made the first label maps of 2 images (GroundingDINO own\\_dino.pth, Segment Anything"
     assert f"Grounded-SAM {said} vit-h, box threshold 0.2)." in card
     assert "/home" not in card
 
@@ -358,12 +358,12 @@ def test_the_manifest_has_the_digest_of_every_file(corrected, export, layout):
         if name != "manifest.json"
     }
     assert told["files"] == files
-    assert (told["format"], told["classes"], told["pictures"]) == (layout, CLASSES, 3)
+    assert (told["format"], told["classes"], told["images"]) == (layout, CLASSES, 3)
     assert (told["project"], told["pictures_included"]) == ("pets", True)
     assert told["ledger"]["entries"] == 5
 
 
-def test_pictures_are_left_out_on_demand(corrected, export, layout):
+def test_images_are_left_out_on_demand(corrected, export, layout):
     whole = contents(export("whole", format_name=layout))
     bare = contents(export("bare", format_name=layout, pictures=False))
     missing = {name.rsplit("/", 1)[-1] for name in whole.keys() - bare.keys()}
@@ -399,7 +399,7 @@ def test_a_revised_answer_moves_the_ledger_on(store, corrected, export, submit):
     assert "moved on" in verify(store, corrected, root)[0]
 
 
-def test_a_new_picture_moves_the_ledger_on(store, corrected, export, tmp_path):
+def test_a_new_image_moves_the_ledger_on(store, corrected, export, tmp_path):
     root = export()
     import_folder(store, write_dataset(tmp_path / "more", ["z"]), "pets")
     assert "moved on" in verify(store, corrected, root)[0]
@@ -488,16 +488,16 @@ def test_what_fails_leaves_the_earlier_export(store, corrected, export, tmp_path
     with store.session() as session:
         image = session.scalars(select(Image).where(Image.key == "deep/c")).one()
         image.key = "../../evil"
-    with pytest.raises(DatasetError, match="rename the picture"):
+    with pytest.raises(DatasetError, match="rename the image"):
         export()
     assert contents(root) == before
-    with pytest.raises(DatasetError, match="rename the picture"):
+    with pytest.raises(DatasetError, match="rename the image"):
         export("new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "dataset", "out"]
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_progress_is_told_picture_by_picture(corrected, export):
+def test_progress_is_told_image_by_image(corrected, export):
     told = []
     export(progress=lambda *step: told.append(step))
     assert told == [(0, 3, "a"), (1, 3, "b"), (2, 3, "deep/c")]
@@ -523,7 +523,7 @@ def test_what_is_said_during_an_export_is_no_part_of_it(store, corrected, export
     assert "moved on" in verify(store, corrected, root)[0]
 
 
-def test_validation_pictures_are_no_part_of_it(store, tmp_path, dataset):
+def test_validation_images_are_no_part_of_it(store, tmp_path, dataset):
     project = import_folder(store, dataset, "held out", validation=dataset).project_id
     assert export_project(store, project, tmp_path / "out") == 3
 

@@ -45,21 +45,21 @@ PROJECTS = (DATASET_PROJECT, QUERY_PROJECT)
 
 
 @pytest.fixture
-def pictures(dataset):
+def images(dataset):
     return open_dataset(dataset)
 
 
 @pytest.fixture
-def label_studio(pictures):
+def label_studio(images):
     made = FakeLabelStudio()
-    made.take(pictures)
+    made.take(images)
     return made
 
 
 @pytest.fixture
-def again(store, label_studio, pictures):
+def again(store, label_studio, images):
     return lambda opened=None, **options: rebuild.rebuild(
-        store, label_studio, opened or pictures, *PROJECTS, **options
+        store, label_studio, opened or images, *PROJECTS, **options
     )
 
 
@@ -71,14 +71,14 @@ def nothing_is_left(store) -> bool:
     return rows == 0 and not files
 
 
-def test_questions_and_answers_are_there_again(store, label_studio, pictures, again):
-    tasks = label_studio.ask(pictures, 1)
+def test_questions_and_answers_are_there_again(store, label_studio, images, again):
+    tasks = label_studio.ask(images, 1)
     label_studio.reply(1, tasks["a", 2], "dog")
-    label_studio.ask(pictures, 2, [1], minute=10)
+    label_studio.ask(images, 2, [1], minute=10)
     label_studio.reply(2, tasks["b", 1], "cat", minute=20)
     label_studio.shown[QUERY_PROJECT][tasks["c", 2]]["is_labeled"] = True
     made = again()
-    assert (made.pictures, made.queries, made.rounds, made.problems) == (3, 6, 2, [])
+    assert (made.images, made.queries, made.rounds, made.problems) == (3, 6, 2, [])
     assert made.counts == {Outcome.RECORDED: 2}
     assert in_ledger(store, made.project_id) == {1: ("correct", DOG), 2: ("accept", CAT)}
     assert (label_map(store, made.project_id)[24:40, 32:56] == DOG).all()
@@ -125,10 +125,10 @@ def test_filled_superpixels_go_with_fill_only(store, settings, dataset, label_st
 
 
 def test_a_superpixel_that_only_holds_the_star_is_another_one(
-    store, dataset, label_studio, pictures, again
+    store, dataset, label_studio, images, again
 ):
     """The same numbers, other borders: the outlines tell."""
-    label_studio.ask(pictures)
+    label_studio.ask(images)
     path = dataset / "objects" / "a.png"
     ids = np.array(Picture.open(path))
     ids[18:24, 18:24] = 0  # the box stays, a corner is missing
@@ -138,13 +138,13 @@ def test_a_superpixel_that_only_holds_the_star_is_another_one(
     assert nothing_is_left(store)
 
 
-def test_pictures_of_another_size_are_others(store, tmp_path, label_studio, pictures, again):
-    label_studio.ask(pictures)
+def test_images_of_another_size_are_others(store, tmp_path, label_studio, images, again):
+    label_studio.ask(images)
     twice = write_dataset(tmp_path / "twice")
     for path in twice.rglob("*.png"):
-        picture = Picture.open(path)
-        size = (picture.width * 2, picture.height * 2)
-        picture.resize(size, Picture.Resampling.NEAREST).save(path)
+        image = Picture.open(path)
+        size = (image.width * 2, image.height * 2)
+        image.resize(size, Picture.Resampling.NEAREST).save(path)
     with pytest.raises(DatasetError, match="6 of 6"):
         again(open_dataset(twice))
 
@@ -153,13 +153,13 @@ def test_pictures_of_another_size_are_others(store, tmp_path, label_studio, pict
 
 
 def test_another_project_of_the_same_title_keeps_its_own(
-    store, tmp_path, label_studio, pictures, again
+    store, tmp_path, label_studio, images, again
 ):
     other = import_folder(store, write_dataset(tmp_path / "other", names=("x",)), "pets").project_id
     with store.session() as session:
         row = session.get_one(Project, other)
         row.dataset_project, row.query_project = 21, 22
-    label_studio.ask(pictures)
+    label_studio.ask(images)
     made = again()
     assert made.project_id != other
     with store.reading() as session:
@@ -182,8 +182,8 @@ def killed(*_, **__):
 
 
 @pytest.mark.parametrize("place", [(rebuild, "_connect_pictures"), (recovery, "write")])
-def test_an_interruption_leaves_nothing(store, label_studio, pictures, again, monkeypatch, place):
-    label_studio.ask(pictures)
+def test_an_interruption_leaves_nothing(store, label_studio, images, again, monkeypatch, place):
+    label_studio.ask(images)
     with monkeypatch.context() as patched:
         patched.setattr(*place, killed)
         with pytest.raises(KeyboardInterrupt):
@@ -200,13 +200,13 @@ def test_an_interruption_leaves_nothing(store, label_studio, pictures, again, mo
     made = again()
     with store.reading() as session:
         assert session.scalars(select(Project.name)).all() == ["pets"]
-    assert (made.pictures, made.queries) == (3, 6)
+    assert (made.images, made.queries) == (3, 6)
 
 
 def test_reconciling_does_what_an_interrupted_rebuild_left(
-    store, label_studio, pictures, again, monkeypatch
+    store, label_studio, images, again, monkeypatch
 ):
-    tasks = label_studio.ask(pictures)
+    tasks = label_studio.ask(images)
     label_studio.overlap = 2
     label_studio.reply(1, tasks["a", 2], "dog", by=1)
     label_studio.reply(2, tasks["a", 2], "cat", by=2, minute=1)
@@ -235,18 +235,18 @@ def test_reconciling_does_what_an_interrupted_rebuild_left(
 
 
 def test_rounds_that_spread_are_refused_whatever_the_settings_are(
-    store, label_studio, pictures, again
+    store, label_studio, images, again
 ):
-    label_studio.ask(pictures, 1, [1])
-    label_studio.ask(pictures, 2, [2], epsilon=0.1)
+    label_studio.ask(images, 1, [1])
+    label_studio.ask(images, 2, [2], epsilon=0.1)
     with pytest.raises(SettingsError, match=r"task 1002 .*ε = 0.1.*alc restore"):
         again()
     assert nothing_is_left(store)
 
 
-def test_an_annotation_tells_that_its_round_spread(store, label_studio, pictures, again):
+def test_an_annotation_tells_that_its_round_spread(store, label_studio, images, again):
     """The predictions of old rounds are removed from Label Studio."""
-    tasks = label_studio.ask(pictures, 1, epsilon=1e-05)
+    tasks = label_studio.ask(images, 1, epsilon=1e-05)
     label_studio.reply(1, tasks["a", 2], "dog")
     for shown in label_studio.shown[QUERY_PROJECT].values():
         shown["predictions"].clear()
@@ -254,17 +254,17 @@ def test_an_annotation_tells_that_its_round_spread(store, label_studio, pictures
         again()
 
 
-def test_a_setting_that_spreads_is_refused(store, label_studio, pictures, again):
-    label_studio.ask(pictures)
+def test_a_setting_that_spreads_is_refused(store, label_studio, images, again):
+    label_studio.ask(images)
     store.settings = store.settings.model_copy(update={"epsilon": 0.1})
     with pytest.raises(SettingsError, match="ALC_EPSILON"):
         again()
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1e-07, 1.0])
-def test_a_prediction_tells_its_rounds_epsilon(pictures, epsilon):
+def test_a_prediction_tells_its_rounds_epsilon(images, epsilon):
     label_studio = FakeLabelStudio()
-    label_studio.ask(pictures, 3, epsilon=epsilon)
+    label_studio.ask(images, 3, epsilon=epsilon)
     for shown in label_studio.shown[QUERY_PROJECT].values():
         result = shown["predictions"][0]["result"]
         assert query.epsilon_of(result) == epsilon
@@ -284,8 +284,8 @@ def test_what_is_published_tells_the_epsilon_that_its_round_had(store, dataset, 
 # What an annotator's screen sends back cannot make rounds.
 
 
-def test_a_round_that_was_never_published_is_not_made(store, label_studio, pictures, again):
-    tasks = label_studio.ask(pictures)
+def test_a_round_that_was_never_published_is_not_made(store, label_studio, images, again):
+    tasks = label_studio.ask(images)
     label_studio.reply(1, tasks["a", 2], "dog")
     result = label_studio.records[QUERY_PROJECT][tasks["a", 2]][1]["result"]
     for item in result:
@@ -326,11 +326,11 @@ def test_the_command_line_takes_the_options_of_init(
 
 
 def test_the_command_line_fails_when_something_was_left_out(
-    store, dataset, label_studio, pictures, command
+    store, dataset, label_studio, images, command
 ):
-    label_studio.ask(pictures)
+    label_studio.ask(images)
     (dataset / "images" / "b.png").unlink()
     done = command()
     assert done.exit_code == 1
     assert "left out: task 2001" in done.output.replace("\n", " ")
-    assert "6 problems" in done.output  # two tasks, that of the picture, and its masks
+    assert "6 problems" in done.output  # two tasks, that of the image, and its masks

@@ -1,4 +1,4 @@
-"""The report of a live project: its rounds, what answers changed, the pictures changed most."""
+"""The report of a live project: its rounds, what answers changed, the images changed most."""
 
 from __future__ import annotations
 

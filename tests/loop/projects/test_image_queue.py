@@ -1,4 +1,4 @@
-"""Pictures on their way into the store; Label Studio is a dictionary here."""
+"""Images on their way into the store; Label Studio is a dictionary here."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def png(seed, height=30, width=40):
 
 
 class LabelStudio:
-    """A dataset project with pictures, in memory."""
+    """A dataset project with images, in memory."""
 
     url = "http://label-studio.invalid"
 
@@ -143,7 +143,7 @@ def test_projects_of_one_name_are_told_apart(store, label_studio, monkeypatch):
         connection.take_up_project(store, label_studio, 23, name="pets")
 
 
-def test_pictures_are_noted_once_and_labelled(store, project, label_studio):
+def test_images_are_noted_once_and_labelled(store, project, label_studio):
     assert image_queue.note(store, label_studio, project) == (3, 0)
     assert image_queue.note(store, label_studio, project) == (0, 0)
     assert counts(store, project) == (3, 0, 0)
@@ -163,7 +163,7 @@ def test_pictures_are_noted_once_and_labelled(store, project, label_studio):
         assert image.url == f"/data/upload/{image.dataset_task}.png"
 
 
-def test_grounded_sam_labels_pictures_with_what_it_found(store, project, label_studio):
+def test_grounded_sam_labels_images_with_what_it_found(store, project, label_studio):
     begin(store, project, superpixels="grounded-sam", threshold=0.3)
     label_studio.config = config(cat="cat, sofa")
     image_queue.note(store, label_studio, project)
@@ -173,7 +173,7 @@ def test_grounded_sam_labels_pictures_with_what_it_found(store, project, label_s
     picture = np.asarray(Picture.open(io.BytesIO(png(2))))
     start = WarmStart("grounded-sam", threshold=0.3, detector="swin-b", segmenter="vit-b")
     synonyms = {"cat": ["cat", "sofa"]}
-    maps = Warmer(start, CLASSES, store.settings, synonyms).from_picture(picture)
+    maps = Warmer(start, CLASSES, store.settings, synonyms).from_image(picture)
     files = store.files(project)
     assert np.array_equal(files.read_label_map("initial", image.id), maps.labels)
     assert np.array_equal(files.read_superpixels(image.id), maps.superpixels)
@@ -208,7 +208,7 @@ def test_masks_that_a_task_has_are_what_it_begins_with(store, project, label_stu
     assert image.warm_start is None
 
 
-def test_pictures_that_we_uploaded_keep_their_key(store, project, label_studio):
+def test_images_that_we_uploaded_keep_their_key(store, project, label_studio):
     label_studio.add(4, data={"alc": {"image": "farm/a"}})
     label_studio.add(5, data={"alc": {"image": "../../etc/passwd"}})
     image_queue.note(store, label_studio, project)
@@ -216,8 +216,8 @@ def test_pictures_that_we_uploaded_keep_their_key(store, project, label_studio):
     assert sorted(images(store)) == ["farm/a", "task-1", "task-2", "task-3", "task-5"]
 
 
-def test_a_picture_that_cannot_be_done_is_left_with_the_reason(store, project, label_studio):
-    label_studio.add(4, b"no picture")
+def test_an_image_that_cannot_be_done_is_left_with_the_reason(store, project, label_studio):
+    label_studio.add(4, b"no image")
     label_studio.add(5, data={"image": "http://elsewhere.example.com/a.png"})
     label_studio.files["http://elsewhere.example.com/a.png"] = b""
     label_studio.add(6)
@@ -237,10 +237,10 @@ def test_a_picture_that_cannot_be_done_is_left_with_the_reason(store, project, l
     assert "task-4" in images(store)
 
 
-def test_what_nobody_expected_leaves_the_picture_and_the_others_go_on(
+def test_what_nobody_expected_leaves_the_image_and_the_others_go_on(
     store, project, label_studio, monkeypatch
 ):
-    original = Warmer.from_picture
+    original = Warmer.from_image
 
     def fragile(self, image):
         if np.array_equal(image, np.asarray(Picture.open(io.BytesIO(png(2))))):
@@ -264,7 +264,7 @@ def test_a_task_deleted_meanwhile_is_forgotten(store, project, label_studio):
     assert counts(store, project) == (0, 0, 0)
 
 
-def test_while_label_studio_is_away_pictures_wait(store, project, label_studio):
+def test_while_label_studio_is_away_images_wait(store, project, label_studio):
     image_queue.note(store, label_studio, project)
     label_studio.away = True
     with pytest.raises(LabelStudioAwayError):
@@ -280,7 +280,7 @@ def test_while_label_studio_is_away_pictures_wait(store, project, label_studio):
     assert len(images(store)) == 3
 
 
-def test_what_keeps_every_picture_waiting_is_told_until_it_is_tried_again(
+def test_what_keeps_every_image_waiting_is_told_until_it_is_tried_again(
     store, project, label_studio
 ):
     begin(store, project, superpixels="grounded-sam")
@@ -307,7 +307,7 @@ def test_classes_changed_in_label_studio_stop_it(store, project, label_studio):
     assert "wolf" in image_queue.waiting(store, project).error
 
 
-def test_two_workers_never_have_the_same_picture(store, project, label_studio):
+def test_two_workers_never_have_the_same_image(store, project, label_studio):
     image_queue.note(store, label_studio, project)
     first = image_queue.claim(store, project)
     second = image_queue.claim(store, project)
@@ -317,7 +317,7 @@ def test_two_workers_never_have_the_same_picture(store, project, label_studio):
     assert image_queue.due(store) == {}
 
 
-def test_a_picture_whose_workers_die_is_taken_up_again_a_few_times(store, project, label_studio):
+def test_an_image_whose_workers_die_is_taken_up_again_a_few_times(store, project, label_studio):
     image_queue.note(store, label_studio, project)
     gone = "elsewhere/pid:[1]|1|abc"
     for claim in range(1, image_queue.MAX_CLAIMS + 1):
@@ -359,13 +359,13 @@ def test_jobs_are_queued_for_what_waits_and_not_twice(
     monkeypatch.setattr(functions.Client, "from_settings", lambda settings: label_studio)
     jobs = Jobs(store.settings, redis)
     queue = Queue("pseudo", connection=redis)
-    functions.enqueue_pictures(jobs)
-    functions.enqueue_pictures(jobs)
-    assert len(queue.job_ids) == 3  # 59 pictures
-    functions.label_pictures(project)
+    functions.enqueue_images(jobs)
+    functions.enqueue_images(jobs)
+    assert len(queue.job_ids) == 3  # 59 images
+    functions.label_images(project)
     assert counts(store, project) == (39, 0, 0)
     while image_queue.waiting(store, project).left:
-        functions.label_pictures(project)
+        functions.label_images(project)
     assert len(images(store)) == 59
     label_studio.add(60)
     functions.import_new(project)
@@ -386,7 +386,7 @@ def test_a_label_config_may_leave_bare_what_is_void(store, project, label_studio
     assert (labels[bare] == VOID).all()
 
 
-def test_prompts_that_the_detector_cannot_read_stop_all_pictures(store, project, label_studio):
+def test_prompts_that_the_detector_cannot_read_stop_all_images(store, project, label_studio):
     begin(store, project, superpixels="grounded-sam")
     label_studio.config = config(cat="猫")
     image_queue.note(store, label_studio, project)

@@ -90,7 +90,7 @@ def test_a_round_trains_scores_and_says_what_is_missing(store, project, queue):
     assert 0 <= round_.model_miou <= 1
     with store.reading() as session:
         scores = session.scalars(select(Score)).all()
-        assert len(scores) == 6  # three pictures with two superpixels each
+        assert len(scores) == 6  # three images with two superpixels each
         assert {entry.pseudo_label for entry in scores} == {1}
         assert all(np.isfinite(entry.score) for entry in scores)
 
@@ -242,7 +242,7 @@ def asked(store, round_) -> list[tuple[str, int]]:
 
 
 def reconfigured(store, **changes) -> Round:
-    """The only round, back before scoring, with other settings and its pictures uploaded."""
+    """The only round, back before scoring, with other settings and its images uploaded."""
     with store.session() as session:
         session.execute(delete(Query))
         session.execute(delete(Score))
@@ -304,7 +304,7 @@ def cats_and_background():
     return np.stack([truth] * 3)
 
 
-def test_a_batch_can_be_spread_over_pictures_and_leave_out_small_superpixels(store, project, queue):
+def test_a_batch_can_be_spread_over_images_and_leave_out_small_superpixels(store, project, queue):
     lifecycle.start(store, queue.append, project, per_image=1, min_area=300)
     work(store, queue)
     round_ = reconfigured(store, size=6)
@@ -319,16 +319,16 @@ def uploaded(store):
             image.url = f"/data/{image.key}.png"
 
 
-def test_questions_about_one_picture_can_be_kept_apart(store, project, queue):
+def test_questions_about_one_image_can_be_kept_apart(store, project, queue):
     lifecycle.start(store, queue.append, project, size=6)
     work(store, queue)
     uploaded(store)
     together, apart = [], []
-    for gap, pictures in ((0, together), (2, apart)):
+    for gap, images in ((0, together), (2, apart)):
         store.settings = store.settings.model_copy(update={"gap": gap})
         selection.choose(store, only_round(store))
         with store.reading() as session:
-            pictures += session.scalars(
+            images += session.scalars(
                 select(Image.key)
                 .join(Superpixel, Superpixel.image_id == Image.id)
                 .join(Query, Query.superpixel_id == Superpixel.id)

@@ -35,7 +35,7 @@ def scored_by(store, queue, project, **changes):
     return only_round(store)
 
 
-def test_every_picture_is_scored_by_a_network_that_has_not_seen_it(store, pictures, monkeypatch):
+def test_every_image_is_scored_by_a_network_that_has_not_seen_it(store, pictures, monkeypatch):
     trained, used = {}, {}
     train, predictor = training.train, scoring._predictor
 
@@ -89,10 +89,10 @@ def test_networks_of_folds_are_not_used_without_folds(store, pictures, monkeypat
 
 
 def test_folds_depend_on_key_and_seed_alone():
-    folds = [fold_of(f"picture {number}", 3, 4) for number in range(4000)]
-    assert folds == [fold_of(f"picture {number}", 3, 4) for number in range(4000)]
+    folds = [fold_of(f"image {number}", 3, 4) for number in range(4000)]
+    assert folds == [fold_of(f"image {number}", 3, 4) for number in range(4000)]
     assert min(np.bincount(folds)) > 900
-    assert folds != [fold_of(f"picture {number}", 4, 4) for number in range(4000)]
+    assert folds != [fold_of(f"image {number}", 4, 4) for number in range(4000)]
 
 
 def answer_everything(store, project):
@@ -156,7 +156,7 @@ def test_held_out_answers_tell_how_good_the_network_is(store, pictures, monkeypa
     assert summary["class_iou"] is None
 
 
-def test_validation_pictures_take_the_place_of_held_out_answers(store, pictures):
+def test_validation_images_take_the_place_of_held_out_answers(store, pictures):
     project = import_folder(store, pictures, "pets", validation=pictures).project_id
     answer_everything(store, project)
     round_ = scored_by(store, [], project, holdout=0.4)
@@ -210,7 +210,7 @@ def test_what_stops_another_than_the_first_is_told_too(store, pictures):
         training_step.train(store, only_round(store), lambda done, total, message: None)
 
 
-def test_too_few_pictures_for_the_folds_are_told_before_training(store, pictures, monkeypatch):
+def test_too_few_images_for_the_folds_are_told_before_training(store, pictures, monkeypatch):
     project = import_folder(store, pictures, "pets").project_id
     monkeypatch.setattr(training_step.folds, "fold_of", lambda key, seed, count: 0)
     round_ = scored_by(store, [], project, folds=3)

@@ -68,11 +68,11 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on(
 
 
 def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_path):
-    pictures = write_dataset(tmp_path / "many", names=[f"p{number:03d}" for number in range(120)])
+    images = write_dataset(tmp_path / "many", names=[f"p{number:03d}" for number in range(120)])
     store.settings = settings.model_copy(
         update={"iterations": 2, "input_size": 64, "batch_size": 2}
     )
-    project = import_folder(store, pictures, "pets").project_id
+    project = import_folder(store, images, "pets").project_id
     command = [sys.executable, "-m", "alc_backend.cli", "worker"]
     with Processes(tmp_path / "workers") as processes:
         for name in ("one", "two"):

@@ -239,7 +239,7 @@ def test_a_public_address_needs_a_secret(settings, redis, monkeypatch):
         create_app(blank)
 
 
-def test_an_unseen_picture_is_queued_for_import_once(service, project, settings, redis):
+def test_an_unseen_image_is_queued_for_import_once(service, project, settings, redis):
     body = {"tasks": [{"id": 900}, {"id": 901}], "project": f"{DATASET_PROJECT}.1"}
     for _ in range(2):
         results = service.post("/predict", json=body).json()["results"]

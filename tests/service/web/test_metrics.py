@@ -51,7 +51,7 @@ def test_the_state_of_a_project(service, store, dataset):
     assert found["alc_ledger_answers", "pets"] == 2
     assert found["alc_accept_rate", "pets"] == 0.5
     assert found["alc_open_questions", "pets"] == 4
-    assert found["alc_pictures", "pets"] == 3
+    assert found["alc_images", "pets"] == 3
     assert found["alc_round", "pets"] == 1
     assert found["alc_round_state", "pets", "open"] == 1
     assert found["alc_round_state", "pets", "training"] == 0

@@ -78,7 +78,7 @@ def test_the_figures_of_a_project(store, project, submit):
     )
     view = overview(store, project)
     figures = view.figures
-    assert (view.pictures, figures.answers, view.queue) == (3, 3, 3)
+    assert (view.images, figures.answers, view.queue) == (3, 3, 3)
     assert figures.accept_rate == pytest.approx(1 / 3)
     assert figures.saved == pytest.approx((1 - 1 / np.log2(3)) / 3)
     assert figures.corrections == [("cat", "dog", 2)]
@@ -120,7 +120,7 @@ def test_problems_are_told_with_their_remedies(store, project, submit):
     said = "\n".join(overview(store, project).problems)
     assert "Round 2 failed: disk full" in said
     assert "model files are missing; then run `alc pseudo --retry`" in said
-    assert "Pictures without a first label map: 1" in said
+    assert "Images without a first label map: 1" in said
     assert image_queue.waiting(store, project).failed == 1
 
 
@@ -203,7 +203,7 @@ def test_what_was_said_comes_from_a_list(client):
     assert 'role="status"' not in client.get("/?said=<b>you won</b>").text
 
 
-def test_pictures_before_and_after_with_who_said_what(client, store, project, submit):
+def test_images_before_and_after_with_who_said_what(client, store, project, submit):
     submit(answer(1, task_of(store, "b", 2), "dog", by=8))
     page = client.get("/images").text
     assert page.index("<h3>b</h3>") < page.index("<h3>a</h3>")  # answered about last
@@ -216,11 +216,11 @@ def test_pictures_before_and_after_with_who_said_what(client, store, project, su
     assert np.array_equal(after, label_map(store, project, "b"))
     assert set(np.unique(before[before != after])) == {CAT}
     assert set(np.unique(after[before != after])) == {DOG}
-    picture = Picture.open(io.BytesIO(client.get(f"/images/{image.id}/picture").content))
+    picture = Picture.open(io.BytesIO(client.get(f"/images/{image.id}/image").content))
     assert picture.size == (64, 48)
 
 
-def test_pages_of_pictures(settings, redis, store, tmp_path):
+def test_pages_of_images(settings, redis, store, tmp_path):
     names = [f"p{number:02d}" for number in range(30)]
     project = asked_project(store, write_dataset(tmp_path / "many", names))
     with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
@@ -235,7 +235,7 @@ def test_pages_of_pictures(settings, redis, store, tmp_path):
 @pytest.mark.parametrize(
     "path",
     [
-        "/images/999/picture",
+        "/images/999/image",
         "/images/99999999999999999999/after",
         "/images?project=999",
         "/projects/999/data_miou.png",
