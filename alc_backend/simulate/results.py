@@ -57,7 +57,7 @@ def document(
         "dataset": {
             "digest": scenes.digest,
             "images": len(scenes.keys),
-            "validation_pictures": len(scenes.held_out),
+            "validation_images": len(scenes.held_out),
             "superpixels": scenes.superpixel_count,
             "classes": scenes.classes,
             "left_out": scenes.problems,

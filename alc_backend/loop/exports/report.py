@@ -96,7 +96,7 @@ def document(
         "versions": {"alc-backend": __version__},
         "dataset": {
             "images": len(images),
-            "validation_pictures": len(store.images(project_id, VAL)),
+            "validation_images": len(store.images(project_id, VAL)),
             "superpixels": superpixels or 0,
             "classes": project.classes,
             "left_out": [],

@@ -37,7 +37,7 @@ STEP_QUEUES = {
 RUN_PART = "alc_backend.service.jobs.functions.run_part"
 IMPORT_NEW = "alc_backend.service.jobs.functions.import_new"
 TAKE_UP = "alc_backend.service.jobs.functions.take_up"
-LABEL_IMAGES = "alc_backend.service.jobs.functions.label_pictures"
+LABEL_IMAGES = "alc_backend.service.jobs.functions.label_images"
 REQUEST = "request"
 """Where a job's meta data says which request it was queued by."""
 

@@ -158,9 +158,9 @@ def pages(store: Store, jobs: Jobs, settings: Settings) -> APIRouter:
         )
 
     @router.get("/images/{image_id}/image")
-    def picture(image_id: int) -> Response:
-        image = _image(store, image_id)
-        path = store.files(image.project_id).image(image.id, image.suffix)
+    def image(image_id: int) -> Response:
+        found = _image(store, image_id)
+        path = store.files(found.project_id).image(found.id, found.suffix)
         return Response(image_thumbnail(read_image(path), SIDE), 200, KEEP, "image/jpeg")
 
     @router.get("/images/{image_id}/before")

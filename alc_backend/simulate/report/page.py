@@ -127,8 +127,8 @@ def _plots(document: Json) -> list[Plot]:
 def _summary(document: Json) -> Iterable[str]:
     dataset = document["dataset"]
     yield (
-        f"{dataset['pictures']} images with {dataset['superpixels']} superpixels in "
-        f"{len(dataset['classes'])} classes; {dataset['validation_pictures']} validation images."
+        f"{dataset['images']} images with {dataset['superpixels']} superpixels in "
+        f"{len(dataset['classes'])} classes; {dataset['validation_images']} validation images."
     )
     last = document["rows"][0]["rounds"][-1]
     name = document["rows"][0]["label"]
