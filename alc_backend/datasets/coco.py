@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from alc_backend.common.files import read_json, write_json
+from alc_backend.common.types import Json
 from alc_backend.datasets.classes import background, checked_classes, read_classes, write_classes
 from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
 from alc_backend.datasets.images import voc_palette
 from alc_backend.datasets.names import checked_name, is_image, key_of
 from alc_backend.errors import DatasetError
-
-Json = dict[str, Any]
 
 IMAGES, ANNOTATIONS, CLASSES = "images", "annotations", "classes.txt"
 SINGLE = ("result.json", "_annotations.coco.json")

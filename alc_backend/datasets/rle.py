@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Json = dict[str, Any]
+from alc_backend.common.types import Json
 
 MAX_OUTLINE = 4_000_000
 """Longer outlines are not believed: pycocotools takes memory for every pixel of them."""

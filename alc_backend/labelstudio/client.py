@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 
 import httpx
 
+from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, SettingsError
 from alc_backend.settings import Settings
 
@@ -32,8 +33,6 @@ OVERLOADED = (429, 502, 503, 504)
 
 UPLOAD_FILES = 50
 """Images per upload request; Label Studio refuses more than 100."""
-
-Json = dict[str, Any]
 
 
 class Client:

@@ -7,9 +7,8 @@ the superpixel's outline and the pixel that is asked about.
 from __future__ import annotations
 
 from html import escape
-from typing import Any
 
-Json = dict[str, Any]
+from alc_backend.common.types import Json
 
 SCREEN = 700
 """Pixels that an image is wide, or high, on a labeler's screen, roughly."""

@@ -18,10 +18,9 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.common.types import Json
 from alc_backend.labelstudio.closeup import closeup
 from alc_backend.labelstudio.texts import Texts, texts
-
-Json = dict[str, Any]
 
 
 class Key(NamedTuple):

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.common.types import Json
 from alc_backend.labelstudio import query
 from alc_backend.labelstudio.annotation import chosen, round_of
 from alc_backend.labelstudio.client import Client
-
-Json = dict[str, Any]
 
 BOX_TOLERANCE = 0.01
 """How far a box may be off, in per cent of the image."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.common.types import Json
 from alc_backend.core.painting import paint
 from alc_backend.datasets.images import MAX_PIXELS
-
-Json = dict[str, Any]
 
 MAX_RLE_BYTES = 2**20
 """Longer run lengths are refused: a painted region has some kilobytes, and reading a mebibyte takes

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import CHOICE, Key, asked_about
-
-Json = dict[str, Any]
 
 SAMPLING = "Uncertainty sampling"
 """What serves the lowest score of the version in force first."""

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from alc_backend.common.types import Json
 from alc_backend.core.cost import saving
 from alc_backend.loop.projects import image_queue
 from alc_backend.loop.rounds import status
@@ -30,8 +30,6 @@ from alc_backend.store.models import (
     utc_now,
 )
 from alc_backend.store.round_states import RUNNING, RoundState
-
-Json = dict[str, Any]
 
 REFRESH_S = 5.0
 ERRORS_SHOWN = 5

@@ -16,6 +16,7 @@ import torch
 from torch import distributed, nn
 
 from alc_backend.common.files import write_atomically
+from alc_backend.common.types import Progress
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import TrainingError
 from alc_backend.segmentation import model as networks
@@ -25,9 +26,6 @@ from alc_backend.segmentation.dataset import Batch, Loader, TrainingCrops
 log = logging.getLogger(__name__)
 
 MOMENTUM, WEIGHT_DECAY, POWER, ENCODER_SHARE = 0.9, 1e-4, 0.9, 0.1
-
-Progress = Callable[[int, int, str], None]
-"""Called with iterations done, iterations in all, and a sentence; may raise to stop."""
 
 
 def train(

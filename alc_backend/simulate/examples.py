@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from alc_backend.common.types import Json
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.images import image_jpeg, label_png
 
 if TYPE_CHECKING:
     from alc_backend.simulate.loop import Loop
 
-Json = dict[str, Any]
 
 SHOWN = 6
 """How many images are shown."""

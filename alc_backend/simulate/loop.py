@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend import __version__
+from alc_backend.common.types import Json, Progress
 from alc_backend.core import cost, metrics
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.core.arrays import VOID
@@ -19,9 +18,6 @@ from alc_backend.simulate.candidates import Candidates, survey
 from alc_backend.simulate.experiment import Experiment, fingerprint
 from alc_backend.simulate.networks import Networks, digest_of
 from alc_backend.simulate.scenes import Packed, Scenes
-
-Json = dict[str, Any]
-Progress = Callable[[int, int, str], None]
 
 
 class Loop:

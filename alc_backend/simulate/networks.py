@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend import __version__
+from alc_backend.common.types import Progress
 from alc_backend.core import metrics
 from alc_backend.core.draws import fold_of
 from alc_backend.errors import DatasetError
@@ -19,8 +19,6 @@ from alc_backend.segmentation import folds
 from alc_backend.simulate.candidates import Predict, ReadLabels
 from alc_backend.simulate.experiment import Experiment, fingerprint
 from alc_backend.simulate.scenes import Scenes
-
-Progress = Callable[[int, int, str], None]
 
 CHECKPOINT_EVERY = 100
 

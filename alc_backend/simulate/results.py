@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from statistics import mean, stdev
-from typing import Any
 
 from rich.table import Table
 
 from alc_backend import __version__
+from alc_backend.common.types import Json
 from alc_backend.simulate.plans import Planned
 from alc_backend.simulate.scenes import Scenes
-
-Json = dict[str, Any]
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "numpy", "scikit-image")
 

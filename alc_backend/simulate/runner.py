@@ -14,10 +14,10 @@ from functools import lru_cache, partial
 from multiprocessing import Manager, get_context
 from pathlib import Path
 from queue import Queue
-from typing import Any
 
 from alc_backend import __version__
 from alc_backend.common.files import write_atomically
+from alc_backend.common.types import Json
 from alc_backend.errors import TrainingError
 from alc_backend.simulate.examples import examples
 from alc_backend.simulate.experiment import Experiment, fingerprint
@@ -25,7 +25,6 @@ from alc_backend.simulate.loop import Loop
 from alc_backend.simulate.networks import stamp
 from alc_backend.simulate.scenes import Scenes
 
-Json = dict[str, Any]
 Report = Callable[[int, int, str], None]
 """Called with the pieces of work done, all of them, and what goes on."""
 

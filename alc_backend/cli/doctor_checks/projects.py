@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from sqlalchemy import func, select
 
 from alc_backend.cli.doctor_checks.finding import OK, PROBLEM, SKIPPED, WARNING, Check, ok
+from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, SettingsError, WeightsError
 from alc_backend.foundation import weights
 from alc_backend.foundation.warm_start import WarmStart, check_files
@@ -24,7 +25,6 @@ from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
 from alc_backend.store.round_states import RoundState
 
-Json = dict[str, Any]
 Found = tuple[str, str, str]
 
 CONNECT_AGAIN = "`alc doctor --fix`, or `alc init` again"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from sqlalchemy import select
 
+from alc_backend.common.types import Json
 from alc_backend.core import agreement
 from alc_backend.errors import LabelStudioError, NotFoundError, RoundError
 from alc_backend.labelstudio.client import Client
@@ -16,8 +16,6 @@ from alc_backend.loop.annotations import answers
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Superpixel
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

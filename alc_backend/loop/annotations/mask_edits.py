@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
+from alc_backend.common.types import Json
 from alc_backend.datasets.classes import uncovered_class
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.annotation import Annotation
@@ -22,8 +23,6 @@ from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import EntryKind, Image, Project, Superpixel
-
-Json = dict[str, Any]
 
 
 def record(

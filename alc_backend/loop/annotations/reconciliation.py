@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from alc_backend.common.types import Json, Progress
 from alc_backend.errors import AlcError, LabelStudioError, NotFoundError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
@@ -34,8 +33,6 @@ from alc_backend.store.models import (
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
-Progress = Callable[[int, int, str], None]
 
 FIELDS = (
     "id,data,overlap,updated_at,annotations,result,completed_by,was_cancelled,created_at,lead_time,"

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.exc import OperationalError
 
+from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioAwayError, NotFoundError
 from alc_backend.labelstudio.annotation import Annotation, parse, positive_integer
 from alc_backend.labelstudio.client import Client
@@ -25,7 +25,6 @@ from alc_backend.store.models import MAX_ID, Event, Project, utc_now
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 ANNOTATIONS_DELETED, TASKS_DELETED = "ANNOTATIONS_DELETED", "TASKS_DELETED"
 PAGE = 200

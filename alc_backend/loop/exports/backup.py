@@ -15,7 +15,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 
 from alc_backend import __version__
 from alc_backend.common.files import write_atomically
+from alc_backend.common.types import Json, Progress
 from alc_backend.errors import DatasetError, NotFoundError, SettingsError, StorageError
 from alc_backend.settings import Settings
 from alc_backend.store import migrate
@@ -49,9 +50,6 @@ from alc_backend.store.models import (
 )
 from alc_backend.store.round_states import RoundState
 from alc_backend.store.storage import Storage
-
-Json = dict[str, Any]
-Progress = Callable[[int, int, str], None]
 
 FORMAT = "alc-backup-1"
 TABLES, FILES = "tables/", "files/projects/"

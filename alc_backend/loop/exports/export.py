@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from alc_backend.common.types import Progress
 from alc_backend.datasets import cityscapes, layouts
 from alc_backend.datasets.dataset import OutputImage
 from alc_backend.errors import DatasetError
 from alc_backend.loop.exports import changes, data_card, manifest, snapshot
 from alc_backend.loop.exports.snapshot import Digest
 from alc_backend.store.database import Store
-
-Progress = Callable[[int, int, str], None]
-"""Called with the images done, how many there are, and the key of the last one."""
 
 
 def export_project(

@@ -6,15 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from alc_backend import __version__
 from alc_backend.common.files import read_json, write_json
+from alc_backend.common.types import Json
 from alc_backend.errors import DatasetError
 from alc_backend.loop.exports import snapshot
 from alc_backend.loop.exports.snapshot import Snapshot
-
-Json = dict[str, Any]
 
 NAME = "manifest.json"
 MADE_BY = "alc-backend"

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import delete, select
 
+from alc_backend.common.types import Json
 from alc_backend.datasets.dataset import Dataset
 from alc_backend.errors import DatasetError, SettingsError
 from alc_backend.labelstudio import projects, query, recovered_queries
@@ -25,7 +25,6 @@ from alc_backend.store.database import Store
 from alc_backend.store.importing import import_dataset
 from alc_backend.store.models import TRAIN, Image, Project, Superpixel
 
-Json = dict[str, Any]
 Report = Callable[[str], None]
 
 

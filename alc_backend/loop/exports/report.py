@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, select
 
 from alc_backend import __version__
+from alc_backend.common.types import Json, Progress
 from alc_backend.core import metrics
 from alc_backend.datasets.images import image_jpeg, label_png, read_image
 from alc_backend.simulate.examples import SHOWN
@@ -18,9 +17,6 @@ from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import TRAIN, VAL, EntryKind, Image, Project, Round, Superpixel
-
-Json = dict[str, Any]
-Progress = Callable[[int, int, str], None]
 
 
 def document(

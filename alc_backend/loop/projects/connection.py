@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from alc_backend.common.types import Json
 from alc_backend.datasets.classes import checked_classes
 from alc_backend.errors import DatasetError, LabelStudioError, SettingsError
 from alc_backend.labelstudio import projects
@@ -19,7 +20,6 @@ from alc_backend.store.database import Store
 from alc_backend.store.importing import create_project
 from alc_backend.store.models import TRAIN, Image, Project
 
-Json = dict[str, Any]
 Report = Callable[[str], None]
 
 

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlparse
 
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from alc_backend.common.types import Json
 from alc_backend.datasets.classes import checked_classes
 from alc_backend.datasets.dataset import Sample
 from alc_backend.datasets.images import IMAGE_SUFFIXES, read_image
@@ -41,7 +42,6 @@ from alc_backend.store.models import TRAIN, Arrival, Project
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 Progress = Callable[[int, str], object]
 """Called with the images done so far and the name of the last one."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.common.types import Progress
 from alc_backend.datasets.images import read_image
 from alc_backend.errors import SettingsError
 from alc_backend.loop.rounds import distributed
@@ -16,8 +16,6 @@ from alc_backend.segmentation import folds
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import TRAIN, VAL, Round
-
-Progress = Callable[[int, int, str], None]
 
 
 def train(store: Store, round_: Round, report: Reporter) -> None:

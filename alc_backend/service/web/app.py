@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter
 from sqlalchemy import select
 
 from alc_backend import __version__
+from alc_backend.common.types import Json
 from alc_backend.errors import AlcError, NotFoundError, SettingsError
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import lifecycle
@@ -32,7 +33,6 @@ from alc_backend.store.models import MAX_ID, Project, Round
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
+from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import query
 from alc_backend.labelstudio.model_version import model_version
@@ -25,7 +26,6 @@ from alc_backend.store.round_states import RoundState
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 START_TRAINING = "START_TRAINING"
 

@@ -20,6 +20,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader
 from sqlalchemy import func, select
 
+from alc_backend.common.types import Json
 from alc_backend.datasets.images import image_thumbnail, label_thumbnail, read_image, voc_palette
 from alc_backend.errors import AlcError, NotFoundError
 from alc_backend.loop.annotations import history, webhooks
@@ -31,8 +32,6 @@ from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import MAX_ID, TRAIN, Image, LedgerEntry, Project
-
-Json = dict[str, Any]
 
 COOKIE = "alc_page"
 PAGE_SIZE = 12

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
 
+from alc_backend.common.types import Json
 from alc_backend.errors import DatasetError
 from alc_backend.simulate import results
 from alc_backend.simulate.report import plots
 from alc_backend.simulate.report.plots import Plot
-
-Json = dict[str, Any]
 
 IMAGES = {"image": ("image", "jpeg"), "before": ("before", "png"), "after": ("after", "png"),
             "ground truth": ("truth", "png")}  # fmt: skip

@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from alc_backend.common.files import write_csv
+from alc_backend.common.types import Json
 from alc_backend.simulate.oracle import ORACLES
 from alc_backend.simulate.results import at, grouped
 from alc_backend.simulate.results import points as measured
 
 matplotlib.rcParams["text.parse_math"] = False  # a $ in a name is a $
 
-Json = dict[str, Any]
 
 QUALITIES = {
     "data_miou": ("Label maps", "data mIoU", "how good the label maps are after so many answers"),
