@@ -267,7 +267,7 @@ def _headers(nonce: str) -> dict[str, str]:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("alc_backend.service"),
+        loader=PackageLoader("alc_backend.service.web"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
