@@ -1,16 +1,20 @@
-"""JSON and CSV files: read with clear errors, written the same on every machine."""
+"""Files: JSON and CSV, atomic writes and SHA-256 digests, the same on every machine."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 from alc_backend.errors import DatasetError
+
+_BLOCK = 2**20
+"""Bytes read at a time for a digest, so that a large file never fills the memory."""
 
 
 def read_json(path: Path) -> Any:
@@ -92,6 +96,20 @@ def write_atomically(
     finally:
         part.unlink(missing_ok=True)
     _sync(path.parent)  # the new name lasts only once its folder is on the disk
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, as 64 hexadecimal digits; OSError when it is unreadable."""
+    with path.open("rb") as stream:
+        return sha256_of_stream(stream)
+
+
+def sha256_of_stream(stream: IO[bytes]) -> str:
+    """The SHA-256 of a binary stream from its position to its end, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    while block := stream.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

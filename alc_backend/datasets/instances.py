@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.common.types import Json
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets import coco, rle
 from alc_backend.datasets.classes import background, uncovered_class
@@ -52,8 +53,8 @@ class Instances(coco.Coco):
 
 def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:
     """Write ``images/``, ``annotations/instances_train.json`` and ``classes.txt``."""
-    records: list[coco.Json] = []
-    annotations: list[coco.Json] = []
+    records: list[Json] = []
+    annotations: list[Json] = []
     left_out = background(classes)
     for number, image in enumerate(images, start=1):
         image.write_image(root, coco.IMAGES)

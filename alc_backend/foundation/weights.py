@@ -7,7 +7,6 @@ is published, that of the first file put in place is kept in ``hashes.json`` and
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -19,13 +18,13 @@ from pathlib import Path
 
 import httpx
 
+from alc_backend.common.files import sha256_of
 from alc_backend.errors import WeightsError
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes there so far and its size, None when that is not known."""
 
 HASHES = "hashes.json"
-CHUNK = 2**20
 TRIES = 5
 PAUSE_S = 2.0
 """Pause before a download that was cut goes on; twice as long each time."""
@@ -181,7 +180,7 @@ def check(models: Path, file: File) -> str:
     if not path.is_file():
         return MISSING
     expected = _expected(models, file)
-    found = sha256(path)
+    found = sha256_of(path)
     if expected is None:
         _remember(models, file, found)
         return UNKNOWN
@@ -244,15 +243,6 @@ def download(
     return _put(models, file, part)
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    found = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
-
-
 def _fetch(
     http: httpx.Client, url: str, part: Path, file: File, progress: Progress, *, secure: bool
 ) -> None:
@@ -296,7 +286,7 @@ def _fetch(
 
 def _put(models: Path, file: File, part: Path) -> bool:
     """Move a file that is right into place; a wrong one is removed."""
-    expected, found = _expected(models, file), sha256(part)
+    expected, found = _expected(models, file), sha256_of(part)
     part.with_name(part.name + ".etag").unlink(missing_ok=True)
     if expected is not None and found != expected:
         part.unlink()

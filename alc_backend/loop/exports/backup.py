@@ -8,7 +8,6 @@ kind of database or storage: what SQLite and a folder held may be restored into 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import shutil
@@ -26,7 +25,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from alc_backend import __version__
-from alc_backend.common.files import write_atomically
+from alc_backend.common.files import sha256_of, sha256_of_stream, write_atomically
 from alc_backend.common.types import Json, Progress
 from alc_backend.errors import DatasetError, NotFoundError, SettingsError, StorageError
 from alc_backend.settings import Settings
@@ -137,7 +136,7 @@ def restore(
             there = set()
             for done, (name, wanted) in enumerate(known.items()):
                 progress(done, 2 * len(known), f"checking {name}")
-                if _digest(_member(archive, name, path)) != wanted:
+                if sha256_of_stream(_member(archive, name, path)) != wanted:
                     raise DatasetError(f"{path}: {name} is damaged; use another backup")
                 if name.startswith(FILES) and _is_there(storage, name, wanted):
                     there.add(name)
@@ -365,19 +364,12 @@ def _insert(connection: Connection, table: Table, rows: Iterable[Json]) -> int:
 
 def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> str:
     """Add a file; returns its SHA-256."""
-    digest = _digest(content)
+    digest = sha256_of_stream(content)
     entry = tarfile.TarInfo(name)
     entry.size = content.tell()
     content.seek(0)
     archive.addfile(entry, content)
     return digest
-
-
-def _digest(content: IO[bytes]) -> str:
-    sha = hashlib.sha256()
-    while block := content.read(BLOCK):
-        sha.update(block)
-    return sha.hexdigest()
 
 
 def _member(archive: tarfile.TarFile, name: str, path: Path) -> IO[bytes]:
@@ -414,8 +406,7 @@ def _is_there(storage: Storage, name: str, wanted: str) -> bool:
     """Whether the storage has a file of the archive already; SettingsError when it has another."""
     target = name.removeprefix("files/")
     try:
-        with storage.local(target).open("rb") as content:
-            found = _digest(content)
+        found = sha256_of(storage.local(target))
     except NotFoundError:
         return False
     except ValueError as error:

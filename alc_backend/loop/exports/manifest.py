@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alc_backend import __version__
-from alc_backend.common.files import read_json, write_json
+from alc_backend.common.files import read_json, sha256_of, write_json
 from alc_backend.common.types import Json
 from alc_backend.errors import DatasetError
 from alc_backend.loop.exports import snapshot
@@ -32,7 +32,7 @@ def write(root: Path, taken: Snapshot, format_name: str, with_images: bool, ledg
         "images": len(taken.images),
         "images_included": with_images,
         "ledger": {"sha256": ledger, "entries": len(taken.entries)},
-        "files": {name: _digest(root / name) for name in files(root)},
+        "files": {name: sha256_of(root / name) for name in files(root)},
     }
     write_json(root / NAME, {**manifest, "sha256": _of_itself(manifest)})
 
@@ -66,7 +66,7 @@ def altered(root: Path, known: Mapping[str, str]) -> list[str]:
     return [
         name
         for name, digest in known.items()
-        if (root / name).is_file() and _digest(root / name) != digest
+        if (root / name).is_file() and sha256_of(root / name) != digest
     ]
 
 
@@ -86,7 +86,7 @@ def differences(
             found.append(f"{name} is missing")
         elif name not in exported:
             found.append(f"{name} is not part of the export")
-        elif _digest(root / name) != exported[name]:
+        elif sha256_of(root / name) != exported[name]:
             found.append(f"{name} was altered since the export")
     progress("replaying the ledger")
     if manifest["project"] != taken.project.name:
@@ -99,14 +99,6 @@ def differences(
             f"{len(taken.entries)} are; export again"
         )
     return found
-
-
-def _digest(path: Path) -> str:
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def _is_whole(manifest: Json) -> bool:
