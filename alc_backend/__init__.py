@@ -1,3 +1,5 @@
 """Active Label Correction for semantic segmentation, inside Label Studio."""
 
-__version__ = "0.1.0"
+from alc_backend.common.version import __version__
+
+__all__ = ["__version__"]

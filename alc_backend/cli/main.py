@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend import __version__
 from alc_backend.cli import answers, backup, doctor, export, init, simulate, weights
 from alc_backend.cli.common import ProjectOption, open_store, project_id_of, telling
 from alc_backend.common import logs
+from alc_backend.common.version import __version__
 from alc_backend.errors import AlcError, SettingsError
 from alc_backend.settings import settings
 from alc_backend.store.round_states import RUNNING

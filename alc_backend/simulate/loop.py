@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend import __version__
 from alc_backend.common.types import Json, Progress
+from alc_backend.common.version import __version__
 from alc_backend.core import cost, metrics
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.core.arrays import VOID

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend import __version__
 from alc_backend.common.types import Progress
+from alc_backend.common.version import __version__
 from alc_backend.core import metrics
 from alc_backend.core.draws import fold_of
 from alc_backend.errors import DatasetError

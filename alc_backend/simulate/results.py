@@ -10,8 +10,8 @@ from statistics import mean, stdev
 
 from rich.table import Table
 
-from alc_backend import __version__
 from alc_backend.common.types import Json
+from alc_backend.common.version import __version__
 from alc_backend.simulate.plans import Planned
 from alc_backend.simulate.scenes import Scenes
 

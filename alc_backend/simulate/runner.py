@@ -15,9 +15,9 @@ from multiprocessing import Manager, get_context
 from pathlib import Path
 from queue import Queue
 
-from alc_backend import __version__
 from alc_backend.common.files import write_atomically
 from alc_backend.common.types import Json
+from alc_backend.common.version import __version__
 from alc_backend.errors import TrainingError
 from alc_backend.simulate.examples import examples
 from alc_backend.simulate.experiment import Experiment, fingerprint

@@ -24,9 +24,9 @@ from sqlalchemy import Connection, DateTime, MetaData, Table, event, func, inser
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from alc_backend import __version__
 from alc_backend.common.files import sha256_of, sha256_of_stream, write_atomically
 from alc_backend.common.types import Json, Progress
+from alc_backend.common.version import __version__
 from alc_backend.errors import DatasetError, NotFoundError, SettingsError, StorageError
 from alc_backend.settings import Settings
 from alc_backend.store import migrate

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from alc_backend import __version__
+from alc_backend.common.version import __version__
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.layouts import HUGGINGFACE
 from alc_backend.foundation.warm_start import GROUNDED_SAM

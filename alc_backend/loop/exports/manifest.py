@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from alc_backend import __version__
 from alc_backend.common.files import read_json, sha256_of, write_json
 from alc_backend.common.types import Json
+from alc_backend.common.version import __version__
 from alc_backend.errors import DatasetError
 from alc_backend.loop.exports import snapshot
 from alc_backend.loop.exports.snapshot import Snapshot

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, select
 
-from alc_backend import __version__
 from alc_backend.common.types import Json, Progress
+from alc_backend.common.version import __version__
 from alc_backend.core import metrics
 from alc_backend.datasets.images import image_jpeg, label_png, read_image
 from alc_backend.simulate.examples import SHOWN

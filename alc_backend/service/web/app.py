@@ -14,8 +14,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter
 from sqlalchemy import select
 
-from alc_backend import __version__
 from alc_backend.common.types import Json
+from alc_backend.common.version import __version__
 from alc_backend.errors import AlcError, NotFoundError, SettingsError
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import lifecycle

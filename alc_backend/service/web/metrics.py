@@ -22,8 +22,8 @@ from rq import Queue
 from sqlalchemy import text
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alc_backend import __version__
 from alc_backend.common.disk import free_gib
+from alc_backend.common.version import __version__
 from alc_backend.errors import AlcError
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.overview import Overview, Overviews
