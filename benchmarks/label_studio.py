@@ -31,7 +31,8 @@ from rich.console import Console
 from sqlalchemy import delete, insert, select
 
 from alc_backend.cli.demo.run import EMAIL, DemoOptions, start_backend, start_label_studio
-from alc_backend.labelstudio.client import Client, create_personal_token
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.tokens import create_personal_token
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.config import round_config

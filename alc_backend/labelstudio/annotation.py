@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from alc_backend.labelstudio.query import CHOICE
+from alc_backend.labelstudio.times import read_time
 
 MAX_SECONDS = 1e9
 """Nobody spends more than thirty years on an answer."""
@@ -53,8 +54,8 @@ def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
             choice=None if record.get("was_cancelled") else chosen(result),
             annotator=_annotator(record.get("completed_by")),
             lead_time=_number(record.get("lead_time")),
-            created_at=_moment(record["created_at"]),
-            updated_at=_moment(record.get("updated_at") or record["created_at"]),
+            created_at=read_time(record["created_at"]),
+            updated_at=read_time(record.get("updated_at") or record["created_at"]),
             round_number=round_of(result),
             cancelled=bool(record.get("was_cancelled")),
             result=result if isinstance(result, list) else [],
@@ -104,13 +105,3 @@ def _number(value: Any) -> float | None:
     """``value`` as a finite number, None when it is none."""
     known = isinstance(value, int | float) and abs(value) < MAX_SECONDS
     return float(value) if known else None
-
-
-def _moment(value: Any) -> datetime:
-    try:
-        moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    except ValueError:
-        raise ValueError(f"annotation has no valid time: {value!r}") from None
-    if moment.tzinfo is None:
-        raise ValueError(f"annotation time {value!r} has no time zone")
-    return moment

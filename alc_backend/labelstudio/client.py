@@ -1,53 +1,88 @@
-"""A thin client of Label Studio's API: authentication, retries, errors with a remedy.
-
-Personal access tokens are exchanged for short-lived ones; legacy tokens are sent as they are.
-"""
+"""A thin client of Label Studio's API: authentication, retries, errors with a remedy."""
 
 from __future__ import annotations
 
 import json
 import re
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import httpx
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    wait_exponential,
+)
 
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, SettingsError
+from alc_backend.labelstudio.tokens import token_auth
 from alc_backend.settings import Settings
 
-REFRESH_AFTER_S = 200.0
-"""Age at which an access token (good for 300 s) is replaced."""
-
 MAX_REDIRECTS = 3
-RETRIES = 3
+
+TRIES = 3
+"""How often a request that only reads is sent at most."""
+
+PAUSE_S = 1.0
+"""The pause before the second try; each later one is twice as long."""
+
 PAGE = 100
 """Tasks in one answer."""
 
 OVERLOADED = (429, 502, 503, 504)
-"""Answers that another try may change."""
+"""Statuses that another try may change."""
 
 UPLOAD_FILES = 50
 """Images per upload request; Label Studio refuses more than 100."""
 
+REMEDIES = {
+    401: "check LABEL_STUDIO_API_KEY",
+    403: "the token's user may not do this; use an administrator's token",
+    404: "it does not exist in Label Studio (deleted?)",
+}
+
 
 class Client:
-    """Label Studio as one user sees it. Use as a context manager or call :meth:`close`."""
+    """Label Studio as one user sees it. Use as a context manager or call :meth:`close`.
 
-    def __init__(self, url: str, token: str, *, timeout: float = 300.0) -> None:
+    ``token`` is a personal access token or a legacy token; ``timeout`` in seconds. Tests give a
+    ``transport`` in place of the network, and a ``sleep`` that does not wait before another try.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout: float = 300.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.url = url.rstrip("/")
-        self._token = token
         try:
-            self._http = httpx.Client(base_url=self.url, timeout=timeout, follow_redirects=False)
+            self._http = httpx.Client(
+                base_url=self.url,
+                auth=token_auth(token, self.url),
+                timeout=timeout,
+                follow_redirects=False,
+                transport=transport,
+            )
         except httpx.InvalidURL as error:
-            raise SettingsError(f"LABEL_STUDIO_URL {url!r} is no address ({error})") from error
-        self._lock = threading.Lock()
-        self._access = ""
-        self._access_since = float("-inf")
+            raise SettingsError(f"LABEL_STUDIO_URL {url!r} is not an address ({error})") from error
+        self._retrying = Retrying(
+            stop=stop_after_attempt(TRIES),
+            wait=wait_exponential(multiplier=PAUSE_S),
+            retry=retry_if_exception_type(httpx.HTTPError) | retry_if_result(_is_overloaded),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+            sleep=sleep,
+        )
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Client:
@@ -73,25 +108,33 @@ class Client:
         """GET ``path``; returns the decoded JSON."""
         return self.request("GET", path, params=parameters)
 
+    def get_or_none(self, path: str, **parameters: Any) -> Any:
+        """GET ``path``; returns the decoded JSON, None when there is no such thing (404)."""
+        return self.request("GET", path, missing_ok=True, params=parameters)
+
     def post(self, path: str, body: Any, **parameters: Any) -> Any:
         """POST ``body`` as JSON; returns the decoded JSON."""
         return self.request("POST", path, json=body, params=parameters)
 
-    def patch(self, path: str, body: Any) -> Any:
+    def patch(self, path: str, body: Any, *, missing_ok: bool = False) -> Any:
         """PATCH ``body`` as JSON; returns the decoded JSON."""
-        return self.request("PATCH", path, json=body)
+        return self.request("PATCH", path, missing_ok=missing_ok, json=body)
 
-    def delete(self, path: str, body: Any = None) -> Any:
+    def delete(self, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
         """DELETE ``path``."""
-        return self.request("DELETE", path, json=body)
+        return self.request("DELETE", path, missing_ok=missing_ok, json=body)
 
-    def request(self, method: str, path: str, **arguments: Any) -> Any:
-        """Send one request; LabelStudioError with status and remedy for every failure.
+    def request(self, method: str, path: str, *, missing_ok: bool = False, **arguments: Any) -> Any:
+        """Send one request; returns the decoded JSON, None for an empty answer.
 
-        Reading is tried again when the connection fails or the server is overloaded; writing is
-        not, because a lost answer does not mean a lost request.
+        With ``missing_ok`` also None when there is no such thing (404). Raises LabelStudioError
+        with status and remedy for every other failure, LabelStudioAwayError when another try may
+        succeed. Reading is tried again when the connection fails or the server is overloaded;
+        writing is not, because a lost answer does not mean a lost request.
         """
         response = self._send(method, path, **arguments)
+        if missing_ok and response.status_code == 404:
+            return None
         if response.status_code >= 400:
             raise _error(method, path, response)
         if not response.content:
@@ -122,19 +165,16 @@ class Client:
 
         ``fields="task_only"`` leaves those out, which is much faster.
         """
-        given = {"fields": "all", "page_size": 100, **parameters}
-        page = seen = 0
-        while True:
-            page += 1
-            try:
-                answer = self.get("/api/tasks/", project=project, page=page, **given)
-            except LabelStudioError as error:
-                if error.status == 404 and page > 1:
-                    return
-                raise
+        given = {"fields": "all", "page_size": PAGE, **parameters}
+        answer = self.get("/api/tasks/", project=project, page=1, **given)
+        seen = 0
+        for page in count(2):
             yield from answer["tasks"]
             seen += len(answer["tasks"])
             if seen >= answer["total"] or not answer["tasks"]:
+                return
+            answer = self.get_or_none("/api/tasks/", project=project, page=page, **given)
+            if answer is None:  # tasks were deleted meanwhile: there is no such page any more
                 return
 
     def tasks_by_id(
@@ -170,129 +210,66 @@ class Client:
             after = numbers[-1]
 
     def upload(self, project: int, images: list[Path]) -> list[str]:
-        """Upload images; returns their addresses inside Label Studio, in the same order."""
+        """Upload images; returns their addresses inside Label Studio, in the same order.
+
+        Raises LabelStudioError naming an image that Label Studio did not keep.
+        """
         urls: list[str] = []
         for first in range(0, len(images), UPLOAD_FILES):
-            part = images[first : first + UPLOAD_FILES]
-            # Names are replaced by numbers: Label Studio rewrites them otherwise.
-            files = [
-                (f"file{index}", (f"{first + index}{path.suffix}", path.read_bytes()))
-                for index, path in enumerate(part)
-            ]
-            answer = self.request(
-                "POST",
-                f"/api/projects/{project}/import",
-                files=files,
-                params={"commit_to_project": "false"},
-            )
-            known = {
-                upload["id"]: str(upload["file"])
-                for upload in self.get(
-                    f"/api/projects/{project}/file-uploads", ids=str(answer["file_upload_ids"])
-                )
-            }
-            by_name = {
-                re.sub(r"^[0-9a-f]+-", "", Path(known[number]).name): known[number]
-                for number in answer["file_upload_ids"]
-            }
-            for index, path in enumerate(part):
-                name = f"{first + index}{path.suffix}"
-                if name not in by_name:
-                    raise LabelStudioError(f"{path.name}: Label Studio did not keep the upload")
-                urls.append(f"/data/{by_name[name]}")
+            urls += self._upload(project, images[first : first + UPLOAD_FILES])
         return urls
 
-    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        tries = RETRIES if method == "GET" else 1
-        for attempt in range(1, tries + 1):
-            try:
-                response = self._authorised(method, path, **arguments)
-            except httpx.HTTPError as error:
-                if attempt == tries:
-                    raise LabelStudioAwayError(
-                        f"Label Studio does not answer at {self.url} ({error}); check that it runs "
-                        "and LABEL_STUDIO_URL"
-                    ) from error
-            else:
-                if response.status_code not in OVERLOADED or attempt == tries:
-                    return response
-            time.sleep(0.5 * 2**attempt)
-        raise AssertionError("unreachable")
-
-    def _authorised(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        response = self._http.request(
-            method, path, headers={"Authorization": self._authorization()}, **arguments
+    def _upload(self, project: int, images: list[Path]) -> list[str]:
+        """Upload images in one request, under numbers: Label Studio changes names."""
+        names = [f"{index}{path.suffix}" for index, path in enumerate(images)]
+        answer = self.request(
+            "POST",
+            f"/api/projects/{project}/import",
+            files=[
+                (f"file{index}", (name, path.read_bytes()))
+                for index, (name, path) in enumerate(zip(names, images, strict=True))
+            ],
+            params={"commit_to_project": "false"},
         )
-        if response.status_code == 401 and self._access:
-            self._access_since = float("-inf")  # revoked early, or the clocks differ
-            response = self._http.request(
-                method, path, headers={"Authorization": self._authorization()}, **arguments
-            )
-        return response
+        ours = answer["file_upload_ids"]
+        listed = self.get(f"/api/projects/{project}/file-uploads", ids=str(ours))
+        kept: dict[str, str] = {}
+        for upload in listed:
+            if upload["id"] in ours:
+                name = re.sub(r"^[0-9a-f]+-", "", Path(upload["file"]).name)
+                kept[name] = f"/data/{upload['file']}"
+        for name, path in zip(names, images, strict=True):
+            if name not in kept:
+                raise LabelStudioError(f"{path.name}: Label Studio did not keep the upload")
+        return [kept[name] for name in names]
 
-    def _authorization(self) -> str:
-        if self._token.count(".") != 2:
-            return f"Token {self._token}"
-        with self._lock:
-            if time.monotonic() - self._access_since > REFRESH_AFTER_S:
-                response = self._http.post("/api/token/refresh/", json={"refresh": self._token})
-                if response.status_code in OVERLOADED:
-                    raise _error("POST", "/api/token/refresh/", response)
-                if response.status_code != 200:
-                    raise LabelStudioError(
-                        "Label Studio refuses the personal access token in LABEL_STUDIO_API_KEY; "
-                        "create a new one in Account & Settings",
-                        response.status_code,
-                    )
-                self._access = str(response.json()["access"])
-                self._access_since = time.monotonic()
-            return f"Bearer {self._access}"
-
-
-def create_personal_token(url: str, email: str, password: str) -> str:
-    """Sign in with a password and create a personal access token.
-
-    Raises LabelStudioError when the login is refused or the user already has a token.
-    """
-    with httpx.Client(base_url=url.rstrip("/"), timeout=60, follow_redirects=True) as http:
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        send = self._http.request
         try:
-            page = http.get("/user/login/").text
-            found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
-            if not found:
-                raise LabelStudioError(f"{url} shows no Label Studio login; check the address")
-            referer = {"Referer": f"{url}/user/login/"}
-            form = {"csrfmiddlewaretoken": found[1], "email": email, "password": password}
-            http.post("/user/login/", data=form, headers=referer)
-            token = http.cookies.get("csrftoken") or ""
-            response = http.post("/api/token/", headers={"X-CSRFToken": token, **referer})
+            if method == "GET":
+                response: httpx.Response = self._retrying(send, method, path, **arguments)
+                return response
+            return send(method, path, **arguments)
         except httpx.HTTPError as error:
             raise LabelStudioAwayError(
-                f"Label Studio does not answer at {url} ({error})"
+                f"Label Studio does not answer at {self.url} ({error}); check that it runs "
+                "and LABEL_STUDIO_URL"
             ) from error
-    if response.status_code == 409:
-        raise LabelStudioError(
-            f"{email} already has a personal access token; put it into LABEL_STUDIO_API_KEY, or "
-            "revoke it in Account & Settings",
-            409,
-        )
-    if response.status_code != 201:
-        raise LabelStudioError(f"Label Studio refuses the login of {email}", response.status_code)
-    return str(response.json()["token"])
+        except httpx.InvalidURL as error:
+            raise LabelStudioError(f"{path!r} is not an address ({error})") from error
+
+
+def _is_overloaded(response: httpx.Response) -> bool:
+    return response.status_code in OVERLOADED
 
 
 def _error(method: str, path: str, response: httpx.Response) -> LabelStudioError:
     status = response.status_code
-    remedies = {
-        401: "check LABEL_STUDIO_API_KEY",
-        403: "the token's user may not do this; use an administrator's token",
-        404: "it does not exist in Label Studio (deleted?)",
-    }
     try:
         body = response.json()
         detail = str(body.get("validation_errors") or body.get("detail") or body)[:400]
     except (ValueError, AttributeError):
         detail = "no details"
-    remedy = remedies.get(status, "see Label Studio's log")
-    away = status in OVERLOADED or status >= 500
-    kind = LabelStudioAwayError if away else LabelStudioError
+    remedy = REMEDIES.get(status, "see Label Studio's log")
+    kind = LabelStudioAwayError if status == 429 or status >= 500 else LabelStudioError
     return kind(f"Label Studio answered {status} to {method} {path}: {detail}; {remedy}", status)

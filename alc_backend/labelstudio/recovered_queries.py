@@ -14,6 +14,7 @@ from alc_backend.common.types import Json
 from alc_backend.labelstudio import query
 from alc_backend.labelstudio.annotation import chosen, round_of
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.times import read_time
 
 BOX_TOLERANCE = 0.01
 """How far a box may be off, in per cent of the image."""
@@ -123,7 +124,7 @@ def _questions(task: Json, classes: Sequence[str]) -> dict[int, Question]:
         pixel = None if size is None else query.starred(result, *size)
         if not number or size is None or pixel is None:
             continue
-        at = datetime.fromisoformat(str(record["created_at"]).replace("Z", "+00:00"))
+        at = read_time(record["created_at"])
         if number not in seen or at < seen[number][2]:
             seen[number] = pixel, size, at
         epsilon[number] = max(epsilon.get(number, 0.0), query.epsilon_of(result))

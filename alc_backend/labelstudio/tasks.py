@@ -84,12 +84,11 @@ def update_task(client: Client, item: QueueItem) -> None:
 
 
 def close_task(client: Client, task_id: int) -> None:
-    """Serve a task to nobody any more; who has it on the screen can still submit it."""
-    try:
-        client.patch(f"/api/tasks/{task_id}/", {"is_labeled": True})
-    except LabelStudioError as error:
-        if error.status != 404:  # somebody has deleted it
-            raise
+    """Serve a task to nobody any more; who has it on the screen can still submit it.
+
+    A task that somebody has deleted counts as closed.
+    """
+    client.patch(f"/api/tasks/{task_id}/", {"is_labeled": True}, missing_ok=True)
 
 
 def delete_untouched(client: Client, project: int, tasks: Sequence[int]) -> list[int]:

@@ -19,8 +19,9 @@ import httpx
 import psutil
 
 from alc_backend.errors import LabelStudioError
-from alc_backend.labelstudio.client import Client, create_personal_token
+from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tasks import annotation_result
+from alc_backend.labelstudio.tokens import create_personal_token
 
 DROPPED, DOUBLED, DELAYED = 0.3, 0.2, 0.3
 """Shares of the webhooks that are lost, come twice, and come late."""
@@ -194,13 +195,10 @@ class Labeler(threading.Thread):
             self._answer(skip=draw > 0.95)
 
     def _answer(self, skip: bool) -> None:
-        try:
-            task = self._client.get(f"/api/projects/{self._queries}/next")
-        except LabelStudioError as error:
-            if error.status == 404:  # nothing left until the next round
-                self._over.wait(0.3)
-                return
-            raise
+        task = self._client.get_or_none(f"/api/projects/{self._queries}/next")
+        if task is None:  # nothing left until the next round
+            self._over.wait(0.3)
+            return
         if not task["predictions"]:
             self.did["without prediction"] += 1
             return

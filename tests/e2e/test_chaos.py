@@ -17,8 +17,9 @@ from sqlalchemy import select
 from alc_backend.cli.demo.run import DemoOptions, start_backend, start_label_studio
 from alc_backend.labelstudio import model_version
 from alc_backend.labelstudio.annotation import parse
-from alc_backend.labelstudio.client import Client, create_personal_token
+from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
+from alc_backend.labelstudio.tokens import create_personal_token
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.projects import connection
@@ -35,7 +36,7 @@ from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Superpixel
 from alc_backend.store.round_states import RoundState
 from tests.e2e.chaos import Killer, Labeler, UnreliableWire, new_user, supervised, wait_until
-from tests.e2e.conftest import free_port
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 

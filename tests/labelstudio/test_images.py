@@ -15,7 +15,7 @@ from alc_backend.labelstudio.images import fetch
 TOKEN = "legacy-token"
 
 
-class LedgerEntry(BaseHTTPRequestHandler):
+class Pages(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append((self.path, self.headers.get("Authorization")))
         status, body, location = self.server.pages.get(self.path, (404, b"", None))
@@ -35,7 +35,7 @@ def serve():
     started = []
 
     def start(pages):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), LedgerEntry)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
         server.pages, server.asked = pages, []
         server.url = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()

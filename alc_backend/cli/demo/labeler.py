@@ -43,12 +43,9 @@ def answer_queries(
     with store.reading() as session:
         project = session.get_one(Project, project_id)
     for done in range(count):
-        try:
-            task = client.get(f"/api/projects/{project.query_project}/next")
-        except LabelStudioError as error:
-            if error.status == 404:  # the queue is empty
-                return done
-            raise
+        task = client.get_or_none(f"/api/projects/{project.query_project}/next")
+        if task is None:  # the queue is empty
+            return done
         if not task["predictions"]:
             raise LabelStudioError(f"task {task['id']} was served without its prediction")
         prediction = task["predictions"][0]

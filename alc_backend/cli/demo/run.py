@@ -28,8 +28,9 @@ from alc_backend.cli.demo.labeler import answer_queries
 from alc_backend.common.files import write_atomically
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import DatasetError, RoundError, ServiceError, SettingsError
-from alc_backend.labelstudio.client import Client, create_personal_token
+from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.projects import set_keys
+from alc_backend.labelstudio.tokens import create_personal_token
 from alc_backend.loop.projects import connection
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.loop.rounds.status import latest_round, summary, workers

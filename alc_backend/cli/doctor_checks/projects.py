@@ -82,13 +82,7 @@ class ProjectChecks:
         return found
 
     def _exists(self, number: int) -> bool:
-        try:
-            self._config(number)
-        except LabelStudioError as error:
-            if error.status == 404:
-                return False
-            raise
-        return True
+        return self._client.get_or_none(f"/api/projects/{number}") is not None
 
     def _is_seen(self, number: int) -> bool:
         """Whether there is more to look at; the check "projects" has said why not."""

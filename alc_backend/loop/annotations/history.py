@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from alc_backend.common.types import Json
 from alc_backend.core import agreement
-from alc_backend.errors import LabelStudioError, NotFoundError, RoundError
+from alc_backend.errors import NotFoundError, RoundError
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import answers
 from alc_backend.store import ledger
@@ -136,11 +136,7 @@ def revert(store: Store, client: Client, project_id: int, answer_id: int) -> Led
         last = ledger.last_revision(session, project_id, answer.annotation_id)
     if last is not None and last.kind == EntryKind.DELETED:
         raise RoundError(f"answer {answer_id} was withdrawn already")
-    try:
-        client.delete(f"/api/annotations/{answer.annotation_id}/")
-    except LabelStudioError as error:
-        if error.status != 404:
-            raise
+    client.delete(f"/api/annotations/{answer.annotation_id}/", missing_ok=True)
     answers.withdraw(store, project_id, [answer.annotation_id])
     return answer
 

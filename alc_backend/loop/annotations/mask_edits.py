@@ -15,7 +15,6 @@ from sqlalchemy import select
 
 from alc_backend.common.types import Json
 from alc_backend.datasets.classes import uncovered_class
-from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.regions import Region, read_regions
@@ -167,11 +166,8 @@ def _shown(
     """
     shown = annotation.shown
     if shown is None and annotation.parent_prediction is not None:
-        try:
-            shown = client().get(f"/api/predictions/{annotation.parent_prediction}/")["result"]
-        except LabelStudioError as error:
-            if error.status != 404:
-                raise
+        prediction = client().get_or_none(f"/api/predictions/{annotation.parent_prediction}/")
+        shown = None if prediction is None else prediction["result"]
     if shown is None:
         shown = [
             item

@@ -15,6 +15,7 @@ from alc_backend.errors import AlcError, LabelStudioError, NotFoundError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import Key, asked_about
+from alc_backend.labelstudio.times import read_time
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import answers, mask_edits, outcomes, recovery
 from alc_backend.loop.annotations.outcomes import Outcome
@@ -96,7 +97,7 @@ def reconcile(
     most = None if accept_deletions else max(MANY_GONE, SHARE_GONE * len(known.annotations))
     gone: list[int] = []
     for number in sorted(suspects - seen):
-        if _is_gone(client, number):
+        if client.get_or_none(f"/api/annotations/{number}/") is None:
             gone.append(number)
         if most is not None and len(gone) > most:
             raise LabelStudioError(
@@ -241,18 +242,8 @@ def _newest(client: Client, projects: list[int]) -> datetime | None:
             page_size=1,
             query=json.dumps({"ordering": ["-tasks:updated_at"]}),
         )["tasks"]
-        moments += [str(task["updated_at"]) for task in page]
-    return max((datetime.fromisoformat(m.replace("Z", "+00:00")) for m in moments), default=None)
-
-
-def _is_gone(client: Client, annotation_id: int) -> bool:
-    try:
-        client.get(f"/api/annotations/{annotation_id}/")
-    except LabelStudioError as error:
-        if error.status == 404:
-            return True
-        raise
-    return False
+        moments += [read_time(task["updated_at"]) for task in page]
+    return max(moments, default=None)
 
 
 def _read_overlap(store: Store, client: Client, project: Project) -> None:

@@ -24,7 +24,6 @@ from alc_backend.errors import (
     AlcError,
     DatasetError,
     LabelStudioAwayError,
-    LabelStudioError,
     StorageError,
 )
 from alc_backend.foundation.warm_start import Warmer, WarmStart
@@ -178,12 +177,7 @@ class _Maker:
 
     def _task(self, arrival: Arrival) -> Json | None:
         """The task with its annotations and predictions; None when it was deleted meanwhile."""
-        try:
-            task: Json = self._client.get(f"/api/tasks/{arrival.dataset_task}")
-        except LabelStudioError as error:
-            if error.status == 404:
-                return None
-            raise
+        task: Json | None = self._client.get_or_none(f"/api/tasks/{arrival.dataset_task}")
         return task
 
 
