@@ -54,8 +54,8 @@ def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
             choice=None if record.get("was_cancelled") else chosen(result),
             annotator=_annotator(record.get("completed_by")),
             lead_time=_number(record.get("lead_time")),
-            created_at=read_time(record["created_at"]),
-            updated_at=read_time(record.get("updated_at") or record["created_at"]),
+            created_at=_time(record["created_at"], "created_at"),
+            updated_at=_time(record.get("updated_at") or record["created_at"], "updated_at"),
             round_number=round_of(result),
             cancelled=bool(record.get("was_cancelled")),
             result=result if isinstance(result, list) else [],
@@ -105,3 +105,10 @@ def _number(value: Any) -> float | None:
     """``value`` as a finite number, None when it is none."""
     known = isinstance(value, int | float) and abs(value) < MAX_SECONDS
     return float(value) if known else None
+
+
+def _time(value: Any, name: str) -> datetime:
+    try:
+        return read_time(value)
+    except ValueError as error:
+        raise ValueError(f"annotation field {name!r}: {error}") from None
