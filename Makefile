@@ -1,7 +1,8 @@
 # make demo     everything on this machine: Label Studio, the backend, the built-in sample
 # make install  both virtual environments, nothing started
 # make test     all tests, with a real Label Studio
-# make check    ruff and mypy
+# make check    ruff, mypy, the layers (import-linter), and the site of the documentation
+# make docs     the site of the documentation, in site/
 # make audit    known vulnerabilities of what is installed (asks PyPI's advisory service)
 # make fuzz     thirty times the inputs that the fuzzers of `make test` try
 # make reference   docs/configuration.md and docs/commands.md anew, from the code
@@ -18,7 +19,8 @@ BENCH_ARGS ?=
 
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: chromium demo install test chaos fuzz check audit reference bench bench-label-studio clean
+.PHONY: chromium demo install test chaos fuzz check docs audit reference bench \
+	bench-label-studio clean
 
 demo: install
 	$(VENV)/bin/alc demo $(DEMO_ARGS)
@@ -27,7 +29,7 @@ install: $(VENV)/.installed $(LS_VENV)/.installed
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[grounded-sam,test]'
+	$(VENV)/bin/pip install --quiet --editable '.[grounded-sam,test,docs]'
 	$(VENV)/bin/python -c 'import cv2' 2>/dev/null || $(VENV)/bin/pip install --quiet \
 		--force-reinstall --no-deps opencv-python-headless  # where there is no libGL
 	touch $@
@@ -55,10 +57,14 @@ chaos: install
 fuzz: $(VENV)/.installed
 	FUZZ=long $(PYTEST) tests/fuzz $(PYTEST_ARGS)
 
-check: $(VENV)/.installed
+check: $(VENV)/.installed docs
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
 
 audit: $(VENV)/.installed
 	$(VENV)/bin/pip freeze --exclude-editable | $(VENV)/bin/pip-audit --strict --no-deps \
@@ -74,4 +80,4 @@ bench-label-studio: install
 	$(VENV)/bin/python -m benchmarks.label_studio $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) $(LS_VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LS_VENV) site *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
