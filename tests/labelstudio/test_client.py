@@ -1,0 +1,267 @@
+"""The client of Label Studio's API: retries, paging, uploads, downloads, messages."""
+
+from __future__ import annotations
+
+import pytest
+
+from alc_backend.errors import LabelStudioAwayError, LabelStudioError, SettingsError
+from alc_backend.labelstudio.client import OVERLOADED, PAGE, TRIES, UPLOAD_FILES, Client
+from tests.fake_label_studio import DATASET_PROJECT, QUERY_PROJECT, URL, FakeLabelStudio
+
+PROJECT = f"/api/projects/{QUERY_PROJECT}"
+
+
+@pytest.fixture
+def label_studio():
+    return FakeLabelStudio()
+
+
+@pytest.fixture
+def client(label_studio):
+    with label_studio.client() as found:
+        yield found
+
+
+# Retries.
+
+
+@pytest.mark.parametrize("status", [None, *OVERLOADED])
+def test_reading_is_tried_again_until_label_studio_answers(label_studio, client, status):
+    label_studio.fail(status, PROJECT, times=TRIES - 1)
+    assert client.get(PROJECT)["id"] == QUERY_PROJECT
+    assert len(label_studio.asked(PROJECT)) == TRIES
+    assert label_studio.pauses == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("status", [None, *OVERLOADED])
+def test_reading_is_given_up_after_some_tries(label_studio, client, status):
+    label_studio.fail(status, PROJECT)
+    with pytest.raises(LabelStudioAwayError) as caught:
+        client.get(PROJECT)
+    assert caught.value.status == status
+    assert len(label_studio.asked(PROJECT)) == TRIES
+
+
+@pytest.mark.parametrize("status", [None, *OVERLOADED])
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+def test_writing_is_sent_once(label_studio, client, method, status):
+    label_studio.fail(status, "/api/tasks/", times=1)
+    with pytest.raises(LabelStudioAwayError):
+        client.request(method, "/api/tasks/", json={})
+    assert len(label_studio.asked("/api/tasks/", method)) == 1
+    assert label_studio.pauses == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
+def test_other_refusals_are_not_tried_again(label_studio, client, status):
+    label_studio.fail(status, PROJECT)
+    with pytest.raises(LabelStudioError):
+        client.get(PROJECT)
+    assert label_studio.pauses == []
+
+
+def test_a_renewal_that_is_overloaded_is_tried_again_with_the_request(label_studio, client):
+    label_studio.fail(503, "/api/token/refresh/", times=1)
+    assert client.get(PROJECT)["id"] == QUERY_PROJECT
+    assert label_studio.pauses == [1.0]
+
+
+# What is not there.
+
+
+def test_what_is_missing_is_none_where_that_is_asked_for(label_studio, client):
+    assert client.get_or_none("/api/tasks/5") is None
+    assert client.patch("/api/tasks/5/", {"is_labeled": True}, missing_ok=True) is None
+    assert client.delete("/api/annotations/5/", missing_ok=True) is None
+    label_studio.add_task(5, {})
+    assert client.get_or_none("/api/tasks/5")["id"] == 5
+    for send in (
+        lambda: client.get("/api/tasks/6"),
+        lambda: client.patch("/api/tasks/6/", {}),
+        lambda: client.delete("/api/annotations/6/"),
+    ):
+        with pytest.raises(LabelStudioError) as caught:
+            send()
+        assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_only_what_is_missing_is_none(label_studio, client, status):
+    label_studio.fail(status, "/api/tasks/")
+    with pytest.raises(LabelStudioError) as caught:
+        client.get_or_none("/api/tasks/5")
+    assert caught.value.status == status
+
+
+# Paging.
+
+
+@pytest.mark.parametrize("number", [0, 1, PAGE, PAGE + 1, 2 * PAGE + 1])
+def test_all_tasks_of_a_project(label_studio, client, number):
+    for task in range(1, number + 1):
+        label_studio.add_task(task, {})
+    label_studio.add_task(999, {}, DATASET_PROJECT)
+    found = list(client.tasks(QUERY_PROJECT, fields="task_only"))
+    assert [task["id"] for task in found] == [*range(1, number + 1)]
+    assert all("annotations" not in task for task in found)
+    assert len(label_studio.asked("/api/tasks/")) == max(1, -(-number // PAGE))
+
+
+def test_tasks_deleted_while_they_are_read_end_the_pages(label_studio, client):
+    for task in range(PAGE + 1):
+        label_studio.add_task(task, {})
+    found = client.tasks(QUERY_PROJECT)
+    first = next(found)
+    label_studio.tasks = {task: label_studio.tasks[task] for task in range(PAGE - 10)}
+    assert [first, *found][-1]["id"] == PAGE - 1
+
+
+def test_tasks_of_a_project_that_is_gone(client):
+    with pytest.raises(LabelStudioError) as caught:
+        list(client.tasks(77))
+    assert caught.value.status == 404
+
+
+def above(column, value=0):
+    return {
+        "filter": f"filter:tasks:{column}",
+        "operator": "greater",
+        "type": "Number",
+        "value": value,
+    }
+
+
+def said(number, task, *, skipped):
+    updated = "2026-01-01T12:00:00Z"
+    return {"id": number, "task": task, "was_cancelled": skipped, "updated_at": updated}
+
+
+@pytest.fixture
+def said_about(label_studio):
+    """Tasks without an annotation (0), with one (1), a skip (2), both (3), and again."""
+    for task in range(1, 2 * PAGE + 6):
+        label_studio.add_task(task, {})
+        if task % 4 in (1, 3):
+            label_studio.annotate(said(10 * task, task, skipped=False))
+        if task % 4 in (2, 3):
+            label_studio.annotate(said(10 * task + 1, task, skipped=True))
+
+
+FILTERS = [above("total_annotations"), above("cancelled_annotations")]
+
+
+@pytest.mark.usefixtures("said_about")
+@pytest.mark.parametrize(("conjunction", "kinds"), [("and", {3}), ("or", {1, 2, 3})])
+def test_filters_are_joined_and_each_task_comes_once(client, conjunction, kinds):
+    found = [task["id"] for task in client.tasks_by_id(QUERY_PROJECT, FILTERS, conjunction)]
+    assert found == [task for task in range(1, 2 * PAGE + 6) if task % 4 in kinds]
+
+
+def test_no_task_is_missed_when_others_come_and_go(label_studio, client):
+    for task in range(1, 2 * PAGE + 1):
+        label_studio.add_task(task, {})
+    found = client.tasks_by_id(QUERY_PROJECT, [above("id")])
+    seen = [next(found)["id"]]
+    for task in range(1, 50):  # by number, the next page would begin 49 tasks later
+        del label_studio.tasks[task]
+    label_studio.add_task(2 * PAGE + 1, {})
+    seen += [task["id"] for task in found]
+    assert seen == [*range(1, 2 * PAGE + 2)]
+
+
+def test_a_look_by_id_may_ask_for_few_fields(label_studio, client):
+    label_studio.add_task(1, {})
+    (found,) = client.tasks_by_id(QUERY_PROJECT, [above("id")], include="id,updated_at")
+    assert found.keys() == {"id", "updated_at"}
+
+
+# Files.
+
+
+def test_uploads_keep_their_order(label_studio, client, tmp_path):
+    images = [tmp_path / f"image {number}.png" for number in range(UPLOAD_FILES + 3)]
+    for number, path in enumerate(images):
+        path.write_bytes(b"image %d" % number)
+    urls = client.upload(DATASET_PROJECT, images)
+    assert [label_studio.files[url] for url in urls] == [path.read_bytes() for path in images]
+    assert len(label_studio.asked(f"/api/projects/{DATASET_PROJECT}/import", "POST")) == 2
+
+
+def test_an_upload_that_label_studio_drops_is_named(label_studio, client, tmp_path):
+    path = tmp_path / "cow.png"
+    path.write_bytes(b"a cow")
+    label_studio.fail(200, f"/api/projects/{DATASET_PROJECT}/file-uploads", body=[{"id": 1}])
+    with pytest.raises(LabelStudioError, match=r"cow\.png"):
+        client.upload(DATASET_PROJECT, [path])
+
+
+def test_a_download_follows_label_studio_to_its_own_paths(label_studio, client):
+    label_studio.redirects = {"/tasks/1/resolve/": "/moved/1", "/moved/1": f"{URL}/data/1.png"}
+    label_studio.files["/data/1.png"] = b"image"
+    assert client.download("/tasks/1/resolve/?fileuri=x") == (b"image", None)
+
+
+@pytest.mark.parametrize(
+    "onward", ["https://storage.example.com/1.png?signature=s", f"{URL}.example.com/1.png"]
+)
+def test_a_download_tells_where_it_leads_elsewhere(label_studio, client, onward):
+    label_studio.redirects = {"/tasks/1/resolve/": onward}
+    assert client.download("/tasks/1/resolve/") == (b"", onward)
+    assert {request.path for request in label_studio.requests} == {
+        "/api/token/refresh/",
+        "/tasks/1/resolve/",
+    }
+
+
+def test_a_download_that_goes_in_circles_ends(label_studio, client):
+    label_studio.redirects = {"/a": "/b", "/b": "/a"}
+    with pytest.raises(LabelStudioError) as caught:
+        client.download("/a?signature=s3cret")
+    assert caught.value.status == 303
+    assert "s3cret" not in str(caught.value)
+
+
+# Messages.
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (401, "check LABEL_STUDIO_API_KEY"),
+        (403, "use an administrator's token"),
+        (404, "it does not exist in Label Studio"),
+        (400, "see Label Studio's log"),
+    ],
+)
+def test_a_refusal_tells_what_was_asked_and_the_remedy(label_studio, client, status, remedy):
+    label_studio.fail(status, PROJECT, body={"detail": "because"})
+    with pytest.raises(LabelStudioError) as caught:
+        client.get(PROJECT)
+    asked = f"Label Studio answered {status} to GET {PROJECT}: because; "
+    assert str(caught.value).startswith(asked)
+    assert remedy in str(caught.value)
+    assert not isinstance(caught.value, LabelStudioAwayError)
+
+
+def test_a_label_studio_that_is_away_is_named_with_its_address(label_studio, client):
+    label_studio.fail()
+    with pytest.raises(LabelStudioAwayError, match=f"{URL} .*check that it runs"):
+        client.get(PROJECT)
+
+
+def test_another_program_at_the_address_is_named(label_studio, client):
+    label_studio.files["/data/page"] = b"<html>"
+    with pytest.raises(LabelStudioError, match="check LABEL_STUDIO_URL"):
+        client.get("/data/page")
+
+
+def test_what_is_no_path_is_refused(client):
+    with pytest.raises(LabelStudioError, match="is not an address"):
+        client.download("/data/\x00.png")
+
+
+def test_settings_without_a_usable_address_or_token(settings):
+    with pytest.raises(SettingsError, match="LABEL_STUDIO_API_KEY is not set"):
+        Client.from_settings(settings)
+    with pytest.raises(SettingsError, match="LABEL_STUDIO_URL"):
+        Client("http://label-studio:port", "token")
