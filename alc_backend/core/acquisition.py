@@ -1,7 +1,7 @@
-"""Acquisition scores: how much a correction query about a superpixel is worth; higher first.
+"""Acquisition scores: how much a correction query about a superpixel is worth (higher: sooner).
 
-An acquisition measures each image by itself. Some then compare the superpixels of the whole
-dataset (:class:`Measured`). To add one: write its function, and its line in ``ACQUISITIONS``.
+Every acquisition scores the superpixels of one image at a time. Some then adjust the scores of the
+whole dataset (:class:`Measured`). To add one, write its function and list it in ``ACQUISITIONS``.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ Classes = NDArray[np.uint8]
 Seed = int | tuple[int, ...]
 
 LEAST_DOUBT = 0.4
-"""Mean doubt below which ``default`` does not tell superpixels apart: a network that has seen each
-image often has learnt the mistakes by heart, and no longer doubts them."""
+"""The least mean doubt that ``default`` assumes of any superpixel: a network that has seen an image
+often has memorised its wrong labels and no longer doubts them."""
 
 ACCURACY = 8
-"""How often ``default`` counts a gain in pixel accuracy, beside the sum of the classes' IoU over
-their number."""
+"""The weight that ``default`` gives to a gain in pixel accuracy; one in mean IoU has weight 1."""
 
 
 class Scene(NamedTuple):
-    """What an acquisition sees of one image; it returns float64 (M,) aligned with ``pool``."""
+    """What an acquisition is given of one image: statistics, candidates, ε and seed."""
 
     image: ImageStatistics
     pool: Pool
@@ -41,11 +40,11 @@ class Scene(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """The pool of the whole dataset as its images measured it; every array has shape (M,).
+    """The candidates of the whole dataset with their measured scores; every array has shape (M,).
 
     ``scores`` float64 from :func:`measure`; ``pseudo`` labels and ``dominant`` classes uint8 and
     ``sizes`` in pixels as in :class:`~alc_backend.core.pool.Pool`. ``class_pixels`` int64 (C,):
-    how many pixels the current label maps give each class, N(c).
+    the number N(c) of pixels that the current label maps give to each class.
     """
 
     scores: Scores
@@ -56,7 +55,7 @@ class Measured(NamedTuple):
 
 
 def sim(scene: Scene) -> Scores:
-    """Look-ahead score: similarity-weighted doubt summed over the expansion (eqs. 9 and 12)."""
+    """The look-ahead score: the sum of similarity × doubt over the expansion (eqs. 9 and 12)."""
     image, pool = scene.image, scene.pool
     pixels = pool.rows * image.shape[1] + pool.cols
     if scene.epsilon == 0.0:
@@ -69,30 +68,30 @@ def sim(scene: Scene) -> Scores:
 
 
 def lcil(scene: Scene) -> Scores:
-    """Mean doubt over the superpixel (eq. 10)."""
+    """The mean doubt over the superpixel (eq. 10)."""
     return scene.image.means(scene.image.doubt)[scene.pool.members]
 
 
 def cil(scene: Scene) -> Scores:
-    """Doubt at the asked pixel alone (eq. 8): no look-ahead."""
+    """The doubt at the queried pixel alone, without look-ahead (eq. 8)."""
     image, pool = scene.image, scene.pool
     return image.doubt.reshape(image.shape)[pool.rows, pool.cols]
 
 
 def softmin(scene: Scene, temperature: float = 0.1) -> Scores:
-    """1 - the soft minimum over the superpixel of f(y(x); x) (Lad & Mueller 2023)."""
+    """1 - the soft minimum of the self-confidence over the superpixel (Lad & Mueller 2023)."""
     image = scene.image
     weights = np.exp(image.doubt / temperature)  # at most exp(10): no overflow
-    confidence = image.sums(weights * (1.0 - image.doubt)) / image.sums(weights)
-    scores: Scores = 1.0 - confidence[scene.pool.members]
+    softest = image.sums(weights * image.self_confidence) / image.sums(weights)
+    scores: Scores = 1.0 - softest[scene.pool.members]
     return scores
 
 
 def aiou(scene: Scene) -> Scores:
-    """Mean over the superpixel of 1 - adjusted IoU of the pixel's label component.
+    """The mean over the superpixel of 1 - adjusted IoU of the pixel's label component.
 
-    The components are the 8-connected ones of the current label map, compared with those of the
-    prediction (Rottmann & Reese 2023); see ``components.adjusted_iou``.
+    The 8-connected components of the current label map are compared with those of the prediction
+    (Rottmann & Reese 2023); see ``components.adjusted_iou``.
     """
     image = scene.image
     predicted = image.predicted.reshape(image.shape)
@@ -101,44 +100,48 @@ def aiou(scene: Scene) -> Scores:
 
 
 def entropy(scene: Scene) -> Scores:
-    """Mean entropy of the prediction over the superpixel, in nats."""
+    """The mean entropy of the predictions over the superpixel, in nats."""
     return scene.image.means(scene.image.entropy())[scene.pool.members]
 
 
 def bvsb(scene: Scene) -> Scores:
-    """Mean over the superpixel of the second largest probability over the largest."""
+    """The mean over the superpixel of the second largest probability divided by the largest."""
     return scene.image.means(scene.image.rivalry)[scene.pool.members]
 
 
 def random(scene: Scene) -> Scores:
-    """Uniform in [0, 1), from the seed: a control."""
+    """Uniformly random scores in [0, 1), determined by the seed: a control."""
     return np.random.default_rng(scene.seed).random(len(scene.pool))
 
 
 def size(scene: Scene) -> Scores:
-    """Pixels of the superpixel: a control that an acquisition must beat."""
+    """The number of pixels of the superpixel: a control that any acquisition should beat."""
     return scene.pool.sizes.astype(np.float64)
 
 
 def per_class_pixel(found: Measured) -> Scores:
-    """The score over the pixels of the pseudo label's class in the dataset (beyond the paper)."""
+    """The score divided by N(pseudo label), the pixels of that class (beyond the paper)."""
     compared: Scores = found.scores / np.maximum(found.class_pixels[found.pseudo], 1)
     return compared
 
 
 def expected_gain(found: Measured) -> Scores:
-    """The order in which answers are expected to gain most, in mean IoU and accuracy together.
+    """The rank of each superpixel when the one whose answer should gain most is taken next.
 
-    Beyond the paper, in three steps. (1) How many pixels of a superpixel are wrong: |s| times its
-    mean weighted doubt SIM/|s|, but at least LEAST_DOUBT. (2) What putting one right brings. It is
-    missing from the intersection of two of the K classes, the labelled one y and the true one,
-    taken to be the dominant class D where that differs, and brings each nearer to 1 by one part in
-    its union U(c), which is N(c) and what the network finds of c under other labels. Of the
-    accuracy over all T pixels it is one part in T, which counts ACCURACY times. (3) The best
-    superpixel is taken, U(y) shrinks by what is expected to be wrong of it, and so on: what is
-    left of a class that is being cleaned is worth more. Returns each superpixel's place from the
-    end of that order, over their number; ties go to the first. docs/benchmarks.md compares it
-    with others.
+    The gain is that in mean IoU plus ACCURACY times that in pixel accuracy; it goes beyond the
+    paper, in three steps:
+
+    1. The expected number of wrong pixels of a superpixel is its score SIM, but at least
+       LEAST_DOUBT times its size.
+    2. A pixel put right moves from the labelled class y to its true class, taken to be the
+       dominant class D. It brings the IoU of y and, where D differs from y, that of D nearer to 1
+       by one part in the class's union U(c): N(c) and the wrong pixels expected to belong to c. It
+       raises the pixel accuracy by one part in the pixels of the dataset.
+    3. Once the best superpixel is taken, U(y) shrinks by its expected wrong pixels, which makes
+       what remains of that class worth more; then the next best is taken, and so on.
+
+    Returns float64 (M,) in (0, 1]: 1 for the first superpixel, 1/M for the last; of equals the
+    first in the arrays comes first. docs/benchmarks.md compares this order with others.
     """
     count, classes = len(found.scores), len(found.class_pixels)
     wrong = np.maximum(found.scores, LEAST_DOUBT * found.sizes)
@@ -146,32 +149,32 @@ def expected_gain(found: Measured) -> Scores:
     union = np.maximum(found.class_pixels, 1) + np.bincount(
         found.dominant, weights=wrong * elsewhere, minlength=classes
     )
-    held = np.count_nonzero(found.class_pixels)
-    pixel = ACCURACY * held / max(int(found.class_pixels.sum()), 1)
+    present = np.count_nonzero(found.class_pixels)
+    pixel = ACCURACY * present / max(int(found.class_pixels.sum()), 1)
     # Superpixels with the same two classes never overtake each other: only the first of each pair
     # of classes can be the best.
     pair = found.pseudo.astype(np.int64) * classes + found.dominant
     queue = np.lexsort((np.arange(count), -wrong, pair))
-    kinds, head = np.unique(pair[queue], return_index=True)
+    pairs, head = np.unique(pair[queue], return_index=True)
     end = np.append(head[1:], count)
-    given, seen = kinds // classes, kinds % classes
+    given, seen = pairs // classes, pairs % classes
     differs = given != seen
-    places = np.empty(count)
+    ranks = np.empty(count)
     waiting = wrong[queue[head]] if count else wrong
     for left in range(count, 0, -1):
         gain = waiting * (1 / union[given] + differs / union[seen] + pixel)
         best = int(gain.argmax())
-        places[queue[head[best]]] = left / count
+        ranks[queue[head[best]]] = left / count
         union[given[best]] = max(union[given[best]] - waiting[best], 1.0)
         head[best] += 1
         waiting[best] = wrong[queue[head[best]]] if head[best] < end[best] else 0.0
-    return places
+    return ranks
 
 
 def class_balance(found: Measured) -> Scores:
-    """Min-max-normalised score × exp(-share of superpixels with this dominant class).
+    """The min-max-normalised score × exp(-share of superpixels with the same dominant class).
 
-    Cai et al. 2021. Where all scores are equal they count as 1, so that the shares decide.
+    Source: Cai et al. 2021. Equal scores all become 1, so that the shares alone decide.
     """
     scores, dominant = found.scores, found.dominant
     low, high = (scores.min(), scores.max()) if len(scores) else (0.0, 0.0)
@@ -182,14 +185,14 @@ def class_balance(found: Measured) -> Scores:
 
 
 class Acquisition(NamedTuple):
-    """How an acquisition measures an image, and how it compares the dataset's superpixels."""
+    """A function that scores one image, and one that then adjusts the scores of the dataset."""
 
     measure: Callable[[Scene], Scores]
     compare: Callable[[Measured], Scores] | None = None
 
     @property
     def measured(self) -> str:
-        """The acquisition that measures the same and compares nothing."""
+        """The name of the acquisition with the same measurement and no comparison."""
         return self.measure.__name__
 
 
@@ -218,12 +221,12 @@ def measure(
     epsilon: float = 0.0,
     seed: Seed = 0,
 ) -> Scores:
-    """Measure the candidates of one image; float64 (M,) aligned with ``pool``.
+    """The scores of the candidates of one image, float64 (M,), aligned with ``pool``.
 
-    ``pool`` from :mod:`alc_backend.core.pool` on the same ``image``; ``epsilon`` in [0, 1], the
-    similarity an expansion requires (eq. 12), matters to ``sim`` and what builds on it; ``seed`` to
-    ``random`` (give each image its own). Comparable within the image; over the dataset only after
-    :func:`compare`. Raises ValueError naming the argument.
+    ``pool`` comes from :mod:`alc_backend.core.pool` and the same ``image``. ``epsilon`` in [0, 1],
+    the similarity that an expansion requires (eq. 12), only matters to ``sim`` and acquisitions
+    built on it; ``seed`` only to ``random`` (give each image its own). Scores of different images
+    are comparable only after :func:`compare`. Raises ValueError naming the argument.
     """
     chosen = _named(acquisition)
     epsilon = checked_epsilon(epsilon)
@@ -232,10 +235,10 @@ def measure(
 
 
 def compare(found: Measured, acquisition: str = "sim") -> Scores:
-    """Make measured scores comparable over the dataset; float64 (M,).
+    """The scores by which the superpixels of all images are ranked, float64 (M,).
 
-    ``found`` of all images, however few of their superpixels it holds. Most acquisitions change
-    nothing here; ``default``, ``simiou`` and ``classbal`` do.
+    ``found`` holds the candidates of all images. ``default``, ``simiou`` and ``classbal`` change
+    the measured scores; the other acquisitions return them as they are.
     """
     chosen = _named(acquisition)
     return found.scores if chosen.compare is None else chosen.compare(found)

@@ -1,4 +1,4 @@
-"""How far annotators agree who were asked the same."""
+"""How far annotators who answered the same queries agree."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement over the items that two annotators or more have answered.
+    """Agreement over the items that at least two annotators have answered.
 
-    ``items`` counts those, ``unanimous`` how many of them got one class only; ``alpha`` is
-    Krippendorff's alpha for nominal data (1 = always agree, 0 = as by chance), None where it is
-    not defined: without such items, or when everybody gives one and the same class.
+    ``items`` is their number, ``unanimous`` the number of those with one class only. ``alpha`` is
+    Krippendorff's alpha for nominal data (1: perfect agreement, 0: agreement by chance); None where
+    it is undefined: without such items, or when all answers name the same class.
     """
 
     items: int
@@ -22,10 +22,10 @@ class Agreement:
 
 
 def agreement(votes: Iterable[Sequence[int]]) -> Agreement:
-    """Agreement of ``votes``: for each item the class ids, one of each annotator.
+    """The agreement of ``votes``: for each item the class ids, one from each annotator.
 
-    Items with fewer than two votes are left out. Source of alpha: Krippendorff, Computing
-    Krippendorff's Alpha-Reliability (2011), nominal data, any number of observers.
+    Items with fewer than two votes are left out. Source of alpha: Krippendorff, *Computing
+    Krippendorff's Alpha-Reliability* (2011), nominal data, any number of observers.
     """
     shared = [Counter(item) for item in votes if len(item) >= 2]
     unanimous = sum(len(counts) == 1 for counts in shared)

@@ -1,4 +1,4 @@
-"""Checks of the arrays that enter the core, and the numbering of superpixels."""
+"""Checks of the arrays that the core is given, and the numbering of superpixels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 VOID: Final = 255
-"""The label of a pixel whose class is unknown; excluded from losses and metrics."""
+"""The label of a pixel of unknown class, which losses and metrics ignore."""
 
 TOLERANCE: Final = np.float32(1e-3)
-"""How far the probabilities of a pixel may sum from 1: room for half precision."""
+"""How far the sum of a pixel's probabilities may be from 1, to admit half precision."""
 
 
 def checked_probabilities(probabilities: Any) -> NDArray[np.float32]:
-    """Return ``probabilities`` as contiguous float32 (C, H, W); copies only when they are not.
+    """``probabilities`` as contiguous float32 (C, H, W), copied only where they are something else.
 
     Raises ValueError for another shape, fewer than 2 or more than 255 classes, or a dtype that is
     not floating point. Values are checked where they are read (``ImageStatistics``).
@@ -28,12 +28,12 @@ def checked_probabilities(probabilities: Any) -> NDArray[np.float32]:
         )
     if array.dtype.kind != "f":
         raise ValueError(f"probabilities must be floating point, not {array.dtype}")
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite and is refused
+    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused later
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def refuse(probabilities: NDArray[np.float32]) -> NoReturn:
-    """Raise the ValueError that says why ``probabilities`` (C, P) are no distributions."""
+    """Raise a ValueError that says why ``probabilities`` (C, P) are not distributions."""
     if (probabilities < 0).any():
         raise ValueError("probabilities must not be negative; apply softmax over axis 0")
     with np.errstate(invalid="ignore"):
@@ -47,9 +47,9 @@ def refuse(probabilities: NDArray[np.float32]) -> NoReturn:
 def checked_labels(
     labels: Any, shape: tuple[int, int], classes: int | None = None
 ) -> NDArray[np.uint8]:
-    """Return ``labels`` after checking dtype uint8, the (H, W) shape and ids < ``classes`` or 255.
+    """``labels``, checked: uint8, of the given (H, W) shape, ids below ``classes`` or 255.
 
-    Raises ValueError that names what is wrong.
+    Raises a ValueError that says what is wrong.
     """
     array = np.asarray(labels)
     if array.dtype != np.uint8:
@@ -67,7 +67,7 @@ def checked_labels(
 
 
 def checked_superpixels(superpixels: Any, shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Return ``superpixels`` as int32 (H, W).
+    """``superpixels`` as int32 (H, W), copied only where they are something else.
 
     Raises ValueError for another shape, a non-integer dtype, negative ids or ids above 2³¹-1.
     """
@@ -82,13 +82,15 @@ def checked_superpixels(superpixels: Any, shape: tuple[int, int]) -> NDArray[np.
 
 
 def dense(superpixels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Number the superpixels of a map (H, W) without gaps.
+    """The superpixels of a map (H, W), renumbered 1..N without gaps.
 
-    Returns their ids, int32 (N,) ascending, and for each pixel in raster order the position of its
-    superpixel in the ids plus 1, int32 (H·W,), 0 = in none; always new memory.
+    Returns the ids, int32 (N,), ascending, and for each pixel in raster order 1 plus the index of
+    its superpixel in the ids, int32 (H·W,), 0 = in none. Both are new arrays.
     """
     flat = superpixels.flatten()
-    if int(flat.max(initial=0)) > 4 * flat.size + 1024:  # a table by id would outgrow the map
+    if (
+        int(flat.max(initial=0)) > 4 * flat.size + 1024
+    ):  # a table indexed by id would be larger than the map
         ids = np.unique(flat)
         ids = ids[ids > 0]
         return ids, np.searchsorted(ids, flat, side="right").astype(np.int32)
@@ -97,6 +99,6 @@ def dense(superpixels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np
     ids = np.flatnonzero(present).astype(np.int32)
     if len(ids) + 1 >= len(present):
         return ids, flat
-    positions = np.zeros(len(present), dtype=np.int32)
-    positions[ids] = np.arange(1, len(ids) + 1)
-    return ids, positions[flat]
+    index = np.zeros(len(present), dtype=np.int32)
+    index[ids] = np.arange(1, len(ids) + 1)
+    return ids, index[flat]

@@ -1,4 +1,4 @@
-"""Connected components of label maps, and how well a prediction covers each (for AIoU)."""
+"""Connected components of label maps, and how well a prediction matches each (for AIoU)."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from numpy.typing import NDArray
 
 
 def components(classes: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Number the 8-connected components of equal class: intp (H, W), 0 to their number less 1.
+    """The index of each pixel's 8-connected component of equal class, intp (H, W), from 0.
 
-    ``classes`` uint8 (H, W); the number of void pixels (255) is -1.
+    ``classes`` is uint8 (H, W); void pixels (255) belong to no component and get -1.
     """
     from cc3d import connected_components
 
     if classes.size == 0:
         return np.zeros(classes.shape, dtype=np.intp)
-    numbered = connected_components(classes + np.uint8(1), connectivity=8)  # 0 is its background
+    numbered = connected_components(
+        classes + np.uint8(1), connectivity=8
+    )  # void becomes 0, cc3d's background
     return np.asarray(numbered, dtype=np.intp) - 1
 
 
 def adjusted_iou(given: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Adjusted IoU of the component of ``given`` that each pixel belongs to, float64 (H, W).
+    """The adjusted IoU of the component of ``given`` that each pixel belongs to, float64 (H, W).
 
     ``given`` and ``predicted``: class ids (H, W). For a component k of ``given`` let K be the
     union of the components of ``predicted`` that have k's class and share a pixel with it. The
-    adjusted IoU is |k ∩ K| / |k ∪ K|, where pixels of K that other components of ``given`` with
-    the same class cover do not count: they are answered for there (Rottmann & Reese 2023).
+    adjusted IoU is |k ∩ K| / |k ∪ K|, where pixels of K inside other components of ``given`` of the
+    same class do not count, since those components account for them (Rottmann & Reese 2023).
     """
     parts, found = components(given).ravel(), components(predicted).ravel()
     agrees = (given == predicted).ravel()
@@ -38,7 +40,7 @@ def adjusted_iou(given: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDAr
 
 
 def _counts(numbered: NDArray[np.intp], flag: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """How many pixels of each component have not the flag, and how many have it, (2, M)."""
+    """The number of pixels of each component without and with the flag, (2, M)."""
     last = int(numbered.max(initial=-1))
     return np.bincount(2 * numbered + flag, minlength=2 * last + 2).reshape(-1, 2).T
 
@@ -46,7 +48,7 @@ def _counts(numbered: NDArray[np.intp], flag: NDArray[np.bool_]) -> NDArray[np.i
 def _pairs(
     parts: NDArray[np.intp], found: NDArray[np.intp], where: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
-    """The distinct pairs (part, found) that occur ``where``, (2, M)."""
+    """The distinct pairs (part, found) of the pixels selected by ``where``, (2, M)."""
     count = int(found.max(initial=0)) + 1
     keys = parts * count + found
     first = where.copy()

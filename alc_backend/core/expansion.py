@@ -1,4 +1,4 @@
-"""Which pixels an answer reaches: the superpixel, or its part similar to the asked pixel."""
+"""The pixels that an answer is written to: a superpixel, or its part like the queried pixel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from alc_backend.core.statistics import ImageStatistics
 
 
 def checked_epsilon(epsilon: float) -> float:
-    """Return ``epsilon``; ValueError unless 0 <= epsilon <= 1."""
+    """``epsilon`` as a float; ValueError unless 0 <= epsilon <= 1."""
     if not 0.0 <= epsilon <= 1.0:
         raise ValueError(f"epsilon must lie in [0, 1], not {epsilon!r}")
     return float(epsilon)
@@ -22,12 +22,12 @@ def reach(
     members: NDArray[np.intp],
     epsilon: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Cosines with the asked pixels, float64 (P,), and the pixels s(x_r, ε), bool (P,) (eq. 12).
+    """Cosines with the queried pixels, float64 (P,), and the pixels s(x_r, ε), bool (P,) (eq. 12).
 
-    ``pixels`` (M,): flat positions of the asked pixels, at most one in each superpixel;
-    ``members`` (M,): positions of their superpixels in ``image.ids``. A pixel is reached when its
-    cosine with the asked pixel of its superpixel is at least ``epsilon``; an asked pixel always.
-    The cosines of superpixels that nothing is asked about mean nothing.
+    ``pixels`` (M,) are flat indices of the queried pixels, at most one in each superpixel;
+    ``members`` (M,) are the indices of their superpixels in ``image.ids``. A pixel belongs to
+    s(x_r, ε) when its cosine with the queried pixel of its superpixel is at least ``epsilon``; the
+    queried pixel always does. Cosines in superpixels without a query are meaningless.
     """
     references = np.zeros(len(image), dtype=np.intp)
     references[members] = pixels
@@ -44,9 +44,9 @@ def expand(
 ) -> NDArray[np.bool_]:
     """The pixels s(x_r, ε) that an answer about pixel (row, col) is written to (eq. 12).
 
-    Returns bool (H, W): pixels of superpixel ``superpixel_id`` whose prediction has a cosine of at
-    least ``epsilon`` with the one at (row, col); that pixel always belongs. Raises ValueError when
-    it lies outside the superpixel, or for an ``epsilon`` outside [0, 1].
+    Returns bool (H, W): the pixels of superpixel ``superpixel_id`` whose prediction has a cosine of
+    at least ``epsilon`` with that of the pixel, and the pixel itself. Raises ValueError when the
+    pixel lies outside the superpixel, or for an ``epsilon`` outside [0, 1].
     """
     epsilon = checked_epsilon(epsilon)
     height, width = image.shape
@@ -62,10 +62,10 @@ def expand(
 
 
 def expand_all(image: ImageStatistics, pool: Pool, epsilon: float) -> NDArray[np.bool_]:
-    """The union over a pool of ``expand`` at its pixels, bool (H, W).
+    """The union of the expansions of all candidates of a pool, bool (H, W).
 
-    Superpixels do not overlap, so ``expand_all(...) & (superpixels == id)`` is ``expand`` of that
-    id: one image keeps every possible expansion of a round.
+    Superpixels do not overlap, so ``expand_all(...) & (superpixels == id)`` is the expansion of
+    that superpixel: one array stores every expansion that a round may need.
     """
     epsilon = checked_epsilon(epsilon)
     pixels = pool.rows * image.shape[1] + pool.cols

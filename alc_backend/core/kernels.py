@@ -1,8 +1,8 @@
-"""The loops over pixels and classes that scoring spends its time in, compiled where possible.
+"""The choice between two versions of the loops over pixels and classes that dominate scoring.
 
-Two modules have the same functions: ``kernels_numba`` (compiled, several times faster) and
-``kernels_numpy`` (wherever numba is not installed). Everything is computed in the
-same precision and order, so that both give the same numbers to the last bit.
+``kernels_numba`` (compiled, several times faster) and ``kernels_numpy`` (where numba is not
+installed) have the same functions. Both compute in the same precision and order, so that their
+results are equal to the last bit.
 """
 
 from __future__ import annotations

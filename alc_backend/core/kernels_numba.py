@@ -1,8 +1,8 @@
-"""The kernels compiled with numba: what ``kernels_numpy`` documents, to the last bit.
+"""The kernels compiled with numba, equal to the documented ``kernels_numpy`` to the last bit.
 
-Classes are taken four or eight at a time, so that what is kept of a pixel is read and written once
-for as many probabilities. Pixels are taken in blocks that stay in the processor's cache, or in runs
-of one superpixel. The additions to one sum keep their order.
+Classes are processed four or eight at a time, so that a pixel's running values are read and written
+once for as many probabilities. Pixels are processed in blocks that stay in the CPU's cache, or in
+runs of one superpixel. The additions to one sum keep their order.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numba import float32, float64, int32, intp, njit, types, uint8, void
 from alc_backend.core.arrays import TOLERANCE, VOID
 
 BLOCK = 1024
-"""Pixels at a time."""
+"""Pixels processed at a time."""
 
 F, U = np.float64, np.uintp
-"""Indices are unsigned: numba then need not look for negative ones, and the loops vectorise."""
+"""Indices are unsigned: numba then need not check for negative ones, and the loops vectorise."""
 
 _F32, _F64, _U8, _IDX = (
     types.Array(kind, 1, "C", readonly=True) for kind in (float32, float64, uint8, int32)
@@ -29,21 +29,34 @@ _F32_2D, _F64_2D = (types.Array(kind, 2, "C", readonly=True) for kind in (float3
 
 
 def _compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile once for these types, without the interpreter's lock, and keep it on the disk."""
+    """A decorator that compiles for these types, without the GIL, and caches the code on disk."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             compiled: Callable[..., Any] = njit(*signature, cache=True, **options)(function)
-        except (RuntimeError, OSError):  # no folder to keep it in
+        except (RuntimeError, OSError):  # there is no writable folder for the cache
             compiled = njit(*signature, **options)(function)
         return compiled
 
     return compile_
 
 
+@njit(inline="always")
+def _survey_class(row, number, label, total, lowest, given, best, argbest, square):
+    """Add one class, its probabilities in ``row``, to the running values of a block of pixels."""
+    for i in range(len(row)):
+        p = row[i]
+        total[i] += p
+        lowest[i] = min(lowest[i], p)
+        given[i] = p if label[i] == number else given[i]
+        argbest[i], best[i] = number if p > best[i] else argbest[i], max(best[i], p)
+    for i in range(len(row)):
+        square[i] += F(row[i]) * F(row[i])
+
+
 @_compiled(intp(_F32_2D, _U8, _IDX, uint8[::1], float32[::1], float64[::1], int32[:, ::1]))
-def survey(probabilities, labels, index, predicted, confidence, squares, votes):
+def survey(probabilities, labels, index, predicted, self_confidence, squares, votes):
     """See ``kernels_numpy.survey``."""
     classes, pixels = probabilities.shape
     best, lowest = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
@@ -85,21 +98,14 @@ def survey(probabilities, labels, index, predicted, confidence, squares, votes):
                 square[i] = (((square[i] + q0 * q0) + q1 * q1) + q2 * q2) + q3 * q3
             c += 4
         while c < classes:
-            row, c0 = probabilities[c, start : start + size], np.int32(c)
-            for i in range(size):
-                p0 = row[i]
-                total[i] += p0
-                lowest[i] = min(lowest[i], p0)
-                given[i] = p0 if label[i] == c0 else given[i]
-                argbest[i], best[i] = c0 if p0 > best[i] else argbest[i], max(best[i], p0)
-            for i in range(size):
-                square[i] += F(row[i]) * F(row[i])
+            row = probabilities[c, start : start + size]
+            _survey_class(row, np.int32(c), label, total, lowest, given, best, argbest, square)
             c += 1
         for i in range(size):
             unsound[i] += not (abs(total[i] - one) <= TOLERANCE and lowest[i] >= 0)
         for i in range(size):
             predicted[start + i] = argbest[i]
-            confidence[start + i] = min(best[i] if label[i] == VOID else given[i], one)
+            self_confidence[start + i] = min(best[i] if label[i] == VOID else given[i], one)
         for i in range(size):
             votes[U(indices[i]), U(argbest[i])] += 1
     return unsound.sum()
@@ -128,7 +134,7 @@ def rivalry(probabilities, predicted, out):
 
 @njit(inline="always")
 def _run_end(index, start, limit):
-    """Where the run of one superpixel that starts at pixel ``start`` ends, ``limit`` at most."""
+    """The end (at most ``limit``) of the run of one superpixel that begins at pixel ``start``."""
     k = index[start]
     stop = start + U(1)
     while stop < limit and index[stop] == k:
@@ -151,7 +157,7 @@ def totals(index, values, out):
 
 
 @_compiled(void(_F32_2D, _IDX, _U8, _U8, _F32, _F64, float64[:, ::1], float64[:, ::1]))
-def sums(probabilities, index, predicted, dominant, confidence, squares, pull, total):
+def sums(probabilities, index, predicted, dominant, self_confidence, squares, pull, total):
     """See ``kernels_numpy.sums``."""
     flat = probabilities.reshape(probabilities.size)
     pixels, classes = U(len(index)), U(pull.shape[1])
@@ -161,7 +167,7 @@ def sums(probabilities, index, predicted, dominant, confidence, squares, pull, t
         if start == limit:
             block, limit = start, min(pixels, start + U(BLOCK))
             for i in range(limit - block):
-                weight[i] = (1.0 - F(confidence[block + i])) / math.sqrt(squares[block + i])
+                weight[i] = (1.0 - F(self_confidence[block + i])) / math.sqrt(squares[block + i])
         k = U(index[start])
         agrees = predicted[start] == dominant[k]
         stop = start + U(1)
@@ -169,7 +175,7 @@ def sums(probabilities, index, predicted, dominant, confidence, squares, pull, t
             stop += U(1)
         first, size = start - block, stop - start
         c = U(0) if k > 0 else classes
-        while c + U(8) <= classes:  # eight: a sum waits for its last addition
+        while c + U(8) <= classes:  # eight sums in flight hide the latency of an addition
             x0 = c * pixels + start
             x1, x2, x3, x4 = x0 + pixels, x0 + U(2) * pixels, x0 + U(3) * pixels, x0 + U(4) * pixels
             x5, x6, x7 = x0 + U(5) * pixels, x0 + U(6) * pixels, x0 + U(7) * pixels
@@ -235,7 +241,7 @@ def sums(probabilities, index, predicted, dominant, confidence, squares, pull, t
 
 @njit(inline="always")
 def _project(flat, pixels, start, stop, references, k, out, first):
-    """Write f(x) · row k of ``references`` of the pixels from start to stop into ``out``."""
+    """Write f(x) · row k of ``references`` into ``out`` for the pixels from start to stop."""
     size, classes = stop - start, U(references.shape[1])
     for i in range(size):
         out[first + i] = 0.0

@@ -1,8 +1,8 @@
-"""The kernels in plain NumPy.
+"""The kernels in plain NumPy, which also document the compiled ones.
 
 In every function ``probabilities`` is float32 (C, P), the pixels of an image in raster order;
-``index`` int32 (P,) names each pixel's superpixel, 1..N, 0 = in none; tables by superpixel have
-N + 1 rows, row 0 for the pixels in none.
+``index`` int32 (P,) is each pixel's superpixel, 1..N, 0 = in none; tables by superpixel have
+N + 1 rows, row 0 for the pixels in none. Results are written into the caller's arrays.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ def survey(
     labels: NDArray[np.uint8],
     index: NDArray[np.int32],
     predicted: NDArray[np.uint8],
-    confidence: NDArray[np.float32],
+    self_confidence: NDArray[np.float32],
     squares: NDArray[np.float64],
     votes: NDArray[np.int32],
 ) -> int:
-    """Look at every pixel once; returns how many are not a probability distribution.
+    """The number of pixels whose values are not a probability distribution; fills the statistics.
 
-    Fills, for every pixel, ``predicted`` ŷ (the first of equals), ``confidence`` f(y; x), 1 at
-    most, with void labels replaced by ŷ, ``squares`` ‖f‖²; and adds to ``votes`` (N + 1, C) how
-    many pixels of a superpixel each class has.
+    Fills for every pixel ``predicted`` ŷ (of equals the lowest class), ``self_confidence`` (capped
+    at 1, void labels replaced by ŷ) and ``squares`` ‖f‖²; adds to ``votes`` (N + 1, C) the number
+    of pixels of each superpixel that are predicted as each class.
     """
     best, predicted[:] = probabilities[0].copy(), 0
     lowest, total = best.copy(), best.copy()
@@ -40,7 +40,7 @@ def survey(
         np.maximum(best, row, out=best)
         squares += row.astype(np.float64) ** 2
     given = np.where(labels == VOID, predicted, labels)
-    np.minimum(probabilities[given, np.arange(len(given))], np.float32(1), out=confidence)
+    np.minimum(probabilities[given, np.arange(len(given))], np.float32(1), out=self_confidence)
     np.add.at(votes, (index, predicted), 1)
     sound = (np.abs(total - np.float32(1)) <= TOLERANCE) & (lowest >= 0)
     return int(np.count_nonzero(~sound))
@@ -49,7 +49,7 @@ def survey(
 def rivalry(
     probabilities: NDArray[np.float32], predicted: NDArray[np.uint8], out: NDArray[np.float64]
 ) -> None:
-    """Fill ``out`` (P,) with the second largest probability over the largest."""
+    """Fill ``out`` (P,) with the second largest probability divided by the largest."""
     best, second = np.zeros((2, len(out)), dtype=np.float32)
     for number, row in enumerate(probabilities):
         wins = predicted == number
@@ -68,16 +68,16 @@ def sums(
     index: NDArray[np.int32],
     predicted: NDArray[np.uint8],
     dominant: NDArray[np.uint8],
-    confidence: NDArray[np.float32],
+    self_confidence: NDArray[np.float32],
     squares: NDArray[np.float64],
     pull: NDArray[np.float64],
     total: NDArray[np.float64],
 ) -> None:
-    """Add Σ f/‖f‖·(1 - f(y)) over s to ``pull`` (N + 1, C), and Σ f over s' to ``total`` (eq. 6).
+    """Add Σ doubt·f/‖f‖ over s to ``pull`` and Σ f over s' to ``total``, both (N + 1, C) (eq. 6).
 
-    Row 0 of both stays as it is.
+    s' are the pixels of s that are predicted as its dominant class. Row 0 of both is unchanged.
     """
-    weights = (1.0 - confidence.astype(np.float64)) / np.sqrt(squares)
+    weights = (1.0 - self_confidence.astype(np.float64)) / np.sqrt(squares)
     agrees = (predicted == dominant[index]).astype(np.float64)
     for number, row in enumerate(probabilities):
         values = row.astype(np.float64)
@@ -91,7 +91,10 @@ def dots(
     references: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Fill ``out`` (P,) with f · the superpixel's row of ``references`` (N + 1, C); 0 in none."""
+    """Fill ``out`` (P,) with f · the row of ``references`` (N + 1, C) of the pixel's superpixel.
+
+    Pixels that are in no superpixel get 0.
+    """
     out[:] = 0.0
     for number, row in enumerate(probabilities):
         out += row.astype(np.float64) * references[index, number]
@@ -107,9 +110,10 @@ def representatives(
     means: NDArray[np.float64],
     out: NDArray[np.intp],
 ) -> None:
-    """Fill ``out`` (N + 1,) with the pixel of s' closest to its mean, the first of equals (eq. 4).
+    """Fill ``out`` (N + 1,) with the index of the representative pixel of each superpixel (eq. 4).
 
-    ``means`` (N + 1, C) of s'.
+    That is the pixel of s' whose prediction has the largest cosine with ``means`` (N + 1, C), the
+    mean over s'; of equals the first.
     """
     products = np.empty(len(index))
     dots(probabilities, index, means, products)

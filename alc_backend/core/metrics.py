@@ -1,4 +1,4 @@
-"""Quality of label maps and of predictions against ground truth."""
+"""The quality of label maps and predictions, measured against ground truth."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from alc_backend.core.arrays import VOID, checked_labels
 
 
 def confusion_matrix(truth: Any, labels: Any, classes: int) -> NDArray[np.int64]:
-    """Count pixels by (ground truth, label): int64 (C, C + 1).
+    """The number of pixels by (ground truth, label), int64 (C, C + 1).
 
-    ``truth`` and ``labels`` uint8 (H, W). Pixels whose ground truth is 255 (void) do not count;
-    the last column counts pixels labelled void, which are wrong for every class. Matrices of
-    several images add up. Raises ValueError for differing shapes or class ids outside the list.
+    ``truth`` and ``labels`` are uint8 (H, W). Pixels whose ground truth is 255 (void) do not count;
+    the last column counts pixels labelled void, which are wrong whatever their class. Matrices of
+    several images can be added. Raises ValueError for differing shapes or class ids of C or more.
     """
     truth = np.asarray(truth)
     if truth.ndim != 2:
@@ -30,7 +30,7 @@ def confusion_matrix(truth: Any, labels: Any, classes: int) -> NDArray[np.int64]
 
 
 def class_iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Intersection over union of each class, float64 (C,); NaN where ground truth has none."""
+    """The IoU of each class, float64 (C,); NaN for classes that ground truth lacks."""
     classes = confusion.shape[0]
     hit = np.diagonal(confusion[:, :classes]).astype(np.float64)
     in_truth = confusion.sum(axis=1)
@@ -39,19 +39,19 @@ def class_iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def mean_iou(confusion: NDArray[np.int64]) -> float:
-    """Mean IoU over the classes that occur in ground truth; NaN when there are none."""
+    """The mean IoU over the classes that occur in ground truth; NaN when there are none."""
     iou = class_iou(confusion)
     present = iou[~np.isnan(iou)]
     return float(present.mean()) if len(present) else float("nan")
 
 
 def known(value: float) -> float | None:
-    """``value``, or None where it is NaN: JSON and databases have no NaN."""
+    """``value``, or None for NaN, which neither JSON nor databases can store."""
     return None if math.isnan(value) else value
 
 
 class SelectionCounts(NamedTuple):
-    """Pixels of a selection S against the wrong pixels W; counts of several images add up."""
+    """The numbers of selected pixels S, of wrong pixels W, and of both (S ∩ W)."""
 
     selected: int
     wrong: int
@@ -68,16 +68,17 @@ class SelectionCounts(NamedTuple):
         return self.both / self.wrong if self.wrong else float("nan")
 
     def plus(self, other: SelectionCounts) -> SelectionCounts:
-        """The counts of both together."""
+        """The sums of these counts and ``other``, those of another image."""
         return SelectionCounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 def selection_counts(selected: Any, labels: Any, truth: Any) -> SelectionCounts:
-    """Count what a selection finds: S = ``selected``, W = pixels labelled wrong before the round.
+    """How well a selection finds wrong labels: S = ``selected``, W = pixels of ``labels`` in error.
 
-    ``selected`` bool (H, W), the expanded pixels of the queried superpixels; ``labels`` and
-    ``truth`` uint8 (H, W). Pixels whose ground truth is void count nowhere; a pixel labelled void
-    is wrong. Raises ValueError for another dtype or differing shapes.
+    ``selected`` bool (H, W) are the expanded pixels of the queried superpixels, ``labels`` uint8
+    (H, W) the label map before the answers, ``truth`` uint8 (H, W). Pixels whose ground truth is
+    void count nowhere; a pixel labelled void is wrong. Raises ValueError for another dtype or
+    differing shapes.
     """
     selected = np.asarray(selected)
     if selected.dtype != np.bool_ or selected.ndim != 2:

@@ -1,4 +1,4 @@
-"""From masks with classes to a label map and a superpixel map (algorithm.md, Grounded-SAM)."""
+"""Painting masks with classes into a label map and a superpixel map (Sec. 3.1, App. A)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Painted:
-    """Masks painted over each other.
+    """The maps that overlapping masks were painted into.
 
-    ``labels`` uint8 (H, W); ``superpixels`` int32 (H, W), 1..n for the masks that stay visible, 0
-    where there is none; ``sources`` says for superpixel i + 1 which mask it is (its index), and
-    ``areas`` how many pixels that mask has, hidden ones included. ``hidden`` masks are covered by
-    others altogether, ``empty`` ones have no pixel.
+    ``labels`` is uint8 (H, W); ``superpixels`` int32 (H, W), 1..n for the masks that are visible, 0
+    where there is none. ``sources[i]`` is the index of the mask that became superpixel i + 1,
+    ``areas[i]`` its number of pixels, covered ones included. ``hidden`` counts the masks that
+    others cover completely, ``empty`` those without a pixel.
     """
 
     labels: NDArray[np.uint8]
@@ -30,11 +30,11 @@ class Painted:
 def paint(
     masks: Iterable[tuple[NDArray[np.bool_], int]], shape: tuple[int, int], uncovered: int
 ) -> Painted:
-    """Paint masks, bool (H, W), with their class ids: the smaller lies on top (Sec. 3.1, App. A).
+    """The maps of masks, bool (H, W), with their class ids; smaller masks lie on top.
 
     Of masks with equal areas the later one lies on top. Uncovered pixels get the label
-    ``uncovered`` and superpixel 0. Masks are looked at one after another and not kept, so that any
-    number of them fits into memory. Raises ValueError for a mask of another shape.
+    ``uncovered`` and superpixel 0. Each mask is used once and not kept, so that any number of them
+    fits into memory. Raises ValueError for a mask of another shape.
     """
     owner = np.zeros(shape, dtype=np.int32)
     owner_area = np.full(shape, np.iinfo(np.int64).max, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Which pixels may be asked about: those that represent superpixels, or others to compare."""
+"""The pixels that may be queried: representatives of superpixels, or alternatives to compare."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from alc_backend.core.statistics import ImageStatistics
 
 @dataclass(frozen=True)
 class Pool:
-    """Candidate queries of an image; every array has shape (M,).
+    """The candidate queries of an image; every array has shape (M,).
 
-    ``ids`` int32 superpixel ids; ``rows``, ``cols`` of the pixels to ask about; ``dominant`` class
-    ids D(s) (eq. 5); ``pseudo`` class ids y(x_r), the predicted class where that is void;
-    ``sizes`` of the superpixels in pixels; ``members`` positions of the superpixels among those of
-    the image.
+    ``ids`` are superpixel ids; ``rows`` and ``cols`` the pixels to ask about; ``dominant`` the
+    class ids D(s) (eq. 5); ``pseudo`` the class ids y(x_r), the predicted class where that is void;
+    ``sizes`` the numbers of pixels of the superpixels; ``members`` the indices of the superpixels
+    in the image's ``ids``.
     """
 
     ids: NDArray[np.int32]
@@ -33,7 +33,7 @@ class Pool:
         return len(self.ids)
 
     def layers(self) -> list[NDArray[np.intp]]:
-        """Entries (positions) split so that no part asks twice about one superpixel."""
+        """The indices of the entries, in groups with at most one entry of each superpixel."""
         order = np.argsort(self.members, kind="stable")
         ordered = self.members[order]
         starts = np.searchsorted(ordered, ordered)
@@ -44,7 +44,7 @@ class Pool:
     def check(self, image: ImageStatistics) -> None:
         """Raise ValueError unless this pool lies in the superpixels of ``image``.
 
-        A pool of other predictions on the same superpixels is not noticed.
+        A pool made from other predictions on the same superpixels goes unnoticed.
         """
         height, width = image.shape
         fits = (
@@ -61,11 +61,10 @@ class Pool:
 def representative_pixels(image: ImageStatistics) -> Pool:
     """The diversified pixel pool: one entry per superpixel, ids ascending (eqs. 3-6).
 
-    The dominant class is the mode of the pixels' predicted classes (a tie goes to the lowest id);
-    the representative pixel is the one, among those predicted as the dominant class, whose
-    prediction has the largest cosine with their mean (a tie goes to the first in raster order;
-    cosines are compared in float64, so that rounding may decide between ones that are equal only
-    in exact arithmetic).
+    The dominant class is the mode of the pixels' predicted classes (of equals the lowest id). The
+    representative pixel is the one, among those predicted as the dominant class, whose prediction
+    has the largest cosine with their mean (of equals the first in raster order; cosines are
+    compared in float64, so that rounding may decide between exactly equal ones).
     """
     return _pool(image, np.arange(len(image)), image.representatives)
 
@@ -73,13 +72,13 @@ def representative_pixels(image: ImageStatistics) -> Pool:
 def pixelpick(
     image: ImageStatistics, count: int, *, seed: int | tuple[int, ...], share: float = 0.05
 ) -> Pool:
-    """PixelPick's pool (App. D.3): a uniform draw from the best ranked pixels of the image.
+    """PixelPick's pool (App. D.3): a uniform draw from the best-ranked pixels of the image.
 
     All queryable pixels are ranked by their own SIM at ε = 0 (ties in raster order); ``count`` of
-    the best ``share`` (at least one pixel) are drawn without repetition, fewer when there are not
-    as many. Entries come in raster order; two may lie in one superpixel. Set a superpixel to 0 in
-    the map to keep it out. ``count`` is the per-image budget: B over the number of images. Raises
-    ValueError for a negative ``count`` or a ``share`` outside (0, 1].
+    the best ``share`` (at least one pixel) are drawn without repetition, or all when there are
+    fewer. Entries are in raster order; several may lie in one superpixel. To exclude a superpixel,
+    set it to 0 in the map. ``count`` is the budget of an image: B divided by the number of images.
+    Raises ValueError for a negative ``count`` or a ``share`` outside (0, 1].
     """
     if count < 0:
         raise ValueError(f"count must not be negative, not {count}")
@@ -96,7 +95,7 @@ def pixelpick(
 def best_pixels(image: ImageStatistics, count: int, *, look_ahead: bool = True) -> Pool:
     """The pool without diversity (Table 3): the ``count`` best queryable pixels of the image.
 
-    Pixels are ranked by their own SIM at ε = 0, without ``look_ahead`` by CIL (eq. 8); ties in
+    Pixels are ranked by their own SIM at ε = 0, or by CIL (eq. 8) without ``look_ahead``; ties in
     raster order. Many may lie in one superpixel. Raises ValueError for a negative ``count``.
     """
     if count < 0:

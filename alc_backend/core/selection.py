@@ -1,4 +1,4 @@
-"""Choosing the batch of a round: the top B of the pool over all images."""
+"""Choosing the batch of a round: the B best-scored superpixels of all images, and their order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import NamedTuple
 class Scored(NamedTuple):
     """A superpixel of the dataset with its acquisition score.
 
-    ``key`` is the image key, ``superpixel`` the id in its superpixel map, ``size`` its pixels.
+    ``key`` is the image key, ``superpixel`` the id in that image's superpixel map, ``size`` the
+    number of pixels.
     """
 
     score: float
@@ -21,18 +22,18 @@ class Scored(NamedTuple):
 
 
 def ranked(scored: Iterable[Scored]) -> list[Scored]:
-    """Sort by descending score; ties by image key, then superpixel id."""
+    """The superpixels by descending score; ties by image key, then superpixel id."""
     return sorted(scored, key=lambda item: (-item.score, item.key, item.superpixel))
 
 
 def top(
     scored: Iterable[Scored], budget: int, *, per_image: int | None = None, min_area: int = 0
 ) -> list[Scored]:
-    """The ``budget`` best, best first.
+    """The ``budget`` best superpixels, best first, or fewer when no more qualify.
 
-    ``per_image`` caps how many of them lie in one image, so that the batch spreads over images;
-    superpixels of fewer than ``min_area`` pixels are left out. Fewer come back when no more meet
-    this. Raises ValueError for a negative ``budget`` or ``min_area``, or a cap below 1.
+    At most ``per_image`` lie in one image, so that the batch spreads over images; superpixels of
+    fewer than ``min_area`` pixels are left out. Raises ValueError for a negative ``budget`` or
+    ``min_area``, or a ``per_image`` below 1.
     """
     if budget < 0:
         raise ValueError(f"budget must not be negative, not {budget}")
@@ -52,28 +53,29 @@ def top(
 
 
 def spread(items: Sequence[Scored], gap: int) -> list[Scored]:
-    """Put ``gap`` others, or more, between two items of the same image, where there are others.
+    """All items, reordered to put at least ``gap`` others between two of the same image.
 
-    Otherwise the order stays: the best item whose image was not among the last ``gap`` comes next.
-    All items come back. ValueError for a negative ``gap``.
+    The next item is always the first one whose image is not among those of the last ``gap`` items.
+    Where only such images are left, the one used longest ago is next. Raises ValueError for a
+    negative ``gap``.
     """
     if gap < 0:
         raise ValueError(f"gap must not be negative, not {gap}")
-    places: dict[str, deque[int]] = {}
-    for place, item in enumerate(items):
-        places.setdefault(item.key, deque()).append(place)
-    ready = [(mine[0], key) for key, mine in places.items()]
+    waiting: dict[str, deque[int]] = {}  # by image, the indices of its items not yet ordered
+    for index, item in enumerate(items):
+        waiting.setdefault(item.key, deque()).append(index)
+    ready = [(indices[0], key) for key, indices in waiting.items()]
     heapq.heapify(ready)
     resting: deque[str | None] = deque()
     order: list[Scored] = []
     while len(order) < len(items):
-        if not ready:  # only images that were asked about just now are left: the longest ago first
+        if not ready:  # every image left is among the last ones: take the one used longest ago
             key = next(key for key in resting if key is not None)
             resting.remove(key)
         else:
             _, key = heapq.heappop(ready)
-        order.append(items[places[key].popleft()])
-        resting.append(key if places[key] else None)
+        order.append(items[waiting[key].popleft()])
+        resting.append(key if waiting[key] else None)
         if len(resting) > gap and (back := resting.popleft()) is not None:
-            heapq.heappush(ready, (places[back][0], back))
+            heapq.heappush(ready, (waiting[back][0], back))
     return order

@@ -1,4 +1,4 @@
-"""What pool, acquisitions and expansion share about one image, read from its probabilities once."""
+"""Statistics of one image that pool, acquisitions and expansion share, computed once."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from alc_backend.core.arrays import (
 from alc_backend.core.kernels import fastest_kernels
 
 ENTROPY_BLOCK = 16384
-"""Pixels whose logarithms are taken at a time: the temporaries stay in the processor's cache."""
+"""Pixels whose logarithms are taken at a time, so that temporaries stay in the CPU's cache."""
 
 LEAST_LOG = np.float32(-104)
-"""Below the logarithm of every positive float32."""
+"""A number below the logarithm of every positive float32."""
 
 
 class ImageStatistics:
-    """One image's probabilities beside its current labels and superpixels, checked.
+    """The probabilities of one image with its current labels and superpixels, checked.
 
-    Labels and superpixels are copied: the compiled kernels rely on what was checked. Besides 21
-    bytes a pixel, three tables of N·C numbers are held.
+    Labels and superpixels are copied, because the compiled kernels rely on checked values. Takes
+    21 bytes a pixel and three tables of N·C numbers.
 
     With P = H·W pixels in raster order and N superpixels, ids ascending:
 
     - ``probabilities`` float32 (C, H, W), ``labels`` uint8 (H, W), ``shape`` (H, W);
     - ``ids`` int32 (N,), ``sizes`` int64 (N,) in pixels, ``index`` int32 (P,): the superpixel's
-      position in ``ids`` plus 1, 0 = not queryable;
-    - ``predicted`` uint8 (P,): ŷ(x), a tie goes to the lowest class;
-    - ``confidence`` float32 (P,): f(y(x); x) in [0, 1], void labels replaced by ŷ;
+      index in ``ids`` plus 1, 0 = not queryable;
+    - ``predicted`` uint8 (P,): ŷ(x), of equals the lowest class;
+    - ``self_confidence`` float32 (P,): f(y(x); x) in [0, 1], void labels replaced by ŷ;
     - ``squares`` float64 (P,): ‖f(x)‖²;
-    - ``dominant`` uint8 (N,): D(s), the mode of ŷ, a tie goes to the lowest class (eq. 5).
+    - ``dominant`` uint8 (N,): D(s), the mode of ŷ, of equals the lowest class (eq. 5).
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class ImageStatistics:
         *,
         kernels: ModuleType | None = None,
     ) -> None:
-        """Check and survey the arrays; ValueError names the one that does not fit.
+        """Check the arrays and compute the statistics; ValueError names an array that does not fit.
 
         ``probabilities`` (C, H, W), 2 <= C <= 255, softmax over C, any floating dtype and strides
         (contiguous float32 is not copied, anything else converted to it once); ``labels`` uint8
         (H, W), class ids, 255 = void; ``superpixels`` integer (H, W), 0 = not queryable.
-        ``kernels``: which of the two modules does the work; the fastest by default, with the same
-        results.
+        ``kernels`` is one of the two modules of kernels, which give the same results; by
+        default the faster one that is installed.
         """
         self._kernels = kernels or fastest_kernels()
         self.probabilities = checked_probabilities(probabilities)
@@ -68,7 +68,7 @@ class ImageStatistics:
         self._flat = self.probabilities.reshape(classes, -1)
         pixels = height * width
         self.predicted = np.empty(pixels, dtype=np.uint8)
-        self.confidence = np.empty(pixels, dtype=np.float32)
+        self.self_confidence = np.empty(pixels, dtype=np.float32)
         self.squares = np.empty(pixels, dtype=np.float64)
         votes = np.zeros((len(self.ids) + 1, classes), dtype=np.int32)
         unsound = self._kernels.survey(
@@ -76,7 +76,7 @@ class ImageStatistics:
             self.labels.reshape(-1),
             self.index,
             self.predicted,
-            self.confidence,
+            self.self_confidence,
             self.squares,
             votes,
         )
@@ -104,7 +104,7 @@ class ImageStatistics:
             self.index,
             self.predicted,
             self._dominant,
-            self.confidence,
+            self.self_confidence,
             self.squares,
             pull,
             total,
@@ -114,7 +114,7 @@ class ImageStatistics:
 
     @cached_property
     def representatives(self) -> NDArray[np.intp]:
-        """For every superpixel the flat position of its representative pixel (eqs. 3-6), (N,)."""
+        """The flat index of the representative pixel of every superpixel (eqs. 3-6), (N,)."""
         chosen = np.zeros(len(self) + 1, dtype=np.intp)
         self._kernels.representatives(
             self._flat,
@@ -129,31 +129,31 @@ class ImageStatistics:
 
     @cached_property
     def doubt(self) -> NDArray[np.float64]:
-        """1 - f(y(x); x) of every pixel, in [0, 1], void labels replaced by ŷ (eq. 8), (P,)."""
-        return 1.0 - self.confidence.astype(np.float64)
+        """1 - self-confidence of every pixel (eq. 8), in [0, 1], (P,)."""
+        return 1.0 - self.self_confidence.astype(np.float64)
 
     @cached_property
     def rivalry(self) -> NDArray[np.float64]:
-        """The second largest probability over the largest, in [0, 1], (P,)."""
+        """The second largest probability of every pixel divided by the largest, in [0, 1], (P,)."""
         rivalry = np.empty(len(self.index))
         self._kernels.rivalry(self._flat, self.predicted, rivalry)
         return rivalry
 
     def sims(self, pixels: NDArray[np.intp], members: NDArray[np.intp]) -> NDArray[np.float64]:
-        """SIM at ε = 0 of asked pixels: f̂(x_r) · Σ over s of f̂(x)·(1 - f(y(x); x)) (eq. 9).
+        """SIM at ε = 0 of queried pixels, float64 (M,): f̂(x_r) · Σ over s of f̂(x)·doubt(x) (eq. 9).
 
-        ``pixels`` flat positions (M,), ``members`` positions of their superpixels (M,); returns
-        float64 (M,). One weighted sum per superpixel serves every pixel in it.
+        ``pixels`` (M,) are flat indices, ``members`` (M,) the indices of their superpixels in
+        ``ids``. One weighted sum per superpixel serves every pixel in it.
         """
         predictions = self._flat[:, pixels].T.astype(np.float64)
         products = np.einsum("mc,mc->m", predictions, self._sums[0][members + 1])
         return np.asarray(products / np.sqrt(self.squares[pixels]))
 
     def similarities(self, pixels: NDArray[np.intp]) -> NDArray[np.float64]:
-        """The cosine of every prediction with the one at its superpixel's reference pixel.
+        """The cosine of every pixel's prediction with that at its superpixel's reference pixel.
 
-        ``pixels``: flat position of the reference pixel of each superpixel, (N,). Returns float64
-        (P,) in [0, 1], exactly 1 for equal predictions, 0 for pixels that are not queryable.
+        ``pixels`` (N,) are the flat indices of the reference pixels. Returns float64 (P,) in
+        [0, 1]: exactly 1 for equal predictions, 0 for pixels that are not queryable.
         """
         references = np.zeros((len(self) + 1, self.classes))
         references[1:] = self._flat[:, pixels].T
@@ -163,7 +163,7 @@ class ImageStatistics:
         return np.minimum(products, 1.0, out=products)
 
     def pixel_sims(self) -> NDArray[np.float64]:
-        """SIM at ε = 0 of every pixel as if it were asked about, (P,); 0 where not queryable."""
+        """SIM at ε = 0 of every pixel, as if it were queried, (P,); 0 where not queryable."""
         products = self._dots(self._sums[0])
         products /= np.sqrt(self.squares)
         return products

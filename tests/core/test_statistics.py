@@ -20,7 +20,7 @@ def test_both_kernels_give_the_same_numbers_to_the_last_bit(scene):
     compiled, plain = (
         ImageStatistics(*scene, kernels=kernels) for kernels in (kernels_numba, kernels_numpy)
     )
-    for name in ("predicted", "confidence", "squares", "dominant", "sizes", "rivalry"):
+    for name in ("predicted", "self_confidence", "squares", "dominant", "sizes", "rivalry"):
         assert np.array_equal(getattr(compiled, name), getattr(plain, name)), name
     for epsilon in (0.0, 0.9):
         for name in ACQUISITIONS:
