@@ -30,8 +30,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("alc-data"), description="folder of all state on disk")
     files_url: SecretStr | None = Field(
         None,
-        description="where images, label maps and networks are kept: a folder, or any address "
-        "that fsspec knows (s3://…); default: the data folder",
+        description="where images, label maps and networks are kept: a folder, or "
+        "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or az://CONTAINER/FOLDER; default: the data folder",
     )
     database_url: str | None = Field(
         None,

@@ -43,14 +43,14 @@ class ProjectFiles:
 
         With a fold, the one that has not seen it. In a local storage it also stays there.
         """
-        return self._storage.place(self._network(number, fold)) or (
+        return self._storage.path_in_folder(self._network(number, fold)) or (
             self._work / self._network(number, fold)
         )
 
     def keep_network(self, number: int, fold: int | None = None) -> None:
         """Let other machines have a network that was trained on this one."""
         name = self._network(number, fold)
-        if self._storage.place(name) is None:
+        if self._storage.path_in_folder(name) is None:
             self._storage.put(self._work / name, name)
 
     def has_network(self, number: int, fold: int | None = None) -> bool:

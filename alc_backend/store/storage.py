@@ -1,4 +1,9 @@
-"""Named files that all workers share: in a local folder, or at any address fsspec knows."""
+"""Named files that all workers share: in a folder, or in an object store (S3, Google, Azure).
+
+The object stores are reached through fsspec. What is asked of it is little: a new content appears
+at once (true of these stores, where an upload that breaks off leaves no object), and the calls
+``info``, ``pipe_file``, ``put_file``, ``get_file`` and ``rm_file``.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +18,21 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any, TypeVar
 from urllib.parse import unquote
-from uuid import uuid4
 
 from alc_backend.common.files import write_atomically
 from alc_backend.errors import NotFoundError, SettingsError, StorageError
 
 KEEP_S = 600.0
-"""A cached copy used in the last ten minutes is not removed: somebody may be about to open it."""
+"""A copy that was used in the last ten minutes stays: somebody may be about to open it."""
 
-ATOMIC = frozenset({"file", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
-"""Protocols where a new content appears at once; elsewhere it is renamed, here that would copy."""
+_EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
+"""The object stores by the scheme of their addresses, and our extra that installs the client."""
 
 _ONE_REQUEST = 4 * 2**20
-"""Larger files may come in several requests, between which another file can take the name."""
+"""Bytes; a larger file may come in several requests, between which another can take its name."""
 
-_ACCESS_TIMES = frozenset({"time", "atime", "accessTime", "last_accessed", "last_accessed_on"})
+_ACCESS_TIME = "last_accessed_on"
+"""Azure tells it, and it changes when a file is read."""
 
 T = TypeVar("T")
 
@@ -35,8 +40,10 @@ T = TypeVar("T")
 class Storage:
     """Named files under one address; names are like ``projects/3/initial/17.png``.
 
-    ``url`` is a folder, a file:// URL, or another URL that fsspec knows; ``cache`` is a local
-    folder of its own for copies of remote files, which any number of processes may share.
+    ``url`` is a folder, or a URL that begins with file://, s3://, gs:// or az://; ``cache`` is a
+    local folder of its own for copies of remote files, which any number of processes may share.
+    The copies take up to ``cache_bytes``, except those of the last ten minutes.
+    Raises SettingsError for another URL, and where the package of the store is not installed.
     Methods raise NotFoundError for a file that is not there, StorageError when the disk or the
     network fails, ValueError for a name that is absolute, hidden or has ``..``.
     """
@@ -44,8 +51,8 @@ class Storage:
     def __init__(self, url: str, cache: Path, *, cache_bytes: int = 20 * 2**30) -> None:
         scheme, found, rest = url.partition("://")
         self._url, self._cache, self._cache_bytes = url, cache, cache_bytes
-        self._protocol = scheme if found else "file"
-        if self._protocol == "file":
+        self._scheme = scheme if found else "file"
+        if self._scheme == "file":
             self.address = unquote(rest) if found else url
             return
         private = [*re.findall("//(.*)@", url), url.partition("?")[2]]
@@ -55,16 +62,16 @@ class Storage:
         self._kind = _filesystem(scheme, self.address)
 
     def read(self, name: str) -> bytes:
-        """The present content."""
+        """The whole content."""
         return self._call(name, "read", lambda files, path: self._copy(files, path).read_bytes())
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace the content; readers see the old or the new one, never a part."""
-        self._replace(name, lambda files, path: files.pipe_file(path, content))
+        """Create the file or replace its content; readers see the old or the new one, whole."""
+        self._call(name, "written", lambda files, path: files.pipe_file(path, content))
 
     def put(self, path: Path, name: str) -> None:
         """Copy a local file into the storage, as :meth:`write` does, without holding it whole."""
-        self._replace(name, lambda files, target: files.put_file(str(path), target))
+        self._call(name, "written", lambda files, target: files.put_file(str(path), target))
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -75,22 +82,21 @@ class Storage:
         self._call(name, "removed", lambda files, path: _info(files, path) and files.rm_file(path))
 
     def local(self, name: str) -> Path:
-        """A local file with the present content, to be read only: the file itself, or a copy.
+        """The path of a local file with the content, to be read only: the file itself, or a copy.
 
-        A copy is fetched again, under a new path, once the remote file has changed. Where a server
-        has neither tags nor inodes to tell, a change within one second to the same size is missed.
+        A copy is fetched again, under a new path, once the remote file has changed.
         """
         return self._call(name, "read", self._copy)
 
-    def place(self, name: str) -> Path | None:
-        """Where a file lies, or would lie, in a local folder; None when the storage is remote."""
-        return Path(self.address, name) if self._protocol == "file" else None
+    def path_in_folder(self, name: str) -> Path | None:
+        """Where the file lies, or would lie, in the folder; None for an object store."""
+        return Path(self.address, name) if self._scheme == "file" else None
 
     def _copy(self, files: Any, path: str) -> Path:
         info = _info(files, path)
         if info is None:
             raise FileNotFoundError(path)
-        if self._protocol == "file":
+        if self._scheme == "file":
             return Path(path)
         key = hashlib.sha256(f"{self.address}\n{path}\n{_stamp(info)}".encode()).hexdigest()[:32]
         copy = self._cache / f"{key}-{path.rpartition('/')[2]}"
@@ -129,31 +135,13 @@ class Storage:
                     path.unlink()
             total -= size
 
-    def _replace(self, name: str, upload: Callable[[Any, str], object]) -> None:
-        def act(files: Any, path: str) -> None:
-            if self._protocol in ATOMIC:
-                upload(files, path)
-                return
-            folder, _, base = path.rpartition("/")
-            _make_folder(files, folder)
-            part = f"{folder}/.{base}.{uuid4().hex}.part"
-            try:
-                upload(files, part)
-                files.mv(part, path)
-            except Exception:
-                with suppress(Exception):  # the first error tells more
-                    files.rm_file(part)
-                raise
-
-        self._call(name, "written", act)
-
     def _call(self, name: str, done: str, act: Callable[[Any, str], T]) -> T:
         """Call ``act(filesystem, path)``; when the network fails, once more, connected anew."""
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name, re.ASCII):
             raise ValueError(f"{name!r} is not the name of a file in the storage")
         where = f"{self.address}/{name}"
         try:
-            if self._protocol == "file":
+            if self._scheme == "file":
                 return act(_Disk(), where)
             try:
                 return act(*self._connected(name))
@@ -165,7 +153,7 @@ class Storage:
         except Exception as error:
             if done == "read" and isinstance(error, FileNotFoundError):
                 raise NotFoundError(f"{where}: there is no such file") from None
-            if self._protocol == "file":
+            if self._scheme == "file":
                 raise StorageError(f"{where}: cannot be {done} ({error})") from error
             reason = f"{type(error).__name__}: {error}"
             for secret in self._secrets:
@@ -182,7 +170,7 @@ class Storage:
 
 
 class _Disk:
-    """The calls of an fsspec filesystem that are made here, for local paths."""
+    """A local disk, with those of fsspec's calls that are made here."""
 
     def info(self, path: str) -> dict[str, Any]:
         if not Path(path).is_file():
@@ -199,27 +187,26 @@ class _Disk:
         Path(path).unlink(missing_ok=True)
 
 
-def _filesystem(protocol: str, address: str) -> Any:
-    """The class for a protocol; SettingsError when there is none, or its package is missing."""
-    from fsspec.registry import (
-        get_filesystem_class,
-        known_implementations,
-    )
+def _filesystem(scheme: str, address: str) -> Any:
+    """fsspec's class for an object store; SettingsError when there is none, or no package."""
+    if scheme not in _EXTRAS:
+        raise SettingsError(
+            f"ALC_FILES_URL ({address}): {scheme}:// is not supported; give a folder, or an "
+            "address that begins with file://, s3://, gs:// or az://"
+        )
+    from fsspec.registry import get_filesystem_class
 
     try:
-        return get_filesystem_class(protocol)
-    except ValueError as error:
-        problem = f"fsspec knows no {protocol}://; give a folder, or a URL like s3://bucket/folder"
-        raise SettingsError(f"ALC_FILES_URL ({address}): {problem}") from error
+        return get_filesystem_class(scheme)
     except ImportError as error:
-        package = str(known_implementations[protocol]["class"]).partition(".")[0]
-        package = f"'fsspec[{protocol}]'" if package == "fsspec" else package
-        problem = f"a package is missing; run `pip install {package}`"
-        raise SettingsError(f"ALC_FILES_URL ({address}): {problem}") from error
+        raise SettingsError(
+            f"ALC_FILES_URL ({address}): the package for {scheme}:// is not installed; run "
+            f"`pip install 'alc-backend[{_EXTRAS[scheme]}]'`"
+        ) from error
 
 
 def _info(files: Any, path: str) -> dict[str, Any] | None:
-    """What fsspec tells about a file; None when there is none."""
+    """What fsspec tells about a file; None when there is none, or a folder."""
     try:
         info: dict[str, Any] = files.info(path)
     except FileNotFoundError:
@@ -228,17 +215,6 @@ def _info(files: Any, path: str) -> dict[str, Any] | None:
 
 
 def _stamp(info: dict[str, Any] | None) -> str:
-    """What differs between two contents of a file, and does not change when it is read."""
-    return repr(sorted((k, repr(v)) for k, v in (info or {}).items() if k not in _ACCESS_TIMES))
-
-
-def _make_folder(files: Any, folder: str) -> None:
-    if not folder.strip("/") or files.exists(folder):
-        return
-    _make_folder(files, folder.rpartition("/")[0])
-    try:
-        files.mkdir(folder, create_parents=False)
-    except Exception:
-        files.invalidate_cache()
-        if not files.exists(folder):  # nor has another process made it
-            raise
+    """A text that differs between two contents of a file, and stays when the file is read."""
+    facts = {name: repr(value) for name, value in (info or {}).items() if name != _ACCESS_TIME}
+    return repr(sorted(facts.items()))

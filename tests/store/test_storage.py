@@ -1,76 +1,59 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
+import re
 import subprocess
 import sys
-import threading
 import time
 import traceback
+import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from configparser import ConfigParser
 from pathlib import Path
-from typing import ClassVar
 from urllib.parse import quote
 
-import fsspec
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
-from fsspec.registry import _registry
-from pyftpdlib.authorizers import DummyAuthorizer
-from pyftpdlib.handlers import FTPHandler
-from pyftpdlib.servers import FTPServer
+from s3fs import S3FileSystem
 
-from alc_backend.common.files import write_atomically
 from alc_backend.errors import NotFoundError, SettingsError, StorageError
-from alc_backend.store import storage
 from alc_backend.store.storage import Storage
+from tests.store import storage_users
+from tests.store.object_stores import (
+    KEY,
+    SECRET,
+    MemoryBucket,
+    S3Server,
+    forget_client,
+    replace_client,
+)
+from tests.store.storage_users import NAME
 
-PASSWORD = "pass:word@1"
-NAME = "projects/3/initial/17.png"
 MB = 2**20
 
 
-class _Server:
-    """An FTP server on this machine, as far as a worker can tell on any."""
-
-    def __init__(self, root: Path) -> None:
-        users = DummyAuthorizer()
-        users.add_user("worker", PASSWORD, str(root), perm="elradfmw")
-        handler = type("Handler", (FTPHandler,), {"authorizer": users, "auth_failed_timeout": 0})
-        self._server = FTPServer(("127.0.0.1", 0), handler)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def url(self, password: str = PASSWORD) -> str:
-        port = self._server.address[1]
-        return f"ftp://worker:{password}@127.0.0.1:{port}/shared"
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _serve(self) -> None:
-        while not self._stopped.is_set():
-            self._server.serve_forever(timeout=0.05, blocking=False)
-        self._server.close_all()
+@pytest.fixture(scope="module")
+def running_s3():
+    server = S3Server()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
-def server(tmp_path) -> Iterator[_Server]:
-    (tmp_path / "served").mkdir()
-    running = _Server(tmp_path / "served")
-    yield running
-    running.stop()
+def s3(running_s3, monkeypatch) -> Iterator[S3Server]:
+    for name, value in running_s3.environment().items():
+        monkeypatch.setenv(name, value)
+    yield running_s3
+    S3FileSystem.clear_instance_cache()  # a client keeps the address that it was made with
 
 
-@pytest.fixture(params=["folder", "file", "memory", "ftp"])
-def url(request, tmp_path) -> str:
-    if request.param == "ftp":
-        return request.getfixturevalue("server").url()
-    if request.param == "memory":
-        return f"memory://{tmp_path}"
+@pytest.fixture(params=["folder", "file", "s3", "gs", "az"])
+def url(request, tmp_path, monkeypatch) -> str:
+    name = f"bucket-{uuid.uuid4().hex}"
+    if request.param == "s3":
+        return request.getfixturevalue("s3").make_bucket(name)
+    if request.param in ("gs", "az"):
+        replace_client(monkeypatch, request.param, MemoryBucket)
+        return f"{request.param}://{name}/shared"
     folder = tmp_path / "a folder"
     return str(folder) if request.param == "folder" else f"file://{quote(str(folder))}"
 
@@ -130,8 +113,7 @@ def test_a_failed_put_leaves_the_old_content_and_nothing_else(files, tmp_path):
     with pytest.raises(StorageError, match=rf"{NAME}: cannot be written"):
         files.put(tmp_path / "absent", NAME)
     assert files.read(NAME) == b"old"
-    for folder in (tmp_path / "a folder", tmp_path / "served"):
-        assert on_disk(folder) in ([], ["17.png"])
+    assert on_disk(tmp_path / "a folder") in ([], ["17.png"])
 
 
 def test_a_stale_copy_is_fetched_again(files, url, tmp_path):
@@ -159,83 +141,51 @@ def test_bad_names_are_refused(files, name, tmp_path):
         files.put(tmp_path, name)
 
 
-def test_a_file_in_the_place_of_a_folder_is_named(files):
+@pytest.mark.parametrize("url", ["folder"], indirect=True)
+def test_a_file_in_the_position_of_a_folder_is_named(files):
     files.write("projects/3", b"")
     with pytest.raises(StorageError, match=r"projects/3/a\.png: cannot be written"):
         files.write("projects/3/a.png", b"")
 
 
-@pytest.mark.parametrize("url", ["folder", "ftp"], indirect=True)
-def test_a_folder_in_the_place_of_a_file_is_named_and_nothing_is_left(files, tmp_path):
+@pytest.mark.parametrize("url", ["folder"], indirect=True)
+def test_a_folder_in_the_position_of_a_file_is_named_and_nothing_is_left(files, tmp_path):
     files.write(NAME, b"")
     with pytest.raises(StorageError, match=r"projects/3: cannot be written"):
         files.write("projects/3", b"")
-    for folder in (tmp_path / "a folder", tmp_path / "served"):
-        assert on_disk(folder) in ([], ["17.png"])
+    assert on_disk(tmp_path / "a folder") == ["17.png"]
 
 
-def _write(url: str, cache: Path, digit: int, times: int) -> None:
-    files = Storage(url, cache)
-    for _ in range(times):
-        files.write(NAME, str(digit).encode() * MB)
+def test_a_bucket_that_does_not_exist_is_named(s3, tmp_path):
+    files = Storage("s3://nowhere/shared", tmp_path)
+    with pytest.raises(StorageError, match=rf"s3://nowhere/shared/{NAME}.*bucket does not exist"):
+        files.write(NAME, b"")
 
 
-def _read(url: str, cache: Path, times: int) -> None:
-    files = Storage(url, cache)
-    for _ in range(times):
-        content = files.read(NAME)
-        assert len(content) == MB
-        assert len(set(content)) == 1
-
-
-def _run(*tasks: tuple) -> list[int | None]:
-    """Run functions in processes of their own, all at once; returns their exit codes."""
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=task, args=given) for task, *given in tasks]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return [process.exitcode for process in processes]
-
-
-@pytest.mark.parametrize("url", ["folder", "ftp"], indirect=True)
+@pytest.mark.parametrize("url", ["folder", "s3"], indirect=True)
 def test_readers_see_whole_files_while_two_processes_write_one(files, url, tmp_path):
     cache = tmp_path / "cache"
     files.write(NAME, b"0" * MB)
-    codes = _run(
-        *((_write, url, cache, digit, 20) for digit in (1, 2)), *[(_read, url, cache, 40)] * 2
+    codes = storage_users.run(
+        *((storage_users.write, url, cache, digit, 10) for digit in (1, 2)),
+        *[(storage_users.read, url, cache, 20)] * 2,
     )
     assert codes == [0, 0, 0, 0]
     assert set(files.read(NAME)) <= {ord("1"), ord("2")}
-    for folder in (tmp_path / "a folder", tmp_path / "served", cache):
+    for folder in (tmp_path / "a folder", cache):
         assert not [name for name in on_disk(folder) if name.endswith(".part")]
 
 
-@pytest.mark.parametrize("url", ["folder", "ftp"], indirect=True)
+@pytest.mark.parametrize("url", ["folder", "s3"], indirect=True)
 def test_processes_that_write_and_fetch_first_at_once_make_one_folder(files, url, tmp_path):
-    assert _run(*[(_write, url, tmp_path / "cache", 7, 1)] * 3) == [0, 0, 0]
-    assert _run(*[(_read, url, tmp_path / "cache", 1)] * 3) == [0, 0, 0]
-    if "ftp" in url:
+    assert storage_users.run(*[(storage_users.write, url, tmp_path / "cache", 7, 1)] * 3) == [
+        0,
+        0,
+        0,
+    ]
+    assert storage_users.run(*[(storage_users.read, url, tmp_path / "cache", 1)] * 3) == [0, 0, 0]
+    if url.startswith("s3:"):
         assert len(on_disk(tmp_path / "cache")) == 1
-
-
-def test_threads_that_write_one_local_file_do_not_share_a_temporary_file(tmp_path):
-    path = tmp_path / "file"
-    both = threading.Barrier(2)
-
-    def write(part: Path, content: bytes) -> None:
-        part.write_bytes(content)
-        both.wait(30)
-
-    with ThreadPoolExecutor(2) as pool:
-        for done in [
-            pool.submit(write_atomically, path, lambda part, byte=byte: write(part, byte * 9))
-            for byte in (b"a", b"b")
-        ]:
-            done.result()
-    assert path.read_bytes() in (b"a" * 9, b"b" * 9)
-    assert on_disk(tmp_path) == ["file"]
 
 
 def _age(path: Path, hours: float) -> None:
@@ -243,7 +193,7 @@ def _age(path: Path, hours: float) -> None:
     os.utime(path, (then, then))
 
 
-@pytest.mark.parametrize("url", ["memory", "ftp"], indirect=True)
+@pytest.mark.parametrize("url", ["s3", "gs"], indirect=True)
 def test_the_least_recently_used_copies_go_first(url, tmp_path):
     cache = tmp_path / "cache"
     files = Storage(url, cache, cache_bytes=1000)
@@ -262,7 +212,7 @@ def test_the_least_recently_used_copies_go_first(url, tmp_path):
     assert files.read("c.png") == b"c.png" * 80
 
 
-@pytest.mark.parametrize("url", ["memory", "ftp"], indirect=True)
+@pytest.mark.parametrize("url", ["s3", "gs"], indirect=True)
 def test_copies_used_lately_stay_though_they_take_too_much(url, tmp_path):
     files = Storage(url, tmp_path / "cache", cache_bytes=10)
     for name in ("a.png", "b.png", "c.png"):
@@ -271,10 +221,9 @@ def test_copies_used_lately_stay_though_they_take_too_much(url, tmp_path):
     assert len(on_disk(tmp_path / "cache")) == 3
 
 
-class _Replaced(MemoryFileSystem):
+class _Replaced(MemoryBucket):
     """A store where somebody replaces the file while it is fetched for the first time."""
 
-    protocol = "replaced"
     fetched = 0
 
     def get_file(self, rpath, lpath, **kwargs):
@@ -286,37 +235,16 @@ class _Replaced(MemoryFileSystem):
         Path(lpath).write_bytes(content)
 
 
-def test_a_large_file_replaced_while_it_is_fetched_is_fetched_again(tmp_path):
-    fsspec.register_implementation("replaced", _Replaced, clobber=True)
-    files = Storage(f"replaced://{tmp_path}", tmp_path / "cache")
+def test_a_large_file_replaced_while_it_is_fetched_is_fetched_again(tmp_path, monkeypatch):
+    replace_client(monkeypatch, "gs", _Replaced)
+    files = Storage(f"gs:/{tmp_path}", tmp_path / "cache")
     files.write("model.safetensors", b"1" * 5 * MB)
     assert files.read("model.safetensors") == b"2" * 5 * MB
     assert _Replaced.fetched == 2
 
 
-class _Crowded(MemoryFileSystem):
-    """A store without atomic uploads, where another process makes each folder a moment earlier."""
-
-    protocol = "crowded"
-    store: ClassVar[dict] = {}
-    pseudo_dirs: ClassVar[list] = [""]
-
-    def mkdir(self, path, create_parents=True, **kwargs):
-        super().mkdir(path, create_parents, **kwargs)
-        raise FileExistsError(path)
-
-
-def test_a_folder_that_another_process_makes_first_is_used(tmp_path):
-    fsspec.register_implementation("crowded", _Crowded, clobber=True)
-    files = Storage(f"crowded://{tmp_path}", tmp_path / "cache")
-    files.write(NAME, b"one")
-    assert files.read(NAME) == b"one"
-
-
-class _Remembering(MemoryFileSystem):
+class _Remembering(MemoryBucket):
     """A store whose client remembers what it was told about a file."""
-
-    protocol = "remembering"
 
     def info(self, path, **kwargs):
         if path not in self.dircache:
@@ -327,19 +255,39 @@ class _Remembering(MemoryFileSystem):
         self.dircache.clear()
 
 
-def test_what_a_client_remembers_about_a_file_is_not_believed(tmp_path):
-    fsspec.register_implementation("remembering", _Remembering, clobber=True)
-    files = Storage(f"remembering://{tmp_path}", tmp_path / "cache")
+def test_what_a_client_remembers_about_a_file_is_not_believed(tmp_path, monkeypatch):
+    replace_client(monkeypatch, "gs", _Remembering)
+    files = Storage(f"gs:/{tmp_path}", tmp_path / "cache")
     files.write(NAME, b"one")
     assert files.read(NAME) == b"one"
-    Storage(f"remembering://{tmp_path}", tmp_path / "another machine").write(NAME, b"two")
+    Storage(f"gs:/{tmp_path}", tmp_path / "another machine").write(NAME, b"two")
     assert files.read(NAME) == b"two"
 
 
-class _Leaky(MemoryFileSystem):
-    """A store whose errors show the address with its credentials, as those of HTTP clients do."""
+class _Watched(MemoryBucket):
+    """A store that tells when a file was last read, as Azure does."""
 
-    protocol = "leaky"
+    read = 0
+
+    def info(self, path, **kwargs):
+        return {**super().info(path, **kwargs), "last_accessed_on": self.read}
+
+    def get_file(self, rpath, lpath, **kwargs):
+        type(self).read += 1
+        super().get_file(rpath, lpath, **kwargs)
+
+
+def test_a_copy_is_not_fetched_again_because_it_was_read(tmp_path, monkeypatch):
+    replace_client(monkeypatch, "az", _Watched)
+    files = Storage(f"az:/{tmp_path}", tmp_path / "cache")
+    files.write(NAME, b"one")
+    for _ in range(3):
+        assert files.read(NAME) == b"one"
+    assert _Watched.read == 1
+
+
+class _Leaky(MemoryBucket):
+    """A store whose errors show the address with its credentials, as those of HTTP clients do."""
 
     @staticmethod
     def _get_kwargs_from_urls(path):
@@ -355,64 +303,71 @@ class _Leaky(MemoryFileSystem):
 @pytest.mark.parametrize(
     "url",
     [
-        "leaky://worker:s3cr3t%2Fpw@store.example/bucket",
-        "leaky://worker:s3cr3t/pw@store.example/bucket",
-        "leaky://s3cr3t%2Fpw@store.example/bucket",
-        "leaky://store.example/bucket?sig=s3cr3t%2Fpw",
-        "leaky://store.example/bucket?sig=s3cr3t/pw&kind=key",
+        "az://worker:s3cr3t%2Fpw@store.example/bucket",
+        "az://worker:s3cr3t/pw@store.example/bucket",
+        "az://s3cr3t%2Fpw@store.example/bucket",
+        "az://store.example/bucket?sig=s3cr3t%2Fpw",
+        "az://store.example/bucket?sig=s3cr3t/pw&kind=key",
     ],
 )
-def test_messages_hold_no_credentials(url, tmp_path):
-    fsspec.register_implementation("leaky", _Leaky, clobber=True)
+def test_messages_hold_no_credentials(url, tmp_path, monkeypatch):
+    replace_client(monkeypatch, "az", _Leaky)
     files = Storage(url, tmp_path)
     for call in (files.read, files.exists, files.delete):
-        with pytest.raises(StorageError, match=rf"leaky://store.example/bucket/{NAME}") as caught:
+        with pytest.raises(StorageError, match=rf"az://store.example/bucket/{NAME}") as caught:
             call(NAME)
         assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
     with pytest.raises(SettingsError, match="ALC_FILES_URL") as refused:
-        Storage(url.replace("leaky", "nope"), tmp_path)
+        Storage(url.replace("az", "nope", 1), tmp_path)
     assert "s3cr3t" not in "".join(traceback.format_exception(refused.value))
 
 
-def test_a_refused_password_names_the_file_but_not_the_password(server, tmp_path):
-    files = Storage(server.url("s3cr3t"), tmp_path)
-    for call in (files.read, files.exists, files.delete, lambda name: files.write(name, b"")):
-        with pytest.raises(
-            StorageError, match=rf"{NAME}: cannot be .* \(error_perm: 530"
-        ) as caught:
-            call(NAME)
-        assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
-
-
-def test_a_server_that_is_away_is_an_error_and_never_an_absent_file(server, tmp_path):
-    files = Storage(server.url(), tmp_path)
+def test_a_refused_key_names_the_file_and_no_credentials(s3, tmp_path):
+    files = Storage(s3.make_bucket(f"bucket-{uuid.uuid4().hex}"), tmp_path)
     files.write(NAME, b"one")
-    server.stop()
+    s3.refuse_unknown_keys(True)
+    try:
+        for call in (files.read, files.exists, files.delete, lambda name: files.write(name, b"")):
+            with pytest.raises(StorageError, match=rf"{NAME}: cannot be .* \(") as caught:
+                call(NAME)
+            told = "".join(traceback.format_exception(caught.value))
+            assert SECRET not in told
+            assert KEY not in told
+    finally:
+        s3.refuse_unknown_keys(False)
+
+
+def test_a_server_that_is_away_is_an_error_and_never_an_absent_file(s3, tmp_path, monkeypatch):
+    address = s3.make_bucket(f"bucket-{uuid.uuid4().hex}")
+    files = Storage(address, tmp_path)
+    files.write(NAME, b"one")
+    S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")  # where nobody answers
     for call in (files.read, files.exists, files.delete, lambda name: files.write(name, b"")):
-        with pytest.raises(StorageError, match=rf"127\.0\.0\.1:\d+/shared/{NAME}.*refused"):
+        with pytest.raises(StorageError, match=rf"{re.escape(address)}/{NAME}: .*connect"):
             call(NAME)
 
 
-def test_an_unknown_kind_of_address_is_refused_with_the_remedy(tmp_path):
-    with pytest.raises(SettingsError, match=r"ALC_FILES_URL \(nope://x\).*s3://bucket/folder"):
-        Storage("nope://x", tmp_path)
+@pytest.mark.parametrize("scheme", ["ftp", "memory", "s3a", "https", "simplecache::s3"])
+def test_another_kind_of_address_is_refused_with_the_remedy(scheme, tmp_path):
+    told = rf"ALC_FILES_URL \({scheme}://x\).*folder.*file://, s3://, gs:// or az://"
+    with pytest.raises(SettingsError, match=told):
+        Storage(f"{scheme}://x", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("protocol", "module", "package"),
-    [
-        ("s3", "s3fs", "s3fs"),
-        ("gs", "gcsfs", "gcsfs"),
-        ("sftp", "fsspec.implementations.sftp", r"'fsspec\[sftp\]'"),
-    ],
+    ("scheme", "module", "extra"),
+    [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs"), ("az", "adlfs", "azure")],
 )
-def test_a_missing_package_is_refused_with_the_remedy(
-    protocol, module, package, tmp_path, monkeypatch
-):
-    monkeypatch.delitem(_registry, protocol, raising=False)
+def test_a_missing_package_is_refused_with_the_remedy(scheme, module, extra, tmp_path, monkeypatch):
+    forget_client(monkeypatch, scheme)
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
-    with pytest.raises(SettingsError, match=rf"ALC_FILES_URL.*`pip install {package}`"):
-        Storage(f"{protocol}://bucket/folder", tmp_path)
+    told = rf"ALC_FILES_URL.*`pip install 'alc-backend\[{extra}\]'`"
+    with pytest.raises(SettingsError, match=told):
+        Storage(f"{scheme}://bucket/folder", tmp_path)
+    extras = ConfigParser()
+    extras.read(Path(__file__).parents[2] / "setup.cfg")
+    assert module in extras["options.extras_require"][extra]
 
 
 def test_a_local_folder_needs_neither_fsspec_nor_a_cache(tmp_path):
@@ -424,10 +379,3 @@ def test_a_local_folder_needs_neither_fsspec_nor_a_cache(tmp_path):
     subprocess.run([sys.executable, "-c", code, tmp_path / "files", tmp_path / "cache"], check=True)
     assert on_disk(tmp_path) == ["a.png"]
     assert Storage(str(tmp_path / "files"), tmp_path).local("a.png") == tmp_path / "files/a.png"
-
-
-def test_the_stamp_of_a_file_does_not_change_when_it_is_read():
-    """SFTP and SMB tell the time of the last access too."""
-    told = {"name": "a", "size": 1, "type": "file", "mtime": 5, "time": 6}
-    assert storage._stamp(told) == storage._stamp({**told, "time": 7})
-    assert storage._stamp(told) != storage._stamp({**told, "mtime": 7})
