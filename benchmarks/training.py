@@ -42,7 +42,7 @@ TRAININGS = {
 console = Console(stderr=True)
 
 
-def pictures(folder: Path) -> dict[str, Path]:
+def image_files(folder: Path) -> dict[str, Path]:
     """Image key → file."""
     return {path.stem: path for path in sorted((folder / "images").glob("*.jpg"))}
 
@@ -56,7 +56,7 @@ def run(
     root: Path, labels: str, config: TrainingConfig, classes: list[str], path: Path
 ) -> dict[str, Any]:
     """Train once; returns wall time and IoU on the validation images."""
-    images = pictures(root / "train")
+    images = image_files(root / "train")
     began = time.perf_counter()
     train(
         config,
@@ -72,7 +72,7 @@ def run(
     wall = time.perf_counter() - began
     predictor = Predictor(path, classes)
     confusion = np.zeros((len(classes), len(classes) + 1), dtype=np.int64)
-    for key, image in pictures(root / "val").items():
+    for key, image in image_files(root / "val").items():
         predicted = predictor.probabilities(read_image(image)).argmax(axis=0).astype(np.uint8)
         confusion += confusion_matrix(
             mask(root / "val" / "ground_truth", key), predicted, len(classes)
@@ -90,7 +90,7 @@ def scoring(root: Path, classes: list[str], path: Path) -> dict[str, Any]:
     predictor = Predictor(path, classes)
     spent = {"network": 0.0, "pool + SIM": 0.0}
     resident = {}
-    for number, (key, file) in enumerate(list(pictures(root / "train").items())[:151]):
+    for number, (key, file) in enumerate(list(image_files(root / "train").items())[:151]):
         image = read_image(file)
         labels = mask(root / "train" / "pseudo_labels", key)
         superpixels = read_mask(root / "train" / "objects" / f"{key}.png")

@@ -1,6 +1,6 @@
 """Memory and time of predicting and scoring one image of 4000×6000 pixels in 21 classes.
 
-``python -m benchmarks.large_picture [FILE]``: an image of noise and a network with random
+``python -m benchmarks.large_image [FILE]``: an image of noise and a network with random
 weights. The probabilities (2 GB) lie in a temporary file; "anonymous" is the memory that the
 system cannot give back by writing to that file.
 """
@@ -41,7 +41,7 @@ def main() -> None:
     """Predict, score, print; write FILE as JSON."""
     names = [str(number) for number in range(CLASSES)]
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     labels = rng.integers(0, CLASSES, (HEIGHT, WIDTH), dtype=np.uint8)
     superpixels = (
         np.arange(HEIGHT)[:, None] // 200 * 30 + np.arange(WIDTH)[None] // 200 + 1
@@ -56,7 +56,7 @@ def main() -> None:
         watcher = threading.Thread(target=watch, args=(over, peak))
         watcher.start()
         began = time.perf_counter()
-        probabilities = predictor.probabilities(picture)
+        probabilities = predictor.probabilities(image)
         between = time.perf_counter()
         image = ImageStatistics(probabilities, labels, superpixels)
         measure(image, representative_pixels(image))
