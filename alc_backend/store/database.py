@@ -1,4 +1,4 @@
-"""Opening the database: SQLite in WAL mode by default, PostgreSQL by address."""
+"""The store: the database, in transactions, and the array files of each project."""
 
 from __future__ import annotations
 
@@ -6,39 +6,50 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import event, select
+from sqlalchemy import select
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from alc_backend.settings import Settings
+from alc_backend.store.connections import (
+    POSTGRESQL,
+    SQLITE,
+    database_errors,
+    database_url,
+    is_sqlite,
+    store_engine,
+)
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.migrate import address_of, begin, make_engine, migrate, opening
+from alc_backend.store.migrate import upgrade
 from alc_backend.store.models import Image, Project
 from alc_backend.store.storage import Storage
 
-if TYPE_CHECKING:
-    pass
-
 SEEN_S = 5.0
-"""How long a project is taken as it was last read, where that is said."""
+"""How long :meth:`Store.project_of` gives a project as it was last read, in seconds."""
 
 
 class Store:
-    """The database and the array files of one installation."""
+    """The database and the array files of one installation.
+
+    Opening it creates the tables, or brings them to this version's form. Raises SettingsError for
+    a database or a storage that cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._seen: dict[int, tuple[float, Project]] = {}
         self.storage = Storage(settings.files, settings.data_dir / "cache")
         self.engine = _engine(settings)
+        kind = self.engine.dialect.name
         # SQLite has one writer; its threads would wait for each other by sleeping and trying again.
-        sqlite = self.engine.dialect.name == "sqlite"
-        self._turn: AbstractContextManager[Any] = threading.Lock() if sqlite else nullcontext()
+        self._turn: AbstractContextManager[Any] = (
+            threading.Lock() if kind == SQLITE else nullcontext()
+        )
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         reading: dict[str, Any] = {"read_only": True}
-        if self.engine.dialect.name == "postgresql":
+        if kind == POSTGRESQL:
             reading["isolation_level"] = "REPEATABLE READ"
         self._reading = sessionmaker(
             self.engine.execution_options(**reading), expire_on_commit=False
@@ -52,12 +63,12 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A consistent view for reading; never makes a writer wait."""
+        """One transaction for reading: a consistent view that never makes a writer wait."""
         with self._reading.begin() as session:
             yield session
 
     def project_of(self, label_studio_project: int) -> Project | None:
-        """The project that a Label Studio project belongs to, as it was a few seconds ago."""
+        """The project that a Label Studio project belongs to, as it was up to 5 seconds ago."""
         found = self._seen.get(label_studio_project)
         if found is not None and time.monotonic() - found[0] < SEEN_S:
             return found[1]
@@ -73,7 +84,7 @@ class Store:
         return project
 
     def images(self, project_id: int, split: str) -> list[Image]:
-        """The images of one split, by image key."""
+        """The images of one split, TRAIN or VAL, ordered by key."""
         with self.reading() as session:
             return list(
                 session.scalars(
@@ -93,26 +104,10 @@ class Store:
 
 
 def _engine(settings: Settings) -> Engine:
-    with opening():
-        url = address_of(settings)
-        sqlite = url.get_backend_name() == "sqlite"
-        if sqlite:
+    """The engine of the database, whose tables it brings to this version's form."""
+    with database_errors():
+        url = database_url(settings)
+        if is_sqlite(url):
             settings.data_dir.mkdir(parents=True, exist_ok=True)
-        migrate(url)
-        engine = make_engine(url, pool_pre_ping=not sqlite)
-        if sqlite:
-            event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", begin)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    """Readers do not wait for the writer; writers wait for each other instead of failing."""
-    connection.isolation_level = None  # SQLAlchemy's "begin" event starts the transactions
-    for pragma in (
-        "busy_timeout=30000",
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+        upgrade(url)
+        return store_engine(url)

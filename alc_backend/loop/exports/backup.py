@@ -160,7 +160,7 @@ def _fill(settings: Settings, revision: str, archive: tarfile.TarFile, summary: 
     """Put the tables into the database, all or none."""
     path = summary.path
     try:
-        with migrate.empty(settings, revision) as connection:
+        with migrate.empty_tables(settings, revision) as connection:
             for table in _tables(connection):
                 rows = _read_rows(_member(archive, f"tables/{table.name}.jsonl.gz", path))
                 summary.rows += _insert(connection, table, rows)

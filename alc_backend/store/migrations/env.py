@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations over the connection that the store opened."""
+"""Alembic's entry: runs the migrations in the transaction that the caller opened."""
 
 from alembic import context
 

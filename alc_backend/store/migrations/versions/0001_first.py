@@ -13,7 +13,7 @@ JSON = sa.JSON(none_as_null=True)
 
 
 def upgrade() -> None:
-    """Create them."""
+    """Create the tables."""
     op.create_table(
         "projects",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("claims", sa.Integer(), nullable=False),
         sa.Column("heartbeat_at", MOMENT, nullable=True),
         sa.Column("retry_at", MOMENT, nullable=True),
+        sa.Column("retries", sa.Integer(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("noted_at", MOMENT, nullable=False),
         sa.Column("finished_at", MOMENT, nullable=True),
