@@ -18,17 +18,17 @@ _BLOCK = 2**20
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; DatasetError when it cannot be read or is no JSON."""
+    """The content of a JSON file; DatasetError when it cannot be read or is not JSON."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error}); check the file") from error
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: is no JSON ({error}); export the file again") from error
+        raise DatasetError(f"{path}: is not JSON ({error}); export the file again") from error
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """The values of a file with one JSON value per line; DatasetError as for :func:`read_json`."""
+    """The values in a file with one JSON value per line; DatasetError as in :func:`read_json`."""
     values: list[Any] = []
     try:
         lines = path.read_text("utf-8").split("\n")
@@ -40,34 +40,34 @@ def read_json_lines(path: Path) -> list[Any]:
                 values.append(json.loads(line))
             except (ValueError, RecursionError) as error:
                 raise DatasetError(
-                    f"{path}: line {number} is no JSON ({error}); export the file again"
+                    f"{path}: line {number} is not JSON ({error}); export the file again"
                 ) from error
     return values
 
 
 def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
-    """Write a value, keys in their order, on one line where it is ``compact``."""
+    """Write a value as JSON, keys in their order; with ``compact`` on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json_line(value) if compact else json.dumps(value, indent=1, ensure_ascii=False)
     path.write_text(text + "\n", "utf-8")
 
 
 def write_json_lines(path: Path, values: list[Any]) -> None:
-    """Write one value per line."""
+    """Write values as JSON, one per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json_line(value) + "\n" for value in values), "utf-8")
 
 
 def json_line(value: Any) -> str:
-    """A value as one line of JSON, keys in their order, no spaces."""
+    """A value as one line of JSON, keys in their order, without spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Write rows of cells; None is left empty.
+    """Write rows of cells; None becomes an empty cell.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe before it: names of classes
-    and images come from elsewhere.
+    Text that a spreadsheet would run as a formula is prefixed with an apostrophe, since names of
+    classes and images come from outside.
     """
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -82,10 +82,10 @@ def _harmless(cell: object) -> object:
 def write_atomically(
     path: Path, write: Callable[[Path], object], *, name: Callable[[], str] | None = None
 ) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it over ``path``.
+    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
 
-    A reader sees the old content or the new one, never a part; so does the disk after a power cut.
-    ``name``, called once it is written, says which name it gets instead.
+    Readers see the old content or the new one, never a part, even after a power cut. ``name``, if
+    given, is called once the file is written and returns the file name to use instead.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
@@ -95,7 +95,7 @@ def write_atomically(
         part.replace(path if name is None else path.with_name(name()))
     finally:
         part.unlink(missing_ok=True)
-    _sync(path.parent)  # the new name lasts only once its folder is on the disk
+    _sync(path.parent)  # the new name is only durable once its folder is synced
 
 
 def sha256_of(path: Path) -> str:

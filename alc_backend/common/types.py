@@ -1,4 +1,4 @@
-"""Types that every layer shares."""
+"""Types that all layers share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Json = dict[str, Any]
 """A JSON object, decoded."""
 
 Progress = Callable[[int, int, str], None]
-"""Called with the work done so far, the whole work, and a sentence; it may raise to stop."""
+"""Called with the work done so far, all the work, and a sentence; may raise to stop the work."""
 
 
 class TextEnum(str, Enum):

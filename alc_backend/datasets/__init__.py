@@ -1,1 +1,1 @@
-"""Readers and writers of label-map datasets."""
+"""Reading and writing datasets of images, label maps and superpixel maps in common layouts."""

@@ -1,8 +1,8 @@
 """The layout of Cityscapes: ``leftImg8bit/SPLIT/CITY/`` and ``gtFine/SPLIT/CITY/``.
 
-Masks hold Cityscapes' label ids (not its train ids); 0, unlabeled, is void. ``labelIds.json``
-names the id of each class, in the order of the class ids. Without it a dataset has Cityscapes' 19
-classes of evaluation, and its other ids are void.
+Masks hold Cityscapes' label ids (not its train ids); 0 (unlabeled) is void. ``labelIds.json`` gives
+the label id of each class, in the order of the class ids. Without that file a dataset has the 19
+classes that Cityscapes evaluates, and all other ids are void.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from alc_backend.common.files import read_json, write_json
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.classes import checked_classes
 from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
-from alc_backend.datasets.names import files_below, is_image, key_of, place
+from alc_backend.datasets.names import files_below, is_image, key_of, path_below
 from alc_backend.errors import DatasetError
 
 IMAGES, MASKS, MAPPING = "leftImg8bit", "gtFine", "labelIds.json"
 IMAGE_MARK, MASK_MARK = "_leftImg8bit", "_gtFine_labelIds"
 
 NO_CITY = "_/"
-"""The city of images that lie in no folder: readers of Cityscapes expect one."""
+"""The city of images without a folder of their own: readers of Cityscapes expect one."""
 
 UNLABELED = 0
 
@@ -51,20 +51,24 @@ LABEL_IDS = {
     "motorcycle": 32,
     "bicycle": 33,
 }
-"""The classes that Cityscapes evaluates, and their label ids."""
+"""The label id of each class that Cityscapes evaluates."""
 
 _FIRST_FREE = 34
 
 
 @dataclass
 class Cityscapes(Dataset):
-    """A dataset in Cityscapes' layout; ``ids`` is the label id of each class name."""
+    """A dataset in Cityscapes' layout.
+
+    ``ids`` is the label id of each class name; with ``whole`` masks may hold no other label ids
+    but 0.
+    """
 
     ids: Mapping[str, int] = field(default_factory=lambda: LABEL_IDS)
     whole: bool = False
 
     def image_paths(self) -> dict[str, Path]:
-        """Image key (``CITY/NAME``) → image, sorted."""
+        """The path of each image by its key, ``CITY/NAME``, sorted."""
         folder = self.root / IMAGES / self.split
         by_key: dict[str, list[Path]] = {}
         for path in filter(is_image, files_below(folder)):
@@ -78,7 +82,7 @@ class Cityscapes(Dataset):
         return self.unshared(by_key)
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The mask uint8 (H, W) of an image, in class ids."""
+        """The label map of an image, uint8 (H, W); DatasetError when it is unusable."""
         name = f"{MASKS}/{self.split}/{_in_city(key)}{MASK_MARK}.png"
         mask = self.mask(name, key, shape)
         if mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
@@ -112,9 +116,9 @@ def open_cityscapes(
 
 
 def read_mapping(path: Path) -> dict[str, int]:
-    """Class name → label id of a JSON file, such as ``{"road": 7, "sofa": 34}``.
+    """The label id of each class in a JSON file such as ``{"road": 7, "sofa": 34}``.
 
-    Raises DatasetError unless each class has an id of its own in 1..255 (0 stands for void).
+    Raises DatasetError unless each class has an id of its own in 1..255 (0 is void).
     """
     found = read_json(path)
     if not isinstance(found, dict):
@@ -136,10 +140,10 @@ def read_mapping(path: Path) -> dict[str, int]:
 
 
 def label_ids(classes: list[str], given: Mapping[str, int] | None = None) -> dict[str, int]:
-    """The label id of each class, in order: ``given``, else Cityscapes' own by name.
+    """The label id of each class, in order: from ``given``, or else the one that Cityscapes uses.
 
-    Classes that Cityscapes does not have get the ids from 34 on, then the unused ones below.
-    Raises DatasetError when ``given`` lacks a class.
+    Classes that Cityscapes does not have get ids from 34 on, then unused ones below 34. Raises
+    DatasetError when ``given`` lacks a class.
     """
     if given is not None:
         missing = [name for name in classes if name not in given]
@@ -160,19 +164,19 @@ def write(
     images: Iterable[OutputImage],
     given: Mapping[str, int] | None = None,
 ) -> None:
-    """Write Cityscapes' layout, split ``train``; ``given`` as :func:`label_ids` takes it."""
+    """Write the split ``train`` in Cityscapes' layout; ``given`` as in :func:`label_ids`."""
     ids = label_ids(classes, given)
     table = np.full(256, UNLABELED, dtype=np.uint8)
     table[: len(classes)] = list(ids.values())
     for image in images:
         city = _in_city(image.key)
-        placed = place(root, f"{MASKS}/{TRAIN}", city, f"{MASK_MARK}.png")
-        Image.fromarray(table[image.labels]).save(placed, format="PNG")
+        path = path_below(root, f"{MASKS}/{TRAIN}", city, f"{MASK_MARK}.png")
+        Image.fromarray(table[image.labels]).save(path, format="PNG")
         image.write_image(root, f"{IMAGES}/{TRAIN}", f"{city}{IMAGE_MARK}")
         image.write_objects(root)
     write_json(root / MAPPING, ids)
 
 
 def _in_city(key: str) -> str:
-    """The key with a folder, so that :data:`NO_CITY`, once removed, gives it back."""
+    """The key below a city: its own folder, or :data:`NO_CITY`, which reading removes again."""
     return key if "/" in key and not key.startswith(NO_CITY) else f"{NO_CITY}{key}"

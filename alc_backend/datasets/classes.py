@@ -1,4 +1,4 @@
-"""classes."""
+"""Class lists: the names of a dataset's classes, in the order of their ids, and its background."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from alc_backend.core.arrays import VOID
 from alc_backend.errors import DatasetError
 
 MAX_CLASSES = 255
-
+"""Class ids are uint8, and 255 is void."""
 
 BACKGROUND_NAMES = ("background", "bg", "void", "other", "none")
-"""Class names, in any case, that mean what no mask covers."""
+"""Class names, in any letter case, of the class that pixels outside all masks belong to."""
 
 
 def read_classes(path: Path) -> list[str]:
-    """Class names of a text file, one per line, in the order of the class ids.
+    """The class names in a text file, one per line, in the order of the class ids.
 
-    Raises DatasetError when it is missing, empty, too long, or names a class twice.
+    Raises DatasetError when the file is missing or unreadable, or :func:`checked_classes` does.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -34,13 +34,16 @@ def read_classes(path: Path) -> list[str]:
 
 
 def write_classes(path: Path, classes: list[str]) -> None:
-    """Write a class list as :func:`read_classes` reads it."""
+    """Write a class list that :func:`read_classes` can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{name}\n" for name in classes), "utf-8")
 
 
 def checked_classes(names: list[str], source: str) -> list[str]:
-    """Return the class names; DatasetError unless there are 2 to 255 different ones."""
+    """The class names; DatasetError unless there are 2 to 255 different, non-empty ones.
+
+    ``source`` names where they come from, for the message.
+    """
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DatasetError(f"{source}: names {len(names)} classes; 2 to {MAX_CLASSES} are possible")
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -56,12 +59,12 @@ def checked_classes(names: list[str], source: str) -> list[str]:
 
 
 def background(classes: Sequence[str]) -> int | None:
-    """The id of the class that means what no mask covers; None when there is none."""
+    """The id of the first class with a name in BACKGROUND_NAMES; None when there is none."""
     found = [c for c, name in enumerate(classes) if name.casefold() in BACKGROUND_NAMES]
     return found[0] if found else None
 
 
 def uncovered_class(classes: Sequence[str]) -> int:
-    """The label of what no mask covers: the background, or void when there is none."""
+    """The label of pixels outside all masks: the background class, or void without one."""
     found = background(classes)
     return VOID if found is None else found

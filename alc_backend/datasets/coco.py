@@ -1,8 +1,8 @@
 """What COCO's two layouts share: the index file, its images and its categories.
 
-``images/ annotations/NAME_SPLIT.json`` as we write it, ``SPLIT2017/ annotations/…`` as COCO comes,
-and one JSON file in the folder itself (``result.json``, ``_annotations.coco.json``) as many tools
-write it.
+Three arrangements are read: ``images/`` and ``annotations/NAME_SPLIT.json``, which is also written;
+``SPLIT2017/`` and ``annotations/…``, as COCO is distributed; and one JSON file in the folder itself
+(``result.json``, ``_annotations.coco.json``), as many tools write it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from alc_backend.errors import DatasetError
 
 IMAGES, ANNOTATIONS, CLASSES = "images", "annotations", "classes.txt"
 SINGLE = ("result.json", "_annotations.coco.json")
-"""Names of an index that lies in the dataset folder itself."""
+"""File names of an index that lies in the dataset folder itself."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """An index file, read: its images, category names by id, annotations by image id."""
+    """The content of an index file: images, category names by id, annotations by image id."""
 
     path: Path
     images: list[Json]
@@ -35,20 +35,20 @@ class Index:
 
     @property
     def panoptic(self) -> bool:
-        """Whether it tells segments of panoptic PNGs rather than instances."""
+        """Whether the annotations describe segments of panoptic PNGs rather than instances."""
         found = next(iter(self.annotations.values()), [])
         return any("segments_info" in annotation for annotation in found)
 
 
 @dataclass
 class Coco(Dataset):
-    """A dataset of an index file; how a label map is made of it is up to its kind."""
+    """A dataset with an index file; its two kinds differ in how they make label maps."""
 
     index: Index = field(kw_only=True)
     _records: dict[str, Json] = field(default_factory=dict, init=False)
 
     def image_paths(self) -> dict[str, Path]:
-        """Image key → image, sorted; listed images that are missing are reported."""
+        """The path of each image by its key, sorted; missing images are reported and left out."""
         by_key: dict[str, list[Path]] = {}
         for record in self.index.images:
             try:
@@ -65,11 +65,14 @@ class Coco(Dataset):
         return self.index.annotations.get(self._records[key]["id"], [])
 
     def record(self, key: str) -> Json:
-        """What the index says about an image."""
+        """The entry of an image in the index."""
         return self._records[key]
 
     def class_of(self, annotation: Json, where: str) -> int:
-        """The class id of an annotation's or a segment's category; DatasetError without one."""
+        """The class id of an annotation or segment; DatasetError when its category is no class.
+
+        ``where`` names the annotation in the message.
+        """
         number = annotation.get("category_id")
         name = self.index.categories.get(number) if type(number) is int else None
         if name is None or name not in self.classes:
@@ -96,7 +99,7 @@ class Coco(Dataset):
 
 
 def find_index(root: Path, split: str) -> Path | None:
-    """The index file of a split; None when there is none. DatasetError when there are several."""
+    """The index file of a split, or None; DatasetError when there are several."""
     found = sorted(
         path
         for kind in ("panoptic", "instances")
@@ -113,12 +116,12 @@ def find_index(root: Path, split: str) -> Path | None:
 
 
 def _part(path: Path) -> str:
-    """What an index is about, by its name: ``train2017``."""
+    """The last part of an index's file name, such as ``train2017``."""
     return path.stem.rpartition("_")[2]
 
 
 def _split(path: Path) -> str | None:
-    """The split of an index by its name; None for one that is neither."""
+    """The split of an index by its file name; None for a test split."""
     part = _part(path)
     if part.startswith("test"):
         return None
@@ -126,37 +129,52 @@ def _split(path: Path) -> str | None:
 
 
 def read_index(path: Path) -> Index:
-    """Read an index file; DatasetError, naming the place, for one that has not COCO's form."""
+    """The content of an index file; DatasetError naming what is not as COCO defines it."""
     content = read_json(path)
-    lists: dict[str, list[Json]] = {}
-    for name in ("images", "annotations", "categories"):
-        values = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-            raise DatasetError(f"{path}: has no list {name!r} of objects; export it as COCO")
-        lists[name] = values
-    categories: dict[int, str] = {}
-    for category in lists["categories"]:
-        number, label = category.get("id"), category.get("name")
-        if type(number) is not int or not isinstance(label, str) or not label.strip():
-            raise DatasetError(f"{path}: a category has no number and name; export it as COCO")
-        if number in categories:
-            raise DatasetError(f"{path}: two categories have the id {number}; renumber one")
-        categories[number] = label.strip()
-    if not all(isinstance(image.get("id"), (int, str)) for image in lists["images"]):
+    images = _objects(content, "images", path)
+    if not all(isinstance(image.get("id"), (int, str)) for image in images):
         raise DatasetError(f"{path}: an image has no id; export it as COCO")
+    categories = _categories(_objects(content, "categories", path), path)
+    annotations = _by_image(_objects(content, "annotations", path), path)
+    return Index(path, images, categories, annotations)
+
+
+def _objects(content: object, name: str, path: Path) -> list[Json]:
+    values = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise DatasetError(f"{path}: has no list {name!r} of objects; export it as COCO")
+    return values
+
+
+def _categories(listed: Iterable[Json], path: Path) -> dict[int, str]:
+    """The name of each category by its id."""
+    names: dict[int, str] = {}
+    for category in listed:
+        number, name = category.get("id"), category.get("name")
+        if type(number) is not int or not isinstance(name, str) or not name.strip():
+            raise DatasetError(f"{path}: a category has no number and name; export it as COCO")
+        if number in names:
+            raise DatasetError(f"{path}: two categories have the id {number}; renumber one")
+        names[number] = name.strip()
+    return names
+
+
+def _by_image(listed: Iterable[Json], path: Path) -> dict[int | str, list[Json]]:
+    """The annotations of each image by its id, in the order of the file."""
     annotations: dict[int | str, list[Json]] = {}
-    for annotation in lists["annotations"]:
+    for annotation in listed:
         number = annotation.get("image_id")
         if not isinstance(number, (int, str)):
             raise DatasetError(f"{path}: an annotation has no image_id; export it as COCO")
         annotations.setdefault(number, []).append(annotation)
-    return Index(path, lists["images"], categories, annotations)
+    return annotations
 
 
 def classes_of(root: Path, index: Index) -> list[str]:
-    """The class names of ``classes.txt``, else the categories by id.
+    """The class names in ``classes.txt``, or else those of the categories, by id.
 
-    Where instances have no category named background, it is put first: what they leave uncovered.
+    Where instances have no category named background, it is added as the first class, that of the
+    pixels which no instance covers.
     """
     if (root / CLASSES).is_file():
         return read_classes(root / CLASSES)
@@ -167,7 +185,7 @@ def classes_of(root: Path, index: Index) -> list[str]:
 
 
 def image_record(number: int, image: OutputImage) -> Json:
-    """What an index says about image ``number``."""
+    """The entry of an image in an index, where its id is ``number``."""
     height, width = image.labels.shape
     return {
         "id": number,
@@ -178,7 +196,7 @@ def image_record(number: int, image: OutputImage) -> Json:
 
 
 def category_of(class_id: int) -> int:
-    """The category id of a class: COCO counts from 1."""
+    """The category id of a class; COCO counts from 1."""
     return class_id + 1
 
 
@@ -190,10 +208,13 @@ def write_index(
     annotations: Iterable[Json],
     left_out: int | None = None,
 ) -> None:
-    """Write ``annotations/KIND_train.json`` and ``classes.txt``; no category for ``left_out``."""
+    """Write ``annotations/KIND_train.json`` and ``classes.txt``.
+
+    The class ``left_out``, if any, becomes no category.
+    """
     palette = voc_palette()
     colours = [palette[3 * number : 3 * number + 3] for number in range(len(classes))]
-    scenery = background(classes)
+    background_id = background(classes)
     index = {
         "info": {"description": "label maps corrected by annotators, written by alc-backend"},
         "licenses": [],
@@ -203,7 +224,7 @@ def write_index(
                 "id": category_of(class_id),
                 "name": name,
                 "supercategory": name,
-                "isthing": int(class_id != scenery),
+                "isthing": int(class_id != background_id),
                 "color": colours[class_id],
             }
             for class_id, name in enumerate(classes)

@@ -1,4 +1,4 @@
-"""What all dataset layouts share: an image that is read, one that is written, and the reader."""
+"""What all dataset layouts share: images as they are read and written, and the base of readers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.images import encode_ids, read_ids, read_image, read_mask
-from alc_backend.datasets.names import place
+from alc_backend.datasets.names import path_below
 from alc_backend.datasets.superpixels import slic
 from alc_backend.errors import DatasetError
 
 TRAIN, VAL = "train", "val"
-"""The splits of a dataset: images to correct, and images with ground truth to measure on."""
+"""The splits of a dataset: images to correct, and validation images with ground truth."""
 
 MaskReader = Callable[[Path], NDArray[np.int64]]
 
 Segment = Callable[
     [NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int32] | None], NDArray[np.int32]
 ]
-"""Makes superpixels of an image, its label map, and the superpixels that came with it."""
+"""Called with an image uint8 (H, W, 3), its label map uint8 (H, W), and the superpixel map int32
+(H, W) that came with it, or None; returns the superpixel map to use, int32 (H, W)."""
 
 OBJECTS = "objects"
 """The folder of the superpixel maps, in every layout."""
@@ -33,7 +34,7 @@ OBJECTS = "objects"
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a dataset, read and checked.
+    """An image of a dataset with its maps, read and checked.
 
     ``labels`` uint8 (H, W); ``superpixels`` int32 (H, W); ``truth`` uint8 (H, W) or None.
     ``labels`` and ``superpixels`` are None for validation images, which carry only ``truth``.
@@ -50,9 +51,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class OutputImage:
-    """One image to be written. ``labels`` uint8 (H, W), ``superpixels`` int32 (H, W).
+    """An image to be written, with its label map uint8 (H, W) and superpixel map int32 (H, W).
 
-    ``path`` is the image itself, None to leave it out; ``suffix`` its ending with the dot.
+    ``path`` is the image file, None to write the maps only; ``suffix`` its extension with the dot.
     """
 
     key: str
@@ -62,23 +63,23 @@ class OutputImage:
     superpixels: NDArray[np.int32]
 
     def write_image(self, root: Path, folder: str, name: str | None = None) -> None:
-        """Copy the image, byte for byte, to ``root/folder/NAME + suffix``; NAME is its key."""
-        target = place(root, folder, name or self.key, self.suffix)
+        """Copy the image file to ``root/folder/NAME + suffix``; NAME defaults to the image key."""
+        target = path_below(root, folder, name or self.key, self.suffix)
         if self.path is not None:
             shutil.copyfile(self.path, target)
 
     def write_objects(self, root: Path) -> None:
         """Write the superpixel map to ``root/objects/KEY.png``."""
-        encode_ids(place(root, OBJECTS, self.key, ".png"), self.superpixels)
+        encode_ids(path_below(root, OBJECTS, self.key, ".png"), self.superpixels)
 
 
 @dataclass
 class Dataset(ABC):
-    """A dataset folder; iterate :meth:`samples`, then read ``problems``.
+    """A dataset folder: iterate over :meth:`samples`, then look at ``problems``.
 
-    ``split`` is the part of it that is read; ``problems`` gains one sentence per file that was
-    left out, naming the file and the remedy. ``segment`` makes the superpixels where they are to
-    be others than those of ``objects/``, else SLIC's.
+    Only the given ``split`` is read. ``problems`` gains one sentence for each file that was left
+    out, naming the file and the remedy. Superpixels come from ``segment`` where it is given, else
+    from ``objects/``, else from SLIC, about ``superpixel_count`` an image.
     """
 
     root: Path
@@ -90,23 +91,23 @@ class Dataset(ABC):
 
     @abstractmethod
     def image_paths(self) -> dict[str, Path]:
-        """Image key → image, sorted; what cannot be used is reported and left out."""
+        """The path of each image by its key, sorted; unusable ones are reported and left out."""
 
     @abstractmethod
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The label map uint8 (H, W) of an image; DatasetError when it is unusable."""
+        """The label map of an image, uint8 (H, W); DatasetError when it is unusable."""
 
     def truth(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
-        """The ground truth uint8 (H, W) beside the label map; None where the layout has none."""
+        """The ground truth of an image, uint8 (H, W); None where the dataset has none."""
         return None
 
     @property
     def base(self) -> Path:
-        """The folder that holds ``objects/``, where there is one."""
+        """The folder that contains ``objects/``, if the dataset has superpixel maps."""
         return self.root
 
     def samples(self) -> Iterator[Sample]:
-        """Read image after image; what does not fit is reported and left out."""
+        """Read one image after another; unusable ones are reported and left out."""
         for key, path in self.image_paths().items():
             try:
                 yield self._sample(key, path)
@@ -114,7 +115,7 @@ class Dataset(ABC):
                 self.report(str(error))
 
     def validation_samples(self) -> Iterator[Sample]:
-        """Images with ground truth only, for the model mIoU."""
+        """Read one image after another with its ground truth only; unusable ones are left out."""
         for key, path in self.image_paths().items():
             try:
                 height, width = read_image(path).shape[:2]
@@ -125,12 +126,12 @@ class Dataset(ABC):
                 yield Sample(key, path, height, width, None, None, truth)
 
     def report(self, problem: str) -> None:
-        """Note a problem, once."""
+        """Add a problem to ``problems`` unless it is already there."""
         if problem not in self.problems:
             self.problems.append(problem)
 
     def unshared(self, by_key: dict[str, list[Path]]) -> dict[str, Path]:
-        """The images whose key is theirs alone, by key; the others are reported."""
+        """The path of each key that one image alone has, sorted; the others are reported."""
         for key, paths in by_key.items():
             if len(paths) > 1:
                 names = ", ".join(path.name for path in paths)
@@ -140,7 +141,10 @@ class Dataset(ABC):
     def mask(
         self, name: str, key: str, shape: tuple[int, int], read: MaskReader = read_mask
     ) -> NDArray[np.int64]:
-        """The mask ``root/name`` of an image, int64 (H, W); DatasetError where it does not fit."""
+        """The mask ``root/name`` of an image, int64 (H, W).
+
+        Raises DatasetError when it is missing, unreadable or not of the image's shape.
+        """
         path = self.root / name
         if not path.is_file():
             raise DatasetError(f"image {key}: has no {name}; add the mask or remove the image")
@@ -156,7 +160,10 @@ class Dataset(ABC):
         return mask
 
     def class_map(self, name: str, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The mask ``root/name`` as class ids uint8 (H, W), 255 = void."""
+        """The mask ``root/name`` of an image as class ids, uint8 (H, W), 255 = void.
+
+        Raises DatasetError as :meth:`mask` does, and for ids that are no class.
+        """
         mask = self.mask(name, key, shape)
         wrong = np.setdiff1d(mask, [*range(len(self.classes)), VOID])
         if len(wrong):

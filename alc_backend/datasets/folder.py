@@ -1,7 +1,7 @@
-"""The dataset folder: ``images/ labels/ objects/ [ground_truth/] classes.txt``.
+"""The dataset folder: ``images/ labels/ [objects/] [ground_truth/] classes.txt``.
 
-Files belong together by their path below those folders without the ending, the *image key*.
-Where no one has corrected the label maps yet, their folder is called ``pseudo_labels/``.
+Files that belong together have the same path below those folders, apart from the extension: the
+*image key*. Label maps that nobody has corrected yet may lie in ``pseudo_labels/`` instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alc_backend.datasets.classes import read_classes, write_classes
 from alc_backend.datasets.dataset import OBJECTS, TRAIN, VAL, Dataset, OutputImage, Sample
 from alc_backend.datasets.images import encode_label_map
-from alc_backend.datasets.names import files_below, is_image, key_of, place
+from alc_backend.datasets.names import files_below, is_image, key_of, path_below
 from alc_backend.errors import DatasetError
 
 IMAGES, LABELS, PSEUDO_LABELS, GROUND_TRUTH = "images", "labels", "pseudo_labels", "ground_truth"
@@ -25,10 +25,10 @@ CLASSES = "classes.txt"
 
 @dataclass
 class Folder(Dataset):
-    """A dataset folder, read; validation images need only ``images/`` and ``ground_truth/``."""
+    """A reader of dataset folders; for validation ``images/`` and ``ground_truth/`` suffice."""
 
     def image_paths(self) -> dict[str, Path]:
-        """Image key → image, sorted; images that share a key are reported and left out."""
+        """The path of each image by its key, sorted; images that share a key are left out."""
         by_key: dict[str, list[Path]] = {}
         for path in files_below(self.root / IMAGES):
             if is_image(path):
@@ -38,7 +38,7 @@ class Folder(Dataset):
         return self.unshared(by_key)
 
     def samples(self) -> Iterator[Sample]:
-        """Read image after image; what does not fit is reported and left out."""
+        """Read one image after another; unusable ones and masks without an image are reported."""
         yield from super().samples()
         paths = self.image_paths()
         for name in (self._labels, OBJECTS, GROUND_TRUTH):
@@ -50,12 +50,12 @@ class Folder(Dataset):
                     )
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The label map uint8 (H, W), of a validation image its ground truth."""
+        """The label map of an image, uint8 (H, W); for a validation image its ground truth."""
         name = GROUND_TRUTH if self.split == VAL else self._labels
         return self.class_map(f"{name}/{key}.png", key, shape)
 
     def truth(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
-        """The ground truth uint8 (H, W) of an image, where the folder has any."""
+        """The ground truth of an image, uint8 (H, W); None where the folder has none."""
         if not (self.root / GROUND_TRUTH).is_dir():
             return None
         return self.class_map(f"{GROUND_TRUTH}/{key}.png", key, shape)
@@ -66,9 +66,9 @@ class Folder(Dataset):
 
 
 def open_folder(root: Path, superpixel_count: int = 100, validation: bool = False) -> Folder:
-    """Open a dataset folder; a validation folder gets its classes from the caller.
+    """A reader of the dataset folder ``root``; of a validation folder the caller sets ``classes``.
 
-    Raises DatasetError when the folder, ``images/``, the masks' folder or the class list is
+    Raises DatasetError when the folder, ``images/``, the folder of masks or the class list is
     missing.
     """
     if not root.is_dir():
@@ -90,6 +90,6 @@ def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None
     """Write a dataset folder: ``images/``, ``labels/`` (palette PNG), ``objects/``."""
     for image in images:
         image.write_image(root, IMAGES)
-        encode_label_map(place(root, LABELS, image.key, ".png"), image.labels)
+        encode_label_map(path_below(root, LABELS, image.key, ".png"), image.labels)
         image.write_objects(root)
     write_classes(root / CLASSES, classes)

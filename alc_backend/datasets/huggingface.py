@@ -1,7 +1,7 @@
 """The layout of Hugging Face ``datasets``: an image folder with ``metadata.jsonl``.
 
 ``SPLIT/metadata.jsonl`` names each image (``file_name``) and its mask of class ids
-(``label_file_name``, 255 = void); ``id2label.json`` the class of each id.
+(``label_file_name``, 255 = void); ``id2label.json`` gives the class name of each id.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from alc_backend.common.files import read_json, read_json_lines, write_json, wri
 from alc_backend.datasets.classes import checked_classes, read_classes
 from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
 from alc_backend.datasets.images import encode_label_map
-from alc_backend.datasets.names import checked_name, is_image, key_of, place
+from alc_backend.datasets.names import checked_name, is_image, key_of, path_below
 from alc_backend.errors import DatasetError
 
 METADATA, ID2LABEL, CLASSES = "metadata.jsonl", "id2label.json", "classes.txt"
 IMAGES, LABELS = "images", "labels"
 
 MASKS = ("label_file_name", "mask_file_name", "annotation_file_name", "label", "mask", "annotation")
-"""Fields of ``metadata.jsonl`` that may name the mask, the first one counts."""
+"""Fields of ``metadata.jsonl`` that may name the mask; the first one present is used."""
 
 SPLITS = {TRAIN: ("train", ""), VAL: ("validation", "val")}
-"""The folders of each split."""
+"""The possible folders of each split."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class HuggingFace(Dataset):
     _masks: dict[str, str] = field(default_factory=dict, init=False)
 
     def image_paths(self) -> dict[str, Path]:
-        """Image key → image, sorted; rows without an image or a mask are reported."""
+        """The path of each image by its key, sorted; rows without image or mask are reported."""
         by_key: dict[str, list[Path]] = {}
         for number, row in enumerate(read_json_lines(self.base / METADATA), start=1):
             try:
@@ -56,7 +56,7 @@ class HuggingFace(Dataset):
         return self.unshared(by_key)
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The mask uint8 (H, W) of an image."""
+        """The label map of an image, uint8 (H, W); DatasetError when it is unusable."""
         return self.class_map(self._masks[key], key, shape)
 
     @property
@@ -66,7 +66,7 @@ class HuggingFace(Dataset):
 
 
 def find_split(root: Path, split: str) -> Path | None:
-    """The folder of a split with its ``metadata.jsonl``; None when there is none."""
+    """The folder of a split that has a ``metadata.jsonl``; None when there is none."""
     folders = (root / name for name in SPLITS[split])
     return next((folder for folder in folders if (folder / METADATA).is_file()), None)
 
@@ -74,7 +74,7 @@ def find_split(root: Path, split: str) -> Path | None:
 def open_huggingface(
     root: Path, superpixel_count: int = 100, validation: bool = False
 ) -> HuggingFace:
-    """Open such a dataset; DatasetError when its classes are named nowhere, or wrongly."""
+    """A reader of such a dataset; DatasetError when its class list is missing or unusable."""
     split = VAL if validation else TRAIN
     return HuggingFace(root, [] if validation else _classes(root), superpixel_count, split)
 
@@ -85,7 +85,7 @@ def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None
     base = root / TRAIN
     for image in images:
         image.write_image(base, IMAGES)
-        encode_label_map(place(base, LABELS, image.key, ".png"), image.labels)
+        encode_label_map(path_below(base, LABELS, image.key, ".png"), image.labels)
         image.write_objects(base)
         rows.append(
             {
@@ -102,7 +102,7 @@ def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None
 def _names(row: Any, where: str) -> tuple[str, str]:
     """The names of a row's image and mask."""
     if not isinstance(row, dict):
-        raise DatasetError(f"{where}: is no JSON object; export the file again")
+        raise DatasetError(f"{where}: is not a JSON object; export the file again")
     masks = [row[name] for name in MASKS if isinstance(row.get(name), str)]
     if not masks:
         raise DatasetError(f"{where}: names no mask; add the field {MASKS[0]!r}")

@@ -13,31 +13,31 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from alc_backend.errors import DatasetError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""File names with these endings are images."""
+"""The file extensions of images."""
 
 MAX_PIXELS = 2**26
-"""An image that claims more pixels than this (8192×8192) is refused before it is decoded."""
+"""Larger images (than 8192×8192) are refused before they are decoded."""
 
 SHOWN_SIDE = 320
 """The longest side of an image in a report, in pixels."""
 
 MAX_COLOUR_ID = 2**24 - 1
-"""The largest id that fits into the colours of a pixel."""
+"""The largest id that the colour of a pixel can encode."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image as RGB uint8 (H, W, 3), upright as a browser shows it (EXIF orientation).
+    """An image as RGB uint8 (H, W, 3), turned upright by its EXIF orientation as in a browser.
 
-    Raises DatasetError when it cannot be read, is cut short, or claims over MAX_PIXELS pixels.
+    Raises DatasetError when it cannot be read, is truncated, or has more than MAX_PIXELS pixels.
     """
     with _opened(path) as opened:
         return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
 
 
 def read_mask(path: Path) -> NDArray[np.int64]:
-    """Read a class-indexed mask (grey, 16 or 32 bit grey, or palette) as int64 (H, W).
+    """The ids in a mask (8, 16 or 32 bit grey, or palette), int64 (H, W).
 
-    Raises DatasetError for colour images and for what cannot be read.
+    Raises DatasetError for colour images and unreadable files.
     """
     with _opened(path) as opened:
         if opened.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
@@ -49,16 +49,16 @@ def read_mask(path: Path) -> NDArray[np.int64]:
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:
-    """Read a map of ids as int64 (H, W), from a mask or from colours.
+    """The ids in a mask or a colour image, int64 (H, W).
 
-    In colours the id is R + 256·G + 65536·B, as in COCO's panoptic format. Raises DatasetError
-    for what cannot be read.
+    A colour encodes the id R + 256·G + 65536·B, as in COCO's panoptic format. Raises DatasetError
+    for unreadable files.
     """
     with _opened(path) as opened:
         if opened.mode != "RGB":
             return read_mask(path)
         red, green, blue = (np.asarray(band) for band in opened.split())
-    ids = blue.astype(np.int64)  # in place from here on: this is the largest array of a large map
+    ids = blue.astype(np.int64)  # changed in place: it is the largest array of a large map
     for band in (green, red):
         ids *= 256
         ids += band
@@ -66,7 +66,7 @@ def read_ids(path: Path) -> NDArray[np.int64]:
 
 
 def encode_ids(path: Path, ids: NDArray[np.int32]) -> None:
-    """Write ids (H, W), 0 or more, as a 16 bit grey PNG, or in colours where they do not fit."""
+    """Write ids (H, W) from 0 up as a 16 bit grey PNG, or as a colour PNG if they are too large."""
     if ids.max(initial=0) > np.iinfo(np.uint16).max:
         encode_colour_ids(path, ids)
     else:
@@ -74,9 +74,9 @@ def encode_ids(path: Path, ids: NDArray[np.int32]) -> None:
 
 
 def encode_colour_ids(path: Path, ids: NDArray[np.int32]) -> None:
-    """Write ids (H, W) as a colour PNG, id = R + 256·G + 65536·B.
+    """Write ids (H, W) from 0 up as a colour PNG, id = R + 256·G + 65536·B.
 
-    Raises DatasetError for ids above 16,777,215, which no such PNG can hold.
+    Raises DatasetError for ids above MAX_COLOUR_ID.
     """
     if ids.max(initial=0) > MAX_COLOUR_ID:
         raise DatasetError(
@@ -88,21 +88,24 @@ def encode_colour_ids(path: Path, ids: NDArray[np.int32]) -> None:
 
 
 def encode_label_map(path: Path, labels: NDArray[np.uint8]) -> None:
-    """Write class ids (uint8, H × W) as a palette PNG with the PASCAL VOC colours."""
+    """Write class ids, uint8 (H, W), as a palette PNG in the colours of PASCAL VOC."""
     opened = Image.fromarray(labels)
     opened.putpalette(voc_palette())
     opened.save(path, format="PNG")
 
 
 def image_thumbnail(pixels: NDArray[np.uint8], side: int) -> bytes:
-    """A JPEG of an image, uint8 (H, W, 3), whose longer side has at most ``side`` pixels."""
+    """The bytes of a JPEG of an image, uint8 (H, W, 3), at most ``side`` pixels wide and high."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side))
     return _encoded(image, "JPEG")
 
 
 def label_thumbnail(labels: NDArray[np.uint8], side: int) -> bytes:
-    """A PNG of a label map, uint8 (H, W), in the colours of PASCAL VOC, as small as that."""
+    """The bytes of a PNG of a label map, uint8 (H, W), at most ``side`` pixels wide and high.
+
+    It has the colours of PASCAL VOC.
+    """
     image = Image.fromarray(labels)
     image.putpalette(voc_palette())
     image.thumbnail((side, side), Image.Resampling.NEAREST)
@@ -112,7 +115,7 @@ def label_thumbnail(labels: NDArray[np.uint8], side: int) -> bytes:
 def voc_palette() -> list[int]:
     """The 256 colours of PASCAL VOC as a flat list of 768 values.
 
-    The bits of a class id are dealt to red, green and blue in turn, highest colour bit first, so
+    The bits of a class id go to red, green and blue in turn, to the highest bit of each first, so
     that neighbouring ids look different.
     """
     colours = np.zeros((256, 3), dtype=np.uint8)
@@ -129,7 +132,7 @@ def _encoded(image: Image.Image, form: str) -> bytes:
 
 
 def _opened(path: Path) -> Image.Image:
-    """Open and decode fully, so that truncation shows here and not later."""
+    """An image, decoded completely, so that a truncated file fails here and not later."""
     try:
         opened = Image.open(path)
         if opened.width * opened.height > MAX_PIXELS:
@@ -152,10 +155,10 @@ def _opened(path: Path) -> Image.Image:
 
 
 def image_jpeg(pixels: NDArray[np.uint8]) -> str:
-    """A small JPEG of an image, uint8 (H, W, 3), in base64."""
+    """A small JPEG of an image, uint8 (H, W, 3), in base64, as reports show it."""
     return base64.b64encode(image_thumbnail(pixels, SHOWN_SIDE)).decode()
 
 
 def label_png(labels: NDArray[np.uint8]) -> str:
-    """A small PNG of a label map, uint8 (H, W), in base64."""
+    """A small PNG of a label map, uint8 (H, W), in base64, as reports show it."""
     return base64.b64encode(label_thumbnail(labels, SHOWN_SIDE)).decode()

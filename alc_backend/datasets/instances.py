@@ -1,7 +1,8 @@
 """COCO instances: run lengths or polygons in ``annotations/instances_SPLIT.json``.
 
-What no instance covers is the class named background, or void when there is none. We write one
-instance per segment, and into each image with void pixels the field ``void``: their run lengths.
+Pixels that no instance covers belong to the class named background, or are void without one. One
+instance is written per segment; the entry of an image with void pixels gets the field ``void`` with
+their run lengths.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ KIND = "instances"
 
 @dataclass
 class Instances(coco.Coco):
-    """A dataset of COCO instances."""
+    """A reader of COCO instances."""
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The label map uint8 (H, W): the instances in their order, later ones on top."""
+        """The label map, uint8 (H, W): instances in the order of the file, later ones on top."""
         labels = np.full(shape, uncovered_class(self.classes), dtype=np.uint8)
         for annotation in self.annotations(key):
             where = f"annotation {annotation.get('id')!r} of {key}"

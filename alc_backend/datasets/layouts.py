@@ -1,4 +1,4 @@
-"""The layouts of datasets: which one a folder has, and how each is written."""
+"""The layouts of datasets: recognising and opening them, and the writer of each."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ WRITERS: dict[str, Writer] = {
     CITYSCAPES: cityscapes.write,
     HUGGINGFACE: huggingface.write,
 }
-"""How each format is written, by the name that users give it."""
+"""The writer of each format, by the name that users give it."""
 
 
 def open_dataset(root: Path, superpixel_count: int = 100, validation: bool = False) -> Dataset:
-    """Open a dataset in whichever layout it has; a validation dataset has its ``val`` split read.
+    """A reader of the dataset in ``root``, whichever layout that has.
 
-    ``superpixel_count``: SLIC superpixels for images of datasets without ``objects/``. The
-    classes of a validation dataset are to be replaced by those of the training dataset. Raises
-    DatasetError for a folder that cannot be used at all.
+    ``superpixel_count`` is the approximate number of SLIC superpixels of an image where the dataset
+    has none of its own. With ``validation`` the split ``val`` is read, and the caller sets the
+    reader's ``classes`` to those of the training dataset. Raises DatasetError for a folder that
+    cannot be used at all.
     """
     split = VAL if validation else TRAIN
     if (root / voc.MASKS).is_dir():
@@ -48,7 +49,7 @@ def open_dataset(root: Path, superpixel_count: int = 100, validation: bool = Fal
 
 
 def checked_format(name: str) -> str:
-    """Return the name of a format; DatasetError for an unknown one."""
+    """The name of a format, unchanged; DatasetError for an unknown one."""
     if name not in WRITERS:
         raise DatasetError(f"there is no format {name!r}; choose one of {', '.join(WRITERS)}")
     return name

@@ -1,7 +1,7 @@
-"""COCO panoptic: a colour PNG of segment ids per image, and what each segment is.
+"""COCO panoptic: a colour PNG of segment ids per image, and an index of the segments' categories.
 
-``annotations/panoptic_SPLIT.json`` with the PNGs in the folder of that name; id = R + 256·G +
-65536·B; 0 is void.
+The index is ``annotations/panoptic_SPLIT.json``; the PNGs lie in the folder of that name. A colour
+encodes the id R + 256·G + 65536·B; 0 is void.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from alc_backend.core.arrays import VOID
 from alc_backend.datasets import coco
 from alc_backend.datasets.dataset import TRAIN, OutputImage
 from alc_backend.datasets.images import MAX_COLOUR_ID, encode_colour_ids, read_ids
-from alc_backend.datasets.names import checked_name, place
+from alc_backend.datasets.names import checked_name, path_below
 from alc_backend.datasets.segments import segments
 from alc_backend.errors import DatasetError
 
 KIND = "panoptic"
 
 _UNKNOWN = 256
-"""Stands for a segment that the index does not describe; class ids and void are below."""
+"""Marks a segment that the index does not describe; class ids and void are smaller."""
 
 
 @dataclass
 class Panoptic(coco.Coco):
-    """A dataset of COCO panoptic segments."""
+    """A reader of COCO panoptic segments."""
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The label map uint8 (H, W): each segment's category."""
+        """The label map, uint8 (H, W): the class of each pixel's segment."""
         described = self.annotations(key)
         name = self.index.path.name
         if len(described) != 1:
@@ -70,7 +70,7 @@ class Panoptic(coco.Coco):
 
     @property
     def _folder(self) -> str:
-        """Where the PNGs lie: in the folder of the index's name, beside it or in the root."""
+        """The folder of the PNGs, named like the index: beside it or in the root."""
         stem = self.index.path.stem
         beside = f"{coco.ANNOTATIONS}/{stem}"
         return beside if (self.root / beside).is_dir() else stem
@@ -85,7 +85,7 @@ def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None
         records.append(coco.image_record(number, image))
         index, found = segments(image.labels, image.superpixels)
         folder = f"{coco.ANNOTATIONS}/{KIND}_{TRAIN}"
-        encode_colour_ids(place(root, folder, image.key, ".png"), index)
+        encode_colour_ids(path_below(root, folder, image.key, ".png"), index)
         annotations.append(
             {
                 "image_id": number,

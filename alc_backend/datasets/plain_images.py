@@ -1,4 +1,4 @@
-"""A folder of plain images and a class list: nothing is labelled yet."""
+"""A folder of images that nobody has labelled yet, and a class list."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from alc_backend.errors import DatasetError
 
 @dataclass
 class Images(Dataset):
-    """Images anywhere below a folder; their label maps start as background."""
+    """A reader of images anywhere below a folder; their label maps are background."""
 
     def image_paths(self) -> dict[str, Path]:
-        """Image key → image, sorted; what is no image, or shares a key, is reported."""
+        """The path of each image by its key, sorted; other files and shared keys are reported."""
         by_key: dict[str, list[Path]] = {}
         for path in files_below(self.root):
             if is_image(path):
@@ -30,14 +30,14 @@ class Images(Dataset):
         return self.unshared(by_key)
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """Background everywhere, uint8 (H, W)."""
+        """A label map of background, uint8 (H, W), or of void without such a class."""
         return np.full(shape, uncovered_class(self.classes), dtype=np.uint8)
 
 
 def open_images(root: Path, classes: Path, *, blank: bool) -> Images:
-    """Open a folder of images with the class list in the text file ``classes``.
+    """A reader of a folder of images, with the class list in the text file ``classes``.
 
-    ``blank``: the images are to start as background, for which there must be a class. Raises
+    With ``blank`` the images start as background, for which there must be a class. Raises
     DatasetError when there is none, or when the folder or the list cannot be used.
     """
     if not root.is_dir():

@@ -1,7 +1,7 @@
 """COCO's segmentations: run lengths (plain or compressed) and polygons.
 
-Run lengths go down the columns and begin with the pixels that do not belong. What is read may come
-from anywhere: sizes and lengths are checked before a mask is made of them.
+Run lengths go down the columns and begin with pixels outside the mask. Files may come from
+anywhere, so sizes and lengths are checked before a mask is made.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from alc_backend.common.types import Json
 
 MAX_OUTLINE = 4_000_000
-"""Longer outlines are not believed: pycocotools takes memory for every pixel of them."""
+"""Longer outlines, in pixels, are refused: pycocotools needs memory for every pixel of them."""
 
 _LEAST_POLYGON = 6
-"""Numbers in a triangle; pycocotools takes shorter lists for boxes."""
+"""The numbers in a triangle; pycocotools would take shorter lists for boxes."""
 
 
 def encode(index: NDArray[np.int32], count: int) -> list[Json]:
-    """The compressed run lengths of the pixels that hold 1, 2, … ``count``.
+    """The compressed run lengths of the pixels equal to 1, to 2, … and to ``count``.
 
-    ``index`` int32 (H, W); each result is ``{"size": [H, W], "counts": TEXT}``.
+    ``index`` is int32 (H, W); each result is ``{"size": [H, W], "counts": TEXT}``.
     """
     from pycocotools import mask as coco_mask
 
@@ -45,9 +45,9 @@ def encode(index: NDArray[np.int32], count: int) -> list[Json]:
 
 
 def decode(segmentation: object, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels of a segmentation, bool (H, W): run lengths or a list of polygons.
+    """The mask of a segmentation, run lengths or a list of polygons, bool (H, W).
 
-    Raises ValueError, saying what is wrong, for one that does not fit an image of ``shape``.
+    Raises a ValueError that says what is wrong with a segmentation that does not fit ``shape``.
     """
     if isinstance(segmentation, list):
         return _polygons(segmentation, shape)
@@ -58,7 +58,7 @@ def decode(segmentation: object, shape: tuple[int, int]) -> NDArray[np.bool_]:
         raise ValueError(f"has run lengths for the size {size!r}, not {list(shape)}")
     lengths = _unpacked(counts) if isinstance(counts, str) else counts
     if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
-        raise ValueError("has run lengths that are no numbers from 0 up")
+        raise ValueError("has run lengths that are not whole numbers from 0 up")
     pixels = shape[0] * shape[1]
     if sum(lengths) != pixels:
         raise ValueError(f"has run lengths for {sum(lengths)} pixels, not {pixels}")
@@ -67,7 +67,10 @@ def decode(segmentation: object, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _unpacked(text: str) -> list[int]:
-    """The run lengths of COCO's compressed form: 5 bits a character, differences from the third."""
+    """The run lengths in COCO's compressed form.
+
+    Each character has 5 bits; from the third number on, the difference to the last but one is kept.
+    """
     counts: list[int] = []
     value = shift = 0
     for character in text:
@@ -97,10 +100,10 @@ def _polygons(polygons: list[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
     reach = 2 * max(shape)
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < _LEAST_POLYGON or len(polygon) % 2:
-            raise ValueError("has a polygon that is no list of three x, y or more")
+            raise ValueError("has a polygon that is not a list of at least three pairs x, y")
         if not all(type(number) in (int, float) for number in polygon):
-            raise ValueError("has a polygon with something else than numbers")
-        if not all(-reach <= number <= reach for number in polygon):  # nor not-a-number
+            raise ValueError("has a polygon with something other than numbers")
+        if not all(-reach <= number <= reach for number in polygon):  # refuses NaN, too
             raise ValueError("has a polygon that goes far outside the image")
         corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         steps = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1)

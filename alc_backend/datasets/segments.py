@@ -1,4 +1,4 @@
-"""A label map and its superpixels as segments: one per superpixel and class within it."""
+"""A label map with superpixels as a list of segments, one per superpixel and class in it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from alc_backend.core.arrays import VOID
 
 @dataclass(frozen=True)
 class Segment:
-    """The pixels of one class in one superpixel (0: outside of all of them).
+    """The pixels of one class in one superpixel (0: outside all superpixels).
 
-    ``id`` counts from 1 in each image, by superpixel, then class; ``area`` in pixels; ``box``
-    is (x, y, width, height) in pixels.
+    ``id`` counts from 1 in each image, by superpixel, then class; ``area`` is in pixels; ``box`` is
+    (x, y, width, height) in pixels.
     """
 
     id: int
@@ -28,9 +28,10 @@ class Segment:
 def segments(
     labels: NDArray[np.uint8], superpixels: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], list[Segment]]:
-    """Where each segment lies, int32 (H, W) with 0 = void, and the segments.
+    """The segment id of each pixel, int32 (H, W), 0 = void, and the segments.
 
-    ``labels`` uint8 (H, W), 255 = void, which belongs to no segment; ``superpixels`` int32 (H, W).
+    ``labels`` is uint8 (H, W), 255 = void, which belongs to no segment; ``superpixels`` is int32
+    (H, W).
     """
     codes = np.where(labels == VOID, -1, superpixels.astype(np.int64) * 256 + labels)
     begins_run = np.ones(codes.shape, dtype=np.bool_)  # a run is a part of one row

@@ -1,4 +1,4 @@
-"""Superpixels without a foundation model: SLIC, and boxes around what masks show."""
+"""Superpixels without a foundation model (SLIC), and boxes around the components of masks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from alc_backend.core.components import components
 
 
 def slic(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
-    """Partition ``image`` (uint8, H × W × 3) into about ``count`` compact superpixels.
+    """A partition of ``image``, uint8 (H, W, 3), into about ``count`` compact superpixels.
 
-    Returns int32 (H, W) with ids 1..n: every pixel is queryable. ValueError for count < 1.
+    Returns int32 (H, W) with ids 1..n: every pixel is queryable. Raises ValueError for count < 1.
     """
     return _slic(image, count, None)
 
@@ -19,10 +19,10 @@ def slic(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
 def fill(
     superpixels: NDArray[np.int32], image: NDArray[np.uint8], count: int = 100
 ) -> NDArray[np.int32]:
-    """Cover what belongs to no superpixel (0) with SLIC superpixels, so that it can be asked about.
+    """The superpixels with SLIC superpixels added where there were none, so that all are queryable.
 
-    ``superpixels`` int32 (H, W); they are kept. ``count`` is how many would cover the whole
-    image: the pieces are as large as :func:`slic` would make them.
+    ``superpixels`` is int32 (H, W), 0 = none. The added ones are as large as if ``count`` covered
+    the whole image.
     """
     bare = superpixels == 0
     share = np.count_nonzero(bare) / max(bare.size, 1)
@@ -33,10 +33,10 @@ def fill(
 
 
 def component_boxes(labels: NDArray[np.uint8], uncovered: int) -> NDArray[np.float32]:
-    """Boxes around the connected parts of each class's mask, float32 (N, 4).
+    """Boxes around the 8-connected components of a label map, float32 (N, 4).
 
-    ``labels`` uint8 (H, W). A box is left, top, right, bottom in pixels, the last two exclusive;
-    void and the class ``uncovered`` have none. Parts touch by edges or corners.
+    ``labels`` is uint8 (H, W). A box is left, top, right, bottom in pixels, the last two exclusive;
+    void and the class ``uncovered`` get none.
     """
     import cc3d
 

@@ -1,7 +1,7 @@
 """The layout of PASCAL VOC: ``JPEGImages/ SegmentationClass/ ImageSets/Segmentation/``.
 
-Masks are palette PNGs of class ids with 255 = void. Class names come from ``labels.txt`` or
-``classes.txt``; without either they are the 21 of PASCAL VOC.
+Masks are palette PNGs of class ids, 255 = void. Class names come from ``labels.txt`` or
+``classes.txt``; without either the dataset has the 21 classes of PASCAL VOC.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alc_backend.datasets.classes import read_classes, write_classes
 from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
 from alc_backend.datasets.images import encode_label_map
-from alc_backend.datasets.names import files_below, is_image, key_of, place
+from alc_backend.datasets.names import files_below, is_image, key_of, path_below
 from alc_backend.errors import DatasetError
 
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
@@ -34,10 +34,10 @@ CLASSES = [
 
 @dataclass
 class Voc(Dataset):
-    """A dataset in VOC's layout: the images of ``train.txt``, or all that have a mask."""
+    """A reader of VOC's layout: the images listed in ``train.txt``, or all that have a mask."""
 
     def image_paths(self) -> dict[str, Path]:
-        """Image key → image, sorted; listed images that are missing are reported."""
+        """The path of each image by its key, sorted; missing images are reported and left out."""
         stored: dict[str, list[Path]] = {}
         for path in filter(is_image, files_below(self.root / IMAGES)):
             stored.setdefault(key_of(path, self.root / IMAGES), []).append(path)
@@ -50,7 +50,7 @@ class Voc(Dataset):
         return self.unshared(found)
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The mask uint8 (H, W) of an image."""
+        """The label map of an image, uint8 (H, W); DatasetError when it is unusable."""
         return self.class_map(f"{MASKS}/{key}.png", key, shape)
 
     def _keys(self) -> list[str]:
@@ -67,7 +67,7 @@ class Voc(Dataset):
 
 
 def open_voc(root: Path, superpixel_count: int = 100, validation: bool = False) -> Voc:
-    """Open a dataset in VOC's layout; DatasetError for an unusable class list."""
+    """A reader of a dataset in VOC's layout; DatasetError for an unusable class list."""
     lists = [root / name for name in CLASS_LISTS if (root / name).is_file()]
     classes = read_classes(lists[0]) if lists else CLASSES
     if validation and not (root / LISTS / f"{VAL}.txt").is_file():
@@ -76,13 +76,13 @@ def open_voc(root: Path, superpixel_count: int = 100, validation: bool = False) 
 
 
 def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:
-    """Write VOC's layout; images keep their own format, whatever the folder is called."""
+    """Write VOC's layout; images keep their format, though the folder is called JPEGImages."""
     keys = []
     for image in images:
         image.write_image(root, IMAGES)
-        encode_label_map(place(root, MASKS, image.key, ".png"), image.labels)
+        encode_label_map(path_below(root, MASKS, image.key, ".png"), image.labels)
         image.write_objects(root)
         keys.append(image.key)
-    listed = place(root, LISTS, TRAIN, ".txt")
+    listed = path_below(root, LISTS, TRAIN, ".txt")
     listed.write_text("".join(f"{key}\n" for key in keys), "utf-8")
     write_classes(root / CLASS_LISTS[0], classes)

@@ -1,25 +1,42 @@
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import hashlib
+import io
 
-from alc_backend.common.files import write_atomically
+import pytest
+
+from alc_backend.common.files import sha256_of, sha256_of_stream, write_atomically
 
 
-def test_threads_that_write_one_file_do_not_share_a_temporary_file(tmp_path):
+@pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1])
+def test_digests_are_of_the_whole_file(tmp_path, size):
+    content = bytes(number % 251 for number in range(size))
+    (tmp_path / "file").write_bytes(content)
+    expected = hashlib.sha256(content).hexdigest()
+    assert sha256_of(tmp_path / "file") == expected
+    assert sha256_of_stream(io.BytesIO(content)) == expected
+
+
+def test_a_stream_is_read_from_its_position():
+    stream = io.BytesIO(b"header content")
+    stream.seek(7)
+    assert sha256_of_stream(stream) == hashlib.sha256(b"content").hexdigest()
+
+
+def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path):
     path = tmp_path / "file"
-    both = threading.Barrier(2)
+    write_atomically(path, lambda part: part.write_text("old"))
 
-    def write(part: Path, content: bytes) -> None:
-        part.write_bytes(content)
-        both.wait(30)
+    def fail(part):
+        part.write_text("ne")
+        raise OSError("the disk is full")
 
-    with ThreadPoolExecutor(2) as pool:
-        for done in [
-            pool.submit(write_atomically, path, lambda part, byte=byte: write(part, byte * 9))
-            for byte in (b"a", b"b")
-        ]:
-            done.result()
-    assert path.read_bytes() in (b"a" * 9, b"b" * 9)
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(OSError, match="full"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_may_follow_from_what_was_written(tmp_path):
+    write_atomically(tmp_path / "file", lambda part: part.write_text("x"), name=lambda: "named")
+    assert [path.name for path in tmp_path.iterdir()] == ["named"]

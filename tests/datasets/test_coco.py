@@ -18,16 +18,16 @@ from alc_backend.datasets.layouts import WRITERS, open_dataset
 from alc_backend.datasets.segments import segments
 from alc_backend.errors import DatasetError
 from tests.conftest import CLASSES
-from tests.datasets.test_layouts import KEYS, SHAPE, picture, read
+from tests.datasets.made import KEYS, SHAPE, output_image, read
 
 HEIGHT, WIDTH = 20, 30
 
 
 def written(tmp_path, layout):
-    pictures = [picture(tmp_path, key, seed=number) for number, key in enumerate(KEYS)]
+    images = [output_image(tmp_path, key, seed=number) for number, key in enumerate(KEYS)]
     root = tmp_path / "written"
-    WRITERS[layout](root, CLASSES, iter(pictures))
-    return root, pictures
+    WRITERS[layout](root, CLASSES, iter(images))
+    return root, images
 
 
 def expected_segments(made, *, left_out=()):
@@ -52,12 +52,12 @@ def box_of(where):
 
 
 def test_instances_are_what_pycocotools_reads(tmp_path):
-    root, pictures = written(tmp_path, "coco-instances")
+    root, originals = written(tmp_path, "coco-instances")
     coco = COCO(root / "annotations/instances_train.json")
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["cat", "dog"]
     images = {image["file_name"]: image for image in coco.loadImgs(coco.getImgIds())}
     assert sorted(images) == sorted(f"{key}.png" for key in KEYS)
-    for made in pictures:
+    for made in originals:
         image = images[f"{made.key}.png"]
         assert (image["height"], image["width"]) == SHAPE
         found = coco.loadAnns(coco.getAnnIds(imgIds=image["id"], iscrowd=False))
@@ -74,14 +74,14 @@ def test_instances_are_what_pycocotools_reads(tmp_path):
 
 
 def test_panoptic_images_are_what_panoptic_readers_decode(tmp_path):
-    root, pictures = written(tmp_path, "coco-panoptic")
+    root, originals = written(tmp_path, "coco-panoptic")
     index = json.loads((root / "annotations/panoptic_train.json").read_text("utf-8"))
     categories = {category["id"]: category for category in index["categories"]}
     assert [categories[n]["name"] for n in sorted(categories)] == CLASSES
     assert [categories[n]["isthing"] for n in sorted(categories)] == [0, 1, 1]
     described = {annotation["file_name"]: annotation for annotation in index["annotations"]}
     images = {image["id"]: image["file_name"] for image in index["images"]}
-    for made in pictures:
+    for made in originals:
         annotation = described[f"{made.key}.png"]
         assert images[annotation["image_id"]] == f"{made.key}.png"
         with Image.open(root / "annotations/panoptic_train" / f"{made.key}.png") as opened:
@@ -174,9 +174,9 @@ class Foreign:
             ],
             "annotations": [],
         }
-        self.picture("a")
+        self.add_image("a")
 
-    def picture(self, name, folder="train2017"):
+    def add_image(self, name, folder="train2017"):
         (self.root / folder).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (WIDTH, HEIGHT)).save(self.root / folder / f"{name}.jpg")
 
@@ -244,7 +244,7 @@ def test_a_category_named_background_stays_where_it_is(foreign):
 )
 def test_one_bad_annotation_costs_its_image(foreign, category, segmentation, named):
     foreign.index["images"].append({"id": 2, "file_name": "b.jpg"})
-    foreign.picture("b")
+    foreign.add_image("b")
     foreign.annotate(category, segmentation)
     dataset, samples = read(foreign.write())
     assert list(samples) == ["b"]
@@ -286,7 +286,7 @@ def test_two_images_of_one_name_are_reported(foreign):
 )
 def test_indexes_and_images_are_found_where_tools_put_them(foreign, name, folder):
     (foreign.root / "train2017/a.jpg").unlink()
-    foreign.picture("a", folder)
+    foreign.add_image("a", folder)
     foreign.annotate(18, [[2, 2, 9, 2, 9, 9]])
     dataset, samples = read(foreign.write(name))
     assert (list(samples), dataset.problems) == (["a"], [])
@@ -297,7 +297,7 @@ def test_each_split_has_its_own_index(foreign):
     foreign.write()
     foreign.write("annotations/captions_train2017.json")
     foreign.write("annotations/instances_test2017.json")
-    foreign.picture("b", "val2017")
+    foreign.add_image("b", "val2017")
     foreign.index["images"][0]["file_name"] = "b.jpg"
     foreign.write("annotations/instances_val2017.json")
     dataset, samples = read(foreign.root)

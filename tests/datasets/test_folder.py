@@ -144,3 +144,10 @@ def test_label_maps_keep_their_ids_and_get_voc_colours(tmp_path):
     assert colours[0].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
     assert colours[1, 1].tolist() == [0, 64, 128]
     assert colours[1, 2].tolist() == [224, 224, 192]
+
+
+def test_a_dataset_may_get_other_superpixels_than_its_objects(dataset):
+    opened = open_folder(dataset)
+    opened.segment = lambda image, labels, objects: objects + 5 * (objects > 0)
+    for sample in opened.samples():
+        assert set(np.unique(sample.superpixels)) == {0, 6, 7}

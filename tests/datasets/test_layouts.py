@@ -9,31 +9,17 @@ import pytest
 from PIL import Image
 
 from alc_backend.datasets import cityscapes, voc
-from alc_backend.datasets.dataset import Picture
+from alc_backend.datasets.dataset import OutputImage
 from alc_backend.datasets.images import voc_palette
 from alc_backend.datasets.layouts import WRITERS, open_dataset
 from alc_backend.errors import DatasetError
 from tests.conftest import CLASSES
-
-SHAPE = (30, 41)
-KEYS = ["a", "deep/er/b", "town/c.d", "_/e", "ünï code"]
-
-
-def image(root, key, *, seed=0, classes=CLASSES, largest=9):
-    """An image with superpixels, void, and pixels outside of all superpixels."""
-    rng = np.random.default_rng(seed)
-    superpixels = np.kron(rng.integers(0, 6, (5, 5)), np.ones((6, 9), dtype=int))[:, :41]
-    superpixels[superpixels == 5] = largest
-    labels = np.kron(rng.integers(0, len(classes), (6, 5)), np.ones((5, 9), dtype=int))[:, :41]
-    labels[10:14, 3:30] = 255
-    path = root / f"{seed}.png"
-    Image.fromarray(rng.integers(0, 256, (*SHAPE, 3), dtype=np.uint8)).save(path)
-    return Picture(key, ".png", path, labels.astype(np.uint8), superpixels.astype(np.int32))
+from tests.datasets.made import KEYS, SHAPE, output_image, read
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    return [image(tmp_path, key, seed=number) for number, key in enumerate(sorted(KEYS))]
+def images(tmp_path):
+    return [output_image(tmp_path, key, seed=number) for number, key in enumerate(sorted(KEYS))]
 
 
 @pytest.fixture(params=list(WRITERS))
@@ -41,21 +27,16 @@ def layout(request):
     return request.param
 
 
-def written(tmp_path, layout, pictures, classes=CLASSES):
+def written(tmp_path, layout, images, classes=CLASSES):
     root = tmp_path / "written"
     root.mkdir()
-    WRITERS[layout](root, classes, iter(pictures))
+    WRITERS[layout](root, classes, iter(images))
     return root
 
 
-def read(root, **options):
-    dataset = open_dataset(root, **options)
-    return dataset, {sample.key: sample for sample in dataset.samples()}
-
-
-def assert_same(samples, pictures):
-    assert sorted(samples) == sorted(image.key for image in pictures)
-    for expected in pictures:
+def assert_same(samples, images):
+    assert sorted(samples) == sorted(image.key for image in images)
+    for expected in images:
         sample = samples[expected.key]
         assert np.array_equal(sample.labels, expected.labels)
         assert np.array_equal(sample.superpixels, expected.superpixels)
@@ -64,11 +45,11 @@ def assert_same(samples, pictures):
         assert sample.path.read_bytes() == expected.path.read_bytes()
 
 
-def test_what_is_written_is_read_again(tmp_path, layout, pictures):
-    dataset, samples = read(written(tmp_path, layout, pictures))
+def test_what_is_written_is_read_again(tmp_path, layout, images):
+    dataset, samples = read(written(tmp_path, layout, images))
     assert dataset.problems == []
     assert dataset.classes == CLASSES
-    assert_same(samples, pictures)
+    assert_same(samples, images)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +57,7 @@ def test_what_is_written_is_read_again(tmp_path, layout, pictures):
     [["cat", "Background", "dog"], ["cat", "dog"], ["sofa", "road", "bus"], CLASSES[::-1]],
 )
 def test_classes_keep_their_names_and_ids(tmp_path, layout, classes):
-    made = [image(tmp_path, "a", classes=classes)]
+    made = [output_image(tmp_path, "a", classes=classes)]
     dataset, samples = read(written(tmp_path, layout, made, classes))
     assert (dataset.classes, dataset.problems) == (classes, [])
     assert_same(samples, made)
@@ -84,7 +65,7 @@ def test_classes_keep_their_names_and_ids(tmp_path, layout, classes):
 
 def test_255_classes_fit_into_every_layout(tmp_path, layout):
     classes = [f"class {number}" for number in range(255)]
-    made = [image(tmp_path, "a", classes=classes)]
+    made = [output_image(tmp_path, "a", classes=classes)]
     made[0].labels[0, :41] = np.arange(214, 255)
     dataset, samples = read(written(tmp_path, layout, made, classes))
     assert (dataset.classes, dataset.problems) == (classes, [])
@@ -93,7 +74,7 @@ def test_255_classes_fit_into_every_layout(tmp_path, layout):
 
 @pytest.mark.parametrize("largest", [300, 65_536, 2**24 - 1])
 def test_large_superpixel_ids_survive(tmp_path, layout, largest):
-    made = [image(tmp_path, "a", largest=largest)]
+    made = [output_image(tmp_path, "a", largest=largest)]
     assert largest in made[0].superpixels
     _, samples = read(written(tmp_path, layout, made))
     assert_same(samples, made)
@@ -101,45 +82,45 @@ def test_large_superpixel_ids_survive(tmp_path, layout, largest):
 
 def test_superpixel_ids_that_no_png_holds_are_refused(tmp_path, layout):
     with pytest.raises(DatasetError, match="renumber"):
-        written(tmp_path, layout, [image(tmp_path, "a", largest=2**24)])
+        written(tmp_path, layout, [output_image(tmp_path, "a", largest=2**24)])
 
 
 def test_an_image_that_is_void_all_over_survives(tmp_path, layout):
-    made = [image(tmp_path, "a")]
+    made = [output_image(tmp_path, "a")]
     made[0].labels[:] = 255
     dataset, samples = read(written(tmp_path, layout, made))
     assert dataset.problems == []
     assert_same(samples, made)
 
 
-def test_without_superpixel_maps_slic_makes_them(tmp_path, layout, pictures):
-    root = written(tmp_path, layout, pictures)
+def test_without_superpixel_maps_slic_makes_them(tmp_path, layout, images):
+    root = written(tmp_path, layout, images)
     for folder in root.rglob("objects"):
         folder.rename(tmp_path / "elsewhere")
     _, samples = read(root, superpixel_count=9)
     assert all(sample.superpixels.min() == 1 for sample in samples.values())
 
 
-def test_images_can_be_left_out_and_put_back(tmp_path, layout, pictures):
-    bare = [Picture(p.key, p.suffix, None, p.labels, p.superpixels) for p in pictures]
+def test_images_can_be_left_out_and_put_back(tmp_path, layout, images):
+    bare = [OutputImage(p.key, p.suffix, None, p.labels, p.superpixels) for p in images]
     root = written(tmp_path, layout, bare)
     assert read(root)[1] == {}
     whole = tmp_path / "whole"
-    WRITERS[layout](whole, CLASSES, iter(pictures))
+    WRITERS[layout](whole, CLASSES, iter(images))
     shown = {path.relative_to(whole) for path in whole.rglob("*") if path.is_file()}
     kept = {path.relative_to(root) for path in root.rglob("*") if path.is_file()}
-    assert len(shown - kept) == len(pictures)
+    assert len(shown - kept) == len(images)
     for name in shown - kept:
         (root / name).write_bytes((whole / name).read_bytes())
-    assert_same(read(root)[1], pictures)
+    assert_same(read(root)[1], images)
 
 
 @pytest.mark.parametrize(
     "key", ["../evil", "/evil", "a/../../evil", "a//b", "", ".", "a\\b", "a\nb", "a\x00b"]
 )
 def test_keys_that_lead_elsewhere_are_refused(tmp_path, layout, key):
-    made = image(tmp_path, "a")
-    strange = Picture(key, made.suffix, made.path, made.labels, made.superpixels)
+    made = output_image(tmp_path, "a")
+    strange = OutputImage(key, made.suffix, made.path, made.labels, made.superpixels)
     root = tmp_path / "inner" / "written"
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DatasetError, match="rename the image"):
@@ -148,20 +129,20 @@ def test_keys_that_lead_elsewhere_are_refused(tmp_path, layout, key):
     assert sorted({*outside} - {tmp_path / "inner"}) == before
 
 
-def test_masks_are_palette_images_in_the_colours_of_voc(tmp_path, pictures):
-    root = written(tmp_path, "voc", pictures)
-    for made in pictures:
+def test_masks_are_palette_images_in_the_colours_of_voc(tmp_path, images):
+    root = written(tmp_path, "voc", images)
+    for made in images:
         with Image.open(root / "SegmentationClass" / f"{made.key}.png") as mask:
             assert mask.mode == "P"
             assert mask.getpalette() == voc_palette()
             assert np.array_equal(np.asarray(mask), made.labels)
     listed = (root / "ImageSets/Segmentation/train.txt").read_text("utf-8").splitlines()
-    assert listed == [made.key for made in pictures]
+    assert listed == [made.key for made in images]
     assert (root / "labels.txt").read_text().split() == CLASSES
 
 
-def test_a_real_voc_folder_has_the_classes_of_voc(tmp_path, pictures):
-    root = written(tmp_path, "voc", pictures)
+def test_a_real_voc_folder_has_the_classes_of_voc(tmp_path, images):
+    root = written(tmp_path, "voc", images)
     (root / "labels.txt").unlink()
     listed = root / "ImageSets/Segmentation/train.txt"
     listed.write_bytes(b"a\r\n_/e\r\n\r\n")
@@ -170,16 +151,16 @@ def test_a_real_voc_folder_has_the_classes_of_voc(tmp_path, pictures):
     assert len(voc.CLASSES) == 21
     assert list(samples) == ["_/e", "a"]
     listed.unlink()
-    assert len(read(root)[1]) == len(pictures)  # without a list, every mask counts
+    assert len(read(root)[1]) == len(images)  # without a list, every mask counts
 
 
-def test_listed_images_that_are_missing_are_reported(tmp_path, pictures):
-    root = written(tmp_path, "voc", pictures)
+def test_listed_images_that_are_missing_are_reported(tmp_path, images):
+    root = written(tmp_path, "voc", images)
     with (root / "ImageSets/Segmentation/train.txt").open("a") as file:
         file.write("nowhere\n../../outside\n")
     (root / "SegmentationClass/a.png").unlink()
     dataset, samples = read(root)
-    assert len(samples) == len(pictures) - 1
+    assert len(samples) == len(images) - 1
     assert sorted(problem.split(":")[0] for problem in dataset.problems) == [
         "JPEGImages/../../outside",
         "JPEGImages/nowhere",
@@ -187,8 +168,8 @@ def test_listed_images_that_are_missing_are_reported(tmp_path, pictures):
     ]
 
 
-def test_validation_images_come_from_their_own_split(tmp_path, pictures):
-    root = written(tmp_path, "voc", pictures)
+def test_validation_images_come_from_their_own_split(tmp_path, images):
+    root = written(tmp_path, "voc", images)
     with pytest.raises(DatasetError, match=r"val\.txt"):
         open_dataset(root, validation=True)
     (root / "ImageSets/Segmentation/val.txt").write_text("a\n")
@@ -196,12 +177,12 @@ def test_validation_images_come_from_their_own_split(tmp_path, pictures):
     dataset.classes = CLASSES
     (sample,) = dataset.validation_samples()
     assert (sample.key, sample.labels) == ("a", None)
-    assert np.array_equal(sample.truth, next(p for p in pictures if p.key == "a").labels)
+    assert np.array_equal(sample.truth, next(p for p in images if p.key == "a").labels)
 
 
 def test_cityscapes_has_its_own_ids_and_names(tmp_path):
     classes = ["sofa", "road", "car"]
-    made = [image(tmp_path, key, classes=classes) for key in ("aachen/x_1", "y")]
+    made = [output_image(tmp_path, key, classes=classes) for key in ("aachen/x_1", "y")]
     root = written(tmp_path, "cityscapes", made, classes)
     assert json.loads((root / "labelIds.json").read_text()) == {"sofa": 34, "road": 7, "car": 26}
     assert (root / "leftImg8bit/train/aachen/x_1_leftImg8bit.png").is_file()
@@ -212,7 +193,7 @@ def test_cityscapes_has_its_own_ids_and_names(tmp_path):
 
 
 def test_cityscapes_takes_a_file_of_ids(tmp_path):
-    made = [image(tmp_path, "a")]
+    made = [output_image(tmp_path, "a")]
     given = {"dog": 3, "cat": 255, "background": 1, "unused": 9}
     root = tmp_path / "written"
     cityscapes.write(root, CLASSES, made, given)
@@ -246,7 +227,7 @@ def test_a_wrong_file_of_ids_is_refused(tmp_path, text, named):
 
 
 def test_real_cityscapes_has_the_19_classes_of_its_evaluation(tmp_path):
-    made = [image(tmp_path, "aachen/a")]
+    made = [output_image(tmp_path, "aachen/a")]
     root = written(tmp_path, "cityscapes", made)
     (root / "labelIds.json").unlink()
     ids = np.zeros(SHAPE, dtype=np.uint8)
@@ -259,7 +240,7 @@ def test_real_cityscapes_has_the_19_classes_of_its_evaluation(tmp_path):
 
 
 def test_ids_that_the_mapping_does_not_name_are_reported(tmp_path):
-    made = [image(tmp_path, key) for key in ("a", "b")]
+    made = [output_image(tmp_path, key) for key in ("a", "b")]
     root = written(tmp_path, "cityscapes", made)
     Image.new("L", SHAPE[::-1], 99).save(root / "gtFine/train/_/a_gtFine_labelIds.png")
     dataset, samples = read(root)
@@ -268,11 +249,11 @@ def test_ids_that_the_mapping_does_not_name_are_reported(tmp_path):
     assert "labelIds.json" in dataset.problems[0]
 
 
-def test_hugging_face_names_images_masks_and_classes(tmp_path, pictures):
-    root = written(tmp_path, "huggingface", pictures)
+def test_hugging_face_names_images_masks_and_classes(tmp_path, images):
+    root = written(tmp_path, "huggingface", images)
     rows = [json.loads(line) for line in (root / "train/metadata.jsonl").open(encoding="utf-8")]
-    assert [row["image_id"] for row in rows] == [made.key for made in pictures]
-    for row, made in zip(rows, pictures, strict=True):
+    assert [row["image_id"] for row in rows] == [made.key for made in images]
+    for row, made in zip(rows, images, strict=True):
         assert (root / "train" / row["file_name"]).read_bytes() == made.path.read_bytes()
         mask = np.asarray(Image.open(root / "train" / row["label_file_name"]))
         assert np.array_equal(mask, made.labels)
@@ -281,14 +262,14 @@ def test_hugging_face_names_images_masks_and_classes(tmp_path, pictures):
     )
 
 
-def test_hugging_face_folders_from_elsewhere_are_read(tmp_path, pictures):
+def test_hugging_face_folders_from_elsewhere_are_read(tmp_path, images):
     root = tmp_path / "elsewhere"
     root.mkdir()
-    for made in pictures[:2]:
+    for made in images[:2]:
         name = made.key.replace("/", "-")
         (root / f"{name}.png").write_bytes(made.path.read_bytes())
         Image.fromarray(made.labels).save(root / f"{name}-mask.png")
-    names = [made.key.replace("/", "-") for made in pictures[:2]]
+    names = [made.key.replace("/", "-") for made in images[:2]]
     rows = [{"file_name": f"{n}.png", "mask": f"{n}-mask.png", "text": "a pet"} for n in names]
     lines = [json.dumps(row) for row in rows]
     lines += ['{"file_name": "none.png", "mask": "x.png"}', '{"file_name": "a.png"}', "7"]
@@ -297,16 +278,16 @@ def test_hugging_face_folders_from_elsewhere_are_read(tmp_path, pictures):
     (root / "classes.txt").write_text("\n".join(CLASSES))
     dataset, samples = read(root)
     assert list(samples) == names
-    assert np.array_equal(samples[names[0]].labels, pictures[0].labels)
+    assert np.array_equal(samples[names[0]].labels, images[0].labels)
     assert len(dataset.problems) == 4
     (root / "metadata.jsonl").write_text('{"file_name": 1}\n{oops')
-    with pytest.raises(DatasetError, match="line 2 is no JSON"):
+    with pytest.raises(DatasetError, match="line 2 is not JSON"):
         read(root)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"0": "a", "2": "b"}', '{"0": 1, "1": 2}', "{"])
-def test_wrong_class_names_of_hugging_face_are_refused(tmp_path, pictures, text):
-    root = written(tmp_path, "huggingface", pictures)
+def test_wrong_class_names_of_hugging_face_are_refused(tmp_path, images, text):
+    root = written(tmp_path, "huggingface", images)
     (root / "id2label.json").write_text(text)
     with pytest.raises(DatasetError, match=r"id2label\.json"):
         open_dataset(root)
