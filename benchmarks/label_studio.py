@@ -30,7 +30,8 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import delete, insert, select
 
-from alc_backend.cli.demo.run import EMAIL, DemoOptions, start_backend, start_label_studio
+from alc_backend.cli.demo.options import DemoOptions
+from alc_backend.cli.demo.processes import EMAIL, start_backend, start_label_studio
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tokens import create_personal_token
 from alc_backend.loop import query_tasks

@@ -16,15 +16,11 @@ from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 
-from alc_backend.cli.demo.run import (
-    EMAIL,
-    Demo,
-    DemoOptions,
-    ensure_open_round,
-    start_demo,
-    wait_until_open,
-    walk_rounds,
-)
+from alc_backend.cli.demo.options import DemoOptions
+from alc_backend.cli.demo.processes import EMAIL
+from alc_backend.cli.demo.rounds import ensure_open_round, walk_rounds
+from alc_backend.cli.demo.start import Demo, start_demo
+from alc_backend.cli.round_progress import wait_until_open
 from alc_backend.loop.projects import connection
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.jobs.processes import Processes

@@ -1,4 +1,4 @@
-"""`alc backup`, `alc restore` and `alc rebuild`."""
+"""``alc backup`` and ``alc restore``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from alc_backend.cli.common import open_store, telling
-from alc_backend.cli.init import OBJECTS, is_filled, open_with, warm_start
+from alc_backend.cli.common import open_store
 from alc_backend.settings import settings
 
 console = Console()
@@ -68,62 +67,6 @@ def restore(
         f"{made.rows} rows and {made.files} files restored; `alc doctor` looks at the rest",
         highlight=False,
     )
-
-
-def rebuild(
-    data: Annotated[Path, typer.Argument(help="The dataset folder that the project was made of.")],
-    dataset_project: Annotated[
-        int, typer.Option(help="Number of the dataset project in Label Studio.", min=1)
-    ],
-    query_project: Annotated[
-        int, typer.Option(help="Number of the query project in Label Studio.", min=1)
-    ],
-    val: Annotated[
-        Path | None, typer.Option(help="Folder with images and ground truth for validation.")
-    ] = None,
-    superpixels: Annotated[
-        str,
-        typer.Option(help="As `alc init` had it: objects (or else slic), slic, or sam."),
-    ] = OBJECTS,
-    superpixel_count: Annotated[
-        int, typer.Option(help="SLIC superpixels per image, as `alc init` had it.", min=1)
-    ] = 100,
-    fill: Annotated[
-        str | None, typer.Option(help="slic, where `alc init` had it: SLIC covers the rest.")
-    ] = None,
-) -> None:
-    """Make a lost store again from Label Studio and the initial label maps.
-
-    The superpixels must be those that the queries show, made by the same options as at first.
-    """
-    from alc_backend.datasets.layouts import open_dataset
-    from alc_backend.labelstudio.client import Client
-    from alc_backend.loop.exports import rebuild as rebuilding
-
-    filled = is_filled(fill)
-    store = open_store()
-    start = warm_start(store.settings, superpixels, superpixel_count, filled, None, data)
-    with Client.from_settings(store.settings) as client, console.status("") as status:
-        made = rebuilding.rebuild(
-            store,
-            client,
-            open_with(data, superpixels, start, store.settings),
-            dataset_project,
-            query_project,
-            validation=None if val is None else open_dataset(val, validation=True),
-            warm_start=start.as_dict(),
-            report=telling(status),
-        )
-    for problem in made.problems:
-        console.print(f"left out: {problem}", markup=False, highlight=False)
-    counts = ", ".join(f"{count} {name}" for name, count in made.counts.items())
-    console.print(
-        f"{made.images} images, {made.queries} queries of {made.rounds} rounds, annotations: "
-        f"{counts or 'none'}; {len(made.problems)} problems",
-        highlight=False,
-    )
-    if made.problems:
-        raise typer.Exit(1)
 
 
 def _progress() -> Progress:

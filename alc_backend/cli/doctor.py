@@ -1,27 +1,25 @@
-"""`alc doctor`."""
+"""``alc doctor``: whether this installation works."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from alc_backend.cli.doctor_checks.finding import Finding, State
 from alc_backend.settings import settings
-
-if TYPE_CHECKING:
-    from alc_backend.cli.doctor_checks.finding import Finding
 
 console = Console()
 
 STYLES = {
-    "ok": "green",
-    "warning": "yellow",
-    "problem": "bold red",
-    "repaired": "cyan",
-    "skipped": "dim",
+    State.OK: "green",
+    State.WARNING: "yellow",
+    State.PROBLEM: "bold red",
+    State.REPAIRED: "cyan",
+    State.SKIPPED: "dim",
 }
 
 
@@ -35,20 +33,19 @@ def doctor(
 
     Ends with exit code 1 when there is a problem.
     """
-    from alc_backend.cli.doctor_checks import examine
-    from alc_backend.cli.doctor_checks.finding import PROBLEM, WARNING
+    from alc_backend.cli.doctor_checks.examination import examine
 
     findings: list[Finding] = []
     for finding in examine(settings(), fix=fix):
         findings.append(finding)
         if not as_json:
             _show(finding)
-    problems = sum(finding.state == PROBLEM for finding in findings)
+    problems = sum(finding.state == State.PROBLEM for finding in findings)
     if as_json:
         found = [finding.as_dict() for finding in findings]
         print(json.dumps({"ok": not problems, "findings": found}, indent=1, ensure_ascii=False))
     else:
-        warnings = sum(finding.state == WARNING for finding in findings)
+        warnings = sum(finding.state == State.WARNING for finding in findings)
         console.print(f"{len(findings)} checks, {problems} problems, {warnings} warnings")
     if problems:
         raise typer.Exit(1)

@@ -1,1 +1,4 @@
-"""The web service: Label Studio's ML protocol. Never loads a network."""
+"""The running backend: ``web`` answers Label Studio and people, ``jobs`` does the slow work.
+
+The two meet in the database, and in Redis, whose queues the web process fills and workers empty.
+"""

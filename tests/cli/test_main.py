@@ -1,38 +1,11 @@
+"""The ``alc`` command as a whole: a mistake of the user ends in one sentence."""
+
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
-from rich.console import Console
 
-from alc_backend.cli.common import telling
-from alc_backend.cli.demo import run as demo_run
-from alc_backend.errors import RoundError, ServiceError
-from alc_backend.settings import Settings
-from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Round
-from tests.annotations import round_config
-
-
-@pytest.fixture
-def database_url():
-    """What the command line says does not depend on the database: one is enough."""
-
-
-def alc(settings, *arguments):
-    return alc_with(settings.environment(), settings, *arguments)
-
-
-def alc_with(environment, settings, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "alc_backend.cli", *arguments],
-        env={"PATH": "/usr/bin:/bin", **environment},
-        cwd=settings.data_dir.parent,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+from tests.command_line import alc, alc_program, alc_with
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(
@@ -55,7 +28,6 @@ def alc_with(environment, settings, *arguments):
         (["worker", "--burst"], {"redis_url": "redis://127.0.0.1:1"}, "REDIS_URL"),
         (["serve"], {"host": "0.0.0.0", "secret": None}, "ALC_SECRET"),
         (["demo", "--oracle", "delphi"], {}, "delphi"),
-        (["demo", "--label-studio", "/no/such/program"], {}, "make install"),
         (["round", "status"], {"database_url": "nonsense"}, "DATABASE_URL"),
     ],
 )
@@ -70,70 +42,25 @@ def test_a_users_mistake_ends_in_one_sentence(settings, arguments, changes, name
     assert named in " ".join(done.stderr.split())
 
 
+def test_a_demonstration_without_label_studio_says_how_to_install_it(settings):
+    settings.data_dir.mkdir(parents=True)
+    ports = ["--port", str(free_port()), "--backend-port", str(free_port())]
+    done = alc(settings, "demo", "--label-studio", "/no/such/program", *ports)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "make install" in " ".join(done.stderr.split())
+
+
+def test_the_program_ends_as_its_main_function_does(settings):
+    settings.data_dir.mkdir(parents=True)
+    done = alc_program(settings.environment(), settings.data_dir, "round", "cancel")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: there is no project yet")
+    assert alc_program({}, settings.data_dir, "version").returncode == 0
+
+
 def test_a_wrong_environment_variable_is_named(settings):
     settings.data_dir.mkdir(parents=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "alc_backend.cli", "round", "status"],
-        env={"PATH": "/usr/bin:/bin", "ALC_EPSILON": "7"},
-        cwd=settings.data_dir,
-        capture_output=True,
-        text=True,
-    )
+    done = alc_with({"ALC_EPSILON": "7"}, settings.data_dir, "round", "status")
     assert done.returncode == 1
     assert "epsilon" in done.stderr.lower()
     assert "Traceback" not in done.stderr
-
-
-def test_settings_survive_the_way_through_the_environment(monkeypatch, tmp_path):
-    sent = Settings(
-        data_dir=tmp_path,
-        secret="s",
-        label_studio_api_key="k",
-        redis_url="redis://elsewhere",
-        iterations=7,
-        epsilon=0.5,
-        _env_file=None,
-    )
-    for name, value in sent.environment().items():
-        monkeypatch.setenv(name, value)
-    assert Settings(_env_file=None) == sent
-
-
-def test_secrets_are_not_shown(settings):
-    assert "s3cret" not in repr(settings)
-    assert "s3cret" not in str(settings.model_dump())
-
-
-def test_the_demo_refuses_a_port_in_use(tmp_path):
-    import socket
-
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        options = demo_run.DemoOptions(data_dir=tmp_path, port=taken.getsockname()[1])
-        with pytest.raises(ServiceError, match="is in use"):
-            demo_run.run_demo(options, Settings(_env_file=None), Console(quiet=True))
-
-
-def test_waiting_for_a_failed_round_tells_why(store, dataset):
-    project_id = import_folder(store, dataset, "pets").project_id
-    with store.session() as session:
-        session.add(
-            Round(
-                project_id=project_id,
-                number=1,
-                state="failed",
-                config=round_config(),
-                error="disk is full",
-            )
-        )
-    with pytest.raises(RoundError, match="disk is full"):
-        demo_run.wait_until_open(store, project_id, Console(quiet=True))
-
-
-def test_names_that_look_like_markup_are_shown_as_they_are():
-    console = Console(record=True, width=80, force_terminal=True)
-    with console.status("") as status:
-        telling(status)("importing: 3 (folder/[/x])")
-        console.print(status.renderable)
-    assert "folder/[/x]" in console.export_text()

@@ -15,7 +15,7 @@ from alc_backend.common import logs
 from alc_backend.service.jobs.queues import REQUEST, Jobs
 from alc_backend.service.web.app import create_app
 from alc_backend.settings import Settings
-from tests.cli.test_main import alc, alc_with
+from tests.command_line import alc, alc_with
 
 
 @pytest.fixture
@@ -76,10 +76,10 @@ def test_passwords_in_addresses_and_with_quotes(settings, monkeypatch, log_forma
     ],
 )
 def test_secrets_that_cannot_be_sent_are_refused_without_telling_them(
-    settings, variable, value, said
+    settings, tmp_path, variable, value, said
 ):
     environment = {**settings.environment(), variable: value}
-    done = alc_with(environment, settings, "doctor", "--json")
+    done = alc_with(environment, tmp_path, "doctor", "--json")
     assert done.returncode == 1
     assert variable in done.stderr
     assert said in " ".join(done.stderr.split())

@@ -25,7 +25,7 @@ from rq import Worker
 from alc_backend.cli.main import app
 from alc_backend.settings import Settings, variable
 from tests.conftest import wait_for
-from tests.e2e.conftest import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

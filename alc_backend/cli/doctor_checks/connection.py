@@ -1,4 +1,4 @@
-"""Label Studio itself: whether it answers, its version, the token, its clock, what it refuses."""
+"""Checks of Label Studio itself: whether it answers, its version, its clock, the token."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from typing import Any
 
 import httpx
 
-from alc_backend.cli.doctor_checks.finding import PROBLEM, SKIPPED, WARNING, Check, ok
+from alc_backend.cli.doctor_checks.finding import Check, Result, ok, problem, skipped, warning
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError
 from alc_backend.labelstudio.client import Client
 from alc_backend.settings import Settings
 
-Found = tuple[str, str, str]
-
 SEEN_WORKING = "1.23.2"
 OLDEST = (1, 20)
 CLOCK_S = 60.0
-"""Access tokens are good for 300 s, and what changed since is asked with 120 s to spare."""
+"""How far the clocks may be apart: access tokens are valid for 300 s."""
 
 SOON = timedelta(days=14)
 TIMEOUT_S = 10.0
@@ -37,57 +35,53 @@ class Connection:
         self._settings = settings
         self._url = settings.label_studio_url.rstrip("/")
         self.works = False
-        """Whether Label Studio answered, and took the token."""
+        """Whether Label Studio answered and accepted the token, once the checks have run."""
 
     def checks(self) -> Iterator[Check]:
-        """In an order in which a fault is named before what follows from it."""
+        """The checks, ordered so that a cause comes before its consequences."""
         yield Check("label studio", self._reachable)
         yield Check("clock", self._clock)
         yield Check("token", self._token)
         yield Check("private addresses", self._private_addresses)
 
-    def _reachable(self) -> Found:
+    def _reachable(self) -> Result:
         try:
             answer = httpx.get(f"{self._url}/api/version", timeout=TIMEOUT_S)
             release = str(answer.json()["release"])
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return (
-                PROBLEM,
+            return problem(
                 f"it does not answer at {self._url} ({error})",
                 "start it, and check LABEL_STUDIO_URL",
             )
         except (ValueError, KeyError, TypeError):
-            return PROBLEM, f"{self._url} is another program", "check LABEL_STUDIO_URL"
+            return problem(f"{self._url} is another program", "check LABEL_STUDIO_URL")
         numbers = tuple(int(part) for part in release.split(".")[:2] if part.isdecimal())
         if numbers < OLDEST:
-            return (
-                WARNING,
+            return warning(
                 f"version {release}; tested is {SEEN_WORKING}",
                 f"upgrade Label Studio to {SEEN_WORKING} or newer",
             )
         return ok(f"version {release} at {self._url}")
 
-    def _clock(self) -> Found:
+    def _clock(self) -> Result:
         try:
             date = httpx.get(f"{self._url}/health", timeout=TIMEOUT_S).headers["date"]
             theirs = parsedate_to_datetime(date)
         except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError):
-            return SKIPPED, "Label Studio's clock cannot be read", ""
+            return skipped("Label Studio's clock cannot be read")
         apart = (datetime.now(timezone.utc) - theirs).total_seconds()
         if abs(apart) > CLOCK_S:
             where = "ahead of" if apart > 0 else "behind"
-            return (
-                PROBLEM,
+            return problem(
                 f"this machine is {abs(apart):.0f} s {where} Label Studio's",
                 "let both follow a time server (NTP): tokens last for minutes only",
             )
         return ok(f"{abs(apart):.0f} s from Label Studio's")
 
-    def _token(self) -> Found:
+    def _token(self) -> Result:
         key = self._settings.label_studio_api_key
         if key is None:
-            return (
-                PROBLEM,
+            return problem(
                 "LABEL_STUDIO_API_KEY is not set",
                 "create a personal access token in Label Studio (Account & Settings) and put it "
                 "into the environment",
@@ -97,8 +91,7 @@ class Connection:
         kind = "personal access token" if personal else "legacy token"
         ends = _expiry(token) if personal else None
         if ends is not None and ends < datetime.now(timezone.utc):
-            return (
-                PROBLEM,
+            return problem(
                 f"the personal access token expired on {ends:%Y-%m-%d}",
                 "create a new one in Account & Settings and put it into LABEL_STUDIO_API_KEY",
             )
@@ -106,18 +99,16 @@ class Connection:
             with Client(self._url, token, timeout=TIMEOUT_S) as client:
                 user = client.get("/api/current-user/whoami")
         except LabelStudioAwayError as error:
-            return SKIPPED, f"it cannot be tried ({error})", ""
+            return skipped(f"it cannot be tried ({error})")
         except LabelStudioError as error:
             if "legacy token" in str(error):
-                return (
-                    PROBLEM,
+                return problem(
                     "legacy tokens are switched off in Label Studio",
                     "create a personal access token in Account & Settings and put it into "
                     "LABEL_STUDIO_API_KEY (or switch legacy tokens on under Organization)",
                 )
             if error.status == 401:
-                return (
-                    PROBLEM,
+                return problem(
                     f"Label Studio refuses the {kind}",
                     "it was revoked, or is of another installation: check LABEL_STUDIO_URL, or "
                     "create a new one in Account & Settings and put it into LABEL_STUDIO_API_KEY",
@@ -126,17 +117,20 @@ class Connection:
         self.works = True
         whose = f"{kind} of {user.get('email')}"
         if ends is not None and ends < datetime.now(timezone.utc) + SOON:
-            return (
-                WARNING,
+            return warning(
                 f"{whose} expires on {ends:%Y-%m-%d}",
                 "create a new one in Account & Settings before that day",
             )
         return ok(whose)
 
-    def _private_addresses(self) -> Found:
-        """Ask for connections that Label Studio cannot make; its guard speaks before that."""
+    def _private_addresses(self) -> Result:
+        """Whether Label Studio may call this backend.
+
+        It is asked for connections that it cannot make: its guard against private addresses
+        speaks before that.
+        """
         if not self.works:
-            return SKIPPED, "Label Studio's answer would be needed", ""
+            return skipped("Label Studio's answer would be needed")
         backend = self._settings.backend
         asked: dict[str, dict[str, Any]] = {
             "/api/ml": {"url": backend, "auth_method": "BASIC_AUTH"},
@@ -146,22 +140,19 @@ class Connection:
             for path, body in asked.items():
                 said = _refusal(client, path, body)
                 if RESERVED in said:
-                    return (
-                        PROBLEM,
+                    return problem(
                         f"Label Studio refuses {backend}, which lies in a private network",
                         "start Label Studio with ML_BLOCK_LOCAL_IP=false and "
                         "SSRF_PROTECTION_ENABLED=false, or give the backend a public address "
                         "(ALC_BACKEND_URL)",
                     )
                 if re.search(r"""['"]url['"]""", said):
-                    return (
-                        PROBLEM,
+                    return problem(
                         f"Label Studio does not take {backend} as an address ({said})",
                         "set ALC_BACKEND_URL to one with an IP address or a host name with a dot",
                     )
                 if "resolve" in said:
-                    return (
-                        PROBLEM,
+                    return problem(
                         f"Label Studio's machine does not know the name in {backend}",
                         "set ALC_BACKEND_URL to an address that it can resolve",
                     )
@@ -179,7 +170,7 @@ def _refusal(client: Client, path: str, body: dict[str, Any]) -> str:
 
 
 def _expiry(token: str) -> datetime | None:
-    """When a personal access token ends, by its own word."""
+    """When a personal access token expires, as it says itself; None when it does not say."""
     part = token.split(".")[1]
     try:
         claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))

@@ -4,72 +4,113 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
+from alc_backend.common.types import Json, TextEnum
 from alc_backend.errors import AlcError
 
-OK, WARNING, PROBLEM, REPAIRED, SKIPPED = "ok", "warning", "problem", "repaired", "skipped"
+
+class State(TextEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, but somebody should look at it."""
+    PROBLEM = "problem"
+    REPAIRED = "repaired"
+    """There was a problem, which was repaired."""
+    SKIPPED = "skipped"
+    """It could not be checked."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one check found.
+class Result:
+    """What a check says: the state, the detail, and what to do (empty where nothing is)."""
 
-    ``check`` is its name; ``state`` OK, WARNING (works, but look at it), PROBLEM, REPAIRED or
-    SKIPPED (it could not be looked at); ``remedy`` says what to do, and is empty where nothing is;
-    ``project`` names the project it is about.
-    """
-
-    check: str
-    state: str
+    state: State
     detail: str
     remedy: str = ""
-    project: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something to look at; ``look`` answers with state, detail and remedy.
+    """Something to look at: its name, and the function that looks.
 
-    ``repair`` mends a PROBLEM where that is safe: nothing an annotator did is touched by it.
+    ``repair`` mends a problem where that is safe: nothing an annotator did is touched by it.
+    ``project`` names the project that the check is about, if it is about one.
     """
 
     name: str
-    look: Callable[[], tuple[str, str, str]]
+    look: Callable[[], Result]
     repair: Callable[[], object] | None = None
     project: str | None = None
 
 
-def run(checks: Iterable[Check], *, fix: bool) -> Iterator[Finding]:
-    """Look at everything, in order; with ``fix`` repair what can be, and look again."""
+@dataclass(frozen=True)
+class Finding:
+    """The result of the check called ``check``, as it is reported.
+
+    ``remedy`` says what to do, and is empty where nothing is; ``project`` names the project that
+    it is about, if it is about one.
+    """
+
+    check: str
+    state: State
+    detail: str
+    remedy: str = ""
+    project: str | None = None
+
+    def as_dict(self) -> Json:
+        """The finding as JSON types."""
+        return asdict(self)
+
+
+def ok(detail: str) -> Result:
+    """Nothing to do."""
+    return Result(State.OK, detail)
+
+
+def warning(detail: str, remedy: str) -> Result:
+    """It works, but somebody should look at it."""
+    return Result(State.WARNING, detail, remedy)
+
+
+def problem(detail: str, remedy: str) -> Result:
+    """It does not work."""
+    return Result(State.PROBLEM, detail, remedy)
+
+
+def skipped(detail: str) -> Result:
+    """It could not be checked."""
+    return Result(State.SKIPPED, detail)
+
+
+def run_checks(checks: Iterable[Check], *, fix: bool) -> Iterator[Finding]:
+    """The finding of each check, in order; with ``fix`` problems are repaired where possible."""
     for check in checks:
         found = _look(check)
-        if fix and check.repair is not None and found.state == PROBLEM:
-            try:
-                check.repair()
-            except AlcError as error:
-                yield replace(found, remedy=f"it could not be repaired: {error}")
-                continue
-            again = _look(check)
-            found = replace(found, state=REPAIRED, remedy="") if again.state != PROBLEM else again
-        yield found
+        if fix and check.repair is not None and found.state == State.PROBLEM:
+            found = _repair(check, found)
+        yield Finding(check.name, found.state, found.detail, found.remedy, check.project)
 
 
-def _look(check: Check) -> Finding:
+def _look(check: Check) -> Result:
+    """What a check says; a problem when it fails, so that the others still have their say."""
     try:
-        state, detail, remedy = check.look()
+        return check.look()
     except AlcError as error:
-        state, detail, remedy = PROBLEM, str(error), ""
-    except Exception as error:  # one check that fails must not hide what the others would say
-        state, detail = PROBLEM, f"it could not be checked: {error!r}"
-        remedy = "please report this, with the log"
-    return Finding(check.name, state, detail, remedy, check.project)
+        return problem(str(error), "")
+    except Exception as error:
+        return problem(f"it could not be checked: {error!r}", "please report this, with the log")
 
 
-def ok(detail: str) -> tuple[str, str, str]:
-    """Nothing to do."""
-    return OK, detail, ""
+def _repair(check: Check, found: Result) -> Result:
+    """Repair a problem that was found, and look again."""
+    assert check.repair is not None
+    try:
+        check.repair()
+    except AlcError as error:
+        return replace(found, remedy=f"it could not be repaired: {error}")
+    again = _look(check)
+    if again.state == State.PROBLEM:
+        return again
+    return Result(State.REPAIRED, found.detail)

@@ -1,4 +1,4 @@
-"""What can be seen on this machine alone: disk, database, storage, Redis, workers, service, GPU."""
+"""Checks of this machine: disk, database, storage, Redis, workers, service, GPU."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
-from alc_backend.cli.doctor_checks.finding import PROBLEM, SKIPPED, WARNING, Check, ok
+from alc_backend.cli.doctor_checks.finding import Check, Result, ok, problem, skipped, warning
 from alc_backend.common.disk import existing, free_gib
 from alc_backend.errors import SettingsError
 from alc_backend.labelstudio import projects
 from alc_backend.service.jobs import worker_registry
-from alc_backend.service.jobs.queues import QUEUES, connect
+from alc_backend.service.jobs.queues import QueueName, connect
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.migrate import revisions
 from alc_backend.store.storage import Storage
-
-Found = tuple[str, str, str]
 
 TIMEOUT_S = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -33,13 +31,13 @@ SHOWN = 3
 
 
 class Installation:
-    """Checks of everything but Label Studio."""
+    """Checks of everything that does not need Label Studio."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def checks(self) -> Iterator[Check]:
-        """In an order in which a fault is named before what follows from it."""
+        """The checks, ordered so that a cause comes before its consequences."""
         yield Check("secret", self._secret)
         yield Check("addresses", self._addresses)
         yield Check("disk", self._disk)
@@ -52,31 +50,29 @@ class Installation:
         yield Check("gpu", self._gpu)
 
     def is_migrated(self) -> bool:
-        """Whether the database can be opened as it is."""
+        """Whether the database has the tables of this version, and so can be opened."""
         try:
             there, newest = revisions(self._settings)
         except SettingsError:
             return False
         return there == newest
 
-    def _secret(self) -> Found:
+    def _secret(self) -> Result:
         if self._settings.secret is None:
-            return (
-                PROBLEM,
+            return problem(
                 "ALC_SECRET is not set: projects cannot be connected, and everyone who reaches "
                 "the service could write answers",
                 "choose a password and put it into the environment of every alc process",
             )
         return ok("ALC_SECRET is set")
 
-    def _addresses(self) -> Found:
+    def _addresses(self) -> Result:
         backend, label_studio = self._settings.backend, self._settings.label_studio_url
         ours, theirs = urlsplit(backend).hostname, urlsplit(label_studio).hostname
         if (host := projects.refused_host(backend)) is not None:
-            return PROBLEM, projects.NO_WEBHOOK.format(host), projects.WITH_A_DOT
+            return problem(projects.NO_WEBHOOK.format(host), projects.WITH_A_DOT)
         if ours in LOOPBACK and theirs not in LOOPBACK:
-            return (
-                WARNING,
+            return warning(
                 f"Label Studio is at {theirs}, and would look for this backend on its own machine "
                 f"({backend})",
                 "where that is not the same machine, set ALC_BACKEND_URL to the address at which "
@@ -84,53 +80,47 @@ class Installation:
                 "alc.internal)",
             )
         if ours in ("0.0.0.0", "::"):
-            return (
-                PROBLEM,
+            return problem(
                 f"{backend} is no address that can be reached",
                 "set ALC_BACKEND_URL to the address at which Label Studio reaches this backend",
             )
         return ok(f"backend {backend}, Label Studio {label_studio}")
 
-    def _disk(self) -> Found:
+    def _disk(self) -> Result:
         folder = self._settings.data_dir.absolute()
         there = existing(folder)
         if not os.access(there, os.W_OK):
-            return (
-                PROBLEM,
+            return problem(
                 f"{there} cannot be written to",
-                "give its owner this process's user, or set ALC_DATA_DIR to another folder",
+                "let this process's user write to it, or set ALC_DATA_DIR to another folder",
             )
         free = free_gib(folder)
         least = self._settings.min_free_gb
         if free < least:
-            return (
-                PROBLEM,
+            return problem(
                 f"{free:.1f} GiB are free in {folder}, less than {least:g} (ALC_MIN_FREE_GB)",
                 "make room: old networks lie in projects/*/rounds; or move ALC_DATA_DIR to a "
                 "larger disk",
             )
         return ok(f"{free:.0f} GiB free in {folder}")
 
-    def _database(self) -> Found:
+    def _database(self) -> Result:
         there, newest = revisions(self._settings)
         if there == newest:
             return ok(f"the tables are those of this version ({newest})")
         if there is None:
-            return (
-                WARNING,
+            return warning(
                 "there are no tables yet",
                 "`alc serve` or `alc init` makes them; are ALC_DATA_DIR and DATABASE_URL those "
                 "of the service?",
             )
         if there > newest:
-            return (
-                PROBLEM,
+            return problem(
                 f"the tables are those of a newer version of alc-backend ({there}, this one "
                 f"knows {newest})",
                 "install the version that the database was last used with",
             )
-        return (
-            PROBLEM,
+        return problem(
             f"migrations are behind: the tables are those of {there}, this version needs {newest}",
             "`alc backup`, then `alc doctor --fix`, or start the service, which migrates",
         )
@@ -138,14 +128,13 @@ class Installation:
     def _migrate(self) -> None:
         Store(self._settings).close()
 
-    def _storage(self) -> Found:
+    def _storage(self) -> Result:
         storage = Storage(self._settings.files, self._settings.data_dir / "cache")
         name = f"doctor/{uuid.uuid4().hex}"
         storage.write(name, b"alc")
         try:
             if storage.read(name) != b"alc":
-                return (
-                    PROBLEM,
+                return problem(
                     f"{storage.address} does not give back what was written",
                     "check ALC_FILES_URL",
                 )
@@ -153,7 +142,7 @@ class Installation:
             storage.delete(name)
         return ok(f"{storage.address} can be written and read")
 
-    def _redis(self) -> Found:
+    def _redis(self) -> Result:
         try:
             connect(self._settings).ping()
         except RedisError as error:
@@ -161,36 +150,33 @@ class Installation:
                 remedy = "start `alc serve`, which runs a private one, or set REDIS_URL"
             else:
                 remedy = "start it, and check REDIS_URL; answers are kept meanwhile, rounds wait"
-            return PROBLEM, f"no Redis answers ({error})", remedy
+            return problem(f"no Redis answers ({error})", remedy)
         private = self._settings.redis_url is None
         return ok("the private one answers" if private else "it answers")
 
-    def _workers(self) -> Found:
+    def _workers(self) -> Result:
         try:
             redis = connect(self._settings)
             found = [worker for worker in worker_registry.workers(redis) if _lives(worker)]
             waiting = _waiting(redis)
         except RedisError:
-            return SKIPPED, "without Redis, workers cannot be counted", ""
+            return skipped("without Redis, workers cannot be counted")
         served = {name for worker in found for name in worker.queues}
-        idle = [name for name in QUEUES if name not in served]
+        idle = [name for name in QueueName if name not in served]
         if not found:
-            return (
-                PROBLEM,
+            return problem(
                 f"no worker is there; jobs that wait: {waiting}",
                 "start `alc worker` (`alc serve` starts one itself when REDIS_URL is not set)",
             )
         if idle:
-            return (
-                PROBLEM,
+            return problem(
                 f"{len(found)} workers, none of them for {', '.join(idle)}",
                 "start an `alc worker` without --queues, or one for these",
             )
         elsewhere = sorted({worker.host for worker in found} - {socket.gethostname()})
         alone = self._kept_here()
         if elsewhere and alone:
-            return (
-                WARNING,
+            return warning(
                 f"workers on {', '.join(elsewhere)} cannot see {' and '.join(alone)} of this "
                 "machine, unless the folder is shared",
                 "with workers on several machines, set DATABASE_URL (PostgreSQL) and ALC_FILES_URL",
@@ -198,7 +184,7 @@ class Installation:
         return ok(f"{len(found)} at work; jobs that wait: {waiting}")
 
     def _kept_here(self) -> list[str]:
-        """What other machines reach only where ALC_DATA_DIR is a folder that they share."""
+        """What lies in ALC_DATA_DIR, where workers on other machines do not see it."""
         return [
             name
             for name, is_here in (
@@ -208,26 +194,27 @@ class Installation:
             if is_here
         ]
 
-    def _failed_jobs(self) -> Found:
+    def _failed_jobs(self) -> Result:
         from rq.registry import FailedJobRegistry
 
         try:
             redis = connect(self._settings)
             failed = [
-                job for name in QUEUES for job in FailedJobRegistry(name, redis).get_job_ids()
+                job
+                for name in QueueName
+                for job in FailedJobRegistry(name.value, redis).get_job_ids()
             ]
         except RedisError:
-            return SKIPPED, "without Redis, jobs cannot be counted", ""
+            return skipped("without Redis, jobs cannot be counted")
         if failed:
-            return (
-                WARNING,
+            return warning(
                 f"{len(failed)} in the last day, such as {', '.join(failed[:SHOWN])}",
                 "the worker's log has the reason; what they were to do is taken up again",
             )
         return ok("none in the last day")
 
-    def _service(self) -> Found:
-        """The service is asked where Label Studio asks it, and where it listens."""
+    def _service(self) -> Result:
+        """Whether the service answers, where Label Studio calls it or else on this machine."""
         local = f"http://127.0.0.1:{self._settings.port}"
         reasons = []
         for address in dict.fromkeys((self._settings.backend, local)):
@@ -244,15 +231,14 @@ class Installation:
                 reasons.append(f"{address}: {error}")
                 continue
             if asked.status_code in (401, 429):
-                return (
-                    PROBLEM,
+                return problem(
                     f"the service at {address} has another ALC_SECRET",
-                    "give the same one to every alc process, then `alc doctor --fix`",
+                    "give the same one to every `alc` process, then run `alc doctor --fix`",
                 )
             return ok(f"answers at {address}")
-        return PROBLEM, f"the service does not answer ({'; '.join(reasons)})", "start `alc serve`"
+        return problem(f"the service does not answer ({'; '.join(reasons)})", "start `alc serve`")
 
-    def _gpu(self) -> Found:
+    def _gpu(self) -> Result:
         import torch
 
         wanted = self._settings.preset not in ("cpu", "sample")
@@ -261,23 +247,22 @@ class Installation:
             names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
             return ok(names)
         if Path("/dev/nvidia0").exists():
-            return (
-                PROBLEM if wanted else WARNING,
+            report = problem if wanted else warning
+            return report(
                 "there is an NVIDIA device, but this PyTorch cannot use it "
                 f"(version {torch.__version__})",
                 "install a PyTorch for CUDA, and a driver new enough for it",
             )
         if wanted:
-            return (
-                WARNING,
+            return warning(
                 f"there is none here, and ALC_PRESET={self._settings.preset} takes days without",
                 "run `alc worker` on a machine with a GPU, or choose ALC_PRESET=cpu",
             )
         return ok("there is none here, and the preset needs none")
 
 
-def _lives(worker: worker_registry.Present) -> bool:
-    """Whether a worker is there; on this machine that is known sooner than by its silence."""
+def _lives(worker: worker_registry.RegisteredWorker) -> bool:
+    """Whether a worker is running; one of this machine is looked up among its processes."""
     if worker.host != socket.gethostname():
         return True
     try:
@@ -289,4 +274,4 @@ def _lives(worker: worker_registry.Present) -> bool:
 def _waiting(redis: Redis) -> int:
     from rq import Queue
 
-    return sum(len(Queue(name, connection=redis)) for name in QUEUES)
+    return sum(len(Queue(name.value, connection=redis)) for name in QueueName)

@@ -1,4 +1,4 @@
-"""Each project as Label Studio holds it: backend, webhook, queue, label configs, images."""
+"""Checks of each project in Label Studio: backend, webhook, queue, label configs, images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from sqlalchemy import func, select
 
-from alc_backend.cli.doctor_checks.finding import OK, PROBLEM, SKIPPED, WARNING, Check, ok
+from alc_backend.cli.doctor_checks.finding import Check, Result, ok, problem, skipped, warning
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, SettingsError, WeightsError
 from alc_backend.foundation import weights
@@ -25,27 +25,27 @@ from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
 from alc_backend.store.round_states import RoundState
 
-Found = tuple[str, str, str]
-
-CONNECT_AGAIN = "`alc doctor --fix`, or `alc init` again"
+CONNECT_AGAIN = "run `alc doctor --fix`, or `alc init` again"
 BEST_FIRST = ["tasks:predictions_score"]
 SILENT_ROUNDS = 3
-"""So many times the pause of reconciling may pass before its silence is a problem."""
+"""How many pauses of reconciling may pass without one before that is a problem."""
 
 
 class ProjectChecks:
-    """Checks of one project of ours."""
+    """Checks of one project, of its images, and of the work on it."""
 
     def __init__(self, store: Store, client: Client, project: Project) -> None:
         self._store, self._client, self._project = store, client, project
 
     def checks(self) -> Iterator[Check]:
-        """What there is to look at; everything but images and weights can be repaired."""
+        """The checks; what is set in Label Studio can be repaired, but for the dataset's config."""
         project = self._project
-        parts = {"dataset": project.dataset_project, "query": project.query_project}
-        yield self._check("projects", lambda: self._exist(parts))
-        seen = {kind: number for kind, number in parts.items() if number and self._is_seen(number)}
-        for kind, number in seen.items():
+        numbers = {"dataset": project.dataset_project, "query": project.query_project}
+        yield self._check("projects", lambda: self._existence(numbers))
+        readable = {
+            kind: number for kind, number in numbers.items() if number and self._is_readable(number)
+        }
+        for kind, number in readable.items():
             yield self._check(
                 f"backend of the {kind} project",
                 lambda number=number: self._backend(number),
@@ -56,14 +56,14 @@ class ProjectChecks:
                 lambda number=number: self._webhook(number),
                 lambda number=number: self._connect(number),
             )
-        if "query" in seen:
+        if "query" in readable:
             yield self._check("order of the queue", self._sampling, self._set_sampling)
             yield self._check("model version", self._version, self._set_version)
             yield self._check("tab of the queue", self._tab, self._set_tab)
             yield self._check(
                 "label config of the query project", self._query_config, self._set_query_config
             )
-        if "dataset" in seen:
+        if "dataset" in readable:
             yield self._check("label config of the dataset project", self._dataset_config)
             yield self._check("images", self._images)
         yield self._check("weights", self._weights)
@@ -84,53 +84,50 @@ class ProjectChecks:
     def _exists(self, number: int) -> bool:
         return self._client.get_or_none(f"/api/projects/{number}") is not None
 
-    def _is_seen(self, number: int) -> bool:
-        """Whether there is more to look at; the check "projects" has said why not."""
+    def _is_readable(self, number: int) -> bool:
+        """Whether a project can be looked at; where not, the check "projects" has said why."""
         try:
             return self._exists(number)
         except LabelStudioError:
             return False
 
-    def _exist(self, parts: dict[str, int | None]) -> Found:
-        missing = [kind for kind, number in parts.items() if number is None]
-        gone = [kind for kind, number in parts.items() if number and not self._exists(number)]
+    def _existence(self, numbers: dict[str, int | None]) -> Result:
+        missing = [kind for kind, number in numbers.items() if number is None]
+        gone = [kind for kind, number in numbers.items() if number and not self._exists(number)]
         if gone:
-            return (
-                PROBLEM,
+            return problem(
                 f"the {' and the '.join(gone)} project is gone from Label Studio, or the token's "
                 "user may not see it",
                 "check LABEL_STUDIO_URL and whose token it is; if it was deleted, restore Label "
                 "Studio's backup, or `alc init` into a new project",
             )
         if missing:
-            return (
-                PROBLEM,
+            return problem(
                 f"there is no {' and no '.join(missing)} project in Label Studio yet",
                 "run `alc init` again: it was interrupted",
             )
-        return ok(f"dataset {parts['dataset']}, queries {parts['query']}")
+        return ok(f"dataset {numbers['dataset']}, queries {numbers['query']}")
 
-    def _backend(self, number: int) -> Found:
-        """What Label Studio finds when it calls the backend with what it has kept of it."""
+    def _backend(self, number: int) -> Result:
+        """Whether Label Studio reaches the backend with the address and password that it keeps."""
         backend = self._settings.backend
         listed = self._client.get("/api/ml", project=number)
         found = [entry for entry in listed if entry["url"] == backend]
         if not found:
-            return PROBLEM, f"{backend} is not connected to project {number}", CONNECT_AGAIN
+            return problem(f"{backend} is not connected to project {number}", CONNECT_AGAIN)
         entry = self._client.get(f"/api/ml/{found[0]['id']}")  # Label Studio calls /health, /setup
         if entry["state"] in ("CO", "TR", "PR"):
             return ok(f"Label Studio reaches {backend}")
         if entry["state"] == "DI":
-            return (
-                PROBLEM,
+            return problem(
                 f"Label Studio does not reach the backend at {backend}",
                 "is `alc serve` running, and can Label Studio's machine reach ALC_BACKEND_URL? "
                 "Predictions and webhooks fail silently until then; answers are collected later",
             )
         said = str(entry.get("error_message") or "no reason was given")
         if "401" in said:
-            said = "it has another password than ALC_SECRET"
-        return PROBLEM, f"Label Studio cannot use the backend: {said}", CONNECT_AGAIN
+            said = "its password for the backend is not ALC_SECRET"
+        return problem(f"Label Studio cannot use the backend: {said}", CONNECT_AGAIN)
 
     def _connect(self, number: int) -> None:
         projects.connect_backend(self._client, number, self._settings.backend, self._secret())
@@ -140,7 +137,7 @@ class ProjectChecks:
             raise SettingsError("ALC_SECRET is not set")
         return self._settings.secret.get_secret_value()
 
-    def _webhook(self, number: int) -> Found:
+    def _webhook(self, number: int) -> Result:
         url = projects.webhook_url(self._settings.backend)
         found = [
             hook
@@ -148,8 +145,7 @@ class ProjectChecks:
             if hook["url"] == url and hook["project"] == number
         ]
         if not found:
-            return (
-                PROBLEM,
+            return problem(
                 f"project {number} has no webhook to {url}: answers arrive only by reconciling",
                 CONNECT_AGAIN,
             )
@@ -159,14 +155,13 @@ class ProjectChecks:
             for reason in projects.webhook_faults(hook, self._settings.backend, self._secret())
         ]
         if wrong:
-            return PROBLEM, f"the webhook of project {number} {', and '.join(wrong)}", CONNECT_AGAIN
+            return problem(f"the webhook of project {number} {', and '.join(wrong)}", CONNECT_AGAIN)
         return ok(url)
 
-    def _sampling(self) -> Found:
+    def _sampling(self) -> Result:
         found = self._config(self._project.query_project)["sampling"]
         if found != SAMPLING:
-            return (
-                PROBLEM,
+            return problem(
                 f"the query project serves tasks by {found!r}, not the best question first",
                 f"`alc doctor --fix` sets it to {SAMPLING!r}",
             )
@@ -176,7 +171,7 @@ class ProjectChecks:
         self._client.patch(f"/api/projects/{self._project.query_project}", {"sampling": SAMPLING})
 
     def _expected_version(self) -> str | None:
-        """The version that the queue must follow; None while there is none, or it changes."""
+        """The model version of the queue; None before the first, or while one is published."""
         with self._store.reading() as session:
             number = session.scalar(
                 select(func.max(Round.number)).where(
@@ -191,14 +186,13 @@ class ProjectChecks:
             )
         return None if number is None or publishing else model_version.model_version(number)
 
-    def _version(self) -> Found:
+    def _version(self) -> Result:
         expected = self._expected_version()
         if expected is None:
-            return SKIPPED, "no round is open yet, or one is being published", ""
+            return skipped("no round is open yet, or one is being published")
         found = self._config(self._project.query_project)["model_version"]
         if found != expected:
-            return (
-                PROBLEM,
+            return problem(
                 f"the query project follows predictions of {found!r}, not of {expected!r}: the "
                 "order is another, or random",
                 "`alc doctor --fix` sets it back",
@@ -210,12 +204,11 @@ class ProjectChecks:
         if expected is not None and self._project.query_project is not None:
             switch(self._client, self._project.query_project, expected)
 
-    def _tab(self) -> Found:
+    def _tab(self) -> Result:
         views = self._client.get("/api/dm/views/", project=self._project.query_project)
         ordering = views[0]["data"].get("ordering") if views else None
         if ordering != BEST_FIRST:
-            return (
-                PROBLEM,
+            return problem(
                 "the first tab of the query project is ordered by "
                 f"{', '.join(ordering or ['nothing'])}",
                 "`alc doctor --fix` orders it by prediction score, best question first",
@@ -229,12 +222,11 @@ class ProjectChecks:
     def _template(self) -> str:
         return label_config(len(self._project.classes), texts(self._settings.language))
 
-    def _query_config(self) -> Found:
+    def _query_config(self) -> Result:
         there = _controls(self._config(self._project.query_project)["label_config"])
         missing = sorted(str(name) for _, name, *_ in _controls(self._template()) - there)
         if missing:
-            return (
-                PROBLEM,
+            return problem(
                 f"the label config of the query project has no {', '.join(missing)} as queries "
                 "need it",
                 "`alc doctor --fix` restores it",
@@ -246,7 +238,7 @@ class ProjectChecks:
             f"/api/projects/{self._project.query_project}", {"label_config": self._template()}
         )
 
-    def _dataset_config(self) -> Found:
+    def _dataset_config(self) -> Result:
         project = self._project
         remedy = "restore it in Settings → Labeling Interface"
         try:
@@ -254,24 +246,22 @@ class ProjectChecks:
                 self._config(project.dataset_project)["label_config"]
             )
         except LabelStudioError as error:
-            return PROBLEM, str(error), remedy
+            return problem(str(error), remedy)
         if tags.classes != project.classes:
-            return (
-                PROBLEM,
+            return problem(
                 f"it has the classes {', '.join(tags.classes)}; the label maps were made with "
                 f"{', '.join(project.classes)}",
                 remedy + ", or import into a new project",
             )
         if (tags.brush_name, tags.image_name) != (project.brush_name, project.image_name):
-            return (
-                PROBLEM,
+            return problem(
                 f"its tags are called {tags.brush_name} and {tags.image_name}, and were "
                 f"{project.brush_name} and {project.image_name}",
                 remedy,
             )
         return ok(f"{len(tags.classes)} classes")
 
-    def _images(self) -> Found:
+    def _images(self) -> Result:
         with self._store.reading() as session:
             image = session.scalars(
                 select(Image)
@@ -284,27 +274,25 @@ class ProjectChecks:
                 .limit(1)
             ).first()
         if image is None or image.url is None:
-            return SKIPPED, "there is none yet", ""
+            return skipped("there is none yet")
         try:
             content = images.fetch(self._client, image.url, self._settings.trusted_hosts)
         except LabelStudioError as error:
-            return (
-                PROBLEM,
+            return problem(
                 f"{image.key}: {error}",
                 "labelers do not see it either: check the storage in the project's settings, or "
                 "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT",
             )
         return ok(f"{image.key} can be read ({len(content) // 1024} kB)")
 
-    def _weights(self) -> Found:
+    def _weights(self) -> Result:
         kept = self._project.warm_start
         if kept is None:
             return ok("this project needs none")
         try:
             used = [path for path in check_files(WarmStart.of(kept), self._settings) if path]
         except WeightsError as error:
-            return (
-                WARNING,
+            return warning(
                 f"not on this machine: {error}",
                 "workers for the queue pseudo need them",
             )
@@ -318,38 +306,36 @@ class ProjectChecks:
             if entry.place(models) in used and weights.check(models, file) == weights.WRONG
         ]
         if wrong:
-            return (
-                PROBLEM,
-                f"these files have not the hash they should have: {', '.join(wrong)}",
+            return problem(
+                f"the hash of these files is wrong: {', '.join(wrong)}",
                 "remove them and run `alc weights download`",
             )
         return ok("the files of Grounded-SAM are there and whole")
 
-    def _reconciled(self) -> Found:
+    def _reconciled(self) -> Result:
         with self._store.reading() as session:
             at = session.get_one(Project, self._project.id).reconciled_at
         if at is None:
-            return SKIPPED, "not yet", ""
+            return skipped("not yet")
         pause = timedelta(seconds=self._settings.reconcile_every_s)
         ago = utc_now() - at
         if ago > SILENT_ROUNDS * pause:
-            return (
-                PROBLEM,
+            return problem(
                 f"lost answers were last looked for {ago.total_seconds() / 60:.0f} minutes ago",
-                "is `alc serve` running? `alc reconcile` does it now, and says what hinders it",
+                "is `alc serve` running? `alc reconcile` does it now, and says what prevents it",
             )
         return ok(f"{ago.total_seconds():.0f} s ago")
 
-    def _work(self) -> Found:
+    def _work(self) -> Result:
         view = overview(self._store, self._project.id)
         if view.problems:
-            return WARNING, " ".join(view.problems), "the admin page and the logs say more"
+            return warning(" ".join(view.problems), "the admin page and the logs say more")
         state = view.round["state"] if view.round else "no round yet"
-        return OK, f"{state}; {view.queue} questions open", ""
+        return ok(f"{state}; {view.queue} questions open")
 
 
 def _controls(config: str) -> set[tuple[str, str | None, str | None, str | None]]:
-    """The named tags of a label config: tag, name, what they are for, and where values are from."""
+    """The named tags of a label config, as (tag, name, toName, value); none when it is not XML."""
     try:
         root = ElementTree.fromstring(config)
     except ElementTree.ParseError:

@@ -1,4 +1,4 @@
-"""What the workers run. Arguments are database ids; the state is in the database."""
+"""The functions that workers run. Each is given a database id; the state is in the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rq import get_current_job
 from alc_backend.errors import AlcError
 from alc_backend.foundation.warm_start import WarmStart
 from alc_backend.labelstudio.client import Client
-from alc_backend.loop.projects import image_queue, initial_labels
+from alc_backend.loop.projects import connection, image_queue, initial_labels
 from alc_backend.loop.rounds import executor
 from alc_backend.service.jobs.queues import Jobs, connect
 from alc_backend.settings import settings
@@ -22,18 +22,18 @@ log = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1)
 def store() -> Store:
-    """The store of this worker process."""
+    """The store of this worker process, opened once."""
     return Store(settings())
 
 
 def run_part(part_id: int) -> None:
-    """Do a part of a round's present step and queue what follows."""
+    """Do a part of a round's current step, and queue what follows."""
     jobs = _jobs()
     executor.run_part(store(), jobs.enqueue_part, part_id)
 
 
 def import_new(project_id: int) -> None:
-    """Note the images that were added to a dataset project in Label Studio, and queue them."""
+    """Queue the images that were added to a dataset project in Label Studio."""
     with store().reading() as session:
         project = session.get_one(Project, project_id)
     if project.dataset_project is None:
@@ -45,9 +45,7 @@ def import_new(project_id: int) -> None:
 
 
 def take_up(label_studio_project: int) -> None:
-    """Make a project of one that was connected in Label Studio, and queue its images."""
-    from alc_backend.loop.projects import connection as connecting
-
+    """Make a project for one that was connected in Label Studio, and queue its images."""
     known = store().project_of(label_studio_project)
     if known is not None:
         return
@@ -59,10 +57,10 @@ def take_up(label_studio_project: int) -> None:
     )
     try:
         with Client.from_settings(settings()) as client:
-            project_id = connecting.take_up_project(
+            project_id = connection.take_up_project(
                 store(), client, label_studio_project, warm_start=start.as_dict()
             )
-            connecting.connect_project(store(), client, project_id, log.info)
+            connection.connect_project(store(), client, project_id, log.info)
     except AlcError as error:
         log.error("Label Studio project %s was not taken up: %s", label_studio_project, error)
         return
@@ -70,7 +68,7 @@ def take_up(label_studio_project: int) -> None:
 
 
 def label_images(project_id: int) -> None:
-    """Make the first label maps of some images that wait, and queue the rest."""
+    """Make the first label maps of some waiting images, and queue the rest."""
     job = get_current_job()
 
     def progress(done: int, name: str) -> None:
@@ -94,7 +92,7 @@ def label_images(project_id: int) -> None:
 
 
 def enqueue_images(jobs: Jobs) -> None:
-    """Queue the images of all projects that wait for a worker."""
+    """Queue the waiting images of all projects."""
     for project_id, count in image_queue.due(store()).items():
         jobs.enqueue_images(project_id, image_queue.shards(count))
 

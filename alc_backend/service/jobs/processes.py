@@ -1,4 +1,4 @@
-"""Child processes of `alc serve` and `alc demo`: started, watched, and ended together."""
+"""The child processes of `alc serve` and `alc demo`: started, watched, and ended together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-
 WORKER_NICENESS = 10
 
 
@@ -39,9 +38,10 @@ class _Child:
 
 
 class Processes:
-    """Processes that live and die with this object; use as a context manager.
+    """Processes that end when this context manager does.
 
-    Each writes its output to ``logs/NAME.log``; those with ``restart`` come back when they die.
+    Each writes its output to ``logs/NAME.log``; those with ``restart`` are started again when
+    they die.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -65,7 +65,8 @@ class Processes:
     ) -> None:
         """Start a process with ``environment`` added to this one's.
 
-        ``niceness`` makes it yield to others (the service) when the cores are busy.
+        ``niceness`` (0 to 19) makes it yield to others when the cores are busy. Raises
+        ServiceError when it cannot be started.
         """
         merged = {**os.environ, **(environment or {})}
         process = self._spawn(name, list(command), merged, niceness)
@@ -74,7 +75,7 @@ class Processes:
         )
 
     def check(self) -> None:
-        """Restart what has died and may; ServiceError for a process that must not have died."""
+        """Restart the processes that have died; ServiceError for one that may not be restarted."""
         for child in self._children:
             code = child.process.poll()
             if code is None:
@@ -109,7 +110,7 @@ class Processes:
         return next(child.process.pid for child in self._children if child.name == name)
 
     def stop(self) -> None:
-        """End every process, the last started first: kindly, then by force."""
+        """End every process, the last one started first: by SIGTERM, then by force."""
         for child in reversed(self._children):
             end(child.process, child.name)
         self._children.clear()
@@ -141,7 +142,9 @@ def start_redis(processes: Processes, settings: Settings) -> None:
     """
     path = socket_path(settings)
     connection: Redis = Redis(unix_socket_path=str(path), retry=Retry(NoBackoff(), 0))
-    deadline = time.monotonic() + GRACE_S  # that of a killed backend takes a moment to end
+    deadline = (
+        time.monotonic() + GRACE_S
+    )  # the Redis of a backend that was killed takes a moment to end
     while is_up(connection) and time.monotonic() < deadline:
         time.sleep(0.1)
     if is_up(connection):

@@ -1,4 +1,4 @@
-"""The queues and how a round's steps get onto them."""
+"""The queues in Redis, and how work gets onto them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
 from alc_backend.common.logs import request_id
+from alc_backend.common.types import TextEnum
 from alc_backend.errors import SettingsError
 from alc_backend.settings import Settings
 from alc_backend.store.models import Part
@@ -22,32 +23,44 @@ from alc_backend.store.round_states import Step
 
 log = logging.getLogger(__name__)
 
-QUEUES = ("publish", "score", "train", "pseudo")
-"""All queues, the one that labelers wait for first."""
+
+class QueueName(TextEnum):
+    """The queues, the one that labelers wait for first."""
+
+    PUBLISH = "publish"
+    SCORE = "score"
+    TRAIN = "train"
+    PSEUDO = "pseudo"
+
 
 STEP_QUEUES = {
-    Step.CREATED: "train",
-    Step.TRAINING: "train",
-    Step.SCORING: "score",
-    Step.PUBLISHING: "publish",
-    Step.ASKING: "publish",
-    Step.TIDYING: "publish",
+    Step.CREATED: QueueName.TRAIN,
+    Step.TRAINING: QueueName.TRAIN,
+    Step.SCORING: QueueName.SCORE,
+    Step.PUBLISHING: QueueName.PUBLISH,
+    Step.ASKING: QueueName.PUBLISH,
+    Step.TIDYING: QueueName.PUBLISH,
 }
+"""The queue that carries each step of a round."""
 
 RUN_PART = "alc_backend.service.jobs.functions.run_part"
 IMPORT_NEW = "alc_backend.service.jobs.functions.import_new"
 TAKE_UP = "alc_backend.service.jobs.functions.take_up"
 LABEL_IMAGES = "alc_backend.service.jobs.functions.label_images"
+"""The functions that jobs run, by their names: whoever queues a job does not import them."""
+
 REQUEST = "request"
-"""Where a job's meta data says which request it was queued by."""
+"""The key in a job's metadata that holds the id of the request which queued it."""
 
 KEEP_RESULTS_S = 24 * 3600
+"""How long Redis remembers a job that ended."""
 
 
 def socket_path(settings: Settings) -> Path:
-    """Where the private Redis of a data folder listens (socket paths must be short).
+    """The socket of a data folder's private Redis, in the folder for temporary files.
 
-    Raises SettingsError when no folder for temporary files can be written to.
+    (The data folder's own path may be too long for a socket.) Raises SettingsError when there is
+    no folder for temporary files that can be written to.
     """
     digest = hashlib.sha256(str(settings.data_dir.absolute()).encode()).hexdigest()[:16]
     try:
@@ -58,10 +71,10 @@ def socket_path(settings: Settings) -> Path:
 
 
 def connect(settings: Settings, *, patience_s: float = 5.0) -> Redis:
-    """The Redis that carries the jobs, whether it answers or not.
+    """A connection to the Redis that carries the jobs; whether it answers is not checked.
 
-    ``patience_s`` is how long an answer is waited for. Raises SettingsError when REDIS_URL is no
-    address.
+    ``patience_s`` is how long it may take to answer. Raises SettingsError when REDIS_URL is not
+    an address.
     """
     url = settings.redis_url or f"unix://{socket_path(settings)}"
     try:
@@ -70,7 +83,8 @@ def connect(settings: Settings, *, patience_s: float = 5.0) -> Redis:
         )
     except ValueError as error:
         raise SettingsError(
-            "REDIS_URL is no address of a Redis, such as redis://:PASSWORD@host:6379/0"
+            "REDIS_URL is not the address of a Redis; give one such as "
+            "redis://:PASSWORD@host:6379/0"
         ) from error
     return connection
 
@@ -84,10 +98,10 @@ def is_up(connection: Redis) -> bool:
 
 
 class Jobs:
-    """Puts work onto the queues; the same work is never queued twice.
+    """Puts work onto the queues, and never the same work twice.
 
-    Nothing is lost when Redis is away: what is to be done stands in the database, and workers look
-    there every few seconds.
+    Nothing is lost when Redis is away: the work is recorded in the database, where workers look
+    for it every few seconds. Every method returns False when Redis did not answer.
     """
 
     def __init__(self, settings: Settings, connection: Redis) -> None:
@@ -95,38 +109,38 @@ class Jobs:
         self._redis = connection
 
     def enqueue_part(self, part: Part) -> bool:
-        """Queue a part of a round's step, unless it waits there already."""
+        """Queue a part of a round's step, unless it is waiting already."""
         job_id = f"round-{part.round_id}-{part.step}-{part.number}"
         return self._enqueue(STEP_QUEUES[part.step], RUN_PART, part.id, job_id)
 
     def enqueue_import(self, project_id: int) -> bool:
-        """Queue a look for images that are new in Label Studio."""
-        return self._enqueue("pseudo", IMPORT_NEW, project_id, f"import-{project_id}")
+        """Queue the import of the images that are new in a project in Label Studio."""
+        return self._enqueue(QueueName.PSEUDO, IMPORT_NEW, project_id, f"import-{project_id}")
 
     def enqueue_take_up(self, label_studio_project: int) -> bool:
-        """Queue the taking up of a project that was connected in Label Studio."""
+        """Queue the making of a project for one that was connected in Label Studio."""
         job_id = f"take-up-{label_studio_project}"
-        return self._enqueue("pseudo", TAKE_UP, label_studio_project, job_id)
+        return self._enqueue(QueueName.PSEUDO, TAKE_UP, label_studio_project, job_id)
 
     def enqueue_images(self, project_id: int, shards: int) -> bool:
-        """Queue so many jobs that label images of a project, less those that wait already."""
+        """Queue jobs that label images of a project until ``shards`` of them are waiting."""
         prefix = f"pseudo-{project_id}-"
         try:
-            waiting = Queue("pseudo", connection=self._redis).job_ids
+            waiting = Queue(QueueName.PSEUDO.value, connection=self._redis).job_ids
         except RedisError as error:
             log.warning("Redis does not answer (%s); images are queued when it is back", error)
             return False
         shards -= sum(job_id.startswith(prefix) for job_id in waiting)
         return all(
-            self._enqueue("pseudo", LABEL_IMAGES, project_id, prefix + secrets.token_hex(4))
+            self._enqueue(QueueName.PSEUDO, LABEL_IMAGES, project_id, prefix + secrets.token_hex(4))
             for _ in range(shards)
         )
 
-    def _enqueue(self, queue: str, function: str, argument: int, job_id: str) -> bool:
-        """Queue a job; False when Redis does not answer, which is logged."""
+    def _enqueue(self, queue: QueueName, function: str, argument: int, job_id: str) -> bool:
+        """Queue a job; False, and a line in the log, when Redis does not answer."""
         try:
             if self._forget(job_id):
-                Queue(queue, connection=self._redis).enqueue_call(
+                Queue(queue.value, connection=self._redis).enqueue_call(
                     function,
                     args=(argument,),
                     job_id=job_id,
@@ -141,7 +155,7 @@ class Jobs:
         return True
 
     def _forget(self, job_id: str) -> bool:
-        """Remove an earlier job of this name; False when it still waits in its queue."""
+        """Remove an earlier job with this id; False when it is still waiting in its queue."""
         try:
             job = Job.fetch(job_id, connection=self._redis)
         except NoSuchJobError:
@@ -149,8 +163,10 @@ class Jobs:
         queue = Queue(job.origin, connection=self._redis)
         try:
             if job.get_status() == JobStatus.QUEUED and queue.get_job_position(job) is not None:
-                return False  # a worker killed while taking a job leaves its status behind
+                return (
+                    False  # a worker that is killed while it takes a job leaves this status behind
+                )
             job.delete()
-        except InvalidJobOperation:  # somebody else has removed it meanwhile
+        except InvalidJobOperation:  # another process has removed it meanwhile
             return True
         return True

@@ -1,4 +1,4 @@
-"""The worker process: runs jobs one after another and brings back work that others left."""
+"""The worker process: runs jobs one after another, and queues again what others left undone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.loop.rounds import executor
 from alc_backend.service.jobs import counters, worker_registry
 from alc_backend.service.jobs.functions import enqueue_images, store
-from alc_backend.service.jobs.queues import QUEUES, REQUEST, Jobs, connect, is_up
+from alc_backend.service.jobs.queues import REQUEST, Jobs, QueueName, connect, is_up
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,61 +28,64 @@ RECOVER_EVERY_S = 5.0
 RECONNECT_S = 2.0
 
 
-def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, *, burst: bool = False) -> None:
-    """Work on ``queues``, in their order, until stopped (``burst``: until they are empty).
+def run_worker(
+    settings: Settings, queues: Sequence[str] = tuple(QueueName), *, burst: bool = False
+) -> None:
+    """Run the jobs of ``queues``, the first one's first, until stopped or, in a burst, all done.
 
-    Jobs run in this very process: networks stay loaded, and CUDA never meets a fork. While Redis
-    is away the worker waits for it. Raises SettingsError for an unknown queue, ServiceError when
-    ``burst`` finds no Redis.
+    Jobs run in this very process, because networks stay loaded then, and CUDA does not survive a
+    fork. The worker waits for Redis while that is away. Raises SettingsError for an unknown queue,
+    ServiceError when a ``burst`` finds no Redis.
     """
-    unknown = [name for name in queues if name not in QUEUES]
-    if unknown:
-        raise SettingsError(f"queue {unknown[0]!r} is unknown; choose from {', '.join(QUEUES)}")
+    known = [queue.value for queue in QueueName]
+    for name in queues:
+        if name not in known:
+            raise SettingsError(f"queue {name!r} is unknown; choose from {', '.join(known)}")
     connection = connect(settings)
     if burst and not is_up(connection):
         raise ServiceError(
             "no Redis answers; start `alc serve`, or set REDIS_URL to a running server"
         )
-    over, me = threading.Event(), worker_registry.here(queues)
-    beside = [
+    over, me = threading.Event(), worker_registry.this_process(queues)
+    threads = [
         threading.Thread(target=run, args=given, name=name, daemon=True)
         for name, run, given in (
-            ("watchdog", _watch, (Jobs(settings, connection), over)),
-            ("presence", _be_there, (settings, connection, me, over)),
+            ("watchdog", _recover_regularly, (Jobs(settings, connection), over)),
+            ("registry", _stay_signed_in, (settings, connection, me, over)),
         )
     ]
-    for thread in beside:
+    for thread in threads:
         thread.start()
     try:
         while not _work(settings, queues, burst):
             time.sleep(RECONNECT_S)
     finally:
         over.set()
-        for thread in beside:
+        for thread in threads:
             thread.join()
 
 
 class _Worker(SimpleWorker):  # type: ignore[misc]  # rq is not typed
-    """Says in every line of a job whose request it serves, and counts how jobs end."""
+    """Marks a job's log lines with the request that queued it, and counts how jobs end."""
 
     def perform_job(self, job: Any, queue: Any, execution: Any) -> bool:
-        """Run one job."""
+        """Run one job; whether it succeeded."""
         began = time.monotonic()
         with logs.about(job.meta.get(REQUEST), job.id):
             done = bool(super().perform_job(job, queue, execution))
-        counters.note(
+        counters.count(
             self.connection, queue.name, failed=not done, seconds=time.monotonic() - began
         )
         return done
 
 
 def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
-    """Work until told to stop; False when Redis went away."""
+    """Run jobs until told to stop, which gives True; False when Redis went away."""
     connection = connect(settings)
     if not is_up(connection):
         log.warning("no Redis answers, waiting for it; is REDIS_URL right, or `alc serve` running?")
         return False
-    worker = _Worker(list(queues), connection=connection)
+    worker = _Worker([str(name) for name in queues], connection=connection)
     asked_to_stop = threading.Event()
     stop = worker.request_stop
 
@@ -103,25 +106,31 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
     return burst or asked_to_stop.is_set()
 
 
-def _be_there(
-    settings: Settings, connection: Redis, me: worker_registry.Present, over: threading.Event
+def _stay_signed_in(
+    settings: Settings,
+    connection: Redis,
+    me: worker_registry.RegisteredWorker,
+    over: threading.Event,
 ) -> None:
-    """Say every few seconds that this worker is there; beside the watchdog, which may wait."""
+    """Sign this worker in every few seconds, and out at the end.
+
+    It has a thread of its own, because the watchdog may have to wait for the database.
+    """
     while not over.is_set():
         with suppress(RedisError):
-            worker_registry.note(connection, me, settings)
+            worker_registry.sign_in(connection, me, settings)
         over.wait(RECOVER_EVERY_S)
     with suppress(RedisError):
-        worker_registry.leave(connection, me)
+        worker_registry.sign_out(connection, me)
 
 
-def _watch(jobs: Jobs, over: threading.Event) -> None:
-    """Queue again what no worker has and no queue may hold: at the start and every few seconds."""
+def _recover_regularly(jobs: Jobs, over: threading.Event) -> None:
+    """Queue again what other workers or Redis have lost, at once and then every few seconds."""
     while True:
         try:
             executor.recover(store(), jobs.enqueue_part)
             enqueue_images(jobs)
-        except Exception as error:  # without this thread, what was left would stay for ever
-            log.warning("looking for left work failed, trying again: %r", error)
+        except Exception as error:  # this thread must go on: nobody else queues lost work
+            log.warning("looking for lost work failed, trying again: %r", error)
         if over.wait(RECOVER_EVERY_S):
             return

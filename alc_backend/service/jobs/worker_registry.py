@@ -1,6 +1,6 @@
-"""Which workers are there: each says so every few seconds, and is forgotten when it stops to.
+"""The workers that are running: each signs in every few seconds, and is forgotten when it stops.
 
-RQ's own list keeps a worker that was killed in a job for as long as that job might have taken.
+RQ's own list keeps a worker that was killed during a job for as long as that job might have taken.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from redis import Redis
 
 from alc_backend.settings import Settings
 
-KEYS = "alc:worker:"
-LEAST_S = 15.0
-"""A worker is not forgotten sooner, however impatient the settings are."""
+KEY_PREFIX = "alc:worker:"
+MIN_LIFETIME_S = 15.0
+"""A worker is remembered for at least so long after it signed in, whatever ALC_STALE_AFTER_S is."""
 
 
 @dataclass(frozen=True)
-class Present:
-    """A worker: the machine and process it is, and the queues that it serves."""
+class RegisteredWorker:
+    """A worker: its machine, its process, and the queues that it serves."""
 
     host: str
     pid: int
@@ -30,29 +30,29 @@ class Present:
 
     @property
     def key(self) -> str:
-        """Where it is noted."""
-        return f"{KEYS}{self.host}:{self.pid}"
+        """The key in Redis that stands for this worker."""
+        return f"{KEY_PREFIX}{self.host}:{self.pid}"
 
 
-def here(queues: Sequence[str]) -> Present:
-    """This process as a worker."""
-    return Present(socket.gethostname(), os.getpid(), tuple(queues))
+def this_process(queues: Sequence[str]) -> RegisteredWorker:
+    """This process as a worker for ``queues``."""
+    return RegisteredWorker(socket.gethostname(), os.getpid(), tuple(queues))
 
 
-def note(redis: Redis, worker: Present, settings: Settings) -> None:
-    """Say that a worker is there, for as long as one may be silent (ALC_STALE_AFTER_S)."""
-    life = max(settings.stale_after_s, LEAST_S)
-    redis.set(worker.key, json.dumps(asdict(worker)), px=int(1000 * life))
+def sign_in(redis: Redis, worker: RegisteredWorker, settings: Settings) -> None:
+    """Remember a worker until ALC_STALE_AFTER_S have passed; raises RedisError."""
+    lifetime = max(settings.stale_after_s, MIN_LIFETIME_S)
+    redis.set(worker.key, json.dumps(asdict(worker)), px=int(1000 * lifetime))
 
 
-def leave(redis: Redis, worker: Present) -> None:
-    """Say that a worker has ended."""
+def sign_out(redis: Redis, worker: RegisteredWorker) -> None:
+    """Forget a worker that has ended; raises RedisError."""
     redis.delete(worker.key)
 
 
-def workers(redis: Redis) -> list[Present]:
-    """The workers that are there, by machine and process. Raises RedisError."""
-    found = (redis.get(key) for key in redis.scan_iter(match=f"{KEYS}*"))
+def workers(redis: Redis) -> list[RegisteredWorker]:
+    """The workers that are signed in, by machine and process; raises RedisError."""
+    found = (redis.get(key) for key in redis.scan_iter(match=f"{KEY_PREFIX}*"))
     known = [json.loads(text) for text in found if isinstance(text, bytes)]
-    present = [Present(each["host"], each["pid"], tuple(each["queues"])) for each in known]
+    present = [RegisteredWorker(each["host"], each["pid"], tuple(each["queues"])) for each in known]
     return sorted(present, key=lambda worker: (worker.host, worker.pid))

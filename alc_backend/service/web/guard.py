@@ -1,4 +1,4 @@
-"""Who may come in, and how much they may bring: the password, failed attempts, request sizes."""
+"""What guards the service: the password, a limit on wrong ones, a limit on request sizes."""
 
 from __future__ import annotations
 
@@ -19,28 +19,32 @@ from alc_backend.settings import Settings
 log = logging.getLogger(__name__)
 
 OPEN = ("/health", "/ready")
-"""What is answered without a password: it tells nothing, and is asked by programs without one."""
+"""Paths that need no password: they reveal nothing, and programs without one ask for them."""
 
 FAILURES, WITHIN_S = 20, 60.0
-"""So many wrong passwords from one address within so many seconds are let through to an answer."""
+"""The wrong passwords that an address may send within this many seconds before it gets 429."""
 
 ADDRESSES = 10_000
-"""Addresses that are remembered; beyond, those that were seen longest ago are forgotten."""
+"""The most addresses that are remembered; those seen longest ago are forgotten first."""
 
 MIB = 2**20
 
 
 class Failures:
-    """Wrong passwords of the last while, by the address they came from; safe between threads."""
+    """Counts the wrong passwords of the last minute by address; several threads may use it."""
 
     def __init__(self) -> None:
         self._since: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, address: str) -> float:
-        """Count one; for how many seconds its address has used up its attempts, 0 for not.
+    def __len__(self) -> int:
+        """The number of addresses that are remembered."""
+        return len(self._since)
 
-        The first one of an address is logged, and that its attempts are used up.
+    def add(self, address: str) -> float:
+        """Count a wrong password; the seconds until its address may try again, 0 if it may now.
+
+        Logged is the first wrong password of an address, and the first one that is too many.
         """
         now = time.monotonic()
         with self._lock:
@@ -57,15 +61,15 @@ class Failures:
 
 
 class Guard:
-    """ASGI middleware that lets in basic auth (any user name) or a bearer token with the secret.
+    """ASGI middleware that asks for the password, by basic auth (any user name) or bearer token.
 
-    It answers before anything of the body is read: who has no password can send nothing.
+    It answers before anything of the body is read, so nobody can send data without the password.
 
-    The right password always comes in: an attacker behind the same proxy cannot lock Label Studio
-    out, and no answer of its own is lost. Wrong ones are counted by address, and from the 21st in
-    a minute on answered 429 with Retry-After. A guess costs one request in any case, so what
-    protects is a long password; the limit keeps guessing visible in metrics and logs, and polite
-    clients with an old password from hammering.
+    The right password is always accepted: an attacker behind the same proxy cannot lock Label
+    Studio out, and none of its answers is lost. Wrong passwords are counted by address; from the
+    21st in a minute on the answer is 429 with Retry-After. A guess costs one request in any case,
+    so what protects is a long password; the limit makes guessing visible in metrics and logs, and
+    slows down well-behaved clients that have an old password.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -75,7 +79,7 @@ class Guard:
         self._failures = Failures()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request: 401, or 429 after many wrong passwords, where it may not pass."""
+        """Pass a request on, or answer it with 401, or with 429 after many wrong passwords."""
         refusal = None if scope["type"] != "http" else self._refusal(scope)
         await (refusal or self._app)(scope, receive, send)
 
@@ -101,13 +105,13 @@ class Guard:
 
 
 class SizeLimit:
-    """ASGI middleware: a body longer than ``megabytes`` MiB is answered 413 and not kept."""
+    """ASGI middleware that refuses bodies longer than ``megabytes`` MiB with 413."""
 
     def __init__(self, app: ASGIApp, megabytes: int) -> None:
         self._app, self._most = app, megabytes * MIB
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Pass a request on, its body counted as it arrives."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -144,7 +148,7 @@ class SizeLimit:
 
 
 class _TooLongError(BaseException):
-    """Not an Exception: what reads the body must not take it for a fault of its own."""
+    """Not an Exception, so that no handler takes it for a failure of its own."""
 
 
 def _password(authorization: str) -> bytes:

@@ -1,8 +1,7 @@
-"""`/metrics` for Prometheus and `/ready` for whoever starts and balances services."""
+"""`/metrics` for Prometheus: requests, jobs, workers, and the state of all projects."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 
@@ -19,17 +18,14 @@ from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
-from sqlalchemy import text
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alc_backend.common.disk import free_gib
 from alc_backend.common.version import __version__
 from alc_backend.errors import AlcError
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.overview import Overview, Overviews
 from alc_backend.service.jobs import counters, worker_registry
-from alc_backend.service.jobs.queues import QUEUES, connect, is_up
-from alc_backend.settings import Settings
+from alc_backend.service.jobs.queues import QueueName
 from alc_backend.store.database import Store
 from alc_backend.store.round_states import RoundState
 
@@ -42,18 +38,15 @@ SECONDS = Histogram(
 )
 """Label Studio waits 1 s for a webhook, 3 s for /setup and 100 s for /predict."""
 
-READY_S = 1.0
-"""How long an answer of :class:`Readiness` is given again."""
-
 
 class Requests:
-    """ASGI middleware that counts requests and their time by route."""
+    """ASGI middleware that counts requests, and the time they take, by route."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Pass a request on, and count it when it is answered."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -76,78 +69,30 @@ class Requests:
 
 
 class Metrics:
-    """What a scrape answers: this process's counters, and the state of all projects."""
+    """The metrics of this process, of all workers, and of all projects."""
 
     def __init__(self, store: Store, redis: Redis) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_State(store, redis))
 
     def text(self) -> bytes:
-        """Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(REGISTRY) + generate_latest(self._registry)
 
 
-class Readiness:
-    """Whether this service can take answers: its database writes, its disk has room.
-
-    Redis and Label Studio may be away: answers are kept meanwhile, and a service taken out of
-    use for that would lose them. They are told as ``degraded``.
-    """
-
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._store, self._redis = store, connect(settings, patience_s=0.5)
-        self._known: tuple[float, dict[str, bool]] = (float("-inf"), {})
-        self._turn = threading.Lock()
-
-    def checks(self) -> dict[str, bool]:
-        """By name, whether each part works; read at most once a second.
-
-        One caller looks; the others get what was known before, and wait only for the first look.
-        """
-        if time.monotonic() - self._known[0] > READY_S and self._turn.acquire(
-            blocking=not self._known[1]
-        ):
-            try:
-                if time.monotonic() - self._known[0] > READY_S:
-                    found = {
-                        "database": self._database(),
-                        "disk": self._disk(),
-                        "redis": is_up(self._redis),
-                    }
-                    self._known = time.monotonic(), found
-            finally:
-                self._turn.release()
-        return self._known[1]
-
-    def _database(self) -> bool:
-        try:
-            with self._store.session() as session:  # takes the writer's lock
-                session.execute(text("SELECT 1"))
-        except Exception:  # whatever it is, answers cannot be kept
-            return False
-        return True
-
-    def _disk(self) -> bool:
-        settings = self._store.settings
-        try:
-            return free_gib(settings.data_dir) >= settings.min_free_gb
-        except OSError:
-            return False
-
-
 class _State(Collector):
-    """Reads the database and Redis when somebody scrapes."""
+    """Reads the database and Redis whenever Prometheus asks."""
 
     def __init__(self, store: Store, redis: Redis) -> None:
         self._store, self._redis = store, redis
         self._views = Overviews(store)
 
     def describe(self) -> list[Metric]:
-        """Nothing in advance: what there is depends on the projects."""
+        """Nothing: which metrics there are depends on the projects."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All gauges."""
+        """Every metric that is read from the database and from Redis."""
         build = GaugeMetricFamily("alc_build_info", "The version that runs", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
@@ -168,8 +113,8 @@ class _State(Collector):
 
     def _jobs(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily("alc_queue_jobs", "Jobs that wait", labels=["queue"])
-        for name in QUEUES:
-            waiting.add_metric([name], len(Queue(name, connection=self._redis)))
+        for name in QueueName:
+            waiting.add_metric([name], len(Queue(name.value, connection=self._redis)))
         ended = CounterMetricFamily("alc_jobs", "Jobs that ended", labels=["queue", "outcome"])
         seconds = CounterMetricFamily("alc_job_seconds", "Time spent on jobs", labels=["queue"])
         for counted in counters.read(self._redis):

@@ -1,4 +1,4 @@
-"""request_ids."""
+"""Request ids: each request has one, which its log lines and the jobs that it starts carry."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from alc_backend.common.logs import about
 
 HEADER = "X-Request-ID"
 
-
 _SAFE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 class RequestIds:
-    """ASGI middleware: a request keeps the id it came with, or gets one; the answer tells it."""
+    """ASGI middleware that keeps a request's id or makes one, and sends it back in the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Pass a request on under its id."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

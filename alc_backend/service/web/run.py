@@ -1,4 +1,4 @@
-"""`alc serve`: the web service, and on one machine its private Redis and worker."""
+"""What `alc serve` runs: the web service and, without REDIS_URL, a private Redis and a worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run_service(settings: Settings) -> None:
                 host=settings.host,
                 port=settings.port,
                 log_level="warning",
-                log_config=None,  # as all of this program logs
+                log_config=None,  # logs as the rest of this program does
                 access_log=False,
             )
         )
@@ -44,7 +44,7 @@ def run_service(settings: Settings) -> None:
 
 
 def _watch(processes: Processes, server: uvicorn.Server, over: threading.Event) -> None:
-    """Bring the worker back when it dies; end the service when Redis does."""
+    """Restart the worker and Redis when they die; end the service when that is not possible."""
     while not over.wait(CHECK_EVERY_S):
         try:
             processes.check()

@@ -7,9 +7,10 @@ from contextlib import nullcontext
 import pytest
 from pydantic import SecretStr
 
-from alc_backend.cli.doctor_checks import connection, examine, installation
+from alc_backend.cli.doctor_checks import connection, installation
 from alc_backend.cli.doctor_checks.connection import Connection
-from alc_backend.cli.doctor_checks.finding import OK, PROBLEM, WARNING, run
+from alc_backend.cli.doctor_checks.examination import examine
+from alc_backend.cli.doctor_checks.finding import State, run_checks
 from alc_backend.cli.doctor_checks.installation import Installation
 from alc_backend.cli.doctor_checks.projects import ProjectChecks
 from alc_backend.errors import LabelStudioError, SettingsError
@@ -17,11 +18,6 @@ from alc_backend.labelstudio import projects
 from alc_backend.service.jobs import worker_registry
 from alc_backend.store.models import Project
 from tests.annotations import asked_project
-
-
-@pytest.fixture
-def database_url():
-    """One database is enough."""
 
 
 class Forbidding:
@@ -34,9 +30,9 @@ class Forbidding:
 def test_a_project_that_may_not_be_seen_does_not_end_the_report(store, dataset):
     with store.reading() as session:
         project = session.get_one(Project, asked_project(store, dataset))
-    found = list(run(ProjectChecks(store, Forbidding(), project).checks(), fix=False))
+    found = list(run_checks(ProjectChecks(store, Forbidding(), project).checks(), fix=False))
     assert found[0].check == "projects"
-    assert found[0].state == PROBLEM
+    assert found[0].state == State.PROBLEM
     assert "permission" in found[0].detail
     assert [finding.check for finding in found][-1] == "work"
 
@@ -47,8 +43,8 @@ def test_weights_of_another_machine_are_no_problem(store, dataset):
         project = session.get_one(Project, project_id)
         project.warm_start = {"superpixels": "grounded-sam"}
     checks = ProjectChecks(store, Forbidding(), project).checks()
-    found = {finding.check: finding for finding in run(checks, fix=False)}
-    assert found["weights"].state == WARNING
+    found = {finding.check: finding for finding in run_checks(checks, fix=False)}
+    assert found["weights"].state == State.WARNING
     assert "not on this machine" in found["weights"].detail
 
 
@@ -58,7 +54,7 @@ def test_a_name_without_a_dot_is_refused(settings, backend):
     with pytest.raises(SettingsError, match="a dot"):
         projects.connect_backend(None, 1, backend, "s3cret")
     found = checked(Installation(settings.model_copy(update={"backend_url": backend})), "addresses")
-    assert found.state == PROBLEM
+    assert found.state == State.PROBLEM
     assert "ALC_BACKEND_URL" in found.remedy
 
 
@@ -71,13 +67,16 @@ def test_other_addresses_are_taken(backend):
 
 
 def checked(checks, name):
-    return next(finding for finding in run(checks.checks(), fix=False) if finding.check == name)
+    """The finding of the check of that name, which alone is run."""
+    (check,) = (check for check in checks.checks() if check.name == name)
+    (finding,) = run_checks([check], fix=False)
+    return finding
 
 
 def test_a_backend_beside_label_studio_may_have_a_local_address(settings):
     """Whether it is the same machine cannot be known: what Label Studio reaches is measured."""
     public = settings.model_copy(update={"label_studio_url": "https://labels.example.com"})
-    assert checked(Installation(public), "addresses").state == WARNING
+    assert checked(Installation(public), "addresses").state == State.WARNING
 
 
 def test_what_label_studio_says_about_an_address_is_told(settings, monkeypatch):
@@ -88,26 +87,27 @@ def test_what_label_studio_says_about_an_address_is_told(settings, monkeypatch):
     monkeypatch.setattr(connection.Client, "from_settings", lambda _: nullcontext(Refusing()))
     looked = Connection(settings)
     looked.works = True
-    state, detail, _ = looked._private_addresses()
-    assert state == PROBLEM
-    assert "Enter a valid URL" in detail
+    found = checked(looked, "private addresses")
+    assert found.state == State.PROBLEM
+    assert "Enter a valid URL" in found.detail
 
 
 def test_workers_elsewhere_need_what_they_share(settings, redis):
     queues = ("publish", "score", "train", "pseudo")
-    worker_registry.note(redis, worker_registry.Present("gpu-7", 42, queues), settings)
+    worker_registry.sign_in(redis, worker_registry.RegisteredWorker("gpu-7", 42, queues), settings)
     found = checked(Installation(settings), "workers")
-    assert found.state == WARNING
+    assert found.state == State.WARNING
     assert "gpu-7 cannot see the database and the files" in found.detail
     shared = {"database_url": "postgresql://x/alc", "files_url": SecretStr("s3://bucket")}
-    assert checked(Installation(settings.model_copy(update=shared)), "workers").state == OK
+    assert checked(Installation(settings.model_copy(update=shared)), "workers").state == State.OK
 
 
 def test_a_graphics_card_that_nothing_needs_is_no_problem(settings, monkeypatch, tmp_path):
     monkeypatch.setattr(installation, "Path", lambda _: tmp_path)  # as if /dev/nvidia0 were there
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert Installation(settings)._gpu()[0] == WARNING
-    assert Installation(settings.model_copy(update={"preset": "pascal"}))._gpu()[0] == PROBLEM
+    assert checked(Installation(settings), "gpu").state == State.WARNING
+    wanting = settings.model_copy(update={"preset": "pascal"})
+    assert checked(Installation(wanting), "gpu").state == State.PROBLEM
 
 
 def test_nothing_secret_is_told(settings, monkeypatch):
@@ -115,13 +115,15 @@ def test_nothing_secret_is_told(settings, monkeypatch):
         update={
             "secret": SecretStr("TopSecret123"),
             "redis_url": "redis://:redispass@127.0.0.1:1/0",
+            "label_studio_url": "http://127.0.0.1:1",
+            "port": 1,
         }
     )
 
-    def leak(self):
+    def leak(settings):
         raise RuntimeError("Bearer TopSecret123 at redis://:redispass@127.0.0.1:1/0")
 
-    monkeypatch.setattr(Installation, "_redis", leak)
+    monkeypatch.setattr(installation, "connect", leak)
     told = " ".join(f"{finding.detail} {finding.remedy}" for finding in examine(given))
     assert "it could not be checked" in told
     assert "TopSecret123" not in told

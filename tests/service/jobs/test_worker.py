@@ -21,7 +21,7 @@ from alc_backend.service.jobs.worker import run_worker
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Part, Round, Score
 from alc_backend.store.round_states import RoundState
-from tests.conftest import wait_for, write_dataset
+from tests.conftest import BOTH_DATABASES, wait_for, write_dataset
 
 
 def test_a_killed_worker_is_replaced_and_the_round_goes_on(
@@ -67,6 +67,7 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on(
     assert not list((settings.data_dir / "projects").rglob("*.checkpoint"))
 
 
+@BOTH_DATABASES
 def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_path):
     images = write_dataset(tmp_path / "many", names=[f"p{number:03d}" for number in range(120)])
     store.settings = settings.model_copy(
@@ -140,9 +141,9 @@ def test_unknown_queues_are_named(settings):
 
 
 def test_a_worker_that_was_killed_is_forgotten(settings, redis, tmp_path, monkeypatch):
-    monkeypatch.setattr(worker_registry, "LEAST_S", 1.0)
-    me = worker_registry.here(["train"])
-    worker_registry.note(redis, me, settings.model_copy(update={"stale_after_s": 1.0}))
+    monkeypatch.setattr(worker_registry, "MIN_LIFETIME_S", 1.0)
+    me = worker_registry.this_process(["train"])
+    worker_registry.sign_in(redis, me, settings.model_copy(update={"stale_after_s": 1.0}))
     assert worker_registry.workers(redis) == [me]
     wait_for(lambda: worker_registry.workers(redis) == [])  # nothing was said again
     with Processes(tmp_path / "workers") as processes:

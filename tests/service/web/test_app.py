@@ -22,7 +22,7 @@ from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Event, Image, LedgerEntry, Project, Query, Round, Superpixel
 from alc_backend.store.round_states import RoundState
 from tests.annotations import round_config
-from tests.conftest import CLASSES, wait_for
+from tests.conftest import BOTH_DATABASES, CLASSES, wait_for
 
 DATASET_PROJECT, QUERY_PROJECT = 11, 12
 
@@ -56,12 +56,6 @@ def project(store, dataset):
             )
         )
     return project_id
-
-
-@pytest.fixture
-def service(settings, redis):
-    with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
-        yield client
 
 
 def annotation(**changes):
@@ -98,6 +92,7 @@ def test_a_submitted_answer_is_in_the_ledger_once(service, store, project):
     assert answers_in(store) == [(5, "correct", 2)]
 
 
+@BOTH_DATABASES
 def test_simultaneous_duplicates_are_recorded_once(service, store, project):
     posted = event("ANNOTATION_CREATED", annotation=annotation())
     with ThreadPoolExecutor(8) as pool:
@@ -130,6 +125,7 @@ def test_answers_made_in_bulk_come_as_label_studio_sends_them(service, store, pr
     assert answers_in(store) == [(5, "correct", 2)]
 
 
+@BOTH_DATABASES
 def test_answers_that_belong_nowhere_are_counted_not_recorded(service, store, project):
     unknown_task = event("ANNOTATION_CREATED", annotation=annotation(task=12345))
     unknown_class = event(
@@ -262,7 +258,7 @@ def test_the_web_process_never_loads_a_network(settings, store, project, redis):
     script = """
 import sys
 from fastapi.testclient import TestClient
-from alc_backend.service.app import create_app
+from alc_backend.service.web.app import create_app
 from alc_backend.settings import settings
 with TestClient(create_app(settings()), headers={"Authorization": "Bearer s3cret"}) as client:
     for path, body in (

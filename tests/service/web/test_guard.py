@@ -16,11 +16,6 @@ OPEN = {"/health", "/ready"}
 
 
 @pytest.fixture
-def database_url():
-    """One database is enough."""
-
-
-@pytest.fixture
 def app(settings):
     return create_app(settings.model_copy(update={"max_request_mb": 1}))
 
@@ -94,7 +89,7 @@ def test_attempts_are_forgotten(monkeypatch):
     monkeypatch.setattr(guard, "ADDRESSES", 3)
     for number in range(100):
         failures.add(f"c{number}")
-    assert len(failures._since) == 3
+    assert len(failures) == 3
 
 
 def test_wrong_passwords_are_logged_once_a_minute(client, caplog):

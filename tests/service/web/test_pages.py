@@ -23,7 +23,6 @@ from tests.annotations import (
     CAT,
     DOG,
     NOON,
-    FakeLabelStudio,
     answer,
     asked_project,
     created,
@@ -34,6 +33,7 @@ from tests.annotations import (
     task_of,
 )
 from tests.conftest import write_dataset
+from tests.fake_label_studio import FakeLabelStudio
 
 TOKEN = re.compile(r'name="token" value="(\w+)"')
 
@@ -44,9 +44,8 @@ def project(store, dataset):
 
 
 @pytest.fixture
-def client(settings, redis, project):
-    with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
-        yield client
+def client(project, service):
+    return service
 
 
 def press(client, path, token=None):
@@ -60,7 +59,7 @@ def submit(store, project):
     def submit(*records):
         for record in records:
             receive(store, project, created(record))
-        webhooks.drain(store, FakeLabelStudio)
+        webhooks.drain(store, FakeLabelStudio().client)
 
     return submit
 
@@ -252,10 +251,14 @@ def test_curves_once_two_rounds_know_them(client, store, project):
         for number, miou in ((2, 0.5), (3, 0.6)):
             session.add(
                 Round(
-                    project_id=project, number=number, state=RoundState.CLOSED, config=round_config(),
-                    answers=10 * number, data_miou=miou,
+                    project_id=project,
+                    number=number,
+                    state=RoundState.CLOSED,
+                    config=round_config(),
+                    answers=10 * number,
+                    data_miou=miou,
                 )
-            )  # fmt: skip
+            )
     page = client.get("/").text
     (source,) = re.findall(r'src="(/projects/\d+/data_miou\.png[^"]*)"', page)
     plot = client.get(source)

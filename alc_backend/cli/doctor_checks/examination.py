@@ -1,0 +1,48 @@
+"""All checks of `alc doctor`, run one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+from sqlalchemy import select
+
+from alc_backend.cli.doctor_checks.connection import Connection
+from alc_backend.cli.doctor_checks.finding import Finding, State, run_checks
+from alc_backend.cli.doctor_checks.installation import Installation
+from alc_backend.cli.doctor_checks.projects import ProjectChecks
+from alc_backend.common.logs import redact
+from alc_backend.labelstudio.client import Client
+from alc_backend.settings import Settings
+from alc_backend.store.database import Store
+from alc_backend.store.models import Project
+
+
+def examine(settings: Settings, *, fix: bool = False) -> Iterator[Finding]:
+    """The findings of all checks, one after the other; with ``fix`` what is safe is repaired.
+
+    A repair is safe when it only sets Label Studio up as this backend needs it, or migrates the
+    database. Secrets are blotted out of the findings.
+    """
+    hidden = settings.hidden()
+    for finding in _examine(settings, fix):
+        detail, remedy = (redact(text, hidden) for text in (finding.detail, finding.remedy))
+        yield replace(finding, detail=detail, remedy=remedy)
+
+
+def _examine(settings: Settings, fix: bool) -> Iterator[Finding]:
+    installation, connection = Installation(settings), Connection(settings)
+    yield from run_checks(installation.checks(), fix=fix)
+    yield from run_checks(connection.checks(), fix=fix)
+    if not installation.is_migrated():
+        yield Finding("projects", State.SKIPPED, "the database comes first")
+        return
+    if not connection.works:
+        yield Finding("projects", State.SKIPPED, "Label Studio and the token come first")
+        return
+    with closing(Store(settings)) as store, Client.from_settings(settings) as client:
+        with store.reading() as session:
+            projects = session.scalars(select(Project).order_by(Project.id)).all()
+        for project in projects:
+            yield from run_checks(ProjectChecks(store, client, project).checks(), fix=fix)

@@ -1,0 +1,70 @@
+"""``alc rebuild``: a lost store made again from Label Studio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from alc_backend.cli.common import open_store, telling
+from alc_backend.cli.warm_start import OBJECTS, is_filled, open_with, warm_start
+
+console = Console()
+
+
+def rebuild(
+    data: Annotated[Path, typer.Argument(help="The dataset folder that the project was made of.")],
+    dataset_project: Annotated[
+        int, typer.Option(help="Number of the dataset project in Label Studio.", min=1)
+    ],
+    query_project: Annotated[
+        int, typer.Option(help="Number of the query project in Label Studio.", min=1)
+    ],
+    val: Annotated[
+        Path | None, typer.Option(help="Folder with images and ground truth for validation.")
+    ] = None,
+    superpixels: Annotated[
+        str,
+        typer.Option(help="As `alc init` had it: objects (or else slic), slic, or sam."),
+    ] = OBJECTS,
+    superpixel_count: Annotated[
+        int, typer.Option(help="SLIC superpixels per image, as `alc init` had it.", min=1)
+    ] = 100,
+    fill: Annotated[
+        str | None, typer.Option(help="slic, where `alc init` had it: SLIC covers the rest.")
+    ] = None,
+) -> None:
+    """Make a lost store again from Label Studio and the initial label maps.
+
+    The superpixels must be those that the queries show, made by the same options as at first.
+    """
+    from alc_backend.datasets.layouts import open_dataset
+    from alc_backend.labelstudio.client import Client
+    from alc_backend.loop.exports import rebuild as rebuilding
+
+    filled = is_filled(fill)
+    store = open_store()
+    start = warm_start(store.settings, superpixels, superpixel_count, filled, None, data)
+    with Client.from_settings(store.settings) as client, console.status("") as status:
+        made = rebuilding.rebuild(
+            store,
+            client,
+            open_with(data, superpixels, start, store.settings),
+            dataset_project,
+            query_project,
+            validation=None if val is None else open_dataset(val, validation=True),
+            warm_start=start.as_dict(),
+            report=telling(status),
+        )
+    for problem in made.problems:
+        console.print(f"left out: {problem}", markup=False, highlight=False)
+    counts = ", ".join(f"{count} {name}" for name, count in made.counts.items())
+    console.print(
+        f"{made.images} images, {made.queries} queries of {made.rounds} rounds, annotations: "
+        f"{counts or 'none'}; {len(made.problems)} problems",
+        highlight=False,
+    )
+    if made.problems:
+        raise typer.Exit(1)

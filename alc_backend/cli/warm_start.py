@@ -1,0 +1,69 @@
+"""How images get their first superpixels and label maps, as `alc init` and `alc rebuild` ask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alc_backend.errors import SettingsError
+
+if TYPE_CHECKING:
+    from alc_backend.datasets.dataset import Dataset
+    from alc_backend.foundation.warm_start import WarmStart
+    from alc_backend.settings import Settings
+
+OBJECTS, SLIC = "objects", "slic"
+
+
+def is_filled(fill: str | None) -> bool:
+    """Whether ``--fill`` asks for SLIC; SettingsError when it asks for anything else."""
+    if fill not in (None, SLIC):
+        raise SettingsError(f"--fill must be slic, not {fill!r}")
+    return fill is not None
+
+
+def warm_start(
+    settings: Settings,
+    method: str,
+    count: int,
+    fill: bool,
+    threshold: float | None,
+    dataset: Path | None,
+) -> WarmStart:
+    """How images begin; SettingsError for superpixels that do not go with their source.
+
+    ``method`` is what ``--superpixels`` names, ``count`` the SLIC superpixels of an image,
+    ``threshold`` the score of an object in 0..1 (None: ALC_BOX_THRESHOLD), ``dataset`` the folder
+    with masks, where the images come from one.
+    """
+    from alc_backend.foundation import warm_start as methods
+
+    if dataset is not None and method == methods.GROUNDED_SAM:
+        raise SettingsError(
+            "the dataset has masks already; use --superpixels sam for superpixels around them, or "
+            "--images for images without masks"
+        )
+    if dataset is None and method == OBJECTS:
+        raise SettingsError("--superpixels objects goes with a dataset folder")
+    return methods.WarmStart(
+        superpixels=methods.SLIC if method == OBJECTS else method,
+        count=count,
+        fill=fill,
+        threshold=settings.box_threshold if threshold is None else threshold,
+        detector=settings.detector,
+        segmenter=settings.segmenter,
+    )
+
+
+def open_with(root: Path, method: str, start: WarmStart, settings: Settings) -> Dataset:
+    """The dataset with masks in ``root``, its superpixels made by ``method`` as ``start`` says."""
+    from alc_backend.datasets.layouts import open_dataset
+    from alc_backend.foundation.warm_start import Warmer
+
+    opened = open_dataset(root, start.count)
+    warmer = Warmer(start, opened.classes, settings)
+    if method == SLIC:
+        opened.segment = lambda image, labels, objects: warmer.from_masks(image, labels)
+    elif method != OBJECTS or start.fill:
+        opened.segment = warmer.from_masks
+    return opened

@@ -1,0 +1,133 @@
+"""The gallery: images before and after correction, and what was answered about each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+from sqlalchemy import func, select
+
+from alc_backend.common.types import Json
+from alc_backend.datasets.images import image_thumbnail, label_thumbnail, read_image, voc_palette
+from alc_backend.errors import NotFoundError
+from alc_backend.loop.annotations import history
+from alc_backend.service.web.pages.lookup import image_of, project_of
+from alc_backend.service.web.pages.rendering import Renderer
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.models import MAX_ID, TRAIN, Image, LedgerEntry, Project
+
+PAGE_SIZE = 12
+THUMBNAIL_SIDE = 480
+"""Longest side of a thumbnail, in pixels."""
+
+SHOWN_WIDTH = 320
+"""Width of an image on the page, in pixels."""
+
+KEEP = {"Cache-Control": "private, max-age=86400"}
+
+
+@dataclass(frozen=True)
+class GalleryPage:
+    """Some images of a project as the template shows them.
+
+    Each of ``items`` has an ``image``, its ``height`` on the page, and its ledger ``entries``;
+    ``total`` counts the images of the project, ``position`` is that of its ledger.
+    """
+
+    items: list[Json]
+    total: int
+    position: int
+
+
+def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
+    """The page at /images and the thumbnails that it shows."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/images")
+    def images(request: Request, project: int | None = None, start: int = 0) -> HTMLResponse:
+        with store.reading() as session:
+            projects = session.scalars(select(Project).order_by(Project.name)).all()
+        if not projects:
+            raise NotFoundError("there is no project yet; make one with `alc init`")
+        chosen = projects[0] if project is None else project_of(store, project)
+        start = min(max(start, 0), MAX_ID)
+        shown = _page(store, chosen, start)
+        return renderer.page(
+            request,
+            "images.html",
+            page="images",
+            project=chosen,
+            projects=projects,
+            items=shown.items,
+            total=shown.total,
+            position=shown.position,
+            start=start,
+            size=PAGE_SIZE,
+            colours=_colours(chosen.classes),
+        )
+
+    @router.get("/images/{image_id}/image")
+    def image(image_id: int) -> Response:
+        found = image_of(store, image_id)
+        path = store.files(found.project_id).image(found.id, found.suffix)
+        thumbnail = image_thumbnail(read_image(path), THUMBNAIL_SIDE)
+        return Response(thumbnail, 200, KEEP, "image/jpeg")
+
+    @router.get("/images/{image_id}/before")
+    def before(image_id: int) -> Response:
+        found = image_of(store, image_id)
+        labels = store.files(found.project_id).read_label_map("initial", found.id)
+        return Response(label_thumbnail(labels, THUMBNAIL_SIDE), 200, KEEP, "image/png")
+
+    @router.get("/images/{image_id}/after")
+    def after(image_id: int) -> Response:
+        found = image_of(store, image_id)
+        files = store.files(found.project_id)
+        with store.reading() as session:
+            labels = LabelMaps(session, files, found.project_id, images=[found.id]).read(found.id)
+        return Response(label_thumbnail(labels, THUMBNAIL_SIDE), 200, KEEP, "image/png")
+
+    return router
+
+
+def _page(store: Store, project: Project, start: int) -> GalleryPage:
+    """The images from position ``start`` on, those that were answered about last coming first."""
+    latest = func.max(LedgerEntry.id)
+    with store.reading() as session:
+        ours = (Image.project_id == project.id, Image.split == TRAIN)
+        total = session.scalar(select(func.count(Image.id)).where(*ours)) or 0
+        position = ledger.position(session, project.id)
+        found: Sequence[Image] = session.scalars(
+            select(Image)
+            .outerjoin(LedgerEntry, LedgerEntry.image_id == Image.id)
+            .where(*ours)
+            .group_by(Image.id)
+            .order_by(latest.is_(None), latest.desc(), Image.key)
+            .offset(start)
+            .limit(PAGE_SIZE)
+        ).all()
+    entries: dict[str, list[Json]] = {}
+    for entry in reversed(history.log(store, project.id, images=[image.key for image in found])):
+        entries.setdefault(entry["image"], []).append(entry)
+    items: list[Json] = [
+        {
+            "image": image,
+            "height": max(1, round(SHOWN_WIDTH * image.height / image.width)),
+            "entries": entries.get(image.key, []),
+        }
+        for image in found
+    ]
+    return GalleryPage(items, total, position)
+
+
+def _colours(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Each class with its colour in the label maps, as ``#rrggbb``."""
+    palette = voc_palette()
+    return [
+        (name, "#{:02x}{:02x}{:02x}".format(*palette[3 * index : 3 * index + 3]))
+        for index, name in enumerate(classes)
+    ]

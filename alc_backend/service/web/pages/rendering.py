@@ -1,0 +1,122 @@
+"""How pages become HTML: templates, their filters, security headers, and the forms' tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs
+
+from fastapi import HTTPException, Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader
+
+from alc_backend.loop.overview import Overview
+from alc_backend.settings import Settings
+
+COOKIE = "alc_page"
+MAX_FORM_BYTES = 4096
+CURVES = {"data_miou": "Quality of the label maps", "model_miou": "Quality of the network"}
+"""The qualities that are plotted over the rounds, with the titles of their plots."""
+
+
+class Renderer:
+    """Renders the templates, and tells forms of these pages from those of other sites.
+
+    Each form carries a token made from a cookie of this site, so that no other site can press the
+    buttons. Tokens stay valid over restarts when ALC_SECRET is set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._key = settings.secret.get_secret_value() if settings.secret else secrets.token_hex()
+        self._label_studio = settings.label_studio_links
+        self._environment = _environment()
+
+    def page(
+        self, request: Request, template: str, status: int = 200, **values: Any
+    ) -> HTMLResponse:
+        """A page made of ``template`` and ``values``; sets the cookie where there is none yet."""
+        nonce = secrets.token_urlsafe(12)
+        cookie = request.cookies.get(COOKIE) or secrets.token_urlsafe(18)
+        content = self._environment.get_template(template).render(
+            nonce=nonce,
+            token=self._token_of(cookie),
+            label_studio=self._label_studio,
+            **values,
+        )
+        response = HTMLResponse(content, status, _headers(nonce))
+        if COOKIE not in request.cookies:
+            response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict")
+        return response
+
+    async def check_form(self, request: Request) -> None:
+        """Refuse a form that is not one of this site's pages: 403, or 413 when it is too long."""
+        if int(request.headers.get("content-length") or 0) > MAX_FORM_BYTES:
+            raise HTTPException(413, "the form is too long")
+        given = parse_qs((await request.body()).decode("ascii", "replace")).get("token", [""])[0]
+        expected = self._token_of(request.cookies.get(COOKIE, ""))
+        if COOKIE not in request.cookies or not hmac.compare_digest(
+            given.encode(), expected.encode()
+        ):
+            raise HTTPException(403, "this form is out of date; go back and reload the page")
+
+    def _token_of(self, cookie: str) -> str:
+        return hmac.new(self._key.encode(), f"form {cookie}".encode(), hashlib.sha256).hexdigest()
+
+
+def _headers(nonce: str) -> dict[str, str]:
+    """Headers that forbid everything but the page's own style, script and images."""
+    return {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": (
+            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+            "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+            "frame-ancestors 'none'"
+        ),
+        "Referrer-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("alc_backend.service.web"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "curves": _curves,
+        "duration": _duration,
+        "moment": _moment,
+        "number": lambda value: "–" if value is None else f"{value:.3f}",
+        "share": lambda value: "–" if value is None else f"{100 * value:.0f} %",
+        "title_of": CURVES.__getitem__,
+        "whole": lambda value: "–" if value is None else f"{value:.0f}",
+    }
+    return environment
+
+
+def _curves(view: Overview) -> list[str]:
+    """The qualities that are known of at least two rounds, and so make a curve."""
+    return [
+        quality
+        for quality in CURVES
+        if sum(round_[quality] is not None for round_ in view.rounds) > 1
+    ]
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _moment(value: datetime | str | None) -> str:
+    if value is None:
+        return "–"
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return f"{at:%Y-%m-%d %H:%M} UTC"
