@@ -25,15 +25,15 @@ CONFIGURATION = """\
 # Configuration
 
 Every setting is an environment variable, or a line of a file `.env` in the working directory. All \
-`alc` processes of an installation need the same ones. An empty value means the default where that \
-is "unset". This page is written by `make reference`.
+`alc` processes of an installation need the same settings. Where the default is "unset", an empty \
+value means the same. This page is written by `make reference`.
 """
 
 COMMANDS = """\
 # Commands
 
-Every command says with `--help` what is on this page, which is written by `make reference`. A \
-mistake ends in one sentence and exit code 1.
+`--help` shows the same for every command. An error ends a command with one sentence and exit \
+code 1. This page is written by `make reference`.
 """
 
 
