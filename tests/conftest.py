@@ -47,10 +47,21 @@ def postgres(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+BOTH_DATABASES = pytest.mark.both_databases
+"""For tests, or a file of tests, whose subject is SQL; all others run on SQLite alone."""
+
+
+def pytest_generate_tests(metafunc):
+    """Run what is marked ``BOTH_DATABASES`` and uses a database on SQLite and on PostgreSQL."""
+    marked = metafunc.definition.get_closest_marker(BOTH_DATABASES.name)
+    if marked and "database_url" in metafunc.fixturenames:
+        metafunc.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
 def database_url(request) -> str | None:
-    """Both databases, one after the other; each test has an empty one of its own."""
-    if request.param == "sqlite":
+    """SQLite; PostgreSQL too for tests marked ``BOTH_DATABASES``; each has an empty one."""
+    if getattr(request, "param", "sqlite") == "sqlite":
         yield None
         return
     server = request.getfixturevalue("postgres")

@@ -14,14 +14,18 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle, islice
 
 import httpx
 import psutil
+from redis.exceptions import RedisError
 
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.labelstudio.tokens import create_personal_token
+from alc_backend.service.jobs.queues import connect
+from alc_backend.service.jobs.worker_registry import workers
 
 DROPPED, DOUBLED, DELAYED = 0.3, 0.2, 0.3
 """Shares of the webhooks that are lost, come twice, and come late."""
@@ -100,19 +104,34 @@ class UnreliableWire:
 
 
 class Killer(threading.Thread):
-    """Kills what runs, at random moments."""
+    """Kills one after the other, each a random while after all of them came up again."""
 
-    def __init__(self, processes, settings, seed: int, pause_s: tuple[float, float]) -> None:
+    VICTIMS = ("worker", "backend", "redis", "worker")
+
+    def __init__(
+        self, processes, settings, seed: int, pause_s: tuple[float, float], kills: int
+    ) -> None:
         super().__init__(name="killer", daemon=True)
         self.did: Counter[str] = Counter()
         self._processes, self._settings = processes, settings
         self._random, self._pause_s = random.Random(seed), pause_s
-        self._over = threading.Event()
+        self._kills = kills
 
     def run(self) -> None:
-        victims = ["worker", "backend", "redis", "worker"]
-        while not self._over.wait(self._random.uniform(*self._pause_s)):
-            self.kill(victims[sum(self.did.values()) % len(victims)])
+        for victim in islice(cycle(self.VICTIMS), self._kills):
+            while not self._a_worker_is_there():
+                time.sleep(0.2)
+            time.sleep(self._random.uniform(*self._pause_s))
+            self.kill(victim)
+
+    def _a_worker_is_there(self) -> bool:
+        """Whether the service, Redis and a worker that has signed in are up."""
+        try:
+            backend = psutil.Process(self._processes.pid_of("backend"))
+            signed_in = {worker.pid for worker in workers(connect(self._settings))}
+            return any(child.pid in signed_in for child in backend.children())
+        except (psutil.Error, RedisError):
+            return False
 
     def kill(self, name: str) -> None:
         """SIGKILL the worker, the service, Redis, or Label Studio."""
@@ -132,10 +151,6 @@ class Killer(threading.Thread):
             return  # it is down already
         self.did[name] += 1
 
-    def stop(self) -> None:
-        self._over.set()
-        self.join()
-
 
 @contextmanager
 def supervised(processes):
@@ -151,9 +166,11 @@ def supervised(processes):
 
     thread = threading.Thread(target=watch, name="supervisor", daemon=True)
     thread.start()
-    yield
-    over.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Labeler(threading.Thread):

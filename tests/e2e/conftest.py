@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-import socket
-
 import pytest
 from rich.console import Console
 
-from alc_backend.cli.demo.run import DemoOptions, start_demo
+from alc_backend.cli.demo.options import DemoOptions
+from alc_backend.cli.demo.start import start_demo
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.e2e.label_studio import copy_migrated
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="session")
@@ -21,10 +16,18 @@ def running(tmp_path_factory):
     """The demonstration, started as `alc demo` starts it, before its first round."""
     folder = tmp_path_factory.mktemp("loop")
     options = DemoOptions(data_dir=folder, port=free_port(), backend_port=free_port())
-    settings = Settings(iterations=70, checkpoint_every=10, stale_after_s=20, _env_file=None)
-    console = Console(file=(folder / "console.txt").open("w"))
-    with Processes(folder / "logs") as processes:
-        demo = start_demo(options, settings, processes, console)
+    settings = Settings(
+        iterations=40,
+        input_size=64,
+        batch_size=4,
+        round_size=40,
+        checkpoint_every=5,
+        stale_after_s=20,
+        _env_file=None,
+    )
+    copy_migrated(options)
+    with (folder / "console.txt").open("w") as told, Processes(folder / "logs") as processes:
+        demo = start_demo(options, settings, processes, Console(file=told))
         yield demo, processes
         demo.client.close()
         demo.store.close()

@@ -14,13 +14,15 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import select
 
-from alc_backend.cli.demo.run import DemoOptions, start_backend, start_label_studio
+from alc_backend.cli.demo.options import DemoOptions
+from alc_backend.cli.demo.processes import start_backend, start_label_studio
 from alc_backend.labelstudio import model_version
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.tokens import create_personal_token
 from alc_backend.loop.annotations import webhooks
+from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.projects import connection
 from alc_backend.loop.rounds import lifecycle, status
@@ -36,6 +38,7 @@ from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Superpixel
 from alc_backend.store.round_states import RoundState
 from tests.e2e.chaos import Killer, Labeler, UnreliableWire, new_user, supervised, wait_until
+from tests.e2e.label_studio import copy_migrated
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
@@ -43,7 +46,7 @@ pytestmark = [pytest.mark.ls, pytest.mark.slow]
 LONG = os.environ.get("CHAOS") == "long"
 ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (60, 2, 40, 40)
 LABELERS = 4 if LONG else 2
-PAUSE_S = (6.0, 25.0) if LONG else (4.0, 10.0)
+KILLS, PAUSE_S = (40, (4.0, 20.0)) if LONG else (8, (0.5, 4.0))
 EMAIL, PASSWORD = "demo@example.com", "correct horse 7"
 
 
@@ -69,11 +72,14 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database):
         backend_url=f"http://127.0.0.1:{wire_port}",
         preset="sample",
         iterations=25,
+        input_size=64,
+        batch_size=4,
         checkpoint_every=5,
         stale_after_s=8,
         reconcile_every_s=15,
         _env_file=None,
     )
+    copy_migrated(options)
     with Processes(tmp_path / "logs") as processes:
         start_label_studio(processes, options, PASSWORD, restart=True)
         token = create_personal_token(settings.label_studio_url, EMAIL, PASSWORD)
@@ -81,7 +87,7 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database):
         wire = UnreliableWire(wire_port, f"http://127.0.0.1:{backend_port}", seed=1)
         start_backend(processes, settings, restart=True)
         store, client = Store(settings), Client.from_settings(settings)
-        training, held_out = write_sample(tmp_path / "sample", pictures=IMAGES, held_out=4)
+        training, held_out = write_sample(tmp_path / "sample", images=IMAGES, held_out=4)
         project_id = import_folder(store, training, "chaos", validation=held_out).project_id
         project = connection.connect_project(store, client, project_id, lambda message: None)
         try:
@@ -108,7 +114,7 @@ def make_trouble(processes, settings, store, client, project, wire) -> Counter[s
         Labeler(client.url, token, project.query_project, project.dataset_project, number)
         for number, token in enumerate(tokens)
     ]
-    killer = Killer(processes, settings, 2, PAUSE_S)
+    killer = Killer(processes, settings, 2, PAUSE_S, KILLS)
     for thread in (*labelers, killer):
         thread.start()
 
@@ -125,10 +131,12 @@ def make_trouble(processes, settings, store, client, project, wire) -> Counter[s
             lambda number=number: opened(store, project.id) == number, 600, f"round {number}"
         )
     wait_until(lambda: answered() >= ANSWERS, 600, f"answer {ANSWERS}")
-    for thread in (killer, *labelers):
-        thread.stop()
+    for labeler in labelers:
+        labeler.stop()
+    wait_until(lambda: not killer.is_alive(), 40 * KILLS, f"kill {KILLS}")
     did = sum((labeler.did for labeler in labelers), Counter())
     did.update({f"{name} killed": count for name, count in killer.did.items()})
+    assert set(killer.did) == {*Killer.VICTIMS, "label-studio"}
     return did
 
 
@@ -148,9 +156,9 @@ def settle(store, client, project) -> None:
 def report(did, wire, store, project_id: int) -> None:
     with store.reading() as session:
         entries = session.query(LedgerEntry).filter(LedgerEntry.project_id == project_id).count()
-        claims = session.scalars(select(Round)).all()
+        rounds = session.scalars(select(Round)).all()
     console = Console(force_terminal=False)
-    console.print(dict(did), dict(wire.did), f"{entries} ledger entries, {len(claims)} rounds")
+    console.print(dict(did), dict(wire.did), f"{entries} ledger entries, {len(rounds)} rounds")
 
 
 def check_everything(store, client, project) -> None:
@@ -158,7 +166,7 @@ def check_everything(store, client, project) -> None:
     assert ledger_says(store, project) == given
     assert sum(kind != "edit" for kind, _ in given.values()) >= 0.8 * ANSWERS
     full = reconcile(store, client, project.id, full=True)
-    assert set(full) <= {"known"}, full
+    assert set(full) <= {Outcome.KNOWN}, full
 
     assert_label_maps_are_the_replay(store, project)
 

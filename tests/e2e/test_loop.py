@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,11 +14,9 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image as Picture
-from rich.console import Console
 from sqlalchemy import select
 
 from alc_backend.cli.demo.labeler import answer_queries
-from alc_backend.cli.demo.run import wait_until_open
 from alc_backend.labelstudio.projects import connect_backend
 from alc_backend.labelstudio.regions import brush_regions, painted
 from alc_backend.labelstudio.tasks import annotation_result
@@ -33,25 +30,9 @@ from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Que
 from alc_backend.store.round_states import RUNNING, RoundState
 from tests.conftest import wait_for
 from tests.docs.blocks import ROOT, shell_blocks
+from tests.e2e.demonstration import alc, retrieve_predictions, wait_open
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
-
-
-def alc(demo, *arguments: str, status: int = 0, **environment: str) -> str:
-    """What a command says: its output, its error output when it is to fail."""
-    done = subprocess.run(
-        [sys.executable, "-m", "alc_backend.cli", *arguments],
-        env={**os.environ, **demo.settings.environment(), **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == status, done.stderr
-    return done.stderr if status else done.stdout
-
-
-def wait_open(demo, processes):
-    return wait_until_open(demo.store, demo.project_id, Console(quiet=True), processes.check)
 
 
 def queue_in_label_studio(demo) -> dict[tuple[str, int], float]:
@@ -119,14 +100,13 @@ def answer_some(demo, count: int) -> list[float]:
 def kill_worker_in_training(demo, processes) -> None:
     """SIGKILL the worker once the running round has trained a few iterations."""
     backend = psutil.Process(processes.pid_of("backend"))
-    deadline = time.monotonic() + 180
-    while True:
+
+    def has_trained() -> bool:
         round_ = latest_round(demo.store, demo.project_id)
-        if round_.state == RoundState.TRAINING and round_.done > 12:
-            break
         assert round_.state in RUNNING
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        return round_.state == RoundState.TRAINING and round_.done > demo.settings.checkpoint_every
+
+    wait_for(has_trained)
     worker = next(p for p in backend.children() if "worker" in p.cmdline())
     os.kill(worker.pid, signal.SIGKILL)
 
@@ -135,7 +115,8 @@ def test_two_rounds(running, tmp_path):
     demo, processes = running
     with demo.store.reading() as session:
         total = len(session.scalars(select(Superpixel)).all())
-    batch, share = total // 4, total // 8  # half of a batch stays open for the next round
+    share = total // 8
+    batch = share + 12  # a few stay open for the next round
 
     # Three presses of the button start one round.
     said = [alc(demo, "round", "start", "--size", str(batch)) for _ in range(3)]
@@ -253,31 +234,18 @@ def test_lost_webhooks_are_repaired_and_deletions_followed(running):
     demo.client.delete(f"/api/annotations/{made['id']}/")
     wait_for(lambda: made["id"] in withdrawn(demo))
     with demo.store.reading() as session:
-        kinds = [
-            answer.kind
-            for answer in session.scalars(
-                select(LedgerEntry)
-                .where(LedgerEntry.annotation_id == made["id"])
-                .order_by(LedgerEntry.id)
-            )
-        ]
-    assert kinds == ["correct", "deleted"]
+        kinds = session.scalars(
+            select(LedgerEntry.kind)
+            .where(LedgerEntry.annotation_id == made["id"])
+            .order_by(LedgerEntry.id)
+        ).all()
+    assert kinds == [EntryKind.CORRECT, EntryKind.DELETED]
 
 
 def withdrawn(demo) -> set[int]:
     with demo.store.reading() as session:
         gone = select(LedgerEntry.annotation_id).where(LedgerEntry.kind == EntryKind.DELETED)
         return set(session.scalars(gone))
-
-
-def retrieve_predictions(demo, project: int, task: int) -> None:
-    """What the Data Manager's "Retrieve predictions" does."""
-    demo.client.post(
-        "/api/dm/actions",
-        {"selectedItems": {"all": False, "included": [task]}},
-        id="retrieve_tasks_predictions",
-        project=project,
-    )
 
 
 def test_the_dataset_project_shows_the_present_masks(running):
@@ -372,7 +340,4 @@ def test_an_existing_dataset_project_is_taken_over(running):
     demo.client.post(path, [{"data": {"photo": url}}])
     new = max(task["id"] for task in demo.client.tasks(theirs, fields="task_only"))
     retrieve_predictions(demo, theirs, new)
-    deadline = time.monotonic() + 60
-    while len(demo.store.images(taken.id, "train")) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_for(lambda: len(demo.store.images(taken.id, "train")) == 3)

@@ -11,26 +11,23 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-import httpx
 import psutil
 import pytest
-from alembic import command
 from pydantic import SecretStr
-from sqlalchemy import create_engine
 
-from alc_backend.cli.demo.run import _label_studio_command
-from alc_backend.cli.doctor_checks import examine
-from alc_backend.cli.doctor_checks.finding import OK, PROBLEM, REPAIRED, run
+from alc_backend.cli.demo.processes import label_studio_command
+from alc_backend.cli.doctor_checks.examination import examine
+from alc_backend.cli.doctor_checks.finding import State, run_checks
 from alc_backend.cli.doctor_checks.installation import Installation
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.query import label_config
 from alc_backend.loop.rounds import status
 from alc_backend.service.jobs.processes import Processes
-from alc_backend.store.database import _config, revisions
-from alc_backend.store.models import Project
+from alc_backend.store import migrate
+from alc_backend.store.database import Store
 from tests.conftest import wait_for
-from tests.e2e.conftest import free_port
-from tests.e2e.test_loop import alc, wait_open
+from tests.e2e.demonstration import alc, is_up, project_row, wait_open
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
@@ -42,17 +39,16 @@ def installed(running):
     if status.latest_round(demo.store, demo.project_id) is None:
         alc(demo, "round", "start", "--size", "10")
         wait_open(demo, processes)
-    with demo.store.reading() as session:
-        project = session.get_one(Project, demo.project_id)
+    project = project_row(demo)
     assert problems(demo, project=project.name) == {}
     return demo, project, processes
 
 
-def problems(demo, *, fix=False, project=None, state=PROBLEM, **changes) -> dict[str, str]:
+def problems(demo, *, fix=False, project=None, state=State.PROBLEM, **changes) -> dict[str, str]:
     """What `alc doctor` names, by check; only about the installation and one project."""
     settings = demo.settings.model_copy(update=changes)
     found = [finding for finding in examine(settings, fix=fix) if finding.state == state]
-    assert [finding for finding in found if state == PROBLEM and not finding.remedy] == []
+    assert [finding for finding in found if state == State.PROBLEM and not finding.remedy] == []
     return {
         finding.check: finding.detail for finding in found if finding.project in (None, project)
     }
@@ -108,7 +104,7 @@ def test_a_refused_private_address(installed, tmp_path):
     demo, project, _ = installed
     port = free_port()
     data = demo.settings.data_dir / "label-studio"
-    program = [_label_studio_command(None), "start", "--no-browser", "--internal-host", "127.0.0.1"]
+    program = [label_studio_command(None), "start", "--no-browser", "--internal-host", "127.0.0.1"]
     url = f"http://127.0.0.1:{port}"
     with Processes(tmp_path / "logs") as processes:
         processes.start(
@@ -116,16 +112,9 @@ def test_a_refused_private_address(installed, tmp_path):
             [*program, "--port", str(port), "--data-dir", str(data)],
             environment={"COLLECT_ANALYTICS": "false", "SENTRY_DSN": ""},
         )
-        processes.wait_for(lambda: _answers(f"{url}/health"), "Label Studio", 120)
+        processes.wait_for(lambda: is_up(f"{url}/health"), "Label Studio", 120)
         found = problems(demo, project=project.name, label_studio_url=url)
     assert "lies in a private network" in found["private addresses"]
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def hook_of(demo, project: int):
@@ -161,7 +150,7 @@ def test_what_somebody_changed_in_label_studio_is_named_and_repaired(installed):
     assert "TASKS_DELETED" in found["webhook of the query project"]
     assert "Sequential sampling" in found["order of the queue"]
 
-    repaired = problems(demo, fix=True, project=project.name, state=REPAIRED)
+    repaired = problems(demo, fix=True, project=project.name, state=State.REPAIRED)
     assert set(repaired) == set(found)
     assert problems(demo, project=project.name) == {}
 
@@ -222,7 +211,7 @@ def test_redis_down(installed):
 
 
 def workers_of(demo):
-    found = run(Installation(demo.settings).checks(), fix=False)
+    found = run_checks(Installation(demo.settings).checks(), fix=False)
     return next(finding for finding in found if finding.check == "workers")
 
 
@@ -239,21 +228,30 @@ def test_a_dead_worker(installed):
         service.resume()
     assert "no worker is there" in found.detail
     assert "alc worker" in found.remedy
-    wait_for(lambda: workers_of(demo).state == OK)
+    wait_for(lambda: workers_of(demo).state == State.OK)
 
 
-def test_migrations_behind(installed, tmp_path):
+NEXT = '''"""A migration of the next version."""
+revision, down_revision = "9999", "{newest}"
+
+
+def upgrade():
+    """Nothing."""
+'''
+
+
+def test_migrations_behind(installed, tmp_path, monkeypatch):
     demo, *_ = installed
-    settings = demo.settings.model_copy(update={"data_dir": tmp_path})
-    engine, config = create_engine(settings.database), _config()
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
-    engine.dispose()
-    given = {"data_dir": tmp_path, "redis_url": "redis://127.0.0.1:1/0"}
+    given = {"data_dir": tmp_path / "data", "redis_url": "redis://127.0.0.1:1/0"}
+    settings = demo.settings.model_copy(update=given)
+    Store(settings).close()
+    there, newest = migrate.revisions(settings)
+    assert there == newest
+    monkeypatch.setattr(migrate, "MIGRATIONS", shutil.copytree(migrate.MIGRATIONS, tmp_path / "m"))
+    (tmp_path / "m/versions/9999_next.py").write_text(NEXT.format(newest=newest))
     assert "migrations are behind" in problems(demo, **given)["database"]
-    assert revisions(settings)[0] == "0002"  # looking changes nothing
-    assert set(problems(demo, fix=True, state=REPAIRED, **given)) == {"database"}
+    assert migrate.revisions(settings) == (newest, "9999")  # looking changes nothing
+    assert set(problems(demo, fix=True, state=State.REPAIRED, **given)) == {"database"}
     assert "database" not in problems(demo, **given)
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import func, insert, select, update
 
-from alc_backend.cli.demo.run import ensure_open_round
+from alc_backend.cli.demo.rounds import ensure_open_round
 from alc_backend.labelstudio import tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tasks import annotation_result
@@ -25,7 +25,7 @@ from alc_backend.store.models import LedgerEntry, Project, Query, Round, Score, 
 from alc_backend.store.round_states import RoundState
 from tests.conftest import wait_for
 from tests.e2e.chaos import new_user
-from tests.e2e.test_loop import alc
+from tests.e2e.demonstration import alc
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 
-import httpx
 import pytest
 from sqlalchemy import select
 
@@ -18,16 +17,10 @@ from alc_backend.store.models import Project, Query
 from alc_backend.store.round_states import RoundState
 from tests.conftest import wait_for
 from tests.docs.blocks import ROOT, shell_blocks
-from tests.e2e.conftest import free_port
+from tests.e2e.demonstration import is_up
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
-
-
-def is_up(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def test_connecting_an_existing_label_studio(running, tmp_path):
@@ -51,7 +44,14 @@ def test_connecting_an_existing_label_studio(running, tmp_path):
     init = init.replace("FOLDER", str(demo.settings.data_dir / "sample/train"))
 
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    small = {"ALC_PRESET": "sample", "ALC_ITERATIONS": "20", "ALC_PORT": str(port)}
+    small = {
+        "ALC_PRESET": "sample",
+        "ALC_ITERATIONS": "10",
+        "ALC_INPUT_SIZE": "64",
+        "ALC_BATCH_SIZE": "4",
+        "ALC_ROUND_SIZE": "30",
+        "ALC_PORT": str(port),
+    }
     options = {"cwd": tmp_path, "env": {**os.environ, **small}, "text": True}
 
     def shell(block: str) -> str:
@@ -79,6 +79,6 @@ def test_connecting_an_existing_label_studio(running, tmp_path):
         asked = session.scalars(select(Query)).all()
     assert status.latest_round(store, project.id).state == RoundState.OPEN
     tasks = list(demo.client.tasks(project.query_project))
-    assert len(tasks) == len(asked) == 100
+    assert len(tasks) == len(asked) == 30
     assert len(list((tmp_path / "repaired/labels").glob("*.png"))) == 64
     store.close()

@@ -1,4 +1,4 @@
-"""What labelers and admins see, in a real Chromium; in a whole run, after ``test_pictures``."""
+"""What labelers and admins see, in a real Chromium; in a whole run, after ``test_plain_images``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from PIL import Image as Picture
 from rich.console import Console
 from sqlalchemy import select
 
-from alc_backend.cli.demo.run import EMAIL, ensure_open_round
+from alc_backend.cli.demo.processes import EMAIL
+from alc_backend.cli.demo.rounds import ensure_open_round
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.projects import set_keys
 from alc_backend.labelstudio.regions import brush_regions, painted
@@ -21,7 +22,7 @@ from alc_backend.store.round_states import RoundState
 from tests.conftest import wait_for
 from tests.e2e.browser import Labeler, chromium
 from tests.e2e.chaos import new_user
-from tests.e2e.test_loop import alc
+from tests.e2e.demonstration import alc, project_row
 
 pytestmark = [pytest.mark.ls, pytest.mark.browser, pytest.mark.slow]
 
@@ -49,11 +50,6 @@ def demo(running):
     return demo
 
 
-def project_row(demo, project_id=None):
-    with demo.store.reading() as session:
-        return session.get_one(Project, project_id or demo.project_id)
-
-
 @pytest.fixture(scope="module")
 def labeler(browser, demo):
     return Labeler(browser, demo.client.url, EMAIL, demo.password)
@@ -70,6 +66,12 @@ def distance_to(pixels, x, y, colour, reach=3):
     return np.abs(around - colour).max(axis=2).min()
 
 
+def on_screen(frame, x, y):
+    """Where a point of an image in ``frame``, given in percent, is on the screen."""
+    left, top, width, height = frame
+    return left + x / 100 * width, top + y / 100 * height
+
+
 def regions_of(task, kind):
     newest = max(task["predictions"], key=lambda prediction: prediction["id"])
     return [item["value"] for item in newest["result"] if item["type"] == kind]
@@ -77,27 +79,28 @@ def regions_of(task, kind):
 
 def test_the_screen_shows_star_box_and_outline_where_they_belong(demo, labeler):
     labeler.open(demo.query_project)
-    labeler.page.wait_for_timeout(500)  # marks are drawn after the image
-    pixels = screenshot(labeler)
-    left, top, width, height = labeler.picture()
+    polygons = regions_of(labeler.task, "polygonlabels")
+    (star,) = [item for item in polygons if item["polygonlabels"] == ["pixel"]]
+    center = np.mean(star["points"], axis=0)
 
-    def on_screen(x, y):
-        return left + x / 100 * width, top + y / 100 * height
+    def marked():
+        """What is on the screen once the marks, which come after the image, are there."""
+        frame, pixels = labeler.image(), screenshot(labeler)
+        at_star = distance_to(pixels, *on_screen(frame, *center), GREEN, reach=1)
+        return (frame, pixels) if at_star < 30 else None
 
+    frame, pixels = wait_for(marked)
     (box,) = regions_of(labeler.task, "rectanglelabels")
     along = np.linspace(0, 1, 20)
     edges = [(x, y) for t in along for x, y in ((t, 0), (t, 1), (0, t), (1, t))]
     border = [
-        on_screen(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in edges
+        on_screen(frame, box["x"] + x * box["width"], box["y"] + y * box["height"])
+        for x, y in edges
     ]
     green = [distance_to(pixels, *point, GREEN) < 60 for point in border]
     assert np.mean(green) > 0.5  # the outline covers it where both run along
-    polygons = regions_of(labeler.task, "polygonlabels")
-    (star,) = [item for item in polygons if item["polygonlabels"] == ["pixel"]]
-    x, y = np.mean(star["points"], axis=0)
-    assert distance_to(pixels, *on_screen(x, y), GREEN, reach=1) < 30
     outlines = [item for item in polygons if item["polygonlabels"] == ["superpixel"]]
-    corners = [on_screen(*point) for item in outlines for point in item["points"]]
+    corners = [on_screen(frame, *point) for item in outlines for point in item["points"]]
     near = [distance_to(pixels, *corner, YELLOW, reach=4) < 110 for corner in corners]
     assert np.mean(near) > 0.5  # the star or the box covers some
     question = labeler.task["data"]["question"]

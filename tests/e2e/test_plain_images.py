@@ -11,7 +11,7 @@ from alc_backend.foundation.warm_start import Warmer, WarmStart
 from alc_backend.labelstudio.regions import painted
 from alc_backend.store.models import Arrival, Project
 from tests.conftest import wait_for
-from tests.e2e.test_loop import alc, retrieve_predictions
+from tests.e2e.demonstration import alc, retrieve_predictions
 from tests.foundation.tiny import write_models
 
 pytestmark = pytest.mark.ls
