@@ -1,4 +1,4 @@
-"""What annotators do in Label Studio, as its API and its webhooks tell it, without Label Studio."""
+"""Projects that ask, and what annotators do in Label Studio, as its API and webhooks tell it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 from sqlalchemy import select
 
-from alc_backend.errors import LabelStudioError
-from alc_backend.labelstudio import projects, query
+from alc_backend.labelstudio import query
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop.annotations import webhooks
@@ -21,8 +20,8 @@ from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Superpixel
 from alc_backend.store.round_config import RoundConfig
 from tests.conftest import CLASSES
+from tests.fake_label_studio import DATASET_PROJECT, QUERY_PROJECT, FakeLabelStudio
 
-DATASET_PROJECT, QUERY_PROJECT = 11, 12
 BACKGROUND, CAT, DOG = 0, 1, 2
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -173,158 +172,82 @@ def judged(store, project_id) -> ledger.Judgement:
         return ledger.judgement(session, project_id)
 
 
-class FakeLabelStudio:
-    """The part of Label Studio that is read to learn what annotators did, in memory."""
+def label_studio_of(store) -> FakeLabelStudio:
+    """A Label Studio with the tasks that a store knows."""
+    made = FakeLabelStudio()
+    with store.reading() as session:
+        for image in session.scalars(select(Image).where(Image.dataset_task.is_not(None))):
+            data = {"image": image.url, "alc": {"image": image.key}}
+            made.add_task(image.dataset_task, data, DATASET_PROJECT)
+        for asked, key, number in session.execute(
+            select(Query, Image.key, Superpixel.number)
+            .join(Superpixel, Superpixel.id == Query.superpixel_id)
+            .join(Image, Image.id == Superpixel.image_id)
+            .where(Query.task_id.is_not(None))
+        ):
+            about = {"image": key, "superpixel": number}
+            if asked.adjudication:
+                about["adjudication"] = True
+            made.add_task(asked.task_id, {"alc": about})
+    return made
 
-    def __init__(self) -> None:
-        self.overlap = 1
-        self.records = {QUERY_PROJECT: {}, DATASET_PROJECT: {}}
-        self.shown = {QUERY_PROJECT: {}, DATASET_PROJECT: {}}
-        self.title = "pets"
-        self.updated = {}
-        self.data = {}
-        self.predictions = {}
-        self.asked = []
-        self.deleted = []
-        self.away = None
 
-    def keep(self, record, project=QUERY_PROJECT):
-        """Let Label Studio hold an annotation as it is given."""
-        task = self.records[project].setdefault(record["task"], {})
-        task[record["id"]] = record
-        self.updated[record["task"]] = record["updated_at"]
+def upload_images(label_studio, dataset, url="/data/{}.png") -> None:
+    """Make the dataset tasks of all images."""
+    for number, sample in enumerate(dataset.samples(), start=500):
+        data = {"image": url.format(sample.key), "alc": {"image": sample.key}}
+        label_studio.add_task(number, data, DATASET_PROJECT)
 
-    def show(self, task, data, project=QUERY_PROJECT, predictions=()):
-        """Let Label Studio hold a task, and further predictions of it."""
-        self.data[task] = data
-        shown = self.shown[project].setdefault(task, {"predictions": [], "is_labeled": False})
-        shown["predictions"] += predictions
 
-    def take(self, dataset, url="/data/{}.png"):
-        """Make the dataset tasks of all images."""
-        for number, sample in enumerate(dataset.samples(), start=500):
-            data = {"image": url.format(sample.key), "alc": {"image": sample.key}}
-            self.show(number, data, DATASET_PROJECT)
+def ask_about(label_studio, dataset, round_number=1, superpixels=None, *, epsilon=0.0, minute=-60):
+    """Ask about superpixels (default: all), in each round at another pixel, as about a cat.
 
-    def ask(self, dataset, round_number=1, superpixels=None, *, epsilon=0.0, minute=-60.0):
-        """Ask about superpixels (default: all), in each round at another pixel, as about a cat.
+    Returns image and superpixel → task; the tasks are the same in every round.
+    """
+    asked = {}
+    for index, sample in enumerate(dataset.samples(), start=1):
+        for number in np.unique(sample.superpixels[sample.superpixels > 0]).tolist():
+            if superpixels is not None and number not in superpixels:
+                continue
+            mask = sample.superpixels == number
+            pixels = np.argwhere(mask)
+            row, col = pixels[(len(pixels) // 2 + round_number) % len(pixels)].tolist()
+            content = query.QueryContent(
+                url=f"/data/{sample.key}.png",
+                image_key=sample.key,
+                height=sample.height,
+                width=sample.width,
+                superpixel=number,
+                row=row,
+                col=col,
+                pseudo_label=CAT,
+                classes=dataset.classes,
+                round_number=round_number,
+                shape=query.shape_of(mask),
+                epsilon=epsilon,
+            )
+            task = asked[sample.key, number] = 1000 * index + number
+            if task not in label_studio.tasks:
+                label_studio.add_task(task, {})
+            label_studio.tasks[task].data = query.task_data(content)
+            label_studio.predict(
+                task,
+                query.prediction(content),
+                number=10_000 * round_number + task,
+                score=number / 1000,
+                model_version=f"alc-round-{round_number}",
+                created_at=at(minute),
+            )
+    return asked
 
-        Returns image and superpixel → task; the tasks are the same in every round.
-        """
-        asked = {}
-        for place, sample in enumerate(dataset.samples()):
-            for number in np.unique(sample.superpixels[sample.superpixels > 0]).tolist():
-                if superpixels is not None and number not in superpixels:
-                    continue
-                mask = sample.superpixels == number
-                pixels = np.argwhere(mask)
-                row, col = pixels[(len(pixels) // 2 + round_number) % len(pixels)].tolist()
-                content = query.QueryContent(
-                    url=f"/data/{sample.key}.png",
-                    image_key=sample.key,
-                    height=sample.height,
-                    width=sample.width,
-                    superpixel=number,
-                    row=row,
-                    col=col,
-                    pseudo_label=CAT,
-                    classes=dataset.classes,
-                    round_number=round_number,
-                    shape=query.shape_of(mask),
-                    epsilon=epsilon,
-                )
-                task = 1000 * (place + 1) + number
-                made = {
-                    "id": 10_000 * round_number + task,
-                    "result": query.prediction(content),
-                    "score": number / 1000,
-                    "model_version": f"alc-round-{round_number}",
-                    "created_at": at(minute),
-                }
-                self.show(task, query.task_data(content), predictions=[made])
-                asked[sample.key, number] = task
-        return asked
 
-    def reply(self, number, task, choice, round_number=None, **changes):
-        """Somebody answers the question that a round, or the last one, put."""
-        predictions = self.shown[QUERY_PROJECT][task]["predictions"]
-        wanted = f"alc-round-{round_number}"
-        (shown,) = [p for p in predictions if p["model_version"] == wanted] or predictions[-1:]
-        result = annotation_result(shown["result"], choice)
-        self.keep(annotation(number, task, result, **changes))
-
-    def answered(self, number):
-        """An annotation of a query task."""
-        records = self.records[QUERY_PROJECT].values()
-        return next(task[number] for task in records if number in task)
-
-    def tasks(self, project, **parameters):
-        for task, shown in self.shown[project].items():
-            given = list(self.records[project].get(task, {}).values())
-            yield {"id": task, "data": self.data[task], "annotations": given, **shown}
-
-    def patch(self, path, body):
-        self.shown[QUERY_PROJECT][int(path.split("/")[3])].update(body)
-
-    def lose(self, number, minute):
-        """Somebody deletes an annotation."""
-        for tasks in self.records.values():
-            for task, records in tasks.items():
-                if records.pop(number, None):
-                    self.updated[task] = at(minute)
-
-    def tasks_by_id(self, project, filters, conjunction="and", **parameters):
-        self.asked.append((project, filters, conjunction, parameters))
-        first = filters[0]
-        for task, records in self.records[project].items():
-            answered = bool(records)
-            if first["filter"] == "filter:tasks:updated_at":  # as Label Studio parses it, in UTC
-                since = datetime.strptime(first["value"], "%Y-%m-%dT%H:%M:%S.%fZ")
-                answered = self._moment(task) > since.replace(tzinfo=timezone.utc)
-            if answered:
-                yield {
-                    "id": task,
-                    "data": self.data.get(task, {}),
-                    "overlap": self.overlap,
-                    "updated_at": self.updated[task],
-                    "annotations": list(records.values()),
-                }
-
-    def get(self, path, **parameters):
-        self._answer()
-        if path == "/api/tasks/":  # the one that changed last
-            tasks = sorted(self.records[parameters["project"]], key=self._moment)
-            return {"tasks": [{"id": n, "updated_at": self.updated[n]} for n in tasks[-1:]]}
-        _, _, kind, number, *_ = path.split("/")
-        if kind == "projects":
-            return {
-                "id": int(number),
-                "title": self.title,
-                "label_config": projects.dataset_config(CLASSES),
-                "maximum_annotations": self.overlap,
-                "task_number": len(self.shown.get(int(number), ())) or 6,  # as were asked
-            }
-        if kind == "annotations":
-            known = {n for tasks in self.records.values() for task in tasks.values() for n in task}
-        else:
-            known = self.predictions
-        if int(number) not in known:
-            raise LabelStudioError("it does not exist", 404)
-        return {"result": self.predictions.get(int(number))}
-
-    def delete(self, path, body=None):
-        self._answer()
-        self.get(path)
-        number = int(path.split("/")[3])
-        self.deleted.append(number)
-        self.lose(number, 99)
-
-    def _moment(self, task):
-        return datetime.fromisoformat(self.updated[task].replace("Z", "+00:00"))
-
-    def _answer(self):
-        if self.away:
-            raise self.away
+def reply_to(label_studio, number, task, choice, round_number=None, **changes) -> None:
+    """Somebody answers the question that a round, or the last one, put."""
+    predictions = label_studio.tasks[task].predictions
+    wanted = f"alc-round-{round_number}"
+    (shown,) = [p for p in predictions if p["model_version"] == wanted] or predictions[-1:]
+    result = annotation_result(shown["result"], choice)
+    label_studio.annotate(annotation(number, task, result, **changes))
 
 
 def receive(store, project_id, body) -> int:

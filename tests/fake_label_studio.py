@@ -65,13 +65,24 @@ class Task:
 
 @dataclass
 class Failure:
-    """What is answered instead: a status, or no connection (None), so many ``times``."""
+    """What is answered instead: a status, or no connection (None)."""
 
     status: int | None
     path: str
     method: str
     times: float
+    after: int
     body: Any
+
+    def meets(self, method: str, path: str) -> bool:
+        """Whether it is this request that fails."""
+        if self.method not in ("", method) or not path.startswith(self.path):
+            return False
+        if self.after > 0:
+            self.after -= 1
+            return False
+        self.times -= 1
+        return self.times >= 0
 
 
 class FakeLabelStudio:
@@ -157,14 +168,15 @@ class FakeLabelStudio:
         *,
         method: str = "",
         times: float = float("inf"),
+        after: int = 0,
         body: Any = None,
     ) -> None:
         """Answer ``status`` (default: nothing, the connection fails) to paths that begin so.
 
-        So many ``times``, or until :meth:`recover`.
+        So many ``times``, or until :meth:`recover`; the first ones, ``after`` many, are answered.
         """
         detail = {"detail": REASONS.get(status or 0, "out of order")}
-        self._failures.append(Failure(status, path, method, times, body or detail))
+        self._failures.append(Failure(status, path, method, times, after, body or detail))
 
     def recover(self) -> None:
         """Answer as usual again."""
@@ -195,9 +207,7 @@ class FakeLabelStudio:
         body = json.loads(request.content) if is_json else None
         self.requests.append(Request(request.method, path, parameters, body))
         for failure in self._failures:
-            right = failure.method in ("", request.method) and path.startswith(failure.path)
-            if right and failure.times > 0:
-                failure.times -= 1
+            if failure.meets(request.method, path):
                 if failure.status is None:
                     raise httpx.ConnectError("connection refused", request=request)
                 return httpx.Response(failure.status, json=failure.body)
@@ -248,7 +258,7 @@ class FakeLabelStudio:
             shown["annotations"] = list(task.annotations.values())
             shown["predictions"] = task.predictions
         wanted = parameters.get("include")
-        return {name: shown[name] for name in wanted.split(",")} if wanted else shown
+        return {k: v for k, v in shown.items() if k in wanted.split(",")} if wanted else shown
 
     def _get_project(self, project: int, parameters: dict[str, str], _: Any) -> httpx.Response:
         if project not in self.projects:

@@ -12,7 +12,6 @@ from alc_backend.store.models import Event
 from tests.annotations import (
     DATASET_PROJECT,
     QUERY_PROJECT,
-    FakeLabelStudio,
     annotation,
     answer,
     created,
@@ -21,6 +20,7 @@ from tests.annotations import (
     region,
     task_of,
 )
+from tests.fake_label_studio import FakeLabelStudio
 from tests.fuzz.values import body, changed, examples, promptly
 
 
@@ -50,7 +50,7 @@ def test_webhooks(client, store, project):
             assert answered.status_code < 500, answered.text
 
         send()
-    webhooks.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio().client)
     with store.reading() as session:
         for event in session.scalars(select(Event)):
             assert event.processed_at is not None or event.outcome

@@ -11,7 +11,7 @@ from alc_backend.store.models import Project
 from tests.annotations import (
     DATASET_PROJECT,
     DOG,
-    FakeLabelStudio,
+    QUERY_PROJECT,
     annotation,
     answer,
     asked_project,
@@ -22,11 +22,13 @@ from tests.annotations import (
     in_ledger,
     judged,
     label_map,
+    label_studio_of,
     receive,
     region,
     task_of,
 )
 from tests.conftest import CLASSES
+from tests.fake_label_studio import FakeLabelStudio
 
 
 @pytest.fixture
@@ -35,8 +37,8 @@ def project(store, dataset):
 
 
 @pytest.fixture
-def label_studio():
-    return FakeLabelStudio()
+def label_studio(store, project):
+    return label_studio_of(store)
 
 
 @pytest.fixture
@@ -45,14 +47,10 @@ def submit(store, project, label_studio):
 
     def submit(*records, to="query"):
         for record in records:
-            if to == "dataset":
-                label_studio.keep(record, DATASET_PROJECT)
-                body = created(record, project=DATASET_PROJECT)
-            else:
-                label_studio.keep(record)
-                body = created(record)
-            receive(store, project, body)
-        webhooks.drain(store, lambda: label_studio)
+            label_studio.annotate(record)
+            where = DATASET_PROJECT if to == "dataset" else QUERY_PROJECT
+            receive(store, project, created(record, project=where))
+        webhooks.drain(store, label_studio.client)
 
     return submit
 
@@ -64,7 +62,7 @@ def log(store, project):
 
 @pytest.fixture
 def revert(store, project, label_studio):
-    return lambda number: history.revert(store, label_studio, project, number)
+    return lambda number: history.revert(store, label_studio.client(), project, number)
 
 
 def ask(store, project, overlap):
@@ -137,7 +135,7 @@ def test_revised_and_withdrawn_entries_no_longer_count(store, project, submit, l
     submit(answer(1, task, "dog"), answer(1, task, "background", revised=2))
     assert brief(log(), "after", "in_force") == [("dog", False), ("background", True)]
     receive(store, project, deleted(1))
-    webhooks.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio().client)
     assert brief(log(), "kind", "in_force") == [
         ("correct", False),
         ("correct", False),
@@ -171,6 +169,13 @@ def test_all_votes_of_an_agreement_are_in_force(store, project, submit, log):
 # Undoing.
 
 
+def deleted_in(label_studio):
+    """The annotations that Label Studio was told to delete."""
+    paths = [request.path.split("/") for request in label_studio.writes]
+    assert all(path[2] == "annotations" for path in paths)
+    return [int(path[3]) for path in paths]
+
+
 def test_an_undone_answer_is_gone_here_and_in_label_studio(
     store, project, submit, log, revert, label_studio
 ):
@@ -178,7 +183,7 @@ def test_an_undone_answer_is_gone_here_and_in_label_studio(
     submit(answer(1, task_of(store, "a", 2), "dog"), answer(2, task_of(store, "b", 2), "dog"))
     undone = revert(log()[0]["answer"])
     assert undone.annotation_id == 1
-    assert label_studio.deleted == [1]
+    assert deleted_in(label_studio) == [1]
     assert in_ledger(store, project) == {2: ("correct", DOG)}
     assert np.array_equal(label_map(store, project), before)
     assert len(judged(store, project).resolved) == 1
@@ -191,32 +196,31 @@ def test_an_edit_is_undone_too(store, project, submit, log, revert, label_studio
     assert not np.array_equal(label_map(store, project), before)
     revert(log()[0]["answer"])
     assert np.array_equal(label_map(store, project), before)
-    assert label_studio.deleted == [1]
+    assert deleted_in(label_studio) == [1]
 
 
 def test_an_annotation_that_label_studio_no_longer_has_is_withdrawn_here(
     store, project, submit, log, revert, label_studio
 ):
     submit(answer(1, task_of(store, "a", 2), "dog"))
-    label_studio.lose(1, 5)
+    label_studio.remove_annotation(1)
     revert(log()[0]["answer"])
     assert in_ledger(store, project) == {}
 
 
 @pytest.mark.parametrize(
-    "error",
-    [LabelStudioAwayError("away", 503), LabelStudioError("you may not do this", 403)],
-    ids=["away", "forbidden"],
+    ("status", "error"),
+    [(None, LabelStudioAwayError), (503, LabelStudioAwayError), (403, LabelStudioError)],
 )
 def test_nothing_is_undone_that_label_studio_does_not_delete(
-    store, project, submit, log, revert, label_studio, error
+    store, project, submit, log, revert, label_studio, status, error
 ):
     submit(answer(1, task_of(store, "a", 2), "dog"))
-    label_studio.away = error
-    with pytest.raises(type(error)):
+    label_studio.fail(status)
+    with pytest.raises(error):
         revert(log()[0]["answer"])
     assert in_ledger(store, project) == {1: ("correct", DOG)}
-    label_studio.away = None
+    label_studio.recover()
     revert(log()[0]["answer"])
     assert in_ledger(store, project) == {}
 
@@ -229,12 +233,12 @@ def test_undoing_twice_and_undoing_the_unknown_are_refused(
     with pytest.raises(NotFoundError, match="alc answers log"):
         revert(number + 1000)
     with pytest.raises(NotFoundError):
-        history.revert(store, label_studio, project + 1, number)
+        history.revert(store, label_studio.client(), project + 1, number)
     revert(number)
     for known in (number, log()[-1]["answer"]):  # the answer, and the entry that it was withdrawn
         with pytest.raises(RoundError, match="already"):
             revert(known)
-    assert label_studio.deleted == [1]
+    assert deleted_in(label_studio) == [1]
 
 
 def test_a_late_webhook_does_not_bring_an_undone_answer_back(store, project, submit, log, revert):
@@ -243,7 +247,7 @@ def test_a_late_webhook_does_not_bring_an_undone_answer_back(store, project, sub
     revert(log()[0]["answer"])
     late = created({**given, "updated_at": "2026-01-01T13:00:00Z"}, action="ANNOTATION_UPDATED")
     receive(store, project, late)
-    webhooks.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio().client)
     assert in_ledger(store, project) == {}
 
 

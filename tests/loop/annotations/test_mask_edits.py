@@ -16,7 +16,6 @@ from tests.annotations import (
     CAT,
     DOG,
     NOON,
-    FakeLabelStudio,
     annotation,
     answer,
     asked_project,
@@ -25,6 +24,7 @@ from tests.annotations import (
     in_ledger,
     judged,
     label_map,
+    label_studio_of,
     query_of,
     region,
     task_of,
@@ -62,9 +62,9 @@ def shown(store, project, first, classes):
 
 
 @pytest.fixture
-def label_studio(shown):
-    fake = FakeLabelStudio()
-    fake.predictions[900] = shown
+def label_studio(store, shown):
+    fake = label_studio_of(store)
+    fake.predict(image_of(store, "a").dataset_task, shown, number=900)
     return fake
 
 
@@ -77,7 +77,7 @@ def edit(store, project, label_studio):
         given = annotation(number, task, result, parent_prediction=parent_prediction, **changes)
         with store.reading() as session:
             row = session.get_one(Project, project)
-        return mask_edits.record(store, lambda: label_studio, row, parse(given))
+        return mask_edits.record(store, label_studio.client, row, parse(given))
 
     return edit
 
@@ -93,6 +93,11 @@ def reply(store, project):
         return answers.record(store, row, given, {})
 
     return reply
+
+
+def shown_there(store, label_studio):
+    """The predictions of image a in Label Studio."""
+    return label_studio.tasks[image_of(store, "a").dataset_task].predictions
 
 
 def relabelled(item, name):
@@ -164,7 +169,7 @@ def test_a_relabelled_region_lies_over_what_was_left_alone(
 ):
     below = region("cat", slice(8, 24), slice(8, 24), "below")
     above = region("cat", slice(16, 40), slice(16, 40), "above")
-    label_studio.predictions[900] = [above, below]
+    shown_there(store, label_studio)[0]["result"] = [above, below]
     edit(1, [relabelled(above, "dog"), below])
     assert np.array_equal(label_map(store, project), with_(first, np.s_[16:40, 16:40], DOG))
 
@@ -227,7 +232,7 @@ def test_the_prediction_in_the_webhook_is_what_the_annotator_began_from(
 def test_without_the_prediction_regions_left_alone_are_no_change(
     store, project, first, shown, label_studio, edit
 ):
-    label_studio.predictions.clear()
+    shown_there(store, label_studio).clear()
     kept = {**shown[0], "origin": "prediction"}
     changed = {**relabelled(shown[1], "dog"), "origin": "prediction-changed"}
     edit(1, [kept, changed])
@@ -241,7 +246,7 @@ def test_masks_painted_from_nothing_say_nothing_about_the_rest(store, project, f
 
 
 def test_while_label_studio_is_away_nothing_is_recorded(store, project, shown, label_studio, edit):
-    label_studio.away = LabelStudioAwayError("it does not answer", 503)
+    label_studio.fail()
     with pytest.raises(LabelStudioAwayError):
         edit(1, shown[:1])
     assert entries(store) == []
@@ -402,5 +407,5 @@ def test_a_task_that_was_never_imported_is_unknown(store, project, label_studio)
     with store.reading() as session:
         row = session.get_one(Project, project)
     given = parse(annotation(1, 9999, [region("dog", *CORNER)]))
-    assert mask_edits.record(store, lambda: label_studio, row, given) == Outcome.UNKNOWN_TASK
+    assert mask_edits.record(store, label_studio.client, row, given) == Outcome.UNKNOWN_TASK
     assert in_ledger(store, project) == {}

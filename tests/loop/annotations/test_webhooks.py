@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
 
-from alc_backend.errors import LabelStudioAwayError
+from alc_backend.common.retries import pause_after
 from alc_backend.loop.annotations import answers, webhooks
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.models import Event, LedgerEntry, Project, Query, Withdrawal, utc_now
@@ -21,7 +21,6 @@ from tests.annotations import (
     CAT,
     DATASET_PROJECT,
     DOG,
-    FakeLabelStudio,
     annotation,
     answer,
     asked_project,
@@ -31,6 +30,7 @@ from tests.annotations import (
     image_of,
     in_ledger,
     label_map,
+    label_studio_of,
     query_of,
     receive,
     region,
@@ -38,6 +38,7 @@ from tests.annotations import (
     tasks_deleted,
 )
 from tests.conftest import CLASSES
+from tests.fake_label_studio import FakeLabelStudio
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def project(store, dataset):
 
 
 @pytest.fixture
-def label_studio():
-    return FakeLabelStudio()
+def label_studio(store, project):
+    return label_studio_of(store)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def post(store, project):
 
 @pytest.fixture
 def drain(store, label_studio):
-    return lambda: webhooks.drain(store, lambda: label_studio)
+    return lambda: webhooks.drain(store, label_studio.client)
 
 
 def hurry(store):
@@ -119,7 +120,7 @@ def ledger_after(store, project, events):
             session.execute(delete(table))
     for body in events:
         receive(store, project, body)
-    webhooks.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio().client)
     assert webhooks.waiting(store) == 0
     maps = np.stack([label_map(store, project, key) for key in ("a", "b")])
     return in_ledger(store, project), maps
@@ -235,7 +236,7 @@ def test_an_event_waiting_for_another_try_holds_up_no_other(store, project, post
 
 def test_what_never_can_be_read_in_is_given_up_with_its_reason(store, project, post, drain):
     post(created(answer(1, 9999, "dog")), created(answer(2, task_of(store, "a", 2), "emu")))
-    for _ in webhooks.RETRY_S:
+    for _ in range(webhooks.MAX_TRIES):
         assert not drain()
         assert webhooks.waiting(store) == 2
         assert outcomes(store)[0] == "to be tried again: of an unknown task"
@@ -248,12 +249,12 @@ def test_what_never_can_be_read_in_is_given_up_with_its_reason(store, project, p
 
 def test_pauses_grow_as_announced(store, project, post, drain):
     post(created(answer(1, 9999, "dog")))
-    for pause in webhooks.RETRY_S:
-        before = utc_now()
+    for tries in range(1, webhooks.MAX_TRIES + 1):
+        before, pause = utc_now(), pause_after(tries)
         drain()
         with store.reading() as session:
             planned = session.scalars(select(Event.next_try_at)).one()
-        assert timedelta(0) <= planned - before - timedelta(seconds=pause) < timedelta(seconds=60)
+        assert timedelta(0) <= planned - before - timedelta(seconds=pause) < timedelta(seconds=3)
         hurry(store)
 
 
@@ -261,12 +262,12 @@ def test_an_edit_waits_while_label_studio_is_away(store, project, post, drain, l
     image = image_of(store, "a").dataset_task
     painted = [region("dog", slice(0, 4), slice(0, 4))]
     post(created(annotation(1, image, painted, parent_prediction=5), project=DATASET_PROJECT))
-    label_studio.predictions[5] = []
-    label_studio.away = LabelStudioAwayError("it does not answer")
+    label_studio.predict(image, [], number=5)
+    label_studio.fail()
     drain()
     assert (in_ledger(store, project), webhooks.waiting(store)) == ({}, 1)
     assert "does not answer" in outcomes(store)[0]
-    label_studio.away = None
+    label_studio.recover()
     hurry(store)
     drain()
     assert in_ledger(store, project) == {1: ("edit", None)}
@@ -277,12 +278,12 @@ def test_an_edit_taken_back_while_an_older_event_waits_stays_taken_back(
 ):
     image = image_of(store, "a").dataset_task
     painted = [region("dog", slice(0, 4), slice(0, 4))]
-    label_studio.predictions[5] = []
-    label_studio.away = LabelStudioAwayError("it does not answer")
+    label_studio.predict(image, [], number=5)
+    label_studio.fail()
     first = annotation(1, image, painted, parent_prediction=5)
     post(created(first, project=DATASET_PROJECT))
     drain()
-    label_studio.away = None
+    label_studio.recover()
     skipped = {**first, "was_cancelled": True, "updated_at": "2026-01-01T12:09:00Z"}
     post(created(skipped, project=DATASET_PROJECT, action="ANNOTATION_UPDATED"))
     drain()
@@ -366,7 +367,7 @@ def test_two_that_drain_at_once_record_nothing_twice(store, project, post, label
 
     def drain(_):
         together.wait()
-        return webhooks.drain(store, lambda: label_studio)
+        return webhooks.drain(store, label_studio.client)
 
     with ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(drain, range(2)))
@@ -420,7 +421,7 @@ def test_a_refused_event_is_not_kept(store, project, post):
 
 def test_draining_stops_when_asked_and_goes_on_later(store, project, post, drain, label_studio):
     post(created(answer(1, task_of(store, "a", 2), "cat")))
-    assert not webhooks.drain(store, lambda: label_studio, lambda: True)
+    assert not webhooks.drain(store, label_studio.client, lambda: True)
     assert webhooks.waiting(store) == 1
     drain()
     assert in_ledger(store, project) == {1: ("accept", CAT)}

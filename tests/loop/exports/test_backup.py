@@ -23,7 +23,7 @@ from alc_backend.loop.exports import backup as backups
 from alc_backend.loop.exports.backup import ALL, LAST, NONE, backup, restore
 from alc_backend.loop.exports.export import export_project
 from alc_backend.settings import Settings
-from alc_backend.store.database import Store, empty
+from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import (
     TRAIN,
@@ -40,7 +40,6 @@ from alc_backend.store.round_states import RoundState
 from alc_backend.store.storage import Storage
 from tests.annotations import (
     DATASET_PROJECT,
-    FakeLabelStudio,
     annotation,
     answer,
     asked_project,
@@ -51,7 +50,8 @@ from tests.annotations import (
     round_config,
     task_of,
 )
-from tests.cli.test_main import alc
+from tests.command_line import alc
+from tests.fake_label_studio import FakeLabelStudio
 from tests.loop.exports.test_export import contents
 
 
@@ -60,7 +60,7 @@ def corrected(store, dataset):
     project = asked_project(store, dataset)
     say = answer(1, task_of(store, "a", 2), "dog", by=7)
     receive(store, project, created(say))
-    webhooks.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio().client)
     receive(store, project, created(answer(2, task_of(store, "a", 1), "cat", by=8, minute=1)))
     keep_networks(store, project, 1)
     return project
@@ -133,7 +133,7 @@ def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
         export_project(restored, corrected, tmp_path / "after")
         assert restored.files(corrected).has_network(1)
         # the answer that waited in the inbox is read in, and new rows get new numbers
-        assert webhooks.drain(restored, FakeLabelStudio) == {"recorded": 1}
+        assert webhooks.drain(restored, FakeLabelStudio().client) == {"recorded": 1}
         with restored.reading() as session:
             assert session.scalar(select(func.count()).select_from(LedgerEntry)) == 2
             assert webhooks.waiting(restored) == 0
@@ -146,7 +146,7 @@ def test_direct_edits_come_back(store, dataset, elsewhere, tmp_path):
     painted = region("dog", slice(0, 12), slice(4, 12))
     edit = annotation(9, image_of(store, "c").dataset_task, [painted], by=9)
     receive(store, project, created(edit, project=DATASET_PROJECT))
-    webhooks.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio().client)
     backup(store, tmp_path / "alc.tar")
     restore(elsewhere, tmp_path / "alc.tar")
     export_project(store, project, tmp_path / "before")
@@ -262,7 +262,7 @@ def test_lost_files_are_missing_and_replace_no_good_backup(store, spread, tmp_pa
 
 def test_what_an_answer_reached_is_needed_after_its_scores_are_gone(store, spread, tmp_path):
     receive(store, spread, created(answer(1, task_of(store, "a", 2), "dog", by=7)))
-    webhooks.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio().client)
     with store.session() as session:
         session.execute(Score.__table__.delete())
     for image in store.images(spread, TRAIN):
@@ -306,35 +306,6 @@ def test_a_damaged_backup_restores_nothing(store, corrected, elsewhere, tmp_path
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DatasetError, match="no backup, or a damaged one"):
         restore(elsewhere, path)
-
-
-def test_a_backup_of_another_version(store, corrected, elsewhere):
-    with pytest.raises(DatasetError, match="does not know the tables"), empty(elsewhere, "0999"):
-        pass
-
-
-def test_a_backup_of_an_older_version(store, elsewhere):
-    """The tables of the backup's version are made, filled, and brought to this version's form."""
-    with empty(elsewhere, "0002") as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO projects (name, classes, brush_name, image_name, overlap, other_tasks, "
-            "created_at) VALUES ('old', '[\"a\", \"b\"]', 'label', 'image', 1, 0, "
-            "'2026-01-01 00:00:00')"
-        )
-    with closing(Store(elsewhere)) as opened, opened.reading() as session:
-        assert session.scalars(select(Project.name)).all() == ["old"]
-
-
-def test_the_tables_of_every_revision_are_known_as_ours(elsewhere):
-    """Else a restore into a database of an older version, without projects, would be refused."""
-    for revision in ("0001", "0002", "0003"):
-        with empty(elsewhere, revision) as connection:
-            names = set(inspect(connection).get_table_names())
-        assert names - {"alembic_version"} <= set(Base.metadata.tables)
-    with engine_of(elsewhere).begin() as connection:
-        connection.execute(text("DROP TABLE alembic_version"))  # as it was before the migrations
-    with empty(elsewhere, "0001"):
-        pass
 
 
 @pytest.mark.parametrize("ours", [True, False])

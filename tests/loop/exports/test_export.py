@@ -30,7 +30,6 @@ from tests.annotations import (
     DATASET_PROJECT,
     DOG,
     QUERY_PROJECT,
-    FakeLabelStudio,
     annotation,
     answer,
     asked_project,
@@ -44,8 +43,9 @@ from tests.annotations import (
     round_config,
     task_of,
 )
-from tests.cli.test_main import alc
+from tests.command_line import alc
 from tests.conftest import CLASSES, write_dataset
+from tests.fake_label_studio import FakeLabelStudio
 
 KEYS = ("a", "b", "deep/c")
 
@@ -71,7 +71,7 @@ def say(store, into, *records, **options):
     """Let annotations be made in Label Studio, whose webhooks arrive."""
     for record in records:
         receive(store, into, created(record, **options))
-    webhooks.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio().client)
 
 
 def say_much(store, project):
@@ -209,7 +209,7 @@ def test_what_is_not_in_force_is_no_change(store, corrected, export, submit):
     submit(answer(1, task_of(store, "a", 2), "cat", by=7, revised=5))
     assert brief(changes_in(export()), "image", "kind") == [("deep/c", "edit")] * 2
     receive(store, corrected, deleted(9, project=DATASET_PROJECT))
-    webhooks.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio().client)
     root = export()
     assert changes_in(root) == []
     assert len((root / "changes.csv").read_text().splitlines()) == 1
@@ -389,7 +389,7 @@ def test_a_withdrawn_answer_moves_the_ledger_on(store, corrected, export, number
     root = export()
     of = DATASET_PROJECT if number == 9 else QUERY_PROJECT
     receive(store, corrected, deleted(number, project=of))
-    webhooks.drain(store, FakeLabelStudio)
+    webhooks.drain(store, FakeLabelStudio().client)
     assert "moved on" in verify(store, corrected, root)[0]
 
 

@@ -10,13 +10,12 @@ from PIL import Image as Picture
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
-from alc_backend.cli.init import OBJECTS, SLIC, open_with
 from alc_backend.cli.main import app
+from alc_backend.cli.warm_start import OBJECTS, SLIC, open_with
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import DatasetError, LabelStudioAwayError, SettingsError
 from alc_backend.foundation.warm_start import WarmStart
 from alc_backend.labelstudio import query
-from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import recovery
@@ -33,13 +32,16 @@ from tests.annotations import (
     DATASET_PROJECT,
     DOG,
     QUERY_PROJECT,
-    FakeLabelStudio,
+    ask_about,
     asked_project,
     in_ledger,
     label_map,
     query_of,
+    reply_to,
+    upload_images,
 )
 from tests.conftest import write_dataset
+from tests.fake_label_studio import FakeLabelStudio
 
 PROJECTS = (DATASET_PROJECT, QUERY_PROJECT)
 
@@ -52,14 +54,14 @@ def images(dataset):
 @pytest.fixture
 def label_studio(images):
     made = FakeLabelStudio()
-    made.take(images)
+    upload_images(made, images)
     return made
 
 
 @pytest.fixture
 def again(store, label_studio, images):
     return lambda opened=None, **options: rebuild.rebuild(
-        store, label_studio, opened or images, *PROJECTS, **options
+        store, label_studio.client(), opened or images, *PROJECTS, **options
     )
 
 
@@ -72,11 +74,11 @@ def nothing_is_left(store) -> bool:
 
 
 def test_questions_and_answers_are_there_again(store, label_studio, images, again):
-    tasks = label_studio.ask(images, 1)
-    label_studio.reply(1, tasks["a", 2], "dog")
-    label_studio.ask(images, 2, [1], minute=10)
-    label_studio.reply(2, tasks["b", 1], "cat", minute=20)
-    label_studio.shown[QUERY_PROJECT][tasks["c", 2]]["is_labeled"] = True
+    tasks = ask_about(label_studio, images, 1)
+    reply_to(label_studio, 1, tasks["a", 2], "dog")
+    ask_about(label_studio, images, 2, [1], minute=10)
+    reply_to(label_studio, 2, tasks["b", 1], "cat", minute=20)
+    label_studio.tasks[tasks["c", 2]].is_labeled = True
     made = again()
     assert (made.images, made.queries, made.rounds, made.problems) == (3, 6, 2, [])
     assert made.counts == {Outcome.RECORDED: 2}
@@ -106,8 +108,8 @@ def by_slic(dataset, settings, count, **more):
 def test_other_superpixels_are_refused_before_anything_is_made(
     store, settings, dataset, label_studio, again, count
 ):
-    tasks = label_studio.ask(by_slic(dataset, settings, 30))
-    label_studio.reply(1, tasks["a", 2], "dog")
+    tasks = ask_about(label_studio, by_slic(dataset, settings, 30))
+    reply_to(label_studio, 1, tasks["a", 2], "dog")
     with pytest.raises(DatasetError, match=f"of {len(tasks)} queries do not fit") as error:
         again(by_slic(dataset, settings, count))
     assert all(f"--{name}" in str(error.value) for name in ("superpixels", "fill"))
@@ -118,7 +120,7 @@ def test_other_superpixels_are_refused_before_anything_is_made(
 
 def test_filled_superpixels_go_with_fill_only(store, settings, dataset, label_studio, again):
     filled = by_slic(dataset, settings, 20, fill=True)
-    label_studio.ask(filled)
+    ask_about(label_studio, filled)
     with pytest.raises(DatasetError, match="do not fit"):
         again()
     assert again(by_slic(dataset, settings, 20, fill=True)).problems == []
@@ -128,7 +130,7 @@ def test_a_superpixel_that_only_holds_the_star_is_another_one(
     store, dataset, label_studio, images, again
 ):
     """The same numbers, other borders: the outlines tell."""
-    label_studio.ask(images)
+    ask_about(label_studio, images)
     path = dataset / "objects" / "a.png"
     ids = np.array(Picture.open(path))
     ids[18:24, 18:24] = 0  # the box stays, a corner is missing
@@ -139,7 +141,7 @@ def test_a_superpixel_that_only_holds_the_star_is_another_one(
 
 
 def test_images_of_another_size_are_others(store, tmp_path, label_studio, images, again):
-    label_studio.ask(images)
+    ask_about(label_studio, images)
     twice = write_dataset(tmp_path / "twice")
     for path in twice.rglob("*.png"):
         image = Picture.open(path)
@@ -159,7 +161,7 @@ def test_another_project_of_the_same_title_keeps_its_own(
     with store.session() as session:
         row = session.get_one(Project, other)
         row.dataset_project, row.query_project = 21, 22
-    label_studio.ask(images)
+    ask_about(label_studio, images)
     made = again()
     assert made.project_id != other
     with store.reading() as session:
@@ -181,9 +183,9 @@ def killed(*_, **__):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("place", [(rebuild, "_connect_pictures"), (recovery, "write")])
+@pytest.mark.parametrize("place", [(rebuild, "_connect_images"), (recovery, "write")])
 def test_an_interruption_leaves_nothing(store, label_studio, images, again, monkeypatch, place):
-    label_studio.ask(images)
+    ask_about(label_studio, images)
     with monkeypatch.context() as patched:
         patched.setattr(*place, killed)
         with pytest.raises(KeyboardInterrupt):
@@ -203,31 +205,24 @@ def test_an_interruption_leaves_nothing(store, label_studio, images, again, monk
     assert (made.images, made.queries) == (3, 6)
 
 
-def test_reconciling_does_what_an_interrupted_rebuild_left(
-    store, label_studio, images, again, monkeypatch
-):
-    tasks = label_studio.ask(images)
-    label_studio.overlap = 2
-    label_studio.reply(1, tasks["a", 2], "dog", by=1)
-    label_studio.reply(2, tasks["a", 2], "cat", by=2, minute=1)
-    shown = label_studio.shown[QUERY_PROJECT][tasks["a", 2]]["predictions"]
-    data = {**label_studio.data[tasks["a", 2]]}
-    label_studio.show(
-        77, {**data, "alc": {**data["alc"], "adjudication": True}}, predictions=[*shown]
-    )
+def test_reconciling_does_what_an_interrupted_rebuild_left(store, label_studio, images, again):
+    tasks = ask_about(label_studio, images)
+    label_studio.projects[QUERY_PROJECT]["maximum_annotations"] = 2
+    reply_to(label_studio, 1, tasks["a", 2], "dog", by=1)
+    reply_to(label_studio, 2, tasks["a", 2], "cat", by=2, minute=1)
+    shown = label_studio.tasks[tasks["a", 2]]
+    data = {**shown.data, "alc": {**shown.data["alc"], "adjudication": True}}
+    label_studio.add_task(77, data, predictions=[*shown.predictions])
 
-    def away(*_, **__):
-        raise LabelStudioAwayError("it is away")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(rebuild, "reconcile", away)
-        with pytest.raises(LabelStudioAwayError):
-            again()
+    label_studio.fail(path=f"/api/projects/{QUERY_PROJECT}", after=1)  # as reconciling begins
+    with pytest.raises(LabelStudioAwayError):
+        again()
+    label_studio.recover()
     with pytest.raises(DatasetError, match=r"has this project already \(pets\).*reconcile --full"):
         again()
     with store.reading() as session:
         project = session.scalars(select(Project.id)).one()
-    assert reconcile(store, label_studio, project, full=True) == {Outcome.RECORDED: 2}
+    assert reconcile(store, label_studio.client(), project, full=True) == {Outcome.RECORDED: 2}
     assert query_of(store, "a", 2, adjudication=True).proposed == [DOG, CAT]
 
 
@@ -237,8 +232,8 @@ def test_reconciling_does_what_an_interrupted_rebuild_left(
 def test_rounds_that_spread_are_refused_whatever_the_settings_are(
     store, label_studio, images, again
 ):
-    label_studio.ask(images, 1, [1])
-    label_studio.ask(images, 2, [2], epsilon=0.1)
+    ask_about(label_studio, images, 1, [1])
+    ask_about(label_studio, images, 2, [2], epsilon=0.1)
     with pytest.raises(SettingsError, match=r"task 1002 .*ε = 0.1.*alc restore"):
         again()
     assert nothing_is_left(store)
@@ -246,16 +241,16 @@ def test_rounds_that_spread_are_refused_whatever_the_settings_are(
 
 def test_an_annotation_tells_that_its_round_spread(store, label_studio, images, again):
     """The predictions of old rounds are removed from Label Studio."""
-    tasks = label_studio.ask(images, 1, epsilon=1e-05)
-    label_studio.reply(1, tasks["a", 2], "dog")
-    for shown in label_studio.shown[QUERY_PROJECT].values():
-        shown["predictions"].clear()
+    tasks = ask_about(label_studio, images, 1, epsilon=1e-05)
+    reply_to(label_studio, 1, tasks["a", 2], "dog")
+    for task in label_studio.tasks.values():
+        task.predictions.clear()
     with pytest.raises(SettingsError, match="1e-05"):
         again()
 
 
 def test_a_setting_that_spreads_is_refused(store, label_studio, images, again):
-    label_studio.ask(images)
+    ask_about(label_studio, images)
     store.settings = store.settings.model_copy(update={"epsilon": 0.1})
     with pytest.raises(SettingsError, match="ALC_EPSILON"):
         again()
@@ -264,9 +259,9 @@ def test_a_setting_that_spreads_is_refused(store, label_studio, images, again):
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1e-07, 1.0])
 def test_a_prediction_tells_its_rounds_epsilon(images, epsilon):
     label_studio = FakeLabelStudio()
-    label_studio.ask(images, 3, epsilon=epsilon)
-    for shown in label_studio.shown[QUERY_PROJECT].values():
-        result = shown["predictions"][0]["result"]
+    ask_about(label_studio, images, 3, epsilon=epsilon)
+    for task in label_studio.tasks.values():
+        result = task.predictions[0]["result"]
         assert query.epsilon_of(result) == epsilon
         assert query.epsilon_of(annotation_result(result, "dog")) == epsilon
 
@@ -285,9 +280,9 @@ def test_what_is_published_tells_the_epsilon_that_its_round_had(store, dataset, 
 
 
 def test_a_round_that_was_never_published_is_not_made(store, label_studio, images, again):
-    tasks = label_studio.ask(images)
-    label_studio.reply(1, tasks["a", 2], "dog")
-    result = label_studio.records[QUERY_PROJECT][tasks["a", 2]][1]["result"]
+    tasks = ask_about(label_studio, images)
+    reply_to(label_studio, 1, tasks["a", 2], "dog")
+    result = label_studio.annotation(1)["result"]
     for item in result:
         item["id"] = item["id"].replace("r1-", "r900-")
     made = again()
@@ -302,10 +297,7 @@ def command(settings, monkeypatch, label_studio, dataset):
     """Runs `alc rebuild` in this process; its Label Studio is the fake one."""
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    label_studio.close = lambda: None
-    monkeypatch.setattr(FakeLabelStudio, "__enter__", lambda self: self, raising=False)
-    monkeypatch.setattr(FakeLabelStudio, "__exit__", lambda self, *_: None, raising=False)
-    monkeypatch.setattr(Client, "from_settings", lambda settings: label_studio)
+    label_studio.serve(monkeypatch)
     numbers = ["--dataset-project", str(DATASET_PROJECT), "--query-project", str(QUERY_PROJECT)]
     settings_in_force.cache_clear()
     yield lambda *words: CliRunner().invoke(app, ["rebuild", str(dataset), *numbers, *words])
@@ -315,7 +307,7 @@ def command(settings, monkeypatch, label_studio, dataset):
 def test_the_command_line_takes_the_options_of_init(
     store, settings, dataset, label_studio, command
 ):
-    label_studio.ask(by_slic(dataset, settings, 30))
+    ask_about(label_studio, by_slic(dataset, settings, 30))
     done = command()
     assert isinstance(done.exception, DatasetError)
     done = command("--superpixels", "slic", "--superpixel-count", "30")
@@ -328,7 +320,7 @@ def test_the_command_line_takes_the_options_of_init(
 def test_the_command_line_fails_when_something_was_left_out(
     store, dataset, label_studio, images, command
 ):
-    label_studio.ask(images)
+    ask_about(label_studio, images)
     (dataset / "images" / "b.png").unlink()
     done = command()
     assert done.exit_code == 1

@@ -13,11 +13,11 @@ from alc_backend.loop.exports import report
 from alc_backend.simulate.report import page
 from alc_backend.store.models import Round
 from tests.annotations import (
-    FakeLabelStudio,
     answer,
     asked_project,
     created,
     label_map,
+    label_studio_of,
     receive,
     task_of,
 )
@@ -29,14 +29,14 @@ SIZE = 16 * 24
 
 def answered(store, dataset):
     project_id = asked_project(store, dataset)
-    label_studio = FakeLabelStudio()
+    label_studio = label_studio_of(store)
     for number, (key, superpixel, choice) in enumerate(
         (("a", 1, "cat"), ("a", 2, "dog"), ("b", 2, "dog"), ("c", 1, None)), start=1
     ):
         record = answer(number, task_of(store, key, superpixel), choice, minute=number)
-        label_studio.keep(record)
+        label_studio.annotate(record)
         receive(store, project_id, created(record))
-    webhooks.drain(store, lambda: label_studio)
+    webhooks.drain(store, label_studio.client)
     return project_id
 
 
