@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,75 +17,81 @@ from alc_backend.datasets.images import MAX_PIXELS
 from alc_backend.errors import NotFoundError
 from alc_backend.store.storage import Storage
 
+MapKind = Literal["initial", "ground_truth"]
+"""The label maps that are kept: the one a project begins with, and the true one for validation."""
+
 DAMAGED = (OSError, ValueError, zipfile.BadZipFile, zlib.error)
-"""What Pillow and NumPy raise for a file that is not whole."""
+"""The errors of Pillow and NumPy for a file that is not whole."""
 
 
 class ProjectFiles:
-    """Where a project's arrays and networks lie; names come from database ids, never from users.
+    """The files of one project; their names are made of database ids, never of users' words.
 
-    ``work`` is a local folder for networks in training, where the storage is somewhere else.
+    ``work`` is a local folder for networks in training, used when the storage is an object store.
+    Methods that read raise NotFoundError for a file that is missing or damaged; all raise
+    StorageError when the disk or the network fails.
     """
 
     def __init__(self, storage: Storage, project_id: int, work: Path) -> None:
         self._storage, self._folder, self._work = storage, f"projects/{project_id}", work
 
     def image(self, image_id: int, suffix: str) -> Path:
-        """A local file with the image as it was imported, to be read only."""
+        """The path of a local file with the image as it was imported, to be read only."""
         return self._storage.local(self._image(image_id, suffix))
 
     def keep_image(self, image_id: int, suffix: str, path: Path) -> None:
-        """Keep a copy of an image."""
+        """Copy an image file into the storage."""
         self._storage.put(path, self._image(image_id, suffix))
 
     def network(self, number: int, fold: int | None = None) -> Path:
-        """Where the network of round ``number`` is trained on this machine.
+        """The path at which the network of round ``number`` is trained on this machine.
 
-        With a fold, the one that has not seen it. In a local storage it also stays there.
+        With a ``fold``, the network that is trained without it. In a folder storage, the file also
+        stays there.
         """
         return self._storage.path_in_folder(self._network(number, fold)) or (
             self._work / self._network(number, fold)
         )
 
     def keep_network(self, number: int, fold: int | None = None) -> None:
-        """Let other machines have a network that was trained on this one."""
+        """Copy a network that was trained on this machine to where the others find it."""
         name = self._network(number, fold)
         if self._storage.path_in_folder(name) is None:
             self._storage.put(self._work / name, name)
 
     def has_network(self, number: int, fold: int | None = None) -> bool:
-        """Whether the round's training has ended with this network."""
+        """Whether the storage has the network, which is so once its training has ended."""
         return self._storage.exists(self._network(number, fold))
 
     def fetch_network(self, number: int, fold: int | None = None) -> Path:
-        """A local file with a trained network, to be read only; NotFoundError without one."""
+        """The path of a local file with a trained network, to be read only."""
         return self._storage.local(self._network(number, fold))
 
     def delete_network(self, number: int, fold: int | None = None) -> None:
-        """Remove a network that cannot be used."""
+        """Delete a network, in the storage and on this machine; nothing happens without one."""
         self._storage.delete(self._network(number, fold))
         self.network(number, fold).unlink(missing_ok=True)
 
-    def write_label_map(self, kind: str, image_id: int, labels: NDArray[np.uint8]) -> None:
-        """Keep a label map; ``kind`` is ``initial`` or ``ground_truth``."""
+    def write_label_map(self, kind: MapKind, image_id: int, labels: NDArray[np.uint8]) -> None:
+        """Write a label map, uint8 (H, W)."""
         self._write_image(self._mask(kind, image_id), Image.fromarray(labels))
 
-    def read_label_map(self, kind: str, image_id: int) -> NDArray[np.uint8]:
-        """The label map uint8 (H, W); NotFoundError when there is none."""
+    def read_label_map(self, kind: MapKind, image_id: int) -> NDArray[np.uint8]:
+        """The label map, uint8 (H, W)."""
         return np.asarray(self._read_image(self._mask(kind, image_id)), dtype=np.uint8)
 
-    def has_label_map(self, kind: str, image_id: int) -> bool:
-        """Whether this label map was kept."""
+    def has_label_map(self, kind: MapKind, image_id: int) -> bool:
+        """Whether there is such a label map."""
         return self._storage.exists(self._mask(kind, image_id))
 
     def write_superpixels(self, image_id: int, superpixels: NDArray[np.int32]) -> None:
-        """Keep a superpixel map."""
+        """Write a superpixel map, int32 (H, W)."""
         content = io.BytesIO()
         np.savez_compressed(content, superpixels=superpixels)
         self._storage.write(self._superpixels(image_id), content.getvalue())
 
     def read_superpixels(self, image_id: int) -> NDArray[np.int32]:
-        """The superpixel map int32 (H, W); NotFoundError when it is missing or damaged."""
+        """The superpixel map, int32 (H, W)."""
         name = self._superpixels(image_id)
         try:
             return _unpacked(self._read(name), "superpixels")
@@ -95,12 +101,12 @@ class ProjectFiles:
             ) from error
 
     def write_reach(self, number: int, image_id: int, reached: NDArray[np.bool_]) -> None:
-        """Keep which pixels the answers of round ``number`` reach (only when ε > 0)."""
+        """Write which pixels corrections in round ``number`` label, bool (H, W), when ε > 0."""
         opened = Image.fromarray((reached * 255).astype(np.uint8)).convert("1")
         self._write_image(self._reach(number, image_id), opened)
 
     def read_reach(self, number: int, image_id: int) -> NDArray[np.bool_]:
-        """The pixels that answers of round ``number`` reach, bool (H, W)."""
+        """The pixels that corrections in round ``number`` label, bool (H, W)."""
         return np.asarray(self._read_image(self._reach(number, image_id)), dtype=np.bool_)
 
     def write_edit(
@@ -110,7 +116,7 @@ class ProjectFiles:
         labels: NDArray[np.uint8],
         changed: NDArray[np.bool_],
     ) -> None:
-        """Keep what a direct edit wrote: ``labels`` where ``changed``, both (H, W)."""
+        """Write what an edit changed: ``labels`` where ``changed`` is true, both (H, W)."""
         kept = np.where(changed, labels, 0).astype(np.uint8)
         layers = [Image.fromarray(layer) for layer in (kept, changed * np.uint8(255))]
         self._write_image(self._edit(annotation_id, revision), Image.merge("LA", layers))
@@ -118,25 +124,25 @@ class ProjectFiles:
     def read_edit(
         self, annotation_id: int, revision: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """The classes that a direct edit wrote, uint8 (H, W), and where, bool (H, W)."""
+        """The classes that an edit wrote, uint8 (H, W), and where it did, bool (H, W)."""
         labels, changed = self._read_image(self._edit(annotation_id, revision)).split()
         return np.asarray(labels, dtype=np.uint8), np.asarray(changed) > 0
 
     def of_image(self, image_id: int, suffix: str) -> list[str]:
-        """The names in the storage of what is kept about an image, whether it is there or not."""
-        masks = [self._mask(kind, image_id) for kind in ("initial", "ground_truth")]
+        """The names in the storage of an image's files, whether they exist or not."""
+        masks = [self._mask(kind, image_id) for kind in get_args(MapKind)]
         return [self._image(image_id, suffix), self._superpixels(image_id), *masks]
 
     def of_round(self, number: int, images: Iterable[int]) -> list[str]:
-        """The names of what answers of a round reached in these images."""
+        """The names in the storage of what :meth:`write_reach` writes for these images (ids)."""
         return [self._reach(number, image_id) for image_id in images]
 
     def of_networks(self, number: int, folds: int) -> list[str]:
-        """The names of a round's networks."""
+        """The names in the storage of a round's networks: the main one, and one for each fold."""
         return [self._network(number, fold) for fold in (None, *range(folds if folds > 1 else 0))]
 
     def of_edit(self, annotation_id: int, revision: int) -> str:
-        """The name of what a direct edit wrote."""
+        """The name in the storage of what :meth:`write_edit` writes."""
         return self._edit(annotation_id, revision)
 
     def _read(self, name: str) -> bytes:
@@ -168,7 +174,7 @@ class ProjectFiles:
         name = "model" if fold is None else f"model-without-fold-{fold}"
         return f"{self._folder}/rounds/{number}/{name}.safetensors"
 
-    def _mask(self, kind: str, image_id: int) -> str:
+    def _mask(self, kind: MapKind, image_id: int) -> str:
         return f"{self._folder}/{kind}/{image_id}.png"
 
     def _superpixels(self, image_id: int) -> str:
@@ -182,7 +188,7 @@ class ProjectFiles:
 
 
 def _unpacked(content: bytes, name: str) -> NDArray[np.int32]:
-    """A 2-D array of whole numbers from an .npz file; its size is looked at before it is made."""
+    """The 2-D array of integers in an .npz file; its size is checked before it is allocated."""
     npy: Any = np.lib.format
     with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(f"{name}.npy") as entry:
         npy.read_magic(entry)

@@ -1,4 +1,4 @@
-"""Bringing images, first label maps and superpixels into the store."""
+"""Importing images, initial label maps and superpixel maps into the store."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ from alc_backend.errors import DatasetError
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, VAL, Image, Project, Superpixel
 
-Progress = Callable[[int, str], None]
-"""Called with the images done so far and the key of the last one."""
+ImportProgress = Callable[[int, str], None]
+"""Called with the number of images done so far, and the key of the last one."""
 
 
 @dataclass
 class ImportSummary:
-    """What an import did; ``problems`` names every file left out, with the remedy."""
+    """What an import did.
+
+    ``imported`` counts the images under correction, ``superpixels`` theirs, ``validation`` the
+    validation images, ``present`` those that were there before. ``problems`` names every file that
+    was left out, with the remedy.
+    """
 
     project_id: int
     imported: int = 0
@@ -35,7 +40,7 @@ class ImportSummary:
     problems: list[str] = field(default_factory=list)
 
     def show(self, console: Console) -> None:
-        """Print what was left out, and the counts."""
+        """Print the problems, then the counts."""
         for problem in self.problems:
             console.print(f"left out: {problem}", markup=False, highlight=False)
         console.print(
@@ -53,9 +58,13 @@ def import_folder(
     validation: Path | None = None,
     superpixel_count: int = 100,
     strict: bool = False,
-    progress: Progress = lambda done, key: None,
+    progress: ImportProgress = lambda done, key: None,
 ) -> ImportSummary:
-    """Import a dataset folder, in any layout; see :func:`import_dataset`."""
+    """Import a dataset folder in any layout that :func:`open_dataset` knows.
+
+    ``superpixel_count`` is the number of SLIC superpixels where the folder has none. For the rest,
+    see :func:`import_dataset`.
+    """
     folder = open_dataset(root, superpixel_count)
     held_out = None if validation is None else open_dataset(validation, validation=True)
     return import_dataset(store, folder, name, held_out, strict=strict, progress=progress)
@@ -69,14 +78,15 @@ def import_dataset(
     *,
     warm_start: dict[str, Any] | None = None,
     strict: bool = False,
-    progress: Progress = lambda done, key: None,
+    progress: ImportProgress = lambda done, key: None,
 ) -> ImportSummary:
-    """Import a dataset into the project ``name``, made when it does not exist.
+    """Import a dataset into the project ``name``, which is created when it does not exist.
 
-    Images already there (by image key) stay as they are. ``warm_start`` is how its later
-    images begin. With ``strict``, everything is checked first and nothing is imported when there
-    is any problem. Raises DatasetError for a dataset that cannot be used at all, for a class list
-    that differs from the project's, and by ``strict``.
+    Images that the project has already (by image key) stay as they are. ``warm_start`` says how
+    images that are added later get their first label maps. With ``strict``, everything is checked
+    first, and nothing is imported when there is any problem. Raises DatasetError for a dataset that
+    cannot be used at all, for a class list that differs from the project's, and for the problems
+    that ``strict`` finds.
     """
     checked: list[tuple[Dataset, str]] = [(dataset, TRAIN)]
     if validation is not None:
@@ -116,11 +126,11 @@ def add_sample(
     found: Mapping[int, dict[str, Any]] | None = None,
     warm_start: dict[str, Any] | None = None,
 ) -> int | None:
-    """Add one image with its arrays; returns its number of superpixels, None if it is there.
+    """Add one image with its arrays; returns its number of superpixels, None if it was there.
 
-    ``annotation_id`` names the annotation of Label Studio that its label map came from, as it was
-    at ``annotated_at``; ``warm_start`` and, by
-    superpixel, ``found`` what a foundation model said.
+    ``url`` and ``task`` are its address and its task in Label Studio. ``annotation_id`` is the
+    annotation of Label Studio that its label map came from, as it was at ``annotated_at``;
+    ``warm_start`` and, by superpixel, ``found`` are what a foundation model said.
     """
     files = store.files(project_id)
     with store.session() as session:
@@ -164,7 +174,7 @@ def add_sample(
 def create_project(
     store: Store, name: str, classes: list[str], warm_start: dict[str, Any] | None = None
 ) -> int:
-    """Make a project; DatasetError when the name is taken."""
+    """Create a project and return its id; DatasetError when the name is taken."""
     with store.session() as session:
         if session.scalar(select(Project).where(Project.name == name)):
             raise DatasetError(f"a project {name!r} exists already; choose another --name")
@@ -177,10 +187,10 @@ def create_project(
 def project_named(
     store: Store, name: str, classes: list[str], warm_start: dict[str, Any] | None = None
 ) -> int:
-    """The project of that name, made when there is none.
+    """The id of the project with this name, which is created when there is none.
 
-    ``warm_start``, where given, is how its images begin from now on. Raises DatasetError when it
-    has other classes.
+    ``warm_start``, where given, says how images added from now on get their first label maps.
+    Raises DatasetError when the project has other classes.
     """
     with store.reading() as session:
         project = session.scalar(select(Project).where(Project.name == name))

@@ -1,4 +1,4 @@
-"""Label maps replayed from the ledger: D_t = D_0 + answers."""
+"""Label maps: the initial one, with the ledger's answers and edits replayed over it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from sqlalchemy.orm import Session
 from alc_backend.core.arrays import VOID
 from alc_backend.core.draws import chance
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.ledger import FEW_IMAGES, judge, place, standing
+from alc_backend.store.ledger import FEW_IMAGES, judge, replay_order, standing
 from alc_backend.store.models import EntryKind, LedgerEntry, Project, Round, Superpixel
 
 
 class LabelMaps:
-    """The label maps of a project at one moment of the ledger."""
+    """The label maps of a project as they were after one entry of the ledger (D_t of the paper).
+
+    ``answers`` is the number of superpixels that answers have resolved.
+    """
 
     def __init__(
         self,
@@ -29,10 +32,11 @@ class LabelMaps:
         overlap: int | None = None,
         images: Collection[int] | None = None,
     ) -> None:
-        """``upto``: the moment, by the number of its last ledger entry, None for the present.
+        """Read what is needed from the ledger.
 
-        ``overlap``: the number of annotators asked then, None for as many as are asked now. Only
-        ``images`` (ids) will be read, where these are given.
+        ``upto`` is the id of the last entry that counts (default: all); ``overlap`` the number of
+        annotators that were asked then (default: the project's present number). Where ``images``
+        (ids) are given, the label maps of no others may be read.
         """
         self._files = files
         self._reach_rounds = {
@@ -44,15 +48,15 @@ class LabelMaps:
         overlap = overlap or session.get_one(Project, project_id).overlap
         resolved = judge(entries, overlap).resolved
         self.answers = len(resolved)
-        asked = (
+        mentioned = (
             select(Superpixel.id, Superpixel.number)
             .join(LedgerEntry, LedgerEntry.superpixel_id == Superpixel.id)
             .where(LedgerEntry.project_id == project_id)
             .distinct()
         )
         if images is not None and len(images) <= FEW_IMAGES:
-            asked = asked.where(LedgerEntry.image_id.in_(images))
-        numbers = {row.id: row.number for row in session.execute(asked)}
+            mentioned = mentioned.where(LedgerEntry.image_id.in_(images))
+        numbers = {row.id: row.number for row in session.execute(mentioned)}
         self._answered: dict[int, list[tuple[int, LedgerEntry]]] = {}
         for superpixel_id, answer in resolved.items():
             self._answered.setdefault(answer.image_id, []).append((numbers[superpixel_id], answer))
@@ -62,7 +66,10 @@ class LabelMaps:
                 self._edits.setdefault(entry.image_id, []).append(entry)
 
     def held_out(self, share: float, seed: int) -> set[int]:
-        """The superpixels (row ids) of about a ``share`` of the answers, always the same ones."""
+        """The superpixels (row ids) held out of training: a fixed random choice from the answers.
+
+        ``share`` is the probability, from 0 to 1, with which each is chosen.
+        """
         return {
             answer.superpixel_id
             for answers in self._answered.values()
@@ -72,7 +79,7 @@ class LabelMaps:
         }
 
     def images_of(self, chosen: Collection[int]) -> set[int]:
-        """The images (ids) in which an answered superpixel is ``chosen`` (row ids)."""
+        """The images (ids) with an answer about one of the superpixels ``chosen`` (row ids)."""
         return {
             image_id
             for image_id, answers in self._answered.items()
@@ -80,7 +87,7 @@ class LabelMaps:
         }
 
     def judged(self, image_id: int, chosen: Collection[int]) -> NDArray[np.bool_]:
-        """The pixels, bool (H, W), whose class the answers about ``chosen`` superpixels tell."""
+        """The pixels, bool (H, W), that answers about superpixels ``chosen`` (row ids) label."""
         superpixels = self._files.read_superpixels(image_id)
         judged = np.zeros(superpixels.shape, dtype=np.bool_)
         for number, answer in self._answered.get(image_id, []):
@@ -91,18 +98,21 @@ class LabelMaps:
     def _written(
         self, image_id: int, superpixels: NDArray[np.int32], number: int, answer: LedgerEntry
     ) -> NDArray[np.bool_]:
-        """The pixels that an answer is about: the superpixel, or what a correction reached."""
+        """The pixels, bool (H, W), that an answer labels: its superpixel.
+
+        With ε > 0 (eq. 12), a correction labels only the part of it that is similar enough.
+        """
         written: NDArray[np.bool_] = superpixels == number
         if answer.kind == EntryKind.CORRECT and answer.round_number in self._reach_rounds:
             written &= self._files.read_reach(answer.round_number, image_id)
         return written
 
     def read(self, image_id: int, hidden: Collection[int] = ()) -> NDArray[np.uint8]:
-        """The label map of an image, uint8 (H, W): the initial one with the ledger written over.
+        """The label map of an image, uint8 (H, W), with answers and edits written over it.
 
-        Corrections and edits in the order of replay; an accept writes only where the class that
-        was accepted is not there any more, because what had written it was withdrawn. Superpixels
-        (row ids) in ``hidden`` become void.
+        Corrections and edits are written in replay order. An accept writes its class only where
+        the representative pixel has lost it, because the entry that wrote it was deleted.
+        Superpixels (row ids) in ``hidden`` become void.
         """
         labels = self._files.read_label_map("initial", image_id)
         answered = self._answered.get(image_id, [])
@@ -122,9 +132,10 @@ class LabelMaps:
     def read_with_authors(
         self, image_id: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32], list[LedgerEntry]]:
-        """The label map uint8 (H, W), who wrote each pixel last, int32 (H, W), and the entries.
+        """The label map, the author of each pixel, and the entries that wrote to the map.
 
-        Who wrote it is the entry's place in the list plus 1; 0 where the initial map shows.
+        The label map is uint8 (H, W). The authors are int32 (H, W): the index in the list of the
+        entry that wrote the pixel last, plus 1; 0 where the initial label map shows.
         """
         labels = self._files.read_label_map("initial", image_id).copy()
         authors = np.zeros(labels.shape, dtype=np.int32)
@@ -144,9 +155,12 @@ class LabelMaps:
         superpixels: NDArray[np.int32],
         answered: list[tuple[int, LedgerEntry]],
     ) -> Iterator[tuple[LedgerEntry, NDArray[np.bool_]]]:
-        """Write answers and edits over ``labels``; each entry that writes, and where it did."""
+        """Write answers and edits over ``labels``; yield each entry that writes, and its pixels.
+
+        ``answered`` has the answers with the numbers of their superpixels.
+        """
         writes = [*answered, *((0, edit) for edit in self._edits.get(image_id, []))]
-        for number, entry in sorted(writes, key=lambda write: place(write[1])):
+        for number, entry in sorted(writes, key=lambda write: replay_order(write[1])):
             if entry.kind == EntryKind.EDIT:
                 edited, written = self._files.read_edit(entry.annotation_id, entry.revision)
                 labels[written] = edited[written]

@@ -1,4 +1,4 @@
-"""The ledger of answers: writing entries, and what the entries in force say."""
+"""The ledger: recording what annotators did, and judging superpixels by the entries in force."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ from alc_backend.store.models import (
     utc_now,
 )
 
-ACCEPT, CORRECT, SKIP, EDIT, DELETED = "accept", "correct", "skip", "edit", "deleted"
-
-
 FEW_IMAGES = 1000
-"""Up to so many, a database is asked for the entries about single images."""
+"""The most images that a query to the database lists by id; for more, it reads all entries."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An annotation of a query task as it stands in Label Studio, in the store's words.
+    """What one annotation in Label Studio says to a query: a class, or a skip.
 
-    ``class_id`` is None for a skip; ``round_number`` is the round in which the question was shown,
-    None for the present one; ``overlap`` the number of annotators it was put to, None for as many
-    as the project asks.
+    ``class_id`` is None for a skip; ``annotator`` is the id of a user of Label Studio;
+    ``lead_time`` is in seconds. ``answered_at`` is when the annotation was first submitted,
+    ``updated_at`` when it was last changed. ``round_number`` is the round whose query the
+    annotator saw, None for the query's present round; ``overlap`` the number of annotators it was
+    put to, None for the project's present number.
     """
 
     annotation_id: int
@@ -50,10 +49,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class Edit:
-    """An annotation of a dataset task as it stands in Label Studio: masks changed by hand.
+    """What one annotation in Label Studio changed in the masks of an image by hand.
 
-    ``changes`` lists per superpixel what changed, as
-    :func:`alc_backend.loop.annotations.mask_edits.changes` gives it.
+    ``changes`` has one item for each superpixel, as
+    :func:`alc_backend.loop.annotations.mask_edits.changes` returns them; ``skipped`` says that the
+    annotator skipped the image. The other fields are those of :class:`Reply`.
     """
 
     annotation_id: int
@@ -66,11 +66,11 @@ class Edit:
 
 
 def record(session: Session, query: Query, reply: Reply) -> LedgerEntry | None:
-    """Append ``reply`` to the ledger; None when it says nothing new.
+    """Append an entry for ``reply`` to the ledger and return it; None when nothing is new.
 
-    The same annotation may arrive any number of times, by webhook and by reconciling, in any
-    order: an entry is written only for a newer state of the annotation than the last one, or for
-    another content at the same moment.
+    The same annotation may arrive any number of times, by webhook and by reconciliation, in any
+    order: an entry is appended only when the annotation is newer than its last entry, or as old
+    with another content.
     """
     image = query.superpixel.image
     project = lock(session, image.project_id)
@@ -89,7 +89,7 @@ def record(session: Session, query: Query, reply: Reply) -> LedgerEntry | None:
         last.updated_at,
     ):
         return None
-    answer = LedgerEntry(
+    entry = LedgerEntry(
         project_id=project.id,
         image_id=image.id,
         superpixel_id=query.superpixel_id,
@@ -108,15 +108,15 @@ def record(session: Session, query: Query, reply: Reply) -> LedgerEntry | None:
         answered_at=reply.answered_at,
         updated_at=reply.updated_at,
     )
-    session.add(answer)
+    session.add(entry)
     session.flush()
-    return answer
+    return entry
 
 
 def record_edit(session: Session, image: Image, edit: Edit) -> LedgerEntry | None:
-    """Append ``edit`` to the ledger, as :func:`record` does; None when it is known or older.
+    """Append an entry for ``edit`` to the ledger and return it; None when it is known or older.
 
-    The caller writes its map (``ProjectFiles.write_edit``) in the same transaction.
+    The caller writes the edited label map (``ProjectFiles.write_edit``) in the same transaction.
     """
     lock(session, image.project_id)
     last = last_revision(session, image.project_id, edit.annotation_id)
@@ -127,7 +127,7 @@ def record_edit(session: Session, image: Image, edit: Edit) -> LedgerEntry | Non
             Round.project_id == image.project_id, Round.opened_at.is_not(None)
         )
     )
-    answer = LedgerEntry(
+    entry = LedgerEntry(
         project_id=image.project_id,
         image_id=image.id,
         annotation_id=edit.annotation_id,
@@ -140,15 +140,16 @@ def record_edit(session: Session, image: Image, edit: Edit) -> LedgerEntry | Non
         answered_at=edit.answered_at,
         updated_at=edit.updated_at,
     )
-    session.add(answer)
+    session.add(entry)
     session.flush()
-    return answer
+    return entry
 
 
 def withdraw(session: Session, project_id: int, annotation_id: int) -> LedgerEntry | None:
-    """Note that an annotation is gone; None when that is known or the ledger never had it.
+    """Append an entry for a deleted annotation and return it; None when there is nothing to undo.
 
-    One that the ledger never had will not enter it any more, should news of it come late.
+    An annotation that the ledger does not know yet will never enter it, even if a late webhook
+    reports it.
     """
     lock(session, project_id)
     last = last_revision(session, project_id, annotation_id)
@@ -158,7 +159,7 @@ def withdraw(session: Session, project_id: int, annotation_id: int) -> LedgerEnt
         return None
     if last.kind == EntryKind.DELETED:
         return None
-    answer = LedgerEntry(
+    entry = LedgerEntry(
         project_id=project_id,
         image_id=last.image_id,
         superpixel_id=last.superpixel_id,
@@ -176,18 +177,18 @@ def withdraw(session: Session, project_id: int, annotation_id: int) -> LedgerEnt
         answered_at=last.answered_at,
         updated_at=utc_now(),
     )
-    session.add(answer)
+    session.add(entry)
     session.flush()
-    return answer
+    return entry
 
 
 def lock(session: Session, project_id: int) -> Project:
-    """Let one transaction at a time write a project's ledger: its entries come in order."""
+    """The project, locked until the transaction ends: one at a time appends to its ledger."""
     return session.get_one(Project, project_id, with_for_update={"of": Project, "key_share": True})
 
 
 def last_revision(session: Session, project_id: int, annotation_id: int) -> LedgerEntry | None:
-    """The ledger's last entry about an annotation."""
+    """The last entry about an annotation; None when there is none."""
     return session.scalars(
         select(LedgerEntry)
         .where(LedgerEntry.project_id == project_id, LedgerEntry.annotation_id == annotation_id)
@@ -199,6 +200,7 @@ def last_revision(session: Session, project_id: int, annotation_id: int) -> Ledg
 def _is_news(
     session: Session, project_id: int, last: LedgerEntry | None, new: Reply | Edit
 ) -> bool:
+    """Whether ``new`` may tell more than the annotation's last entry."""
     if last is None:
         return session.get(Withdrawal, (project_id, new.annotation_id)) is None
     older = new.updated_at < last.updated_at
@@ -217,7 +219,7 @@ class _Question:
 def _as_shown(
     session: Session, query: Query, project_id: int, round_number: int | None
 ) -> _Question:
-    """The question that the annotator saw: a task may stay open in a browser across rounds."""
+    """The query as the annotator saw it: a task may stay open in a browser across rounds."""
     if round_number not in (None, query.round.number):
         shown = session.scalars(
             select(Score)
@@ -234,7 +236,7 @@ def _as_shown(
 
 
 def position(session: Session, project_id: int) -> int:
-    """The number of the project's last ledger entry; 0 when there is none."""
+    """The id of the project's last ledger entry; 0 when there is none."""
     return (
         session.scalar(select(func.max(LedgerEntry.id)).where(LedgerEntry.project_id == project_id))
         or 0
@@ -247,10 +249,10 @@ def standing(
     upto: int | None = None,
     images: Collection[int] | None = None,
 ) -> list[LedgerEntry]:
-    """The entries in force: of every annotation the last revision, withdrawn ones left out.
+    """The entries in force, in replay order: each annotation's last one, unless it was deleted.
 
-    In the order of replay. ``upto`` leaves out ledger entries above that number; only those about
-    ``images`` (ids) where these are given.
+    ``upto`` is the id of the last entry to look at (default: all). ``images`` (ids) are those that
+    the caller needs: up to FEW_IMAGES of them, only their entries are returned; else all are.
     """
     entries = select(LedgerEntry).where(LedgerEntry.project_id == project_id)
     if upto is not None:
@@ -270,27 +272,28 @@ def is_disputed(session: Session, superpixel_id: int, overlap: int) -> bool:
 
 def _standing(session: Session, entries: Select[Any]) -> list[LedgerEntry]:
     entries = entries.order_by(LedgerEntry.id)
-    latest = {answer.annotation_id: answer for answer in session.scalars(entries)}
-    return sorted((a for a in latest.values() if a.kind != EntryKind.DELETED), key=place)
+    latest = {entry.annotation_id: entry for entry in session.scalars(entries)}
+    in_force = (entry for entry in latest.values() if entry.kind != EntryKind.DELETED)
+    return sorted(in_force, key=replay_order)
 
 
-def place(answer: LedgerEntry) -> tuple[datetime, int]:
-    """Where an entry stands in the replay.
+def replay_order(entry: LedgerEntry) -> tuple[datetime, int]:
+    """The key by which entries are sorted for replay: a moment, then the annotation's id.
 
-    An answer stays where it was given when it is revised; an edit is a living document, and counts
-    from when it was last submitted.
+    A revised answer counts from when it was first given; an edit from when it was last submitted.
     """
-    moment = answer.updated_at if answer.kind == EntryKind.EDIT else answer.answered_at
-    return moment, answer.annotation_id
+    moment = entry.updated_at if entry.kind == EntryKind.EDIT else entry.answered_at
+    return moment, entry.annotation_id
 
 
 @dataclass
 class Judgement:
-    """What the entries in force say about each superpixel (row ids).
+    """What the entries in force say about superpixels, by row id.
 
-    ``resolved``: the answer that settles it; ``disputed``: the classes that annotators disagree
-    about, in the order they were given; ``waiting``: it needs more annotators; ``edited``: most of
-    it was changed by hand in the dataset project.
+    ``resolved``: the answer that settles a superpixel; ``disputed``: the classes that annotators
+    disagree about, in the order they were given; ``waiting``: superpixels that need more
+    annotators; ``edited``: those of which more than half was changed by hand in the dataset
+    project.
     """
 
     resolved: dict[int, LedgerEntry] = field(default_factory=dict)
@@ -300,16 +303,17 @@ class Judgement:
 
     @property
     def settled(self) -> set[int]:
-        """The superpixels that are not to be asked about any more."""
+        """The superpixels (row ids) that need no query any more."""
         return self.resolved.keys() | self.edited
 
 
 def judge(entries: Iterable[LedgerEntry], overlap: int) -> Judgement:
-    """Judge every superpixel by the entries in force, in their order (algorithm.md, "Answers").
+    """The judgement that the entries in force lead to; ``entries`` are in replay order.
 
     ``overlap`` is the number of annotators that the project asks now; a query needs no more than
-    were asked when it was answered. With one annotator the latest accept or correct wins. With
-    several, agreement resolves, disagreement waits for an adjudication, whose latest answer wins.
+    were asked when it was answered. With one annotator, the latest answer wins. With several,
+    agreement resolves a superpixel, and disagreement waits for an adjudication, whose latest answer
+    wins.
     """
     judgement = Judgement()
     given: dict[int, list[LedgerEntry]] = {}
@@ -337,18 +341,19 @@ def judge(entries: Iterable[LedgerEntry], overlap: int) -> Judgement:
     return judgement
 
 
-def votes_of(answers: Iterable[LedgerEntry]) -> list[LedgerEntry]:
-    """The last accept or correct of each annotator, adjudications left out, in their order."""
+def votes_of(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+    """The last answer of each annotator, adjudications left out, in the order of ``entries``."""
     votes: dict[str, LedgerEntry] = {}
-    for answer in answers:
-        if answer.class_id is not None and not answer.adjudication:
-            votes.pop(answer.annotator, None)
-            votes[answer.annotator] = answer
+    for entry in entries:
+        is_answer = entry.class_id is not None
+        if is_answer and not entry.adjudication:
+            votes.pop(entry.annotator, None)  # its position is that of the last answer
+            votes[entry.annotator] = entry
     return list(votes.values())
 
 
 def _latest(answers: Sequence[LedgerEntry]) -> LedgerEntry:
-    """The last of ``answers``; accepting what an earlier correction wrote leaves that in force."""
+    """The answer in force: the last one, unless it only confirms the correction before it."""
     latest = answers[0]
     for answer in answers[1:]:
         confirms = (
@@ -367,6 +372,6 @@ def _class_of(answer: LedgerEntry) -> int:
 
 
 def judgement(session: Session, project_id: int, upto: int | None = None) -> Judgement:
-    """What the ledger says about each superpixel of a project, up to an entry's number."""
+    """The judgement on a project's superpixels by the entries up to an id (default: all)."""
     overlap = session.get_one(Project, project_id).overlap
     return judge(standing(session, project_id, upto), overlap)

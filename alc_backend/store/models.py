@@ -1,26 +1,15 @@
-"""The tables. Answers are append-only; everything else can be rebuilt from Label Studio."""
+"""The tables. The ledger only grows; Label Studio holds what the others could be rebuilt from."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    DateTime,
-    ForeignKey,
-    Index,
-    MetaData,
-    String,
-    TypeDecorator,
-    UniqueConstraint,
-)
-from sqlalchemy.engine import Dialect
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from sqlalchemy.types import TypeEngine
 
-from alc_backend.common.types import Json, TextEnum
+from alc_backend.common.types import TextEnum
+from alc_backend.store.column_types import RoundConfigJson, UtcDateTime, Words
 from alc_backend.store.round_config import RoundConfig
 from alc_backend.store.round_states import RoundState, Step
 
@@ -31,78 +20,26 @@ def utc_now() -> datetime:
 
 
 MAX_ID = 2**31 - 1
-"""The largest number of a row, and of a Label Studio project."""
+"""The largest id of a row, and of a Label Studio project."""
 
 
 class EntryKind(TextEnum):
-    """What an entry of the ledger says."""
+    """What an entry of the ledger says; ACCEPT and CORRECT are answers, which name a class."""
 
     ACCEPT = "accept"
+    """The query's pseudo label is right."""
+
     CORRECT = "correct"
+    """Another class is."""
+
     SKIP = "skip"
+    """The annotator gave no class, or skipped the image."""
+
     EDIT = "edit"
-    """Masks were changed by hand in the dataset project."""
+    """The annotator changed masks by hand in the dataset project."""
 
     DELETED = "deleted"
-    """The annotation was withdrawn."""
-
-
-class Words(TypeDecorator[TextEnum]):
-    """A word of a closed set, kept as its text."""
-
-    impl = String
-    cache_ok = True
-
-    def __init__(self, words: type[TextEnum]) -> None:
-        super().__init__()
-        self.words = words
-
-    def process_bind_param(self, value: TextEnum | str | None, dialect: Dialect) -> str | None:
-        """Store the text; ValueError for a word that is none of the set."""
-        return None if value is None else str(self.words(value).value)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> TextEnum | None:
-        """Read the word."""
-        return None if value is None else self.words(value)
-
-
-class RoundConfigJson(TypeDecorator[RoundConfig]):
-    """A round's configuration, kept as JSON."""
-
-    impl = JSON
-    cache_ok = True
-
-    def process_bind_param(self, value: RoundConfig | None, dialect: Dialect) -> Json | None:
-        """Store its values."""
-        return None if value is None else value.as_json()
-
-    def process_result_value(self, value: Json | None, dialect: Dialect) -> RoundConfig | None:
-        """Read it."""
-        return None if value is None else RoundConfig.of_json(value)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC on every database (SQLite drops the time zone)."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Store UTC."""
-        return value.astimezone(timezone.utc) if value else None
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Read UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            return value.replace(tzinfo=timezone.utc)
-        return value.astimezone(timezone.utc)  # PostgreSQL answers in the session's zone
-
-
-def plain_type(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type that a column has in the database itself."""
-    return kind.impl_instance if isinstance(kind, TypeDecorator) else kind
+    """The annotation was deleted in Label Studio."""
 
 
 NAMES = {
@@ -111,7 +48,7 @@ NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
-"""How constraints are named, so that migrations can change them on every database."""
+"""The names of constraints, by which migrations can change them on every database."""
 
 
 class Base(DeclarativeBase):
@@ -134,14 +71,14 @@ TRAIN, VAL = "train", "val"
 
 
 class Project(Base):
-    """One dataset under correction and its two Label Studio projects.
+    """One dataset under correction and the ids of its two Label Studio projects.
 
-    ``overlap`` is the number of annotators whose agreement settles a query, ``other_tasks`` how
-    many tasks of the query project are none of ours. ``warm_start`` says how images get their
-    first label maps (see :mod:`alc_backend.foundation.warm_start`), ``warm_start_error`` what
-    keeps all of them from it. ``reconciled_to`` is
-    the moment, by Label Studio's clock, up to which its annotations are known to be in the ledger;
-    ``reconciled_at`` when that was last looked at.
+    ``classes`` are the names of the classes in the order of their ids. ``overlap`` is the number
+    of annotators whose agreement settles a query; ``other_tasks`` the number of tasks in the query
+    project that alc-backend did not create. ``warm_start`` says how images get their first label
+    maps (see :mod:`alc_backend.foundation.warm_start`); ``warm_start_error`` why none gets one.
+    ``reconciled_to`` is the moment, by Label Studio's clock, up to which its annotations are known
+    to be in the ledger; ``reconciled_at`` when that was last checked.
     """
 
     __tablename__ = "projects"
@@ -162,10 +99,12 @@ class Project(Base):
 
 
 class Image(Base):
-    """One image. ``url`` is its address inside Label Studio; ``split`` TRAIN or VAL.
+    """One image; ``height`` and ``width`` in pixels, ``split`` TRAIN or VAL.
 
-    ``initial_annotation`` is the annotation of Label Studio that the first label map came from, as
-    it was at ``initial_annotation_at``; ``warm_start`` how a foundation model made it: its
+    ``key`` names it in its dataset, ``suffix`` is its file's ending, ``url`` its address inside
+    Label Studio, ``dataset_task`` its task in the dataset project. ``initial_annotation`` is the
+    annotation of Label Studio that the first label map came from, as it was at
+    ``initial_annotation_at``; ``warm_start`` tells how a foundation model made that map: its
     settings, and how many detections were hidden or empty.
     """
 
@@ -186,10 +125,11 @@ class Image(Base):
 
 
 class Superpixel(Base):
-    """One region that can be asked about; ``number`` is its id in the superpixel map.
+    """One superpixel that can be asked about; ``number`` is its id in the superpixel map.
 
-    ``shape`` is how a query shows it (box and outlines), from when it is first asked about;
-    ``found`` what a detector said of it: class id, score, box, area of its whole mask.
+    ``size`` is its area in pixels; ``shape`` how a query shows it (box and outlines), set when it
+    is first asked about; ``found`` what a detector said of it: class id, score, box, and the area
+    of its whole mask.
     """
 
     __tablename__ = "superpixels"
@@ -206,9 +146,10 @@ class Superpixel(Base):
 class Arrival(Base):
     """An image of the dataset project that waits for its first label map.
 
-    It goes when the image is in the store. ``error`` says why it could not be done, and then
-    ``finished_at`` when; ``claimed_by`` names the worker that has it, ``claims`` how often it was
-    taken up, ``retry_at`` when it may be tried again after Label Studio was away.
+    The row is deleted once the image is in the store. ``error`` says why that failed, and
+    ``finished_at`` when; ``claimed_by`` names the worker that has it, ``claims`` counts how often
+    one took it, ``retries`` how often Label Studio was away meanwhile; ``retry_at`` is when it may
+    be tried again.
     """
 
     __tablename__ = "arrivals"
@@ -220,16 +161,23 @@ class Arrival(Base):
     claims: Mapped[int] = mapped_column(default=0)
     heartbeat_at: Mapped[datetime | None]
     retry_at: Mapped[datetime | None]
+    retries: Mapped[int] = mapped_column(default=0)
     error: Mapped[str | None]
     noted_at: Mapped[datetime] = mapped_column(default=utc_now)
     finished_at: Mapped[datetime | None]
 
 
 class Round(Base):
-    """Train → score → publish a batch → collect answers.
+    """One round: train → score → publish a batch → collect answers.
 
-    ``pruned``: its predictions, long replaced, are gone from Label Studio. ``unasked``:
-    something is to be asked that its queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`).
+    ``failed_in`` is the state in which it failed, ``error`` why. ``ledger_position`` is the id of
+    the last ledger entry that its training has seen, ``answers`` the number of answers up to
+    there. ``data_miou`` is the mIoU of the label maps, ``model_miou`` that of the network,
+    ``class_iou`` the network's IoU of each class, all from 0 to 1 and against ground truth;
+    ``estimate`` is the network's accuracy on ``estimate_answers`` held-out answers. ``done`` of
+    ``total`` and ``message`` tell the progress of the present step. ``pruned``: its predictions,
+    long replaced, were deleted from Label Studio. ``unasked``: something must be asked that its
+    queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`).
     """
 
     __tablename__ = "rounds"
@@ -262,10 +210,11 @@ class Round(Base):
 
 
 class Part(Base):
-    """A part of a round's step (a shard of its images); one worker at a time does it.
+    """A part of a round's step, such as a shard of its images; one worker at a time does it.
 
-    ``work`` says what is to be done; ``claimed_by`` names the worker that has it, ``claims`` how
-    often it was taken up, ``retry_at`` when it may be tried again after Label Studio was away.
+    ``work`` says what to do; ``claimed_by`` names the worker that has it, ``claims`` counts how
+    often one took it, ``retries`` how often Label Studio was away meanwhile; ``retry_at`` is when
+    it may be tried again.
     """
 
     __tablename__ = "parts"
@@ -287,11 +236,12 @@ class Part(Base):
 
 
 class Score(Base):
-    """A superpixel in a round: representative pixel, its pseudo label, dominant class, score.
+    """What a round measured of a superpixel.
 
-    ``score`` is what the acquisition measured in the image; comparing with the whole dataset comes
-    when the batch is chosen. ``likely``: the most probable classes at the pixel, where there are
-    more classes than keys.
+    ``row`` and ``col`` are its representative pixel, ``pseudo_label`` the class of the label map
+    there, ``dominant`` the superpixel's dominant class. ``score`` is the acquisition's score within
+    the image; the whole dataset is compared when the batch is chosen. ``likely`` are the most
+    probable classes at the pixel, where there are more classes than keys.
     """
 
     __tablename__ = "scores"
@@ -308,11 +258,12 @@ class Score(Base):
 class Query(Base):
     """The correction query about one superpixel, as it stands in Label Studio.
 
-    ``rank`` is its place in the queue of ``round_id``, 0 = next (-1: put before all later);
-    ``digest`` is that of the task data that Label Studio holds. An ``adjudication`` query
-    asks again what annotators disagree about; ``proposed`` are the classes they gave, ``likely``
-    those that a round found most probable.
-    ``closed_at``: when its task, which is not asked any more, was closed in Label Studio.
+    ``task_id`` is its task there, None until it is published. ``rank`` is its position in the
+    queue of ``round_id``, from 0 = next (-1: put before all others later); ``digest`` is the
+    digest of the task data that Label Studio holds. An ``adjudication`` query asks again what
+    annotators disagree about; ``proposed`` are the classes they gave, ``likely`` those that a
+    round found most probable. ``closed_at`` is when its task, no longer asked, was closed in Label
+    Studio.
     """
 
     __tablename__ = "queries"
@@ -336,14 +287,13 @@ class Query(Base):
 
 
 class LedgerEntry(Base):
-    """One entry of the ledger: what an annotator said at one moment. Never changed, never deleted.
+    """One entry of the ledger: what an annotator did at one moment. Never changed, never deleted.
 
-    ``kind`` is accept, correct, skip, edit (masks changed by hand in the dataset project) or
-    deleted (the annotation was withdrawn). ``class_id`` is set for accept and correct. Entries
-    with the same ``annotation_id`` are revisions of each other; the last one counts.
-    ``round_number``, ``row``, ``col`` and ``pseudo_label`` are those of the question as it was
-    asked, ``overlap`` the number of annotators that it was put to. An edit is about no single
-    superpixel; ``changes`` lists what it changed in each.
+    ``class_id`` is the class that an answer (ACCEPT, CORRECT) names. Entries with the same
+    ``annotation_id`` are revisions of one annotation, numbered from 0; the last one counts.
+    ``round_number``, ``row``, ``col`` and ``pseudo_label`` are those of the query as the annotator
+    saw it, ``overlap`` the number of annotators it was put to. An edit is about no single
+    superpixel; ``changes`` lists what it changed in each. ``lead_time`` is in seconds.
     """
 
     __tablename__ = "ledger"
@@ -373,7 +323,7 @@ class LedgerEntry(Base):
 
 
 class Withdrawal(Base):
-    """An annotation that was deleted before the ledger knew it, so that it never enters."""
+    """An annotation that was deleted before the ledger knew it, so that it never enters it."""
 
     __tablename__ = "withdrawals"
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
@@ -382,10 +332,10 @@ class Withdrawal(Base):
 
 
 class Event(Base):
-    """The inbox: what Label Studio reported, as it came, until it is in the ledger.
+    """An event in the inbox: what Label Studio reported, word for word.
 
-    ``outcome`` says what became of it; ``next_try_at`` when an event that could not be read in yet
-    is looked at again.
+    ``outcome`` says what became of it; ``next_try_at`` is when an event that could not be recorded
+    yet is tried again.
     """
 
     __tablename__ = "inbox"

@@ -1,4 +1,4 @@
-"""What a round was started with, fixed for as long as it lasts."""
+"""The configuration of a round, fixed when it starts."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from alc_backend.common.types import Json
 from alc_backend.segmentation.config import TrainingConfig
 
 BATCH_OPTIONS = ("size", "per_image", "min_area")
-"""How a batch is chosen: what may still change when a round goes on with its network trained."""
+"""The options of a RoundConfig that choose the batch: they may change after training."""
 
 
 @dataclass(frozen=True)
 class RoundConfig:
-    """The settings of one round.
+    """The configuration of one round.
 
-    ``size`` is the number of queries of its batch, ``per_image`` the most of them about one image
-    (None: no limit), ``min_area`` the fewest pixels of a superpixel that is asked about.
-    ``folds`` networks are cross-fitted (1 as in the paper), on one network's iterations where they
-    ``share_iterations``; ``flip`` predicts with the mirrored image as well. ``epsilon`` is ε of
-    eq. 12, ``holdout`` the share of answers that are kept from training to estimate accuracy with.
-    ``given`` are the values that were asked for at the start, in place of those of the settings;
-    ``overlap`` is the number of annotators when the round began to train, None before.
+    ``size`` is the number of queries in its batch (B of the paper), ``per_image`` the most of them
+    about one image (None: no limit), ``min_area`` the area in pixels from which on a superpixel is
+    asked about. ``acquisition`` names the score that ranks queries. ``folds`` is the number of
+    networks trained by cross-fitting (1, as in the paper, for none); with ``share_iterations`` they
+    divide the iterations of one training among them. ``flip`` predicts each image mirrored too and
+    averages. ``epsilon``, from 0 to 1, is the similarity ε of eq. 12. ``holdout``, from 0 to 0.5,
+    is the share of answers kept from training, on which accuracy is estimated. ``given`` are the
+    values that replace those of the settings, by the name of the option; ``overlap`` is the number
+    of annotators when training began, None before.
     """
 
     size: int
@@ -44,6 +46,6 @@ class RoundConfig:
 
     @classmethod
     def of_json(cls, values: Json) -> RoundConfig:
-        """Read what :meth:`as_json` gave; KeyError where a value is missing."""
-        known = {name.name: values[name.name] for name in fields(cls)}
-        return cls(**{**known, "training": TrainingConfig(**values["training"])})
+        """The configuration that :meth:`as_json` gave; KeyError when a value is missing."""
+        options = {option.name: values[option.name] for option in fields(cls)}
+        return cls(**{**options, "training": TrainingConfig(**values["training"])})

@@ -1,4 +1,4 @@
-"""The states of a round, and the steps that workers do."""
+"""The states of a round, and the steps that lead from one to the next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from alc_backend.common.types import TextEnum
 
 
 class RoundState(TextEnum):
-    """Where a round is: the first four run one after the other, each may fail or be cancelled."""
+    """What a round is doing, or how it ended.
+
+    The first four follow each other while it runs; from each of them it may fail or be cancelled.
+    """
 
     CREATED = "created"
     TRAINING = "training"
@@ -19,9 +22,9 @@ class RoundState(TextEnum):
 
 
 class Step(TextEnum):
-    """What a worker does: a running round's state has the step of its name.
+    """What a worker does for a round: one step for each running state, of the same name.
 
-    ASKING and TIDYING are chores of an open round's queue, done beside its steps.
+    ASKING and TIDYING are chores: they keep the queue of an open round in order.
     """
 
     CREATED = "created"
@@ -33,6 +36,7 @@ class Step(TextEnum):
 
 
 RUNNING = (RoundState.CREATED, RoundState.TRAINING, RoundState.SCORING, RoundState.PUBLISHING)
+"""The states in which workers have a step to do."""
 
 NEXT = {
     Step.CREATED: RoundState.TRAINING,
@@ -40,6 +44,7 @@ NEXT = {
     Step.SCORING: RoundState.PUBLISHING,
     Step.PUBLISHING: RoundState.OPEN,
 }
-"""The state after each step."""
+"""The state that a round reaches by each step."""
 
 CHORES = (Step.ASKING, Step.TIDYING)
+"""The steps that change no round's state."""

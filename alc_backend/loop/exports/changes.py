@@ -83,7 +83,7 @@ class Changes:
             round=entry.round_number,
             annotators=annotators,
             agreement=agreement,
-            answered_at=ledger.place(entry)[0].isoformat(),
+            answered_at=ledger.replay_order(entry)[0].isoformat(),
             seconds=entry.lead_time,
         )
 

@@ -138,7 +138,7 @@ class Digest:
             "overlap": entry.overlap,
             "adjudication": entry.adjudication,
             "annotator": entry.annotator,
-            "moment": ledger.place(entry)[0].isoformat(),
+            "moment": ledger.replay_order(entry)[0].isoformat(),
             "lead_time": entry.lead_time,
             "changes": [
                 {name: value for name, value in change.items() if name != "superpixel"}
