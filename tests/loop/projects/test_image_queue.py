@@ -1,4 +1,4 @@
-"""Images on their way into the store; Label Studio is a dictionary here."""
+"""Images on their way into the store, from a fake Label Studio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from alc_backend.errors import (
     DatasetError,
     FoundationError,
     LabelStudioAwayError,
-    LabelStudioError,
     WeightsError,
 )
 from alc_backend.foundation.warm_start import Warmer, WarmStart
@@ -26,9 +25,8 @@ from alc_backend.service.jobs.queues import Jobs
 from alc_backend.store.importing import create_project
 from alc_backend.store.models import Arrival, Image, Project, Superpixel
 from tests.conftest import CLASSES
+from tests.fake_label_studio import DATASET_PROJECT, FakeLabelStudio
 from tests.foundation.tiny import write_models
-
-DATASET_PROJECT = 11
 
 
 def config(**prompts):
@@ -51,51 +49,29 @@ def png(seed, height=30, width=40):
     return kept.getvalue()
 
 
-class LabelStudio:
-    """A dataset project with images, in memory."""
+def add(label_studio, number, content=None, *, data=None, **more):
+    """Add an image to the dataset project."""
+    url = f"/data/upload/{number}.png"
+    label_studio.files[url] = png(number) if content is None else content
+    label_studio.add_task(number, {"image": url, **(data or {})}, DATASET_PROJECT, **more)
 
-    url = "http://label-studio.invalid"
 
-    def __init__(self):
-        self.config, self.held, self.files, self.away = config(), {}, {}, False
-
-    def add(self, number, content=None, **more):
-        url = f"/data/upload/{number}.png"
-        self.files[url] = png(number) if content is None else content
-        data = {"image": url, **more.pop("data", {})}
-        self.held[number] = {"id": number, "data": data, "annotations": [], "predictions": []}
-        self.held[number] |= more
-
-    def tasks(self, project, **parameters):
-        assert project == DATASET_PROJECT
-        yield from self.held.values()
-
-    def get(self, path, **parameters):
-        _, _, kind, number = path.split("/")
-        if kind == "projects":
-            return {"label_config": self.config, "title": "pets"}
-        if int(number) not in self.held:
-            raise LabelStudioError("it does not exist", 404)
-        return self.held[int(number)]
-
-    def download(self, url):
-        if self.away:
-            raise LabelStudioAwayError("Label Studio does not answer")
-        return self.files[url], None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
+def configure(label_studio, changed):
+    label_studio.projects[DATASET_PROJECT]["label_config"] = changed
 
 
 @pytest.fixture
 def label_studio():
-    found = LabelStudio()
+    found = FakeLabelStudio()
+    configure(found, config())
     for number in (1, 2, 3):
-        found.add(number)
+        add(found, number)
     return found
+
+
+@pytest.fixture
+def client(label_studio):
+    return label_studio.client()
 
 
 @pytest.fixture(scope="module")
@@ -128,34 +104,31 @@ def images(store):
         return {image.key: image for image in session.scalars(select(Image))}
 
 
-def test_projects_of_one_name_are_told_apart(store, label_studio, monkeypatch):
-    def config(path):
-        number = int(path.split("/")[3])
-        return {"id": number, "title": "pets", "label_config": label_studio.config}
-
-    monkeypatch.setattr(label_studio, "get", config)
-    numbers = [connection.take_up_project(store, label_studio, project) for project in (21, 22, 21)]
+def test_projects_of_one_name_are_told_apart(store, label_studio, client):
+    for number in (21, 22, 23):
+        label_studio.projects[number] = {**label_studio.projects[DATASET_PROJECT], "id": number}
+    numbers = [connection.take_up_project(store, client, project) for project in (21, 22, 21)]
     assert numbers[0] == numbers[2] != numbers[1]
     with store.reading() as session:
         assert session.get_one(Project, numbers[0]).name == "pets"
         assert session.get_one(Project, numbers[1]).name == "pets (22)"
     with pytest.raises(DatasetError, match="exists already"):
-        connection.take_up_project(store, label_studio, 23, name="pets")
+        connection.take_up_project(store, client, 23, name="pets")
 
 
-def test_images_are_noted_once_and_labelled(store, project, label_studio):
-    assert image_queue.note(store, label_studio, project) == (3, 0)
-    assert image_queue.note(store, label_studio, project) == (0, 0)
+def test_images_are_noted_once_and_labelled(store, project, client):
+    assert image_queue.note(store, client, project) == (3, 0)
+    assert image_queue.note(store, client, project) == (0, 0)
     assert counts(store, project) == (3, 0, 0)
     seen = []
     done = initial_labels.work(
-        store, label_studio, project, progress=lambda count, name: seen.append((count, name))
+        store, client, project, progress=lambda count, name: seen.append((count, name))
     )
     assert (done.labelled, done.problems) == (3, [])
     assert seen == [(1, "task 1"), (2, "task 2"), (3, "task 3")]
     assert counts(store, project) == (0, 0, 0)
     assert sorted(images(store)) == ["task-1", "task-2", "task-3"]
-    assert image_queue.note(store, label_studio, project) == (0, 3)
+    assert image_queue.note(store, client, project) == (0, 3)
     files = store.files(project)
     for image in images(store).values():
         assert not files.read_label_map("initial", image.id).any()
@@ -163,11 +136,11 @@ def test_images_are_noted_once_and_labelled(store, project, label_studio):
         assert image.url == f"/data/upload/{image.dataset_task}.png"
 
 
-def test_grounded_sam_labels_images_with_what_it_found(store, project, label_studio):
+def test_grounded_sam_labels_images_with_what_it_found(store, project, label_studio, client):
     begin(store, project, superpixels="grounded-sam", threshold=0.3)
-    label_studio.config = config(cat="cat, sofa")
-    image_queue.note(store, label_studio, project)
-    done = initial_labels.work(store, label_studio, project)
+    configure(label_studio, config(cat="cat, sofa"))
+    image_queue.note(store, client, project)
+    done = initial_labels.work(store, client, project)
     assert done.labelled == 3
     image = images(store)["task-2"]
     picture = np.asarray(Picture.open(io.BytesIO(png(2))))
@@ -189,17 +162,17 @@ def test_grounded_sam_labels_images_with_what_it_found(store, project, label_stu
         assert row.found["area"] == found.area >= row.size
 
 
-def test_masks_that_a_task_has_are_what_it_begins_with(store, project, label_studio):
+def test_masks_that_a_task_has_are_what_it_begins_with(store, project, label_studio, client):
     superpixels = np.zeros((30, 40), dtype=np.int32)
     superpixels[5:15, 5:20] = 1
     labels = np.where(superpixels, 2, 0).astype(np.uint8)
     regions = brush_regions(labels, superpixels, CLASSES)
     empty = {"result": [], "created_at": "2026-01-02T00:00:00Z"}  # what this backend once answered
     theirs = {"result": regions, "created_at": "2026-01-01T00:00:00Z"}
-    label_studio.add(4, predictions=[theirs, empty])
+    add(label_studio, 4, predictions=[theirs, empty])
     begin(store, project, fill=True, count=20)
-    image_queue.note(store, label_studio, project)
-    initial_labels.work(store, label_studio, project)
+    image_queue.note(store, client, project)
+    initial_labels.work(store, client, project)
     image = images(store)["task-4"]
     files = store.files(project)
     assert np.array_equal(files.read_label_map("initial", image.id), labels)
@@ -208,37 +181,36 @@ def test_masks_that_a_task_has_are_what_it_begins_with(store, project, label_stu
     assert image.warm_start is None
 
 
-def test_images_that_we_uploaded_keep_their_key(store, project, label_studio):
-    label_studio.add(4, data={"alc": {"image": "farm/a"}})
-    label_studio.add(5, data={"alc": {"image": "../../etc/passwd"}})
-    image_queue.note(store, label_studio, project)
-    initial_labels.work(store, label_studio, project)
+def test_images_that_we_uploaded_keep_their_key(store, project, label_studio, client):
+    add(label_studio, 4, data={"alc": {"image": "farm/a"}})
+    add(label_studio, 5, data={"alc": {"image": "../../etc/passwd"}})
+    image_queue.note(store, client, project)
+    initial_labels.work(store, client, project)
     assert sorted(images(store)) == ["farm/a", "task-1", "task-2", "task-3", "task-5"]
 
 
-def test_an_image_that_cannot_be_done_is_left_with_the_reason(store, project, label_studio):
-    label_studio.add(4, b"no image")
-    label_studio.add(5, data={"image": "http://elsewhere.example.com/a.png"})
-    label_studio.files["http://elsewhere.example.com/a.png"] = b""
-    label_studio.add(6)
-    image_queue.note(store, label_studio, project)
-    done = initial_labels.work(store, label_studio, project)
+def test_an_image_that_cannot_be_done_is_left_with_the_reason(store, project, label_studio, client):
+    add(label_studio, 4, b"no image")
+    add(label_studio, 5, data={"image": "http://elsewhere.example.com/a.png"})
+    add(label_studio, 6)
+    image_queue.note(store, client, project)
+    done = initial_labels.work(store, client, project)
     assert done.labelled == 4
     assert len(done.problems) == 2
     assert "cannot be read" in done.problems[0]
     assert "not among ALC_IMAGE_HOSTS" in done.problems[1]
     assert image_queue.problems(store, project) == done.problems
     assert counts(store, project) == (0, 0, 2)
-    assert image_queue.note(store, label_studio, project) == (0, 4)  # not tried again unasked
-    assert initial_labels.work(store, label_studio, project).labelled == 0
+    assert image_queue.note(store, client, project) == (0, 4)  # not tried again unasked
+    assert initial_labels.work(store, client, project).labelled == 0
     label_studio.files["/data/upload/4.png"] = png(4)
-    image_queue.note(store, label_studio, project, retry=True)
-    assert initial_labels.work(store, label_studio, project).labelled == 1
+    image_queue.note(store, client, project, retry=True)
+    assert initial_labels.work(store, client, project).labelled == 1
     assert "task-4" in images(store)
 
 
 def test_what_nobody_expected_leaves_the_image_and_the_others_go_on(
-    store, project, label_studio, monkeypatch
+    store, project, client, monkeypatch
 ):
     original = Warmer.from_image
 
@@ -247,78 +219,76 @@ def test_what_nobody_expected_leaves_the_image_and_the_others_go_on(
             raise MemoryError("too large")
         return original(self, image)
 
-    monkeypatch.setattr(Warmer, "from_picture", fragile)
-    image_queue.note(store, label_studio, project)
-    done = initial_labels.work(store, label_studio, project)
+    monkeypatch.setattr(Warmer, "from_image", fragile)
+    image_queue.note(store, client, project)
+    done = initial_labels.work(store, client, project)
     assert done.labelled == 2
     assert image_queue.problems(store, project) == [
         "task 2: MemoryError: too large; see the worker's log"
     ]
 
 
-def test_a_task_deleted_meanwhile_is_forgotten(store, project, label_studio):
-    image_queue.note(store, label_studio, project)
-    del label_studio.held[2]
-    done = initial_labels.work(store, label_studio, project)
+def test_a_task_deleted_meanwhile_is_forgotten(store, project, label_studio, client):
+    image_queue.note(store, client, project)
+    del label_studio.tasks[2]
+    done = initial_labels.work(store, client, project)
     assert (done.labelled, done.problems) == (2, [])
     assert counts(store, project) == (0, 0, 0)
 
 
-def test_while_label_studio_is_away_images_wait(store, project, label_studio):
-    image_queue.note(store, label_studio, project)
-    label_studio.away = True
+def test_while_label_studio_is_away_images_wait(store, project, label_studio, client):
+    image_queue.note(store, client, project)
+    label_studio.fail(path="/data/")
     with pytest.raises(LabelStudioAwayError):
-        initial_labels.work(store, label_studio, project)
+        initial_labels.work(store, client, project)
     assert counts(store, project) == (3, 0, 0)
-    label_studio.away = False
-    assert initial_labels.work(store, label_studio, project).labelled == 2  # one waits for a moment
+    label_studio.recover()
+    assert initial_labels.work(store, client, project).labelled == 2  # one waits for a moment
     assert image_queue.due(store) == {}
     with store.session() as session:
         session.execute(update(Arrival).values(retry_at=None))
     assert image_queue.due(store) == {project: 1}
-    assert initial_labels.work(store, label_studio, project).labelled == 1
+    assert initial_labels.work(store, client, project).labelled == 1
     assert len(images(store)) == 3
 
 
-def test_what_keeps_every_image_waiting_is_told_until_it_is_tried_again(
-    store, project, label_studio
-):
+def test_what_keeps_every_image_waiting_is_told_until_it_is_tried_again(store, project, client):
     begin(store, project, superpixels="grounded-sam")
     models = store.settings
     store.settings = models.model_copy(update={"model_dir": models.data_dir / "none"})
-    image_queue.note(store, label_studio, project)
+    image_queue.note(store, client, project)
     with pytest.raises(WeightsError):
-        initial_labels.work(store, label_studio, project)
+        initial_labels.work(store, client, project)
     state = image_queue.waiting(store, project)
     assert state.left == 3
     assert "groundingdino_swinb_cogcoor.pth" in state.error
     assert image_queue.due(store) == {}
     store.settings = models
-    image_queue.note(store, label_studio, project, retry=True)
+    image_queue.note(store, client, project, retry=True)
     assert image_queue.due(store) == {project: 3}
-    assert initial_labels.work(store, label_studio, project).labelled == 3
+    assert initial_labels.work(store, client, project).labelled == 3
 
 
-def test_classes_changed_in_label_studio_stop_it(store, project, label_studio):
-    image_queue.note(store, label_studio, project)
-    label_studio.config = label_studio.config.replace("dog", "wolf")
+def test_classes_changed_in_label_studio_stop_it(store, project, label_studio, client):
+    image_queue.note(store, client, project)
+    configure(label_studio, config().replace("dog", "wolf"))
     with pytest.raises(DatasetError, match="wolf"):
-        initial_labels.work(store, label_studio, project)
+        initial_labels.work(store, client, project)
     assert "wolf" in image_queue.waiting(store, project).error
 
 
-def test_two_workers_never_have_the_same_image(store, project, label_studio):
-    image_queue.note(store, label_studio, project)
+def test_two_workers_never_have_the_same_image(store, project, client):
+    image_queue.note(store, client, project)
     first = image_queue.claim(store, project)
     second = image_queue.claim(store, project)
     assert {first.dataset_task, second.dataset_task} == {1, 2}
     assert counts(store, project) == (1, 2, 0)
-    assert initial_labels.work(store, label_studio, project).labelled == 1
+    assert initial_labels.work(store, client, project).labelled == 1
     assert image_queue.due(store) == {}
 
 
-def test_an_image_whose_workers_die_is_taken_up_again_a_few_times(store, project, label_studio):
-    image_queue.note(store, label_studio, project)
+def test_an_image_whose_workers_die_is_taken_up_again_a_few_times(store, project, client):
+    image_queue.note(store, client, project)
     gone = "elsewhere/pid:[1]|1|abc"
     for claim in range(1, image_queue.MAX_CLAIMS + 1):
         taken = image_queue.claim(store, project)
@@ -339,24 +309,24 @@ def test_an_image_whose_workers_die_is_taken_up_again_a_few_times(store, project
     assert "3 workers died at it" in image_queue.problems(store, project)[0]
 
 
-def test_cancelling_leaves_what_waits(store, project, label_studio):
-    image_queue.note(store, label_studio, project)
+def test_cancelling_leaves_what_waits(store, project, client):
+    image_queue.note(store, client, project)
     taken = image_queue.claim(store, project)
     assert image_queue.cancel(store, project) == 2
     assert counts(store, project) == (0, 1, 0)
     image_queue.give_back(store, taken)
-    assert image_queue.note(store, label_studio, project) == (2, 0)
+    assert image_queue.note(store, client, project) == (2, 0)
 
 
 def test_jobs_are_queued_for_what_waits_and_not_twice(
-    store, project, label_studio, redis, monkeypatch
+    store, project, label_studio, client, redis, monkeypatch
 ):
     for number in range(4, 60):
-        label_studio.add(number)
-    image_queue.note(store, label_studio, project)
+        add(label_studio, number)
+    image_queue.note(store, client, project)
     monkeypatch.setattr(functions, "store", lambda: store)
     monkeypatch.setattr(functions, "settings", lambda: store.settings)
-    monkeypatch.setattr(functions.Client, "from_settings", lambda settings: label_studio)
+    label_studio.serve(monkeypatch)
     jobs = Jobs(store.settings, redis)
     queue = Queue("pseudo", connection=redis)
     functions.enqueue_images(jobs)
@@ -367,18 +337,18 @@ def test_jobs_are_queued_for_what_waits_and_not_twice(
     while image_queue.waiting(store, project).left:
         functions.label_images(project)
     assert len(images(store)) == 59
-    label_studio.add(60)
+    add(label_studio, 60)
     functions.import_new(project)
     assert counts(store, project) == (1, 0, 0)
 
 
-def test_a_label_config_may_leave_bare_what_is_void(store, project, label_studio, models):
+def test_a_label_config_may_leave_bare_what_is_void(store, project, label_studio, client, models):
     with store.session() as session:
         session.get_one(Project, project).classes = ["cat", "dog"]
-    label_studio.config = label_studio.config.replace('<Label value="background"/>', "")
+    configure(label_studio, config().replace('<Label value="background"/>', ""))
     begin(store, project, superpixels="grounded-sam", threshold=0.99999)
-    image_queue.note(store, label_studio, project)
-    assert initial_labels.work(store, label_studio, project).labelled == 3
+    image_queue.note(store, client, project)
+    assert initial_labels.work(store, client, project).labelled == 3
     image = images(store)["task-1"]
     labels = store.files(project).read_label_map("initial", image.id)
     bare = store.files(project).read_superpixels(image.id) == 0
@@ -386,10 +356,12 @@ def test_a_label_config_may_leave_bare_what_is_void(store, project, label_studio
     assert (labels[bare] == VOID).all()
 
 
-def test_prompts_that_the_detector_cannot_read_stop_all_images(store, project, label_studio):
+def test_prompts_that_the_detector_cannot_read_stop_all_images(
+    store, project, label_studio, client
+):
     begin(store, project, superpixels="grounded-sam")
-    label_studio.config = config(cat="猫")
-    image_queue.note(store, label_studio, project)
+    configure(label_studio, config(cat="猫"))
+    image_queue.note(store, client, project)
     with pytest.raises(FoundationError, match="猫"):
-        initial_labels.work(store, label_studio, project)
+        initial_labels.work(store, client, project)
     assert counts(store, project) == (3, 0, 0)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
 
-from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.loop.annotations import answers, mask_edits
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.rounds import cleanup, plan, publishing, work_items
-from alc_backend.store.models import Image, Project, Query, Round, Score, Superpixel, utc_now
+from alc_backend.store.models import Project, Query, Round, Score, Superpixel, utc_now
 from tests.annotations import (
     QUERY_PROJECT,
     annotation,
     answer,
     asked_project,
     image_of,
+    label_studio_of,
     query_of,
     region,
     round_config,
@@ -28,93 +27,6 @@ from tests.annotations import (
 )
 
 HOUR = timedelta(hours=1)
-
-
-class FakeLabelStudio:
-    """A query project with its tasks, as far as clearing away touches it."""
-
-    def __init__(self, tasks) -> None:
-        self.there = {
-            task: {"id": task, "data": data, "is_labeled": False, "annotations": [], "drafts": []}
-            for task, data in tasks.items()
-        }
-        self.version = "alc-round-1"
-        self.versions = {"alc-round-1"}
-        self.changes = 0
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    @property
-    def closed(self):
-        return {task for task, row in self.there.items() if row["is_labeled"]}
-
-    def get(self, path, **parameters):
-        if path.endswith("model-versions/"):
-            return dict.fromkeys(self.versions, 1)
-        if path == f"/api/projects/{QUERY_PROJECT}":
-            return {"model_version": self.version, "task_number": len(self.there)}
-        return self._shown(self._row(path))
-
-    def tasks(self, project, **parameters):
-        assert project == QUERY_PROJECT
-        filters = json.loads(parameters.get("query", '{"filters": {"items": []}}'))["filters"]
-        either = any if filters.get("conjunction") == "or" else all
-        for row in self.there.values():
-            if either(self._matches(row, item) for item in filters["items"]):
-                yield self._shown(row)
-
-    def patch(self, path, body):
-        self.changes += 1
-        if path == f"/api/projects/{QUERY_PROJECT}":
-            self.version = body["model_version"]
-        else:
-            self._row(path).update(body)
-
-    def post(self, path, body, **parameters):
-        self.changes += 1
-        assert path == f"/api/projects/{QUERY_PROJECT}/import/predictions"
-        self.versions |= {item["model_version"] for item in body}
-        return {"created": len(body)}
-
-    def delete(self, path, body=None):
-        self.changes += 1
-        assert path == f"/api/projects/{QUERY_PROJECT}/model-versions/"
-        self.versions.remove(body["model_version"])
-
-    def request(self, method, path, *, params, json):
-        self.changes += 1
-        assert (method, path, params["id"]) == ("POST", "/api/dm/actions/", "delete_tasks")
-        assert json["selectedItems"]["all"] is False
-        assert json["selectedItems"]["included"]
-        for task in json["selectedItems"]["included"]:
-            self.there.pop(task, None)
-
-    def _row(self, path):
-        row = self.there.get(int(path.split("/")[3]))
-        if row is None:
-            raise LabelStudioError(f"{path}: it does not exist in Label Studio (deleted?)", 404)
-        return row
-
-    @staticmethod
-    def _shown(row):
-        return {
-            **row,
-            "total_annotations": len(row["annotations"]),
-            "cancelled_annotations": 0,
-        }
-
-    def _matches(self, row, item):
-        known = {**self._shown(row), "draft_exists": bool(row["drafts"])}
-        value = known[item["filter"].removeprefix("filter:tasks:")]
-        return {
-            "equal": lambda: value == item["value"],
-            "greater": lambda: value > item["value"],
-            "in_list": lambda: value in item["value"],
-        }[item["operator"]]()
 
 
 @pytest.fixture
@@ -162,17 +74,25 @@ def cats(store, project):
 
 @pytest.fixture
 def label_studio(store, project, monkeypatch):
-    with store.reading() as session:
-        rows = session.execute(
-            select(Query.task_id, Image.key, Superpixel.number)
-            .join(Superpixel, Superpixel.id == Query.superpixel_id)
-            .join(Image, Image.id == Superpixel.image_id)
-        ).all()
-    fake = FakeLabelStudio(
-        {task: {"alc": {"image": key, "superpixel": number}} for task, key, number in rows}
-    )
-    monkeypatch.setattr(cleanup.Client, "from_settings", lambda settings: fake)
+    fake = label_studio_of(store)
+    for task in queries(fake):
+        fake.predict(task, [], model_version="alc-round-1")
+    fake.projects[QUERY_PROJECT]["model_version"] = "alc-round-1"
+    fake.serve(monkeypatch)
     return fake
+
+
+def queries(label_studio):
+    """The query tasks that there are."""
+    return {task.id for task in label_studio.tasks.values() if task.project == QUERY_PROJECT}
+
+
+def closed(label_studio):
+    return {task.id for task in label_studio.tasks.values() if task.is_labeled}
+
+
+def versions(label_studio):
+    return {p["model_version"] for task in label_studio.tasks.values() for p in task.predictions}
 
 
 @pytest.fixture
@@ -185,7 +105,7 @@ def publish(store, label_studio):
             session.get_one(Round, round_of(store, 1).id).state = "closed"
             second = session.get_one(Round, round_of(store, 2).id)
             second.state, second.opened_at = "open", utc_now() - HOUR
-        label_studio.changes = 0
+        label_studio.requests.clear()
 
     return publish
 
@@ -194,13 +114,13 @@ def test_a_version_that_label_studio_knows_already_is_not_taken_for_a_published_
     store, cats, label_studio
 ):
     """After an older backup was restored, a round gets a number that was there before."""
-    label_studio.version = "alc-round-2"
-    label_studio.versions.add("alc-round-2")
+    label_studio.projects[QUERY_PROJECT]["model_version"] = "alc-round-2"
+    label_studio.predict(min(cats), [], model_version="alc-round-2")
     publishing.publish_round(store, round_of(store, 2), lambda done, total, message: None)
     with store.reading() as session:
         chosen = session.scalars(select(Query).where(Query.round_id == round_of(store, 2).id)).all()
     assert len(chosen) == 3
-    assert label_studio.closed == cats  # and not everything
+    assert closed(label_studio) == cats  # and not everything
 
 
 def is_due(store):
@@ -215,7 +135,7 @@ def clear_away(store):
     with store.reading() as session:
         found = work_items.open_rounds(session)
     for round_ in found:
-        cleanup.clear_away(store, round_)
+        cleanup.remove_leftovers(store, round_)
 
 
 def closed_since(store, age):
@@ -242,10 +162,10 @@ def round_of(store, number):
 
 
 def test_what_left_the_queue_is_closed_not_deleted(store, label_studio, publish, cats):
-    everything = set(label_studio.there)
+    everything = queries(label_studio)
     publish()
-    assert label_studio.closed == cats
-    assert set(label_studio.there) == everything
+    assert closed(label_studio) == cats
+    assert queries(label_studio) == everything
     assert query_of(store, "a", 1).closed_at is not None
     assert query_of(store, "a", 2).closed_at is None
     assert not is_due(store)
@@ -254,13 +174,13 @@ def test_what_left_the_queue_is_closed_not_deleted(store, label_studio, publish,
 def test_what_is_kept_in_the_queue_is_not_closed(store, label_studio, publish):
     store.settings = store.settings.model_copy(update={"fallen_out": "keep"})
     publish()
-    assert label_studio.closed == set()
+    assert closed(label_studio) == set()
 
 
 def test_what_was_answered_is_not_closed(store, project, label_studio, publish, cats):
     reply(store, project, "a", "dog")
     publish()
-    assert label_studio.closed == cats - {task_of(store, "a", 1)}
+    assert closed(label_studio) == cats - {task_of(store, "a", 1)}
 
 
 @pytest.mark.parametrize("undone", ["skipped", "withdrawn"])
@@ -271,7 +191,7 @@ def test_what_was_answered_but_is_open_stays_in_the_queue(
     if undone == "withdrawn":
         answers.withdraw(store, project, [1])
     publish()
-    assert label_studio.closed == cats - {task_of(store, "a", 1)}
+    assert closed(label_studio) == cats - {task_of(store, "a", 1)}
     assert query_of(store, "a", 1).round_id == round_of(store, 2).id
 
 
@@ -281,18 +201,18 @@ def test_what_was_mended_by_hand_is_closed(store, project, label_studio, publish
     painted = parse(annotation(1, task, [region("dog", slice(8, 24), slice(8, 24))]))
     with store.reading() as session:
         row = session.get_one(Project, project)
-    assert mask_edits.record(store, lambda: label_studio, row, painted) == Outcome.RECORDED
+    assert mask_edits.record(store, label_studio.client, row, painted) == Outcome.RECORDED
     publish()
-    assert label_studio.closed == {task_of(store, "a", 1)}
+    assert closed(label_studio) == {task_of(store, "a", 1)}
 
 
 def test_a_task_deleted_by_hand_does_not_keep_the_others_open(
     store, project, label_studio, publish, cats
 ):
     gone = task_of(store, "a", 1)
-    del label_studio.there[gone]
+    del label_studio.tasks[gone]
     publish()
-    assert label_studio.closed == cats - {gone}
+    assert closed(label_studio) == cats - {gone}
 
 
 def test_a_closed_task_is_served_again_when_it_is_asked_again(
@@ -310,7 +230,7 @@ def test_a_closed_task_is_served_again_when_it_is_asked_again(
             about = {"superpixel_id": superpixel.id, "row": 30, "col": 40}
             session.add(Score(round_id=third.id, score=1.0, pseudo_label=1, dominant=1, **about))
     publishing.publish_round(store, round_of(store, 3), lambda done, total, message: None)
-    assert label_studio.closed == set()
+    assert closed(label_studio) == set()
     assert query_of(store, "a", 1).closed_at is None
 
 
@@ -318,18 +238,18 @@ def test_a_closed_task_is_served_again_when_it_is_asked_again(
 
 
 def test_what_was_closed_is_deleted_a_day_later(store, project, label_studio, publish, cats):
-    dogs = set(label_studio.there) - cats
+    dogs = queries(label_studio) - cats
     publish()
     closed_since(store, plan.HELD - HOUR)
     assert not is_due(store)
     clear_away(store)
-    assert label_studio.changes == 0
+    assert label_studio.writes == []
     closed_since(store, plan.HELD + HOUR)
     assert is_due(store)
     clear_away(store)
-    assert set(label_studio.there) == dogs
+    assert queries(label_studio) == dogs
     query = query_of(store, "a", 1)
-    assert (query.task_id, query.published, query.closed_at) == (None, None, None)
+    assert (query.task_id, query.digest, query.closed_at) == (None, None, None)
     assert not is_due(store)
 
 
@@ -342,7 +262,7 @@ def test_what_was_answered_after_it_was_closed_is_not_deleted(
     reply(store, project, "a", choice)
     closed_since(store, plan.HELD + HOUR)
     clear_away(store)
-    assert set(label_studio.there) & cats == {kept}
+    assert queries(label_studio) & cats == {kept}
     assert task_of(store, "a", 1) == kept
     assert not is_due(store)
 
@@ -354,19 +274,19 @@ def test_what_was_withdrawn_again_is_not_deleted(store, project, label_studio, p
     answers.withdraw(store, project, [1])
     closed_since(store, plan.HELD + HOUR)
     clear_away(store)
-    assert set(label_studio.there) & cats == {kept}
+    assert queries(label_studio) & cats == {kept}
 
 
 def test_a_task_with_a_draft_is_not_deleted(store, project, label_studio, publish, cats):
     kept = task_of(store, "b", 1)
     publish()
-    label_studio.there[kept]["drafts"] = [{"id": 1}]
+    label_studio.tasks[kept].drafts = [{"id": 1}]
     closed_since(store, plan.HELD + HOUR)
     clear_away(store)
-    assert set(label_studio.there) & cats == {kept}
-    label_studio.there[kept]["drafts"] = []
+    assert queries(label_studio) & cats == {kept}
+    label_studio.tasks[kept].drafts = []
     clear_away(store)
-    assert not set(label_studio.there) & cats
+    assert not queries(label_studio) & cats
 
 
 def test_an_answer_whose_webhook_was_lost_is_not_deleted(
@@ -374,10 +294,10 @@ def test_an_answer_whose_webhook_was_lost_is_not_deleted(
 ):
     kept = task_of(store, "b", 1)
     publish()
-    label_studio.there[kept]["annotations"] = [answer(1, kept, "dog")]
+    label_studio.annotate(answer(1, kept, "dog"))
     closed_since(store, plan.HELD + HOUR)
     clear_away(store)
-    assert set(label_studio.there) & cats == {kept}
+    assert queries(label_studio) & cats == {kept}
 
 
 def test_in_the_first_round_nothing_is_due(store, dataset):
@@ -394,7 +314,7 @@ def test_a_project_without_queries_in_label_studio_is_left_alone(
         session.get_one(Project, project).query_project = None
     assert not is_due(store)
     clear_away(store)
-    assert label_studio.changes == 0
+    assert label_studio.writes == []
 
 
 # Predictions and scores of rounds that were replaced.
@@ -416,26 +336,29 @@ def test_predictions_of_a_round_replaced_today_stay(store, project, label_studio
     replaced(plan.HELD - HOUR)
     assert not is_due(store)
     clear_away(store)
-    assert label_studio.changes == 0
+    assert label_studio.writes == []
     assert not round_of(store, 1).pruned
 
 
 def test_predictions_go_a_day_after_they_were_replaced(store, project, label_studio, replaced):
     replaced(plan.HELD + HOUR)
-    assert label_studio.versions == {"alc-round-1", "alc-round-2"}
+    assert versions(label_studio) == {"alc-round-1", "alc-round-2"}
     assert is_due(store)
     clear_away(store)
-    assert label_studio.versions == {"alc-round-2"}
+    assert versions(label_studio) == {"alc-round-2"}
     assert (round_of(store, 1).pruned, round_of(store, 2).pruned) == (True, False)
     assert not is_due(store)
 
 
 def test_predictions_that_are_gone_already_are_no_trouble(store, project, label_studio, replaced):
     replaced(plan.HELD + HOUR)
-    label_studio.versions.discard("alc-round-1")
+    label_studio.client().delete(
+        f"/api/projects/{QUERY_PROJECT}/model-versions/", {"model_version": "alc-round-1"}
+    )
+    label_studio.requests.clear()
     clear_away(store)
     assert round_of(store, 1).pruned
-    assert label_studio.changes == 0
+    assert label_studio.writes == []
 
 
 def test_scores_of_a_replaced_round_go_but_for_what_was_asked(store, project, replaced):
