@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from alc_backend.datasets.images import MAX_PIXELS, read_ids, read_image, read_m
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import AlcError, DatasetError, LabelStudioError
 from alc_backend.labelstudio.annotation import parse
+from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.images import fetch
 from alc_backend.labelstudio.projects import dataset_config, read_dataset_config
 from alc_backend.labelstudio.query import asked_about, starred
@@ -220,15 +222,10 @@ def test_dataset_folders(tmp_path, dataset):
     read()
 
 
-class NoLabelStudio:
-    """What an image's address asks Label Studio for, which nobody answers."""
-
-    url = "http://127.0.0.1:8080"
-
-    def download(self, path):
-        assert path.startswith("/")
-        assert not path.startswith("//")
-        return b"", None
+def at_own_host(request):
+    """Label Studio's answer to any request, which must be for its own host."""
+    assert (request.url.host, request.url.port) == ("127.0.0.1", 8080)
+    return httpx.Response(200)
 
 
 def test_addresses_of_images(monkeypatch):
@@ -238,6 +235,7 @@ def test_addresses_of_images(monkeypatch):
         raise AssertionError(f"a connection to {arguments}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    client = Client("http://127.0.0.1:8080", "token", transport=httpx.MockTransport(at_own_host))
     hosts = [
         "127.0.0.1",
         "127.1",
@@ -260,7 +258,7 @@ def test_addresses_of_images(monkeypatch):
     def look(url):
         try:
             with promptly():
-                fetch(NoLabelStudio(), url)
+                fetch(client, url)
         except LabelStudioError as error:
             refused(error)
 

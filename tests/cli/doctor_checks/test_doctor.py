@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
 from pydantic import SecretStr
 
-from alc_backend.cli.doctor_checks import connection, installation
+from alc_backend.cli.doctor_checks import installation
 from alc_backend.cli.doctor_checks.connection import Connection
 from alc_backend.cli.doctor_checks.examination import examine
 from alc_backend.cli.doctor_checks.finding import State, run_checks
 from alc_backend.cli.doctor_checks.installation import Installation
 from alc_backend.cli.doctor_checks.projects import ProjectChecks
-from alc_backend.errors import LabelStudioError, SettingsError
+from alc_backend.errors import SettingsError
 from alc_backend.labelstudio import projects
 from alc_backend.service.jobs import worker_registry
 from alc_backend.store.models import Project
 from tests.annotations import asked_project
+from tests.fake_label_studio import LEGACY_TOKEN, FakeLabelStudio
 
 
-class Forbidding:
+@pytest.fixture
+def forbidding():
     """A Label Studio whose token's user may not see the projects."""
+    label_studio = FakeLabelStudio()
+    label_studio.fail(403, "/api/")
+    return label_studio.client(LEGACY_TOKEN)
 
-    def get(self, path, **parameters):
-        raise LabelStudioError(f"{path}: you do not have permission", 403)
 
-
-def test_a_project_that_may_not_be_seen_does_not_end_the_report(store, dataset):
+def test_a_project_that_may_not_be_seen_does_not_end_the_report(store, dataset, forbidding):
     with store.reading() as session:
         project = session.get_one(Project, asked_project(store, dataset))
-    found = list(run_checks(ProjectChecks(store, Forbidding(), project).checks(), fix=False))
+    found = list(run_checks(ProjectChecks(store, forbidding, project).checks(), fix=False))
     assert found[0].check == "projects"
     assert found[0].state == State.PROBLEM
     assert "permission" in found[0].detail
     assert [finding.check for finding in found][-1] == "work"
 
 
-def test_weights_of_another_machine_are_no_problem(store, dataset):
+def test_weights_of_another_machine_are_no_problem(store, dataset, forbidding):
     project_id = asked_project(store, dataset)
     with store.session() as session:
         project = session.get_one(Project, project_id)
         project.warm_start = {"superpixels": "grounded-sam"}
-    checks = ProjectChecks(store, Forbidding(), project).checks()
+    checks = ProjectChecks(store, forbidding, project).checks()
     found = {finding.check: finding for finding in run_checks(checks, fix=False)}
     assert found["weights"].state == State.WARNING
     assert "not on this machine" in found["weights"].detail
@@ -52,7 +52,7 @@ def test_weights_of_another_machine_are_no_problem(store, dataset):
 def test_a_name_without_a_dot_is_refused(settings, backend):
     """Label Studio connects such a backend, and calls no webhook on it."""
     with pytest.raises(SettingsError, match="a dot"):
-        projects.connect_backend(None, 1, backend, "s3cret")
+        projects.connect_backend(FakeLabelStudio().client(), 1, backend, "s3cret")
     found = checked(Installation(settings.model_copy(update={"backend_url": backend})), "addresses")
     assert found.state == State.PROBLEM
     assert "ALC_BACKEND_URL" in found.remedy
@@ -80,11 +80,9 @@ def test_a_backend_beside_label_studio_may_have_a_local_address(settings):
 
 
 def test_what_label_studio_says_about_an_address_is_told(settings, monkeypatch):
-    class Refusing:
-        def post(self, path, body):
-            raise LabelStudioError("400: {'url': ['Enter a valid URL.']}", 400)
-
-    monkeypatch.setattr(connection.Client, "from_settings", lambda _: nullcontext(Refusing()))
+    label_studio = FakeLabelStudio()
+    label_studio.fail(400, "/api/ml", body={"url": ["Enter a valid URL."]})
+    label_studio.serve(monkeypatch)
     looked = Connection(settings)
     looked.works = True
     found = checked(looked, "private addresses")
