@@ -1,16 +1,16 @@
-"""Every error a user can meet. Each message names the input and says the remedy.
+"""The errors that users meet. Each message names the input and the remedy.
 
 AlcError
-├── SettingsError       a setting is missing or contradicts another
+├── SettingsError       a setting is missing, wrong, or contradicts another
 ├── DatasetError        a dataset folder cannot be imported, written or checked
-├── NotFoundError       a project, round or query that does not exist
+├── NotFoundError       a project, round, query or file does not exist
 ├── RoundError          a round cannot do what was asked of it
-├── CancelledError      the work was cancelled by the admin (not a failure)
+├── CancelledError      an admin cancelled the work (no failure)
 ├── TrainingError       the network cannot be trained, saved or loaded
-├── FoundationError     a foundation model cannot be loaded, or not be asked about a class
+├── FoundationError     a foundation model cannot be loaded, or cannot detect a class
 │   └── WeightsError        its files are missing or wrong, or cannot be fetched
-├── StorageError        files cannot be kept or fetched (disk full, storage away)
-├── LabelStudioError    Label Studio refuses, or holds something unexpected
+├── StorageError        files cannot be written or read (disk full, storage away)
+├── LabelStudioError    Label Studio refuses a request, or holds something unexpected
 │   └── LabelStudioAwayError   it does not answer, or is overloaded: try again later
 └── ServiceError        a process the backend needs (Redis, Label Studio) does not start
 """
@@ -23,7 +23,7 @@ class AlcError(Exception):
 
 
 class SettingsError(AlcError):
-    """A setting is missing or contradicts another."""
+    """A setting is missing, wrong, or contradicts another."""
 
 
 class DatasetError(AlcError):
@@ -31,7 +31,7 @@ class DatasetError(AlcError):
 
 
 class NotFoundError(AlcError):
-    """A project, round or query does not exist."""
+    """A project, round, query or file does not exist."""
 
 
 class RoundError(AlcError):
@@ -39,7 +39,7 @@ class RoundError(AlcError):
 
 
 class CancelledError(AlcError):
-    """The work was cancelled by the admin."""
+    """An admin cancelled the work."""
 
 
 class TrainingError(AlcError):
@@ -47,7 +47,7 @@ class TrainingError(AlcError):
 
 
 class FoundationError(AlcError):
-    """A foundation model cannot be loaded, or not be asked about a class."""
+    """A foundation model cannot be loaded, or cannot detect a class."""
 
 
 class WeightsError(FoundationError):
@@ -55,11 +55,14 @@ class WeightsError(FoundationError):
 
 
 class StorageError(AlcError):
-    """Files cannot be kept or fetched (disk full, storage away)."""
+    """Files cannot be written or read (disk full, storage away)."""
 
 
 class LabelStudioError(AlcError):
-    """Label Studio refuses, or holds something unexpected."""
+    """Label Studio refuses a request, or holds something unexpected.
+
+    ``status`` is the HTTP status of its answer; None where no answer was at fault.
+    """
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)

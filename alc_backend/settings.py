@@ -1,4 +1,4 @@
-"""Every setting, once; all come from environment variables (or a ``.env`` file)."""
+"""The settings of all processes, from environment variables or a ``.env`` file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from alc_backend.errors import SettingsError
 
 
 class Settings(BaseSettings):
-    """Settings of every process. Names are ``ALC_`` + the field's name unless an alias is given."""
+    """The settings; a variable is named ``ALC_`` and the field's name, unless an alias is given."""
 
     model_config = SettingsConfigDict(
         env_prefix="ALC_", env_file=".env", extra="ignore", populate_by_name=True
@@ -122,19 +122,19 @@ class Settings(BaseSettings):
     )
     superpixels: Literal["slic", "grounded-sam"] = Field(
         "slic",
-        description="how images without masks begin in projects that are connected in Label "
-        "Studio itself",
+        description="how images without masks get their first label maps, in projects that are "
+        "connected by Label Studio's own form",
     )
     regions_by_class: bool = Field(
         False, description="show the masks in the dataset project as one region per class"
     )
     language: str = Field(
         "en",
-        description="what queries say to labelers: en, de, es, fr, or the path of a JSON file",
+        description="language of what labelers read: en, de, es, fr, or the path of a JSON file",
     )
     overlap: int = Field(1, ge=1, description="annotators per query, for `alc init`")
     reconcile_every_s: float = Field(
-        300.0, ge=10, description="pause between looking for answers that webhooks lost"
+        300.0, ge=10, description="seconds between searches for answers whose webhooks were lost"
     )
     per_image: int | None = Field(None, ge=1, description="most queries of a round in one image")
     gap: int = Field(
@@ -170,23 +170,25 @@ class Settings(BaseSettings):
     )
     loader_threads: int = Field(2, ge=1, description="threads that prepare training crops")
     checkpoint_every: int = Field(50, ge=1, description="iterations between checkpoints")
-    image_cache_mb: int = Field(2048, ge=0, description="memory for decoded training images")
+    image_cache_mb: int = Field(
+        2048, ge=0, description="memory for decoded training images, in MiB"
+    )
     job_timeout_hours: float = Field(48.0, gt=0, description="longest time one job may take")
     stale_after_s: float = Field(
-        60.0, gt=5, description="a worker silent for so long is taken for dead"
+        60.0, gt=5, description="seconds of silence after which a worker is taken for dead"
     )
 
     @field_validator("*", mode="before")
     @classmethod
     def _blank_is_unset(cls, value: Any, info: ValidationInfo) -> Any:
-        """``NAME=`` in the environment means the default where the default is None."""
+        """An empty value means the default, where that is None."""
         field = cls.model_fields[str(info.field_name)]
         return None if value == "" and field.default is None else value
 
     @field_validator("secret", "label_studio_api_key", mode="before")
     @classmethod
     def _fits_a_header(cls, value: Any) -> Any:
-        """Secrets often come from files, with a line's end; they must fit into HTTP headers."""
+        """Strip the line end of a secret that was read from a file; it must fit a HTTP header."""
         if not isinstance(value, str):
             return value
         word = value.strip()
@@ -197,14 +199,14 @@ class Settings(BaseSettings):
     @field_validator("database_url", "redis_url")
     @classmethod
     def _has_one_host(cls, value: str | None) -> str | None:
-        """A password that is not encoded would be taken for a host, and be told in messages."""
-        place = (value or "").partition("://")[2].partition("?")[0]
-        if not place.startswith("/") and (place.count("@") > 1 or "/" in place.rpartition("@")[0]):
+        """Refuse a password that is not encoded: parts of it would be shown as the host's name."""
+        rest = (value or "").partition("://")[2].partition("?")[0]
+        if not rest.startswith("/") and (rest.count("@") > 1 or "/" in rest.rpartition("@")[0]):
             raise ValueError("the password in it must be percent-encoded (@ is %40, / is %2F)")
         return value
 
     def hidden(self) -> list[str]:
-        """The secrets in these settings, none of which may be shown or logged."""
+        """The secrets in these settings, which must be neither shown nor logged."""
         found = []
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -218,7 +220,7 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """These settings as environment variables for a child process, secrets included.
 
-        Settings that are None become empty, so that nothing the child inherits replaces them.
+        A setting that is None becomes empty, so that no inherited variable replaces it.
         """
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
@@ -235,7 +237,7 @@ class Settings(BaseSettings):
 
     @property
     def files(self) -> str:
-        """The address of the storage in force."""
+        """The folder or address of the storage in force."""
         return self.files_url.get_secret_value() if self.files_url else str(self.data_dir)
 
     @property
@@ -250,7 +252,7 @@ class Settings(BaseSettings):
 
     @property
     def label_studio_links(self) -> str:
-        """Where links to Label Studio lead people."""
+        """The address of Label Studio in links that people follow."""
         return (self.label_studio_public_url or self.label_studio_url).rstrip("/")
 
     @property
@@ -289,21 +291,21 @@ GROUPS = {
         "log_format", "max_request_mb", "reconcile_every_s", "job_timeout_hours", "stale_after_s",
     ),
 }  # fmt: skip
-"""The settings by what they are about, for the reference."""
+"""The settings by topic, for the reference page."""
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process. Raises SettingsError naming the variable that is wrong."""
+    """The settings of this process, read once; SettingsError names each variable that is wrong."""
     try:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"{_named(problem['loc'])}: {problem['msg']}" for problem in error.errors()
+            f"{_variable_at(problem['loc'])}: {problem['msg']}" for problem in error.errors()
         )
         raise SettingsError(f"environment: {problems}") from None
 
 
-def _named(place: tuple[int | str, ...]) -> str:
-    name = str(place[0]) if place else "settings"
+def _variable_at(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else "settings"
     return variable(name) if name in Settings.model_fields else name

@@ -1,4 +1,4 @@
-"""How much room there is where state is kept."""
+"""Free space on the disk where state is kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ GIB = 2**30
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there already."""
+    """The folder itself, or the nearest folder above it that exists."""
     there = folder.absolute()
     while not there.exists():
         there = there.parent
@@ -17,5 +17,5 @@ def existing(folder: Path) -> Path:
 
 
 def free_gib(folder: Path) -> float:
-    """Free space, in GiB, on the disk of a folder that may not be there yet; raises OSError."""
+    """Free space, in GiB, on the disk of a folder, which need not exist yet; raises OSError."""
     return shutil.disk_usage(existing(folder)).free / GIB

@@ -1,7 +1,7 @@
 """Logging: text for people or JSON for machines, request ids, and nothing secret.
 
-Every line that is written while a request is answered carries the request's id; so do the lines of
-the jobs that it started, on whatever machine they run.
+Every line that is logged while a request is answered carries the request's id, and so do those of
+the jobs that the request started, on whatever machine they run.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from pythonjsonlogger.json import JsonFormatter
 from alc_backend.settings import Settings
 
 TEXT, JSON = "text", "json"
-
+"""The formats of :attr:`Settings.log_format`."""
 
 _SIGNED = re.compile(
     r"(?i)([?&](?:x-amz-[\w-]+|x-goog-[\w-]+|awsaccesskeyid|googleaccessid|signature|sig|se|sp|sv|"
     r"token|access_token|key|expires|policy|key-pair-id)=)[^&\s\"'<>]+"
 )
-"""What makes an address of a storage valid for whoever holds it."""
+"""Signatures in addresses, which let whoever has them read a storage."""
 
 _AUTHORIZATION = re.compile(r"(?i)\b(bearer|basic|token)(\s+)[\w.+/=~-]{8,}")
+
+_SHORTEST_HIDDEN = 4
+"""Shorter words are not hidden: they are parts of too many others."""
 
 _request: ContextVar[str | None] = ContextVar("request", default=None)
 _job: ContextVar[str | None] = ContextVar("job", default=None)
 
 
 def configure(settings: Settings) -> None:
-    """Let this process log as the settings say."""
+    """Set up this process's logging as the settings say, at level INFO, to standard error."""
     handler = logging.StreamHandler()
     handler.addFilter(_about)
     if settings.log_format == TEXT:
@@ -52,7 +55,7 @@ def request_id() -> str | None:
 
 @contextmanager
 def about(request: str | None, job: str | None = None) -> Iterator[None]:
-    """Lines written meanwhile belong to this request and job."""
+    """A context in which all logged lines carry the ids of this request and job."""
     tokens = _request.set(request), _job.set(job)
     try:
         yield
@@ -62,15 +65,15 @@ def about(request: str | None, job: str | None = None) -> Iterator[None]:
 
 
 def redact(text: str, hidden: Sequence[str] = ()) -> str:
-    """``text`` without the ``hidden`` words, signatures in addresses, and authorizations."""
+    """``text`` with "…" for ``hidden`` words, signatures in addresses, and authorizations."""
     for word in sorted(hidden, key=len, reverse=True):
-        if len(word) > 3:
+        if len(word) >= _SHORTEST_HIDDEN:
             text = text.replace(word, "…")
     return _AUTHORIZATION.sub(r"\1\2…", _SIGNED.sub(r"\1…", text))
 
 
 def _formatter(log_format: str, hidden: Sequence[str]) -> logging.Formatter:
-    if log_format == JSON:  # where quotes and backslashes are written otherwise
+    if log_format == JSON:  # which escapes quotes and backslashes
         hidden = [*hidden, *(json.dumps(word, ensure_ascii=False)[1:-1] for word in hidden)]
     base: Any = JsonFormatter if log_format == JSON else logging.Formatter
 
@@ -89,14 +92,14 @@ def _formatter(log_format: str, hidden: Sequence[str]) -> logging.Formatter:
 
 
 def _about(record: logging.LogRecord) -> bool:
-    """Say of a record which request and job it belongs to."""
+    """Add the ids of the present request and job to a record; a filter that keeps all records."""
     record.__dict__.update(request=_request.get(), job=_job.get())
     return True
 
 
 def _trail(record: logging.LogRecord) -> bool:
-    """The same in words, for the end of a line."""
-    belongs = [f"{name}={record.__dict__[name]}" for name in ("request", "job")]
-    told = " ".join(text for text in belongs if not text.endswith("=None"))
-    record.__dict__["trail"] = f" [{told}]" if told else ""
+    """Add the ids as text, for the end of a line; a filter that keeps all records."""
+    ids = {name: record.__dict__[name] for name in ("request", "job")}
+    shown = " ".join(f"{name}={value}" for name, value in ids.items() if value is not None)
+    record.__dict__["trail"] = f" [{shown}]" if shown else ""
     return True

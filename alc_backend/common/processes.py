@@ -1,4 +1,4 @@
-"""Ending child processes, and dying with one's parent."""
+"""Ending child processes, and ending with one's parent."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
-
-
 GRACE_S = 5.0
-"""How long a process may take to end by itself before it is killed."""
+"""How long a process may take to end after SIGTERM before it is killed, in seconds."""
+
+_PR_SET_PDEATHSIG = 1
+"""Linux's prctl option: the signal to get when the parent dies."""
 
 
 def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent is killed (elsewhere: nothing)."""
+    """Have Linux end this process when its parent dies; elsewhere, nothing happens."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end(process: subprocess.Popen[Any], name: str) -> None:
-    """End a process and what it started: kindly, then by force."""
+    """End a process and its children: by SIGTERM, after GRACE_S by SIGKILL.
+
+    The process must lead a process group of its own; ``name`` is for the log.
+    """
     _signal_group(process, signal.SIGTERM)
     try:
         process.wait(GRACE_S)
@@ -37,7 +40,7 @@ def end(process: subprocess.Popen[Any], name: str) -> None:
 
 
 def _signal_group(process: subprocess.Popen[Any], number: signal.Signals) -> None:
-    """Signal a process and what it started; nothing happens when all have ended."""
+    """Signal a process group; nothing happens when all its processes have ended."""
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:

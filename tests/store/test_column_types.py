@@ -11,6 +11,9 @@ from alc_backend.store.column_types import UtcDateTime, Words, plain_type
 from alc_backend.store.models import EntryKind, Project, Round
 from alc_backend.store.round_states import RoundState
 from tests.annotations import round_config
+from tests.conftest import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 DIALECTS = [sqlite.dialect(), postgresql.dialect()]
 WORDS = Words(RoundState)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from alc_backend.errors import DatasetError
 from alc_backend.store import ledger
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, LedgerEntry, Query, Round, Score, Superpixel
 from tests.annotations import round_config
+from tests.conftest import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 BACKGROUND, CAT, DOG = 0, 1, 2
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -216,18 +218,3 @@ def test_an_answer_belongs_to_the_question_that_was_shown(store, project):
         assert (first.kind, first.pseudo_label, first.row) == ("correct", DOG, 30)
         assert (first.round_number, second.round_number) == (1, 2)
         assert (second.kind, second.pseudo_label, second.row) == ("accept", CAT, 25)
-
-
-def test_importing_again_adds_nothing(store, dataset, project):
-    again = import_folder(store, dataset, "pets")
-    assert (again.project_id, again.imported, again.present) == (project, 0, 3)
-
-
-def test_strict_import_refuses_everything(store, dataset):
-    (dataset / "objects/b.png").unlink()
-    with pytest.raises(DatasetError, match=r"objects/b\.png"):
-        import_folder(store, dataset, "strict", strict=True)
-    with store.reading() as session:
-        assert session.scalars(select(Image)).all() == []
-    lenient = import_folder(store, dataset, "lenient")
-    assert (lenient.imported, len(lenient.problems)) == (2, 1)

@@ -17,6 +17,9 @@ from alc_backend.store import migrate
 from alc_backend.store.database import Store
 from alc_backend.store.migrate import check_empty, empty_tables, revisions
 from alc_backend.store.models import Base, Project
+from tests.conftest import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 FIRST = "0001"
 
