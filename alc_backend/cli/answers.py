@@ -1,15 +1,19 @@
-"""``alc answers``: the history of the ledger, undoing, agreement."""
+"""``alc answers``: who answered what, undoing an answer, and how far annotators agree."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from alc_backend.cli.common import ProjectOption, open_store, project_id_of
+
+if TYPE_CHECKING:
+    from alc_backend.loop.annotations.history import HistoryLine
 
 app = typer.Typer(
     no_args_is_help=True, help="Show who answered what, undo an answer, measure agreement."
@@ -33,7 +37,7 @@ def log(
     from alc_backend.loop.annotations import history
 
     store = open_store()
-    entries = history.log(
+    lines = history.list_entries(
         store,
         project_id_of(store, project),
         images=None if image is None else [image],
@@ -41,20 +45,20 @@ def log(
         last=last,
     )
     if as_json:
-        print(json.dumps({"answers": entries}, indent=1))
+        print(json.dumps({"answers": [asdict(line) for line in lines]}, indent=1))
         return
     table = Table("answer", "when", "by", "image", "superpixel", "what", "pixels", "round", "")
-    for entry in entries:
+    for line in lines:
         table.add_row(
-            str(entry["answer"]),
-            entry["recorded_at"],
-            entry["annotator"],
-            entry["image"],
-            str(entry["superpixel"]),
-            _what(entry),
-            _shown(entry["pixels"]),
-            str(entry["round"]),
-            "" if entry["in_force"] else "no longer counts",
+            str(line.answer),
+            line.recorded_at,
+            line.annotator,
+            line.image,
+            str(line.superpixel),
+            _what(line),
+            "–" if line.pixels is None else str(line.pixels),
+            str(line.round),
+            "" if line.in_force else "no longer counts",
         )
     console.print(table)
 
@@ -80,35 +84,30 @@ def agreement(project: ProjectOption = None, as_json: JsonOption = False) -> Non
     from alc_backend.loop.annotations import history
 
     store = open_store()
-    found = history.agreed(store, project_id_of(store, project))
+    team = history.team_agreement(store, project_id_of(store, project))
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(team.as_json(), indent=1))
         return
-    console.print(f"{found['overlap']} annotators are asked each query")
-    if found["items"]:
-        share = found["unanimous"] / found["items"]
-        alpha = "" if found["alpha"] is None else f", Krippendorff's alpha {found['alpha']:.3f}"
+    console.print(f"{team.overlap} annotators are asked each query")
+    among = team.among
+    if among.items:
+        alpha = "" if among.alpha is None else f", Krippendorff's alpha {among.alpha:.3f}"
         console.print(
-            f"{found['items']} queries were answered by two or more: {found['unanimous']} of them "
-            f"the same way ({share:.1%}){alpha}"
+            f"{among.items} queries were answered by two or more: {among.unanimous} of them "
+            f"the same way ({among.unanimous / among.items:.1%}){alpha}"
         )
-    console.print(
-        f"{found['waiting']} wait for another annotator, {found['disputed']} are disputed"
-    )
+    console.print(f"{team.waiting} wait for another annotator, {team.disputed} are disputed")
     table = Table("annotator", "accept", "correct", "skip", "edit")
-    for name, counts in found["annotators"].items():
+    for name, counts in team.annotators.items():
         table.add_row(name, *(str(counts.get(k, 0)) for k in ("accept", "correct", "skip", "edit")))
     console.print(table)
 
 
-def _what(entry: dict[str, Any]) -> str:
-    before, after = entry["before"] or "–", entry["after"] or "–"
+def _what(line: HistoryLine) -> str:
+    """What an entry of the ledger does, in words."""
+    before, after = line.before or "–", line.after or "–"
     return {
         "accept": f"accepts {after}",
         "skip": f"skips {before}",
         "deleted": f"withdrawn ({before})",
-    }.get(entry["kind"], f"{entry['kind']}: {before} → {after}")
-
-
-def _shown(value: int | None) -> str:
-    return "–" if value is None else str(value)
+    }.get(line.kind, f"{line.kind}: {before} → {after}")

@@ -34,8 +34,9 @@ def backup(
     """Write database, images, label maps and networks into one file; work may go on."""
     from alc_backend.loop.exports import backup as backups
 
+    kept = backups.Networks(networks.value)
     with _progress() as bar:
-        made = backups.backup(open_store(), file, networks=networks.value, progress=_shown_by(bar))
+        made = backups.write_backup(open_store(), file, networks=kept, progress=_shown_by(bar))
     for name in made.missing:
         console.print(f"missing: {name}", markup=False, highlight=False)
     console.print(
@@ -59,10 +60,10 @@ def restore(
     file: Annotated[Path, typer.Argument(help="What `alc backup` wrote.")],
 ) -> None:
     """Bring a backup back, into a new ALC_DATA_DIR (and ALC_FILES_URL, DATABASE_URL)."""
-    from alc_backend.loop.exports import backup as backups
+    from alc_backend.loop.exports.restore import restore_backup
 
     with _progress() as bar:
-        made = backups.restore(settings(), file, progress=_shown_by(bar))
+        made = restore_backup(settings(), file, progress=_shown_by(bar))
     console.print(
         f"{made.rows} rows and {made.files} files restored; `alc doctor` looks at the rest",
         highlight=False,

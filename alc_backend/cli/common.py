@@ -1,4 +1,4 @@
-"""What every part of the ``alc`` command shares: the store and the project it is about."""
+"""What the commands share: the store, the project that a command is about, a progress line."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ ProjectOption = Annotated[
 
 
 def telling(status: Status) -> Callable[[str], None]:
-    """Show sentences as they are: names in them may look like markup."""
+    """A function that shows a sentence in ``status`` as it is, even if it looks like markup."""
     return lambda message: status.update(Text(message))
 
 
 def open_store() -> Store:
-    """The store of the settings in force."""
+    """The store that the settings name."""
     from alc_backend.store.database import Store
 
     return Store(settings())
 
 
 def project_id_of(store: Store, name: str | None) -> int:
-    """The id of the named project, or of the only one."""
+    """The id of the named project or, without a name, of the only one; NotFoundError otherwise."""
     from sqlalchemy import select
 
     from alc_backend.store.models import Project

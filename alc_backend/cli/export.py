@@ -1,4 +1,4 @@
-"""``alc export``: writing the repaired dataset, and checking one that was written."""
+"""``alc export``: writes the repaired dataset, or checks one that was written."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def rebuild(
     store = open_store()
     start = warm_start(store.settings, superpixels, superpixel_count, filled, None, data)
     with Client.from_settings(store.settings) as client, console.status("") as status:
-        made = rebuilding.rebuild(
+        made = rebuilding.rebuild_project(
             store,
             client,
             open_with(data, superpixels, start, store.settings),

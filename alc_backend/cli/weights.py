@@ -1,4 +1,4 @@
-"""``alc weights``: the files of the foundation models."""
+"""``alc weights``: lists, downloads and verifies the files of the foundation models."""
 
 from __future__ import annotations
 
@@ -102,6 +102,7 @@ def download(
 def verify(names: Names = None) -> None:
     """Compare the files that are there with the published hashes."""
     from alc_backend.foundation import weights
+    from alc_backend.foundation.weights import FileState
 
     models, wrong = settings().models, False
     table = Table("file", "state")
@@ -109,17 +110,19 @@ def verify(names: Names = None) -> None:
         for file in entry.files:
             with console.status(file.path):
                 found = weights.check(models, file)
-            wrong |= found == weights.WRONG or (found == weights.MISSING and bool(names))
-            if found == weights.UNKNOWN:
-                found += ": the one found was kept, and holds from now on"
-            table.add_row(file.path, found)
+            wrong |= found == FileState.WRONG or (found == FileState.MISSING and bool(names))
+            kept = ": the one found was kept, and holds from now on"
+            table.add_row(file.path, f"{found}{kept if found == FileState.UNKNOWN else ''}")
     console.print(table)
     if wrong:
         raise typer.Exit(1)
 
 
 def _download(models: Path, entry: Weights, mirror: str | None, unproved: list[str]) -> list[str]:
-    """Fetch the files of a model; what could not be fetched."""
+    """Fetch the files of a model; returns a sentence for each that could not be fetched.
+
+    Files without a published hash are added to ``unproved``.
+    """
     from alc_backend.foundation import weights
 
     problems = []

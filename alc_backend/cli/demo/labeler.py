@@ -1,4 +1,4 @@
-"""An oracle annotator who works in Label Studio as a labeler does: next task, answer, submit."""
+"""An oracle annotator that works in Label Studio like a labeler: next task, answer, submit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def answer_queries(
     oracle: str = "object",
     on_answer: Callable[[Given], None] = lambda given: None,
 ) -> int:
-    """Answer up to ``count`` queries in the order Label Studio serves them; returns how many.
+    """Answer up to ``count`` queries, as Label Studio serves them; the number of those answered.
 
     Answers come from the project's ground truth. Raises LabelStudioError when Label Studio serves
     a task without prediction, NotFoundError without ground truth.
@@ -63,7 +63,7 @@ def answer_queries(
 
 
 def _decide(store: Store, project: Project, task_id: int, oracle: str) -> tuple[str, str]:
-    """The class the query proposes and the class the oracle gives."""
+    """The class that the query proposes, and the class that the oracle chooses."""
     files = store.files(project.id)
     with store.reading() as session:
         query = session.scalars(select(Query).where(Query.task_id == task_id)).first()

@@ -24,7 +24,7 @@ BACKEND_LIMIT_S = 60
 def start_label_studio(
     processes: Processes, options: DemoOptions, password: str, *, restart: bool = False
 ) -> None:
-    """Start a Label Studio of our own on the loopback address and wait until it answers."""
+    """Start the demonstration's own Label Studio on this machine, and wait until it answers."""
     command = [
         label_studio_command(options.label_studio),
         "start",
@@ -62,7 +62,10 @@ def start_backend(processes: Processes, settings: Settings, *, restart: bool = F
 
 
 def label_studio_command(given: str | None) -> str:
-    """The label-studio program: as given, in a virtual environment beside ours, on the path."""
+    """The label-studio program: as given, else that of the environment beside ours or on the path.
+
+    Raises ServiceError when there is none.
+    """
     beside = Path(sys.prefix).parent / ".venv-label-studio" / "bin" / "label-studio"
     candidates = [given] if given else [str(beside), "label-studio"]
     for candidate in candidates:

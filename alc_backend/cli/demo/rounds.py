@@ -26,7 +26,7 @@ from alc_backend.store.round_states import RUNNING, RoundState
 def ensure_open_round(
     demo: Demo, processes: Processes, console: Console, size: int | None
 ) -> Round:
-    """The open round of the project; starts the first one, or waits for the running one."""
+    """The project's open round; starts one of ``size`` queries where none is open or running."""
     latest = latest_round(demo.store, demo.project_id)
     if latest is None or latest.state not in (RoundState.OPEN, *RUNNING):
         latest, _ = lifecycle.start(demo.store, demo.jobs.enqueue_part, demo.project_id, size=size)
@@ -34,7 +34,7 @@ def ensure_open_round(
 
 
 def walk_rounds(demo: Demo, options: DemoOptions, processes: Processes, console: Console) -> None:
-    """Let the oracle annotator answer, retrain, and repeat; prints the table of rounds."""
+    """Let the oracle annotator answer and train anew ``options.rounds`` times; print the rounds."""
     for number in range(1, options.rounds + 1):
         due = (
             options.auto * number // options.rounds - options.auto * (number - 1) // options.rounds

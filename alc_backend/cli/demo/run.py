@@ -20,7 +20,7 @@ from alc_backend.simulate.oracle import ORACLES
 
 
 def run_demo(options: DemoOptions, settings: Settings, console: Console) -> None:
-    """Start everything, walk the asked rounds, and stay until Ctrl-C (unless ``--exit``)."""
+    """Start everything, run the rounds that were asked for, and stay until Ctrl-C or ``--exit``."""
     options = _checked(options)
     with Processes(options.data_dir / "logs") as processes:
         demo = start_demo(options, settings, processes, console)
@@ -52,10 +52,7 @@ def _stay(processes: Processes) -> None:
 
 
 def _checked(options: DemoOptions) -> DemoOptions:
-    """The options with what follows from them; raises, before anything is started, what is wrong.
-
-    Raises SettingsError or DatasetError.
-    """
+    """The options, completed; SettingsError or DatasetError for what cannot work."""
     if options.oracle not in ORACLES:
         raise SettingsError(f"--oracle must be one of {', '.join(ORACLES)}, not {options.oracle!r}")
     if options.val is None and options.data is not None and options.data.absolute().name == "train":

@@ -303,7 +303,8 @@ class ProjectChecks:
             file.path
             for entry in weights.chosen([])
             for file in entry.files
-            if entry.place(models) in used and weights.check(models, file) == weights.WRONG
+            if entry.path_in(models) in used
+            and weights.check(models, file) == weights.FileState.WRONG
         ]
         if wrong:
             return problem(
@@ -330,7 +331,7 @@ class ProjectChecks:
         view = overview(self._store, self._project.id)
         if view.problems:
             return warning(" ".join(view.problems), "the admin page and the logs say more")
-        state = view.round["state"] if view.round else "no round yet"
+        state = view.round.state if view.round else "no round yet"
         return ok(f"{state}; {view.queue} questions open")
 
 

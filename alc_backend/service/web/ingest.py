@@ -1,4 +1,4 @@
-"""The service's own thread: the inbox into the ledger, lost webhooks repaired, rounds started."""
+"""The service's threads: the inbox read into the ledger, lost answers found, rounds started."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from alc_backend.store.models import Project
 log = logging.getLogger(__name__)
 
 PAUSE_S = 1.0
-"""How long the inbox is left alone when nothing arrives in it."""
+"""How long an empty inbox is left alone when nothing arrives."""
 
-TIDY_EVERY_S = 3600.0
+FORGET_EVERY_S = 3600.0
+"""How often events that were read long ago are deleted."""
 
 QUIET_S, PATIENCE_S = 0.2, 5.0
-"""The inbox is read when nothing has arrived for a moment, or after some seconds all the same."""
+"""The inbox is read once nothing has arrived for QUIET_S, or after PATIENCE_S in any case."""
 
 STOP_S = 1.0
-"""How long stopping waits for the threads; what they leave undone is found at the next start."""
+"""How long stopping waits for each thread; what it leaves undone is done after the next start."""
 
 ANSWERS = Counter(
     "alc_answers", "Annotations that webhooks reported, by what became of them", ["outcome"]
@@ -37,10 +38,10 @@ ANSWERS = Counter(
 
 
 class Ingest:
-    """Reads the inbox in the background; use as a context manager.
+    """Reads the inbox in the background while this context manager is open.
 
-    For answers it needs neither Redis nor Label Studio: both may be away. What webhooks lost is
-    looked for by a thread of its own, which may wait for Label Studio.
+    Reading answers needs neither Redis nor Label Studio. What webhooks lost is looked for by a
+    second thread, which may wait for Label Studio.
     """
 
     def __init__(self, store: Store, jobs: Jobs) -> None:
@@ -65,12 +66,12 @@ class Ingest:
             thread.join(STOP_S)
 
     def notice(self) -> None:
-        """Something is in the inbox."""
+        """Wake the reader: something has arrived in the inbox."""
         self._last_arrival = time.monotonic()
         self._arrived.set()
 
     def _let_pass(self) -> bool:
-        """Whether to leave the processor to the webhooks that come in just now, for a while."""
+        """Whether to wait a little, because webhooks are arriving that should be answered first."""
         now = time.monotonic()
         if now - self._last_arrival > QUIET_S:
             self._waits_since = None
@@ -79,7 +80,7 @@ class Ingest:
         return now - self._waits_since < PATIENCE_S
 
     def _read(self) -> None:
-        tidied = float("-inf")
+        forgot = float("-inf")
         with _LazyClient(self._store) as client:
             while not self._over.is_set():
                 self._arrived.clear()
@@ -93,10 +94,10 @@ class Ingest:
                         ANSWERS.labels(name).inc(count)
                     if counts and self._store.settings.start_by_itself:
                         lifecycle.start_due(self._store, self._jobs.enqueue_part)
-                    if time.monotonic() - tidied > TIDY_EVERY_S:
-                        tidied = time.monotonic()
+                    if time.monotonic() - forgot > FORGET_EVERY_S:
+                        forgot = time.monotonic()
                         webhooks.forget_old(self._store)
-                except Exception as error:  # without this thread, answers would wait for ever
+                except Exception as error:  # this thread must go on: answers wait for it
                     log.exception("reading the inbox failed, trying again: %r", error)
                 self._arrived.wait(PAUSE_S)
 
@@ -105,14 +106,14 @@ class Ingest:
             while True:
                 try:
                     self._reconcile(client)
-                except Exception as error:  # this thread, too, must outlive every surprise
+                except Exception as error:  # this thread, too, must go on
                     log.exception("looking for lost answers failed, trying again: %r", error)
                 if self._over.wait(self._store.settings.reconcile_every_s):
                     return
 
     def _reconcile(self, client: _LazyClient) -> None:
         if self._store.settings.label_studio_api_key is None:
-            return  # an installation that only shows masks
+            return  # this installation only shows masks
         with self._store.reading() as session:
             connected = session.scalars(
                 select(Project.id).where(Project.query_project.is_not(None))
@@ -129,7 +130,7 @@ class Ingest:
 
 
 class _LazyClient:
-    """A client of Label Studio that is made when it is first needed."""
+    """A client of Label Studio, made when it is first needed."""
 
     def __init__(self, store: Store) -> None:
         self._settings = store.settings

@@ -153,13 +153,14 @@ def _projects(views: list[Overview]) -> Iterator[Metric]:
         images.add_metric(name, view.images)
         arriving.add_metric(name, view.arriving.left)
         if view.round is not None:
-            number.add_metric(name, view.round["round"])
+            number.add_metric(name, view.round.round)
             for each in RoundState:
-                state.add_metric([*name, each], float(view.round["state"] == each))
-            total = view.round["total"]
-            share.add_metric(name, view.round["done"] / total if total else 0.0)
+                state.add_metric([*name, each], float(view.round.state == each))
+            total = view.round.total
+            share.add_metric(name, view.round.done / total if total else 0.0)
         for family, quality in ((data_miou, "data_miou"), (model_miou, "model_miou")):
-            known = [r[quality] for r in view.rounds if r[quality] is not None]
+            values = [getattr(round_, quality) for round_ in view.rounds]
+            known = [value for value in values if value is not None]
             if known:
                 family.add_metric(name, known[-1])
     yield from (queue, answers, rate, disputed, images, arriving, number, state, share)

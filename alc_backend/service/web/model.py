@@ -1,4 +1,4 @@
-"""The hook class: method names and signatures of label-studio-ml's ``LabelStudioMLBase``."""
+"""The hook class, with the methods and signatures of label-studio-ml's ``LabelStudioMLBase``."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from alc_backend.store.round_states import RoundState
 
 log = logging.getLogger(__name__)
 
-
 START_TRAINING = "START_TRAINING"
 
 ASKED_AT_ONCE = 500
-"""Tasks looked up by one database query."""
+"""The most tasks that one database query looks up."""
+
 NO_VERSION = model_version(0)
 """The model version before the first round is published."""
 
 
 class ALCModel:
-    """One Label Studio project as the backend answers for it.
+    """Answers Label Studio's requests about one of its projects.
 
-    ``label_studio_project`` is the project's id there: a dataset project or a query project.
+    ``label_studio_project`` is the id, in Label Studio, of a dataset project or a query project.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class ALCModel:
         return model_version(number) if number else NO_VERSION
 
     def setup(self, label_config: str = "") -> Json:
-        """Answer Label Studio's /setup: the model version, and what is missing in the config.
+        """The answer to /setup: the model version, and what is missing in the label config.
 
-        A project that somebody connects there, and that we do not know, is taken up by a worker.
+        For a project that was connected in Label Studio and is unknown here, a worker makes one.
         """
         answer: Json = {"model_version": self.model_version}
         if self._project is None and label_config:
@@ -81,11 +81,11 @@ class ALCModel:
     def predict(
         self, tasks: Sequence[Json], context: Json | None = None, **kwargs: Any
     ) -> list[Json | list[Json]]:
-        """One prediction per task, in order, read from the store.
+        """One prediction for each task, in their order, read from the store.
 
-        A query task gets its query; a dataset task the current masks as brush regions. An image
-        never seen before is queued for its first label map and gets an empty list: Label Studio
-        keeps no prediction then, and asks again. It would keep an empty one, and never ask.
+        A query task gets its query, a dataset task the current masks as brush regions. An image
+        that is new is queued for its first label map and gets an empty list: then Label Studio
+        keeps no prediction and asks again, whereas it would keep an empty one for ever.
         """
         del context, kwargs  # the answer does not depend on them
         if self._project is None:
@@ -105,12 +105,11 @@ class ALCModel:
         return [[] if answer is None else answer for answer in masks]
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
-        """Take note of an event; never trains here.
+        """Record an event; training is left to the workers.
 
-        Answers go into the inbox, whose number for them is returned as ``event``. START_TRAINING
-        starts a round, or finds the running one, and returns its ``job``. Raises ValueError for a
-        payload that is not Label Studio's, NotFoundError when START_TRAINING names an unknown
-        project.
+        Answers go into the inbox; ``event`` is their number there. START_TRAINING starts a round,
+        unless one is running; ``job`` names it. Raises ValueError for a payload that does not have
+        Label Studio's form, NotFoundError when START_TRAINING names an unknown project.
         """
         del kwargs
         if event == START_TRAINING:
@@ -157,7 +156,7 @@ class ALCModel:
         ]
 
     def _images(self, session: Session, tasks: Sequence[Json]) -> dict[int | None, Image]:
-        """The images of dataset tasks, by task."""
+        """The images of dataset tasks, by the tasks' numbers."""
         assert self._project is not None
         numbers = _numbers(tasks)
         found: dict[int | None, Image] = {}
@@ -172,7 +171,7 @@ class ALCModel:
         return found
 
     def _task_scores(self, session: Session) -> dict[int, float]:
-        """A score in 0..1 for each image (row id) with open queries: 0 asks about it first."""
+        """A score in [0, 1) for each image (row id) with open queries; 0 is the most urgent one."""
         assert self._project is not None
         best = func.max(Query.score)
         rows = session.execute(
@@ -186,7 +185,7 @@ class ALCModel:
         return {row.image_id: rank / len(rows) for rank, row in enumerate(rows)}
 
     def _masks(self, maps: LabelMaps, image: Image | None, scores: dict[int, float]) -> Json | None:
-        """The masks of an image; None when it is not in the store."""
+        """The prediction with an image's masks; None when the image is not in the store."""
         assert self._project is not None
         if image is None:
             return None
@@ -198,12 +197,12 @@ class ALCModel:
             from_name=self._project.brush_name,
             to_name=self._project.image_name,
             by_class=self._store.settings.regions_by_class,
-            scores=self._found(image),
+            scores=self._detection_scores(image),
         )
         score = scores.get(image.id, 1.0)
         return {"result": regions, "score": score, "model_version": self.model_version}
 
-    def _found(self, image: Image) -> dict[int, float]:
+    def _detection_scores(self, image: Image) -> dict[int, float]:
         """The detector's scores of an image's superpixels, by number."""
         with self._store.reading() as session:
             rows = session.execute(
@@ -218,11 +217,11 @@ class ALCModel:
 
 
 def _numbers(tasks: Sequence[Json]) -> list[int]:
-    """The numbers of the tasks that have one."""
+    """The numbers of the tasks, ascending; tasks without a valid one are left out."""
     return sorted({number for task in tasks if (number := _number(task)) is not None})
 
 
 def _number(task: Json) -> int | None:
-    """A task's number, None where it is nothing that a database can hold."""
+    """A task's number; None where it is not an integer that the database can hold."""
     number = task.get("id")
     return number if type(number) is int and 0 < number < 2**63 else None

@@ -91,7 +91,7 @@ def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_pa
         parts = session.scalars(select(Part).where(Part.step == RoundState.SCORING)).all()
         scores = session.scalars(select(Score)).all()
     assert [part.claims for part in parts] == [1, 1, 1, 1]
-    scored = [image for part in parts for image in part.work.get("images", ())]
+    scored = [image for part in parts for image in part.work["images"]]
     assert len(scored) == len(set(scored)) == 120
     assert len(scores) == 240
 

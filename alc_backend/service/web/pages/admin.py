@@ -88,8 +88,8 @@ def admin_router(store: Store, jobs: Jobs, renderer: Renderer) -> APIRouter:
 def _row(view: Overview) -> Json:
     """The rounds of a project as a row of results, for the plots."""
     points = [
-        {"answers": r["answers"], "data_miou": r["data_miou"], "model_miou": r["model_miou"]}
+        {"answers": r.answers, "data_miou": r.data_miou, "model_miou": r.model_miou}
         for r in view.rounds
-        if r["answers"] is not None
+        if r.answers is not None
     ]
     return {"label": view.project.name, "oracle": "annotators", "rounds": points}

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import func, select
 
-from alc_backend.common.types import Json
 from alc_backend.datasets.images import image_thumbnail, label_thumbnail, read_image, voc_palette
 from alc_backend.errors import NotFoundError
 from alc_backend.loop.annotations import history
+from alc_backend.loop.annotations.history import HistoryLine
 from alc_backend.service.web.pages.lookup import image_of, project_of
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.store import ledger
@@ -31,14 +31,22 @@ KEEP = {"Cache-Control": "private, max-age=86400"}
 
 
 @dataclass(frozen=True)
-class GalleryPage:
-    """Some images of a project as the template shows them.
+class GalleryItem:
+    """An image on the page: its height there in pixels, and what was said about it, last first."""
 
-    Each of ``items`` has an ``image``, its ``height`` on the page, and its ledger ``entries``;
-    ``total`` counts the images of the project, ``position`` is that of its ledger.
+    image: Image
+    height: int
+    entries: list[HistoryLine]
+
+
+@dataclass(frozen=True)
+class GalleryPage:
+    """Some images of a project, of which there are ``total``.
+
+    ``position`` is that of the project's ledger: a browser keeps label maps until it changes.
     """
 
-    items: list[Json]
+    items: list[GalleryItem]
     total: int
     position: int
 
@@ -110,15 +118,15 @@ def _page(store: Store, project: Project, start: int) -> GalleryPage:
             .offset(start)
             .limit(PAGE_SIZE)
         ).all()
-    entries: dict[str, list[Json]] = {}
-    for entry in reversed(history.log(store, project.id, images=[image.key for image in found])):
-        entries.setdefault(entry["image"], []).append(entry)
-    items: list[Json] = [
-        {
-            "image": image,
-            "height": max(1, round(SHOWN_WIDTH * image.height / image.width)),
-            "entries": entries.get(image.key, []),
-        }
+    lines: dict[str, list[HistoryLine]] = {image.key: [] for image in found}
+    for line in reversed(history.list_entries(store, project.id, images=lines)):
+        lines[line.image].append(line)
+    items = [
+        GalleryItem(
+            image=image,
+            height=max(1, round(SHOWN_WIDTH * image.height / image.width)),
+            entries=lines[image.key],
+        )
         for image in found
     ]
     return GalleryPage(items, total, position)

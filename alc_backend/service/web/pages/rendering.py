@@ -104,7 +104,7 @@ def _curves(view: Overview) -> list[str]:
     return [
         quality
         for quality in CURVES
-        if sum(round_[quality] is not None for round_ in view.rounds) > 1
+        if sum(getattr(round_, quality) is not None for round_ in view.rounds) > 1
     ]
 
 
