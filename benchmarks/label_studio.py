@@ -168,7 +168,7 @@ class Bench:
 
     def bulk_import(self, round_: Round, version: str) -> float:
         """Label Studio's own import of a round's predictions under another name, in seconds."""
-        queue = query_tasks.items(self.store, round_)
+        queue = query_tasks.queue_items(self.store, round_)
         predictions = [
             {
                 "task": item.task_id,
@@ -196,7 +196,7 @@ def reordering(bench: Bench, queries: int) -> dict[str, Any]:
     times = []
     for number in range(2, 2 + REPETITIONS):
         round_ = bench.scored_round(number, queries)
-        selection.choose(bench.store, round_)
+        selection.choose_batch(bench.store, round_)
         before = bench.bulk_import(round_, f"bench-before-{number}")
         took = bench.publish(round_)
         times.append((took, (before + bench.bulk_import(round_, f"bench-after-{number}")) / 2))

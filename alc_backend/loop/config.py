@@ -1,4 +1,8 @@
-"""The configuration that a round gets at its start."""
+"""The configuration that a round gets at its start, made from the settings.
+
+Touches nothing. Called by ``rounds.lifecycle``, and by ``annotations.recovery`` for rounds that are
+made again.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,9 @@ from alc_backend.store.round_config import RoundConfig
 
 
 def round_config(settings: Settings, given: Mapping[str, int]) -> RoundConfig:
-    """The configuration by the settings; ``given`` replaces values of the batch and the folds.
+    """The configuration by the settings, with the values ``given`` for this round in their place.
+
+    ``given`` may hold ``size``, ``per_image``, ``min_area`` and ``folds``.
 
     Raises SettingsError for an unknown acquisition, and when the settings do not make a training.
     """

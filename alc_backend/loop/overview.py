@@ -1,4 +1,7 @@
-"""What an admin wants to know of a project at a glance, as plain figures."""
+"""What an admin wants to know of a project at a glance, as plain figures.
+
+Reads the database; changes nothing. Called by the service (admin page, metrics) and ``alc doctor``.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from alc_backend.common.types import Json
 from alc_backend.core.cost import saving
 from alc_backend.loop.projects import image_queue
-from alc_backend.loop.rounds import status
+from alc_backend.loop.rounds.status import RoundSummary
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
@@ -32,15 +35,20 @@ from alc_backend.store.models import (
 from alc_backend.store.round_states import RUNNING, RoundState
 
 REFRESH_S = 5.0
+"""How old the figures of a growing ledger may be, in seconds."""
+
 ERRORS_SHOWN = 5
 CORRECTIONS_SHOWN = 10
+"""How many unreadable events, and kinds of corrections, are told."""
 
 
 @dataclass(frozen=True)
 class Annotator:
-    """What one annotator did. ``pace`` is answers per hour of answering, None when not known.
+    """What one annotator did.
 
-    ``seconds`` is the median time of an answer, ``accepted`` the share of pseudo labels accepted.
+    ``accepted`` is the share of pseudo labels that were accepted, ``pace`` the answers per hour of
+    answering, ``seconds`` the median time of an answer, each None when it is not known; ``last`` is
+    when they answered last.
     """
 
     name: str
@@ -52,14 +60,23 @@ class Annotator:
     last: datetime
 
 
+class Correction(NamedTuple):
+    """How often one class (by name) was corrected to another."""
+
+    before: str
+    after: str
+    answers: int
+
+
 @dataclass(frozen=True)
 class Figures:
-    """What the ledger says.
+    """What a project's ledger says.
 
-    ``answers`` are accepts and corrections in force; ``recent`` those of the last hour;
-    ``accept_rate`` is p of Theorem 3.1 and ``saved`` the share of the cost it saves, both None
-    before the first answer; ``corrections`` are (from, to, answers), the most frequent first;
-    ``settled`` the superpixels (row ids) that are not asked about any more.
+    ``answers`` counts the accepts and corrections in force, ``recent`` those of the last hour.
+    ``accept_rate`` is p of Theorem 3.1 and ``saved`` the share of the cost that it saves, both None
+    before the first answer. ``corrections`` are the most frequent first; ``disputed`` counts the
+    superpixels that annotators disagree about, ``settled`` are those (row ids) that are not asked
+    about any more.
     """
 
     answers: int
@@ -67,34 +84,39 @@ class Figures:
     accept_rate: float | None
     saved: float | None
     annotators: list[Annotator]
-    corrections: list[tuple[str, str, int]]
+    corrections: list[Correction]
     disputed: int
     settled: set[int]
 
 
 @dataclass(frozen=True)
 class Overview:
-    """A project as it stands. ``problems`` are sentences that each say the remedy."""
+    """A project as it stands.
+
+    ``images`` counts those under correction, ``arriving`` those without a label map yet; ``rounds``
+    come in their order, ``running`` tells of the last one; ``queue`` counts the superpixels that
+    are asked about and not settled. ``problems`` are sentences that each say the remedy.
+    """
 
     project: Project
     images: int
     arriving: image_queue.Waiting
-    rounds: list[Json]
+    rounds: list[RoundSummary]
     running: bool
     queue: int
     figures: Figures
     problems: list[str]
 
     @property
-    def round(self) -> Json | None:
-        """The latest round."""
+    def round(self) -> RoundSummary | None:
+        """The latest round, or None."""
         return self.rounds[-1] if self.rounds else None
 
 
 class Overviews:
-    """Overviews that do not read a long ledger anew for everyone who looks.
+    """Makes overviews without reading a long ledger anew each time.
 
-    The figures are those of at most REFRESH_S seconds ago.
+    The figures are at most REFRESH_S seconds old.
     """
 
     def __init__(self, store: Store) -> None:
@@ -102,13 +124,13 @@ class Overviews:
         self._known: dict[int, tuple[float, int, Figures]] = {}
 
     def all(self) -> list[Overview]:
-        """All projects, by name."""
+        """The overviews of all projects, by name."""
         with self._store.reading() as session:
             projects = session.scalars(select(Project).order_by(Project.name)).all()
         return [self.of(project.id) for project in projects]
 
     def of(self, project_id: int) -> Overview:
-        """One project."""
+        """The overview of one project."""
         now = time.monotonic()
         with self._store.reading() as session:
             position = ledger.position(session, project_id)
@@ -120,7 +142,7 @@ class Overviews:
 
 
 def figures(session: Session, project: Project) -> Figures:
-    """Read a project's ledger."""
+    """The figures of a project, read from its ledger."""
     entries = ledger.standing(session, project.id)
     judged = ledger.judge(entries, project.overlap)
     given = [entry for entry in entries if entry.kind in (EntryKind.ACCEPT, EntryKind.CORRECT)]
@@ -139,7 +161,7 @@ def figures(session: Session, project: Project) -> Figures:
 
 
 def overview(store: Store, project_id: int, read: Figures | None = None) -> Overview:
-    """One project; ``read`` are its figures where they are known already."""
+    """The overview of one project; ``read`` are its figures where they are known already."""
     arriving = image_queue.waiting(store, project_id)
     with store.reading() as session:
         project = session.get_one(Project, project_id)
@@ -166,10 +188,7 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         project=project,
         images=count,
         arriving=arriving,
-        rounds=[
-            {**status.summary(round_), "opened_at": round_.opened_at, "id": round_.id}
-            for round_ in found
-        ],
+        rounds=[RoundSummary.of(round_) for round_ in found],
         running=bool(found) and found[-1].state in RUNNING,
         queue=queue,
         figures=read,
@@ -204,7 +223,7 @@ def _annotators(entries: Sequence[LedgerEntry]) -> list[Annotator]:
     return sorted(found, key=lambda annotator: (-annotator.answers, annotator.name))
 
 
-def _corrections(given: list[LedgerEntry], classes: list[str]) -> list[tuple[str, str, int]]:
+def _corrections(given: list[LedgerEntry], classes: list[str]) -> list[Correction]:
     counts = Counter(
         (entry.pseudo_label, entry.class_id)
         for entry in given
@@ -215,7 +234,7 @@ def _corrections(given: list[LedgerEntry], classes: list[str]) -> list[tuple[str
     )
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [
-        (classes[before], classes[after], count)
+        Correction(classes[before], classes[after], count)
         for (before, after), count in ordered[:CORRECTIONS_SHOWN]
     ]
 

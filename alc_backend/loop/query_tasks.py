@@ -1,17 +1,22 @@
-"""query_tasks."""
+"""Correction queries and the tasks of Label Studio that ask them.
+
+Which query has which task, making tasks that are missing, giving them new questions, closing them,
+and what each shows. Touches the queries in the database and the tasks of the query project; knows
+nothing of how a batch is chosen. Called by ``annotations``, ``rounds`` and the service.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Result, Row, exists, select, update
+from sqlalchemy import ColumnElement, Result, Row, Select, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
+from alc_backend.common.types import Progress
 from alc_backend.labelstudio import query, tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.texts import texts
-from alc_backend.loop import query_tasks
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
     EntryKind,
@@ -24,38 +29,36 @@ from alc_backend.store.models import (
 )
 
 
-def columns(session: Session, project_id: int, *wanted: Any) -> Sequence[Any]:
-    """Columns of all queries of a project."""
-    return session.execute(
+def select_queries(project_id: int, *wanted: Any) -> Select[Any]:
+    """Select ``wanted`` (tables or columns) of all queries, superpixels and images of a project."""
+    return (
         select(*wanted)
+        .select_from(Query)
         .join(Superpixel, Superpixel.id == Query.superpixel_id)
         .join(Image, Image.id == Superpixel.image_id)
         .where(Image.project_id == project_id)
-    ).all()
+    )
 
 
-def queries(session: Session, project_id: int) -> Sequence[Query]:
-    """Every query of a project."""
-    return session.scalars(
-        select(Query)
-        .join(Superpixel, Superpixel.id == Query.superpixel_id)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project_id)
-    ).all()
+def keys_by_id(session: Session, project_id: int) -> dict[int, query.Key]:
+    """What each query of a project asks about, by its row id."""
+    columns = (Query.id, Image.key, Superpixel.number, Query.adjudication)
+    rows = session.execute(select_queries(project_id, *columns))
+    return {row.id: query.Key(row.key, row.number, row.adjudication) for row in rows}
 
 
 def create_missing(
     store: Store, client: Client, round_: Round, which: ColumnElement[bool], *, look: bool = False
 ) -> None:
-    """Make the tasks that the queries which ``which`` chooses lack.
+    """Make a task for each query of the round's project that ``which`` selects and has none.
 
     What Label Studio holds is read in full only when its number of tasks is not what it should be
-    (or with ``look``): that takes longer than everything else.
+    (or with ``look``): that takes longer than everything else. Raises LabelStudioError.
     """
     number = round_.project.query_project
     assert number is not None
     sync_tasks(store, client, round_.project_id, look=look)
-    missing = items(store, round_, which & Query.task_id.is_(None))
+    missing = queue_items(store, round_, which & Query.task_id.is_(None))
     tasks.create_tasks(client, number, missing, lambda made: _note_tasks(store, made, missing))
 
 
@@ -65,10 +68,13 @@ def update_changed(
     round_: Round,
     which: ColumnElement[bool],
     queue: Sequence[tasks.QueueItem] | None = None,
-    report: Callable[[int, int, str], None] = lambda done, total, message: None,
+    report: Progress = lambda done, total, message: None,
 ) -> None:
-    """Give tasks whose question has changed, or that were closed, what they lack."""
-    for item in queue if queue is not None else items(store, round_, which):
+    """Give tasks whose question has changed the new one, and reopen those that were closed.
+
+    They are the tasks of ``queue``, or else of the queries that ``which`` selects.
+    """
+    for item in queue if queue is not None else queue_items(store, round_, which):
         if item.task_id is not None and (item.changed or item.closed):
             report(2, 3, f"updating the question of task {item.task_id}")
             tasks.update_task(client, item)
@@ -78,18 +84,16 @@ def update_changed(
 
 
 def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = False) -> bool:
-    """Learn which query tasks Label Studio holds, when their number is not what it should be.
+    """Compare the queries with the tasks that Label Studio holds; returns whether that was needed.
 
-    Takes over tasks of an interrupted attempt, forgets those that were deleted there, and closes
-    those that ask what another one asks. Returns whether it looked (``look``: in any case).
+    It is when their number is not what it should be, or with ``look``. Tasks that an interrupted
+    attempt made are taken over, those that were deleted there are forgotten, and those that ask
+    the same as another one are closed. Raises LabelStudioError.
     """
     with store.reading() as session:
         project = session.get_one(Project, project_id)
-        before = {
-            row.id: row.task_id
-            for row in query_tasks.columns(session, project_id, Query.id, Query.task_id)
-            if row.task_id is not None
-        }
+        rows = session.execute(select_queries(project_id, Query.id, Query.task_id))
+        before = {row.id: row.task_id for row in rows if row.task_id is not None}
     if project.query_project is None:
         return False
     there = tasks.count_tasks(client, project.query_project)
@@ -99,26 +103,28 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
     taken = set(before.values())
     by_key = {key: task_id for task_id, key in known.items() if task_id not in taken}
     with store.session() as session:
-        ours = {name: number for number, name in _keys(session, project_id).items()}
-        entries = {entry.id: entry for entry in query_tasks.queries(session, project_id)}
-        for name, number in ours.items():
-            entry = entries[number]
-            if entry.task_id in known or entry.task_id != before.get(number):
+        ours = {key: query_id for query_id, key in keys_by_id(session, project_id).items()}
+        all_queries = session.scalars(select_queries(project_id, Query))
+        entries = {entry.id: entry for entry in all_queries}
+        for key, query_id in ours.items():
+            entry = entries[query_id]
+            if entry.task_id in known or entry.task_id != before.get(query_id):
                 continue
-            entry.task_id = by_key.pop(name, None)
+            entry.task_id = by_key.pop(key, None)
             entry.digest, entry.closed_at = None, None
         held = {entry.task_id for entry in entries.values() if entry.task_id is not None}
         session.get_one(Project, project_id).other_tasks = len(known.keys() - held)
-    for task_id, name in known.items():
-        if task_id not in held and name in ours:
+    for task_id, key in known.items():
+        if task_id not in held and key in ours:
             tasks.close_task(client, task_id)
     return True
 
 
-def outside(session: Session, round_: Round) -> list[Query]:
-    """The queries of earlier rounds' queues whose tasks Label Studio hands out, unless closed.
+def queries_left_behind(session: Session, round_: Round) -> list[Query]:
+    """The queries of earlier rounds that are not in this round's queue and that nobody answered.
 
-    That is: nobody's accept or correction of them is in force.
+    Label Studio hands out their tasks unless they are closed. Answered: an accept or a correction
+    of them is in force.
     """
     revised = aliased(LedgerEntry)
     answered = (
@@ -152,9 +158,14 @@ def outside(session: Session, round_: Round) -> list[Query]:
 
 
 def close_again(store: Store, client: Client, project_id: int) -> None:
-    """Close what was closed once more: Label Studio opens all tasks when its overlap is changed."""
+    """Close once more the tasks that were closed.
+
+    Label Studio opens all tasks when somebody changes how many annotators each is put to.
+    """
     with store.reading() as session:
-        closed = [entry for entry in query_tasks.queries(session, project_id) if entry.closed_at]
+        closed = session.scalars(
+            select_queries(project_id, Query).where(Query.closed_at.is_not(None))
+        ).all()
     for entry in closed:
         if entry.task_id is not None:
             tasks.close_task(client, entry.task_id)
@@ -163,22 +174,22 @@ def close_again(store: Store, client: Client, project_id: int) -> None:
 def contents(
     session: Session, project: Project, where: ColumnElement[bool]
 ) -> list[tuple[Row[Any], query.QueryContent]]:
-    """The queries of a project that ``where`` chooses, best first, with what each shows.
+    """The queries of a project that ``where`` selects, best first, with what each shows.
 
     The rows carry the query's ``id``, ``task_id``, ``round_id``, ``rank``, ``digest`` and
-    ``closed_at``. (Columns: objects of thousands of queries would take twice as long.)
+    ``closed_at``. (They are columns because thousands of Query objects would take twice as long.)
+    Queries whose superpixel has no shape yet are left out.
     """
     rows: Result[Any] = session.execute(
-        select(
+        select_queries(
+            project.id,
             Query.id, Query.task_id, Query.round_id, Query.rank, Query.digest, Query.closed_at,
             Query.row, Query.col, Query.pseudo_label, Query.adjudication, Query.proposed,
             Query.likely, Superpixel.number, Superpixel.shape, Round.number.label("round_number"),
             Image.url, Image.key, Image.height, Image.width,
         )
         .join(Round, Round.id == Query.round_id)
-        .join(Superpixel, Superpixel.id == Query.superpixel_id)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project.id, where)
+        .where(where)
         .order_by(Query.rank)
     )  # fmt: skip
     known = select(Round.number, Round.config).where(Round.project_id == project.id)
@@ -208,10 +219,13 @@ def contents(
     ]
 
 
-def items(
+def queue_items(
     store: Store, round_: Round, which: ColumnElement[bool] | None = None
 ) -> list[tasks.QueueItem]:
-    """The queries that ``which`` chooses (default: the round's queue), best first."""
+    """The queries that ``which`` selects (default: the round's), ready to publish, best first.
+
+    The images must be in Label Studio.
+    """
     with store.reading() as session:
         queue = contents(
             session, round_.project, Query.round_id == round_.id if which is None else which
@@ -235,7 +249,7 @@ def items(
 
 
 def _note_tasks(store: Store, made: dict[query.Key, int], new: Sequence[tasks.QueueItem]) -> None:
-    """Remember which task asks which query."""
+    """Write down which task, of those just ``made``, asks which query."""
     with store.session() as session:
         session.execute(
             update(Query),
@@ -250,14 +264,3 @@ def _note_tasks(store: Store, made: dict[query.Key, int], new: Sequence[tasks.Qu
                 if item.key in made
             ],
         )
-
-
-def _keys(session: Session, project_id: int) -> dict[int, query.Key]:
-    """Query row id → what it asks about."""
-    rows = session.execute(
-        select(Query.id, Query.adjudication, Superpixel.number, Image.key)
-        .join(Superpixel, Superpixel.id == Query.superpixel_id)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project_id)
-    )
-    return {row.id: query.Key(row.key, row.number, row.adjudication) for row in rows}

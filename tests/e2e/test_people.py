@@ -157,9 +157,9 @@ def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, 
     demo.store.settings = demo.store.settings.model_copy(update={"fallen_out": "remove"})
     publishing.publish_round(demo.store, round_, lambda done, total, message: None)
     with demo.store.session() as session:
-        work_items.open_queue(session, session.get_one(Round, round_.id))
+        work_items.open_round(session, session.get_one(Round, round_.id))
 
-    queue = {item.task_id for item in query_tasks.items(demo.store, round_)}
+    queue = {item.task_id for item in query_tasks.queue_items(demo.store, round_)}
     assert held["id"] not in queue
     with demo.store.reading() as session:
         left = session.scalars(select(Query.task_id).where(Query.closed_at.is_not(None))).all()
@@ -183,7 +183,7 @@ def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, 
         closed = update(Query).where(Query.closed_at.is_not(None))
         session.execute(closed.values(closed_at=yesterday))
     before = set(tasks.existing_tasks(demo.client, demo.query_project))
-    cleanup.clear_away(demo.store, round_)
+    cleanup.remove_leftovers(demo.store, round_)
     after = set(tasks.existing_tasks(demo.client, demo.query_project))
     with demo.store.reading() as session:
         answered = set(

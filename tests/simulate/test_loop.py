@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,13 +12,13 @@ from sqlalchemy import select
 from alc_backend.core import acquisition, metrics, pool
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.core.statistics import ImageStatistics
-from alc_backend.loop import config
 from alc_backend.loop.rounds import executor, lifecycle, scoring, selection, status, training
 from alc_backend.simulate import oracle
 from alc_backend.simulate.loop import Loop
 from alc_backend.simulate.scenes import Scenes
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Query, Superpixel
+from alc_backend.store.round_states import Step
 from tests.simulate.worlds import CLASSES, TRAINING, experiment, write_world
 
 
@@ -126,11 +127,11 @@ def test_the_order_is_that_of_the_products_rounds(world, tmp_path, store, name, 
                 "iterations": 1, "input_size": 64, "batch_size": 2}
     )  # fmt: skip
     monkeypatch.setattr(training, "train_networks", lambda *arguments: None)
-    monkeypatch.setattr(
-        scoring,
-        "_predictor",
-        lambda files, round_, fold: lambda image: np.load(given / f"{image.key}.npy"),
-    )
+
+    def load(files, round_, fold):
+        return lambda image: np.load(given / f"{image.key}.npy")
+
+    monkeypatch.setitem(executor.STEPS, Step.SCORING, partial(scoring.score, load=load))
     project = import_folder(store, data, "world").project_id
     queue: list = []
     lifecycle.start(store, queue.append, project)
@@ -140,7 +141,7 @@ def test_the_order_is_that_of_the_products_rounds(world, tmp_path, store, name, 
     with store.session() as session:
         for image in session.scalars(select(Image)):
             image.url = "/data/x.png"
-    selection.choose(store, round_)
+    selection.choose_batch(store, round_)
     with store.reading() as session:
         product = session.execute(
             select(Image.key, Superpixel.number, Query.row, Query.col, Query.pseudo_label)
@@ -149,7 +150,7 @@ def test_the_order_is_that_of_the_products_rounds(world, tmp_path, store, name, 
             .order_by(Query.rank)
         ).all()
     row = experiment(given, acquisition=name, budgets=(25,))
-    loop = Loop(scenes, replace(row, training=config.training_of(round_)), tmp_path, nothing)
+    loop = Loop(scenes, replace(row, training=round_.config.training), tmp_path, nothing)
     candidates = loop._candidates(25, first=True)
     simulated = [
         (scenes.keys[candidates.picture[place]], candidates.superpixel[place],

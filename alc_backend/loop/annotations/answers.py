@@ -1,4 +1,9 @@
-"""Annotations of the query project on their way into the ledger, and the queries they answer."""
+"""Answers: annotations of the query project on their way into the ledger.
+
+Writes the ledger (by ``store.ledger``), and marks the open round when it has something new to ask;
+reads queries. Asks Label Studio for nothing. Called by ``webhooks``, ``reconciliation`` and
+``history``.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from alc_backend.common.types import Json
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.query import Key, asked_about
+from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -31,15 +38,15 @@ log = logging.getLogger(__name__)
 
 
 TRIES = 5
-"""How often a transaction is tried that another process got in the way of."""
+"""How often a transaction is tried when another process writes the same revision."""
 
 
-def record(store: Store, project: Project, annotation: Annotation, task: dict[str, Any]) -> str:
+def record(store: Store, project: Project, annotation: Annotation, task: Json) -> Outcome:
     """Write one annotation into the ledger, once; returns what became of it.
 
-    ``task`` is the annotation's task, as far as Label Studio tells: what its ``data`` says it asks
-    about finds the query of a task whose number is not known yet, ``overlap`` is the number of
-    annotators it is put to.
+    ``task`` is the annotation's task as far as Label Studio tells: its ``data`` says what it asks
+    about, by which the query of a task is found whose number is not known yet; its ``overlap`` is
+    the number of annotators that it is put to.
     """
     for attempt in range(1, TRIES + 1):
         try:
@@ -51,10 +58,8 @@ def record(store: Store, project: Project, annotation: Annotation, task: dict[st
     raise AssertionError("unreachable")
 
 
-def _record(
-    session: Session, project: Project, annotation: Annotation, task: dict[str, Any]
-) -> str:
-    query = _query(session, project.id, annotation.task_id, asked_about(task.get("data")))
+def _record(session: Session, project: Project, annotation: Annotation, task: Json) -> Outcome:
+    query = _find_query(session, project.id, annotation.task_id, asked_about(task.get("data")))
     if query is None:
         return Outcome.UNKNOWN_TASK
     choice = annotation.choice
@@ -78,12 +83,12 @@ def _record(
     if undone or (
         overlap > 1 and ledger.is_disputed(session, query.superpixel_id, project.overlap)
     ):
-        _ask(session, project.id)
+        _mark_unasked(session, project.id)
     return Outcome.RECORDED
 
 
-def _ask(session: Session, project_id: int) -> None:
-    """Let what the open round's queue lacks be asked."""
+def _mark_unasked(session: Session, project_id: int) -> None:
+    """Note that the queue of the project's last opened round may lack a question."""
     opened = select(Round).where(Round.project_id == project_id, Round.opened_at.is_not(None))
     latest = session.scalars(opened.order_by(Round.number.desc()).limit(1)).first()
     if latest is not None:
@@ -91,26 +96,29 @@ def _ask(session: Session, project_id: int) -> None:
 
 
 def overlap_of(value: Any) -> int | None:
-    """A number of annotators as Label Studio gives it; None for anything else."""
+    """A number of annotators, 1 to 999, as Label Studio gives it; None for anything else."""
     return value if type(value) is int and 1 <= value < 1000 else None
 
 
 def withdraw(store: Store, project_id: int, annotation_ids: Iterable[int]) -> Counter[str]:
-    """Note that annotations, of either project, were deleted in Label Studio."""
+    """Write into the ledger that annotations, of either project, are gone from Label Studio.
+
+    Counts what became of them: DELETED, or KNOWN for those that are not in force.
+    """
     counts: Counter[str] = Counter()
     for annotation_id in annotation_ids:
         with store.session() as session:
             gone = ledger.withdraw(session, project_id, annotation_id)
             if gone is not None:
-                _ask(session, project_id)
+                _mark_unasked(session, project_id)
         counts[Outcome.DELETED if gone else Outcome.KNOWN] += 1
     return counts
 
 
-def given_to(
+def annotations_of_tasks(
     store: Store, project: Project, label_studio_project: int, tasks: Iterable[int]
 ) -> list[int]:
-    """The annotations in the ledger that were given to tasks of one of the two projects."""
+    """The annotations in the ledger that were given to some tasks of one of the two projects."""
     found: set[int] = set()
     with store.reading() as session:
         for task_id in tasks:
@@ -134,13 +142,9 @@ def given_to(
     return sorted(found)
 
 
-def _query(session: Session, project_id: int, task_id: int, key: Key) -> Query | None:
-    queries = (
-        select(Query)
-        .join(Superpixel, Superpixel.id == Query.superpixel_id)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project_id, Image.split == TRAIN)
-    )
+def _find_query(session: Session, project_id: int, task_id: int, key: Key) -> Query | None:
+    """The query that a task asks: the one known to have it, else the one that ``key`` names."""
+    queries = query_tasks.select_queries(project_id, Query).where(Image.split == TRAIN)
     return (
         session.scalars(queries.where(Query.task_id == task_id)).first()
         or session.scalars(

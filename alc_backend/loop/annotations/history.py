@@ -1,15 +1,19 @@
-"""Who changed what: the ledger as people read it, undoing an answer, how far annotators agree."""
+"""History: who changed what, undoing an entry, how far annotators agree.
+
+Reads the ledger; :func:`revert` also deletes an annotation in Label Studio and withdraws it in the
+ledger. Called by commands and the service's pages.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import select
 
 from alc_backend.common.types import Json
-from alc_backend.core import agreement
+from alc_backend.core.agreement import Agreement, agreement
 from alc_backend.errors import NotFoundError, RoundError
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import answers
@@ -19,11 +23,13 @@ from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Sup
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of the history: what one entry of the ledger says about one superpixel.
+class HistoryLine:
+    """What one entry of the ledger says about one superpixel.
 
-    ``before`` and ``after`` are class names (None where there is none: void, a skip);
-    ``in_force`` tells whether the entry still counts: it was not revised, withdrawn or outvoted.
+    ``answer`` is the entry's number. ``superpixel`` is 0 outside of all superpixels; ``before`` and
+    ``after`` are class names, None where there is none (void, a skip); ``pixels`` is how many that
+    concerns, where it is known. ``in_force``: the entry still counts, for it was not revised,
+    withdrawn or outvoted.
     """
 
     answer: int
@@ -31,7 +37,7 @@ class Entry:
     annotator: str
     image: str
     superpixel: int
-    kind: str
+    kind: EntryKind
     before: str | None
     after: str | None
     pixels: int | None
@@ -40,18 +46,19 @@ class Entry:
     in_force: bool
 
 
-def log(
+def list_entries(
     store: Store,
     project_id: int,
     *,
     images: Collection[str] | None = None,
     annotator: str | None = None,
     last: int | None = None,
-) -> list[Json]:
-    """The ledger's entries as they were recorded, oldest first.
+) -> list[HistoryLine]:
+    """The ledger's entries in the order they were recorded, oldest first.
 
-    Only those about some images (by image key) or of an annotator where these are given; only
-    the ``last`` so many.
+    With ``images`` only those about these image keys, with ``annotator`` only those of this user
+    (number in Label Studio), with ``last`` only so many of the last entries. An edit gives a line
+    for each superpixel that it changed.
     """
     with store.reading() as session:
         project = session.get_one(Project, project_id)
@@ -69,52 +76,57 @@ def log(
         rows = session.execute(entries.limit(last)).all()
         standing = ledger.standing(session, project_id)
         judged = ledger.judge(standing, project.overlap)
-    resolving = {answer.id for answer in judged.resolved.values()}
-    said = {answer.superpixel_id: answer for answer in judged.resolved.values()}
-    in_force = resolving | {
+    in_force = _in_force(standing, judged)
+
+    def name(class_id: int | None) -> str | None:
+        if class_id is None or class_id >= len(project.classes):
+            return None
+        return str(project.classes[class_id])
+
+    found: list[HistoryLine] = []
+    for entry, key, number, size in reversed(rows):
+        if entry.kind == EntryKind.EDIT:
+            changes = [
+                (change["number"], name(change["from"]), name(change["to"]), change["pixels"])
+                for change in entry.changes or ()
+            ]
+        else:
+            changes = [(number or 0, name(entry.pseudo_label), name(entry.class_id), size)]
+        found += [
+            HistoryLine(
+                answer=entry.id,
+                recorded_at=entry.recorded_at.isoformat(timespec="seconds"),
+                annotator=entry.annotator,
+                image=key,
+                superpixel=superpixel,
+                kind=entry.kind,
+                before=before,
+                after=after,
+                pixels=pixels,
+                round=entry.round_number,
+                annotation=entry.annotation_id,
+                in_force=entry.id in in_force,
+            )
+            for superpixel, before, after, pixels in changes
+        ]
+    return found
+
+
+def _in_force(standing: Iterable[LedgerEntry], judged: ledger.Judgement) -> set[int]:
+    """The numbers of the entries that still count."""
+    resolving = {entry.superpixel_id: entry for entry in judged.resolved.values()}
+    return {entry.id for entry in resolving.values()} | {
         entry.id
         for entry in standing
         if entry.kind in (EntryKind.EDIT, EntryKind.SKIP)
         or entry.superpixel_id in judged.disputed
         or entry.superpixel_id in judged.waiting
-        or _agrees(entry, said.get(entry.superpixel_id))
+        or _agrees(entry, resolving.get(entry.superpixel_id))
     }
-
-    def name(class_id: int | None) -> str | None:
-        known = class_id is not None and class_id < len(project.classes)
-        return str(project.classes[class_id]) if known and class_id is not None else None
-
-    found: list[Entry] = []
-    for answer, key, number, size in reversed(rows):
-        if answer.kind == EntryKind.EDIT:
-            changes = [
-                (change["number"], name(change["from"]), name(change["to"]), change["pixels"])
-                for change in answer.changes or ()
-            ]
-        else:
-            changes = [(number or 0, name(answer.pseudo_label), name(answer.class_id), size)]
-        found += [
-            Entry(
-                answer=answer.id,
-                recorded_at=answer.recorded_at.isoformat(timespec="seconds"),
-                annotator=answer.annotator,
-                image=key,
-                superpixel=superpixel,
-                kind=answer.kind,
-                before=before,
-                after=after,
-                pixels=pixels,
-                round=answer.round_number,
-                annotation=answer.annotation_id,
-                in_force=answer.id in in_force,
-            )
-            for superpixel, before, after, pixels in changes
-        ]
-    return [asdict(entry) for entry in found]
 
 
 def _agrees(entry: LedgerEntry, resolving: LedgerEntry | None) -> bool:
-    """Whether a vote is one of those whose agreement resolved a superpixel."""
+    """Whether an entry is one of the votes whose agreement resolved a superpixel."""
     return (
         resolving is not None
         and resolving.overlap > 1
@@ -123,26 +135,48 @@ def _agrees(entry: LedgerEntry, resolving: LedgerEntry | None) -> bool:
     )
 
 
-def revert(store: Store, client: Client, project_id: int, answer_id: int) -> LedgerEntry:
+def revert(store: Store, client: Client, project_id: int, entry_id: int) -> LedgerEntry:
     """Undo an answer or an edit: delete its annotation in Label Studio and withdraw it here.
 
-    The question is asked again. Raises NotFoundError for an unknown number, RoundError when it is
-    undone already, LabelStudioError when Label Studio does not delete it (nothing is changed then).
+    Returns the entry. The question is asked again. Raises NotFoundError for an unknown number,
+    RoundError when it is undone already, LabelStudioError when Label Studio does not delete it
+    (nothing is changed then).
     """
     with store.reading() as session:
-        answer = session.get(LedgerEntry, answer_id)
-        if answer is None or answer.project_id != project_id:
-            raise NotFoundError(f"there is no answer {answer_id}; `alc answers log` lists them")
-        last = ledger.last_revision(session, project_id, answer.annotation_id)
+        entry = session.get(LedgerEntry, entry_id)
+        if entry is None or entry.project_id != project_id:
+            raise NotFoundError(f"there is no answer {entry_id}; `alc answers log` lists them")
+        last = ledger.last_revision(session, project_id, entry.annotation_id)
     if last is not None and last.kind == EntryKind.DELETED:
-        raise RoundError(f"answer {answer_id} was withdrawn already")
-    client.delete(f"/api/annotations/{answer.annotation_id}/", missing_ok=True)
-    answers.withdraw(store, project_id, [answer.annotation_id])
-    return answer
+        raise RoundError(f"answer {entry_id} was withdrawn already")
+    client.delete(f"/api/annotations/{entry.annotation_id}/", missing_ok=True)
+    answers.withdraw(store, project_id, [entry.annotation_id])
+    return entry
 
 
-def agreed(store: Store, project_id: int) -> Json:
-    """How far annotators agree, and what each of them did."""
+@dataclass(frozen=True)
+class TeamAgreement:
+    """How far the annotators of a project agree, and what each of them did.
+
+    ``overlap`` is the number of annotators asked each query, ``among`` their agreement where
+    several answered; ``waiting`` and ``disputed`` count superpixels; ``annotators`` tells how often
+    each (number in Label Studio) has an entry of each kind in force.
+    """
+
+    overlap: int
+    among: Agreement
+    waiting: int
+    disputed: int
+    annotators: dict[str, dict[str, int]]
+
+    def as_json(self) -> Json:
+        """The figures as ``alc answers agreement --json`` tells them, in one object."""
+        values = asdict(self)
+        return {"overlap": values.pop("overlap"), **values.pop("among"), **values}
+
+
+def team_agreement(store: Store, project_id: int) -> TeamAgreement:
+    """Measure how far annotators agree, by the entries in force."""
     with store.reading() as session:
         overlap = session.get_one(Project, project_id).overlap
         standing = ledger.standing(session, project_id)
@@ -157,10 +191,10 @@ def agreed(store: Store, project_id: int) -> Json:
         [vote.class_id for vote in ledger.votes_of(entries) if vote.class_id is not None]
         for entries in given.values()
     ]
-    return {
-        "overlap": overlap,
-        **asdict(agreement.agreement(votes)),
-        "waiting": len(judged.waiting),
-        "disputed": len(judged.disputed),
-        "annotators": {name: dict(counts) for name, counts in sorted(people.items())},
-    }
+    return TeamAgreement(
+        overlap=overlap,
+        among=agreement(votes),
+        waiting=len(judged.waiting),
+        disputed=len(judged.disputed),
+        annotators={name: dict(counts) for name, counts in sorted(people.items())},
+    )

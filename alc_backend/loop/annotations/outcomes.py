@@ -1,4 +1,7 @@
-"""What becomes of an annotation that arrives."""
+"""What can become of an annotation that arrives.
+
+Touches nothing. Used by every module of ``annotations``, and by commands that count outcomes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ class Outcome(TextEnum):
 
     RECORDED = "recorded"
     KNOWN = "known"
+    """The ledger has it already, or something newer."""
+
     DELETED = "deleted"
+    """It is gone from Label Studio, and withdrawn in the ledger."""
+
     UNKNOWN_TASK = "of an unknown task"
     UNKNOWN_CLASS = "of an unknown class"
     UNREADABLE = "unreadable"

@@ -1,4 +1,9 @@
-"""Reconciling: paging through Label Studio's annotations to repair what webhooks lost."""
+"""Reconciling: paging through Label Studio's annotations to repair what webhooks lost.
+
+Reads Label Studio; writes the ledger by ``answers`` and ``mask_edits``, queries by ``query_tasks``
+and ``recovery``, and how far the project is reconciled. Called by commands, the service, and
+``rounds.preparation``.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +26,7 @@ from alc_backend.loop.annotations import answers, mask_edits, outcomes, recovery
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import (
-    TRAIN,
-    Image,
-    LedgerEntry,
-    Project,
-    Query,
-    Round,
-    Superpixel,
-    utc_now,
-)
+from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Query, Round, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +38,10 @@ FIELDS = (
 """What is read of each task (Label Studio applies the list to what lies within a task, too)."""
 
 MANY_GONE, SHARE_GONE = 20, 0.1
-"""Answers that may vanish at once from Label Studio without anybody saying that they should."""
+"""How many annotations may have vanished from Label Studio before withdrawing is refused.
+
+The larger of a number and a share of those in the ledger.
+"""
 
 SLACK = timedelta(minutes=2)
 """How far before the last known moment changes are looked for: transactions end out of order."""
@@ -67,19 +66,19 @@ def reconcile(
     """
     with store.reading() as session:
         project = session.get(Project, project_id)
-        if project is None or project.query_project is None:
-            raise NotFoundError(f"project {project_id} has no query project; run `alc init`")
+    if project is None or project.query_project is None:
+        raise NotFoundError(f"project {project_id} has no query project; run `alc init`")
     _read_overlap(store, client, project)
     if query_tasks.sync_tasks(store, client, project_id):
         full = True  # tasks have gone, and the answers in them: what changed does not tell
     since = None if full else project.reconciled_to
+    known = Known(store, project_id)
+    projects = [number for number in (project.query_project, project.dataset_project) if number]
+    newest = _newest(client, projects) or project.reconciled_to
     counts: Counter[str] = Counter()
     seen: set[int] = set()
-    suspects: set[int] = set()
-    known = Known(store, project_id)
-    parts = [number for number in (project.query_project, project.dataset_project) if number]
-    newest = _newest(client, parts) or project.reconciled_to
-    for label_studio_project in parts:
+    missing: set[int] = set()
+    for label_studio_project in projects:
         about = f"reading the annotations of Label Studio project {label_studio_project}"
         changed, conjunction = _changed(since)
         tasks = client.tasks_by_id(label_studio_project, changed, conjunction, include=FIELDS)
@@ -88,30 +87,38 @@ def reconcile(
                 progress(done, done + 1, about)
             here = {int(item["id"]) for item in task["annotations"]}
             seen |= here
-            suspects |= known.of_task(label_studio_project, int(task["id"])) - here
+            missing |= known.of_task(label_studio_project, int(task["id"])) - here
             for item in task["annotations"]:
                 outcome = _record(store, client, project, label_studio_project, task, item, known)
                 counts[outcome] += 1
     if since is None:
-        suspects |= known.annotations - seen
+        missing |= known.annotations - seen
     most = None if accept_deletions else max(MANY_GONE, SHARE_GONE * len(known.annotations))
-    gone: list[int] = []
-    for number in sorted(suspects - seen):
-        if client.get_or_none(f"/api/annotations/{number}/") is None:
-            gone.append(number)
-        if most is not None and len(gone) > most:
-            raise LabelStudioError(
-                f"Label Studio no longer has {len(gone)} or more of the {len(known.annotations)} "
-                "annotations in the ledger; nothing was withdrawn. Is LABEL_STUDIO_URL the right "
-                "installation? If they were deleted on purpose, run "
-                "`alc reconcile --full --accept-deletions`"
-            )
+    gone = _deleted(client, sorted(missing - seen), len(known.annotations), most)
     counts += answers.withdraw(store, project_id, gone)
     with store.session() as session:
         _propose(session, project_id)
         row = session.get_one(Project, project_id)
         row.reconciled_to, row.reconciled_at = newest, utc_now()
     return counts
+
+
+def _deleted(client: Client, missing: list[int], known: int, most: float | None) -> list[int]:
+    """Those of the annotations that Label Studio really does not have any more.
+
+    Raises LabelStudioError when they are more than ``most`` of the ``known`` ones.
+    """
+    gone: list[int] = []
+    for number in missing:
+        if client.get_or_none(f"/api/annotations/{number}/") is None:
+            gone.append(number)
+        if most is not None and len(gone) > most:
+            raise LabelStudioError(
+                f"Label Studio no longer has {len(gone)} or more of the {known} annotations in the "
+                "ledger; nothing was withdrawn. Is LABEL_STUDIO_URL the right installation? If "
+                "they were deleted on purpose, run `alc reconcile --full --accept-deletions`"
+            )
+    return gone
 
 
 def _record(
@@ -122,15 +129,16 @@ def _record(
     task: Json,
     item: Json,
     known: Known,
-) -> str:
+) -> Outcome:
+    """Write one annotation (``item``) of a task into the ledger; returns what became of it."""
     try:
         annotation = parse(item, int(task["id"]))
         if known.is_current(annotation.annotation_id, annotation.updated_at):
             return Outcome.KNOWN
         if label_studio_project == project.query_project:
-            if known.is_beyond(annotation.round_number, asked_about(task.get("data"))):
-                known.looked = True
-                recovery.take_in(store, client, project)
+            if known.may_lack(annotation.round_number, asked_about(task.get("data"))):
+                known.recovered = True
+                recovery.recover_queries(store, client, project)
             outcome = answers.record(store, project, annotation, task)
         else:
             outcome = mask_edits.record(store, lambda: client, project, annotation)
@@ -147,7 +155,7 @@ def _record(
 class Known:
     """What the store knew when reconciling began.
 
-    ``looked``: queries that it did not know were looked for.
+    ``recovered``: queries that it did not know were looked for in Label Studio.
     """
 
     def __init__(self, store: Store, project_id: int) -> None:
@@ -162,44 +170,43 @@ class Known:
             dataset_tasks = {row.id: row.dataset_task for row in session.execute(shown)}
             images = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
             self._images = set(session.scalars(images))
-            keys = (Image.key, Superpixel.number, Query.adjudication)
-            self._keys = {Key(*row) for row in query_tasks.columns(session, project_id, *keys)}
+            self._keys = set(query_tasks.keys_by_id(session, project_id).values())
             numbers = select(Round.number).where(Round.project_id == project_id)
             self._rounds = set(session.scalars(numbers))
-        self.looked = False
+        self.recovered = False
         self.annotations = {entry.annotation_id for entry in standing}
         self._updated_at = {entry.annotation_id: entry.updated_at for entry in standing}
         self._of_task: dict[tuple[int | None, int | None], set[int]] = {}
         for entry in standing:
-            place = (
+            task = (
                 (project.dataset_project, dataset_tasks.get(entry.image_id))
                 if entry.superpixel_id is None
-                else (
-                    project.query_project,
-                    tasks.get((entry.superpixel_id or 0, entry.adjudication)),
-                )
+                else (project.query_project, tasks.get((entry.superpixel_id, entry.adjudication)))
             )
-            self._of_task.setdefault(place, set()).add(entry.annotation_id)
+            self._of_task.setdefault(task, set()).add(entry.annotation_id)
 
     def of_task(self, label_studio_project: int, task_id: int) -> set[int]:
         """The annotations in force that were given to a task."""
         return self._of_task.get((label_studio_project, task_id), set())
 
-    def is_beyond(self, round_number: int | None, key: Key) -> bool:
-        """Whether a query of ours, or the round it was shown in, is to be looked for."""
-        if self.looked or key.image not in self._images:
+    def may_lack(self, round_number: int | None, key: Key) -> bool:
+        """Whether the store lacks a query about one of its images, or the round it was shown in.
+
+        False once they were looked for: what was not found then is not there.
+        """
+        if self.recovered or key.image not in self._images:
             return False
         return key not in self._keys or (
             round_number is not None and round_number not in self._rounds
         )
 
     def is_current(self, annotation_id: int, updated_at: datetime) -> bool:
-        """Whether the ledger has an annotation as it was at ``updated_at``."""
+        """Whether the ledger had an annotation as it was at ``updated_at``."""
         return self._updated_at.get(annotation_id) == updated_at
 
 
 def _propose(session: Session, project_id: int) -> None:
-    """Let adjudications that were made again say between which classes they decide."""
+    """Write the classes that annotators gave into recovered adjudications that lack them."""
     asked = (
         select(Query)
         .join(Round, Round.id == Query.round_id)
@@ -219,7 +226,7 @@ def _propose(session: Session, project_id: int) -> None:
 
 
 def _changed(since: datetime | None) -> tuple[list[Json], str]:
-    """Filters for the tasks with annotations, or for those that changed since a moment."""
+    """Filters, and how they combine, for the tasks changed since a moment, or all answered."""
     if since is None:
         return [
             {"filter": f"filter:tasks:{name}", "operator": "greater", "type": "Number", "value": 0}
@@ -231,7 +238,7 @@ def _changed(since: datetime | None) -> tuple[list[Json], str]:
 
 
 def _newest(client: Client, projects: list[int]) -> datetime | None:
-    """When, by Label Studio's clock, a task of the projects changed last."""
+    """When, by Label Studio's clock, a task of the projects changed last; None without tasks."""
     moments = []
     for number in projects:
         page = client.get(
@@ -247,7 +254,7 @@ def _newest(client: Client, projects: list[int]) -> datetime | None:
 
 
 def _read_overlap(store: Store, client: Client, project: Project) -> None:
-    """Follow the number of annotations per task that an admin sets in the query project."""
+    """Take over the number of annotators per task that an admin has set in the query project."""
     found = client.get(f"/api/projects/{project.query_project}").get("maximum_annotations")
     overlap = answers.overlap_of(found)
     if overlap is not None and overlap != project.overlap:

@@ -1,19 +1,24 @@
-"""recovery."""
+"""Recovery: making queries and rounds again that Label Studio has and the store does not.
+
+That is so after an older backup was restored, and when the whole store is made again. Reads Label
+Studio's tasks and the superpixel maps; writes rounds, queries and scores. Called by
+``reconciliation`` and ``exports.rebuild``.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from alc_backend.common.types import Json
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.query import Key, shape_of
-from alc_backend.labelstudio.recovered_queries import Asked, read
+from alc_backend.labelstudio.query import shape_of
+from alc_backend.labelstudio.recovered_queries import Asked, Question, read
 from alc_backend.loop import query_tasks
 from alc_backend.loop.config import round_config
 from alc_backend.store import ledger
@@ -35,41 +40,43 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a query task of Label Studio asks about: the superpixel's row, and how it is shown.
+class RecoveredQuery:
+    """What a task of Label Studio asked, and the superpixel (row id) that it is about.
 
-    ``shape`` is None where the row has it.
+    ``shape`` is how queries show the superpixel (box and outlines); None where its row has it.
     """
 
     asked: Asked
     superpixel_id: int
-    shape: dict[str, Any] | None
+    shape: Json | None
 
 
 @dataclass
-class Sorted:
-    """Query tasks of Label Studio beside the superpixels of a project.
+class MatchedTasks:
+    """The query tasks of Label Studio, compared with the superpixels of a project.
 
-    ``ours`` show the superpixel that they are about, ``misfits`` another one; ``foreign`` are
-    about no image of the project.
+    ``fitting`` show the superpixel that they name, ``misfits`` another one; ``foreign`` name no
+    image of the project.
     """
 
-    ours: list[Place] = field(default_factory=list)
+    fitting: list[RecoveredQuery] = field(default_factory=list)
     misfits: list[Asked] = field(default_factory=list)
     foreign: list[Asked] = field(default_factory=list)
 
 
-def sort(session: Session, files: ProjectFiles, project_id: int, found: Iterable[Asked]) -> Sorted:
+def match_tasks(
+    session: Session, files: ProjectFiles, project_id: int, tasks: Iterable[Asked]
+) -> MatchedTasks:
     """Find the superpixels that tasks are about; every image's map is read once."""
     known = select(Image.key, Image.id).where(Image.project_id == project_id, Image.split == TRAIN)
     images: dict[str, int] = {row.key: row.id for row in session.execute(known)}
     by_image: dict[int, list[Asked]] = {}
-    sorted_ = Sorted()
-    for asked in found:
+    matched = MatchedTasks()
+    for asked in tasks:
         if asked.key.image in images and asked.key.superpixel > 0:
             by_image.setdefault(images[asked.key.image], []).append(asked)
         else:
-            sorted_.foreign.append(asked)
+            matched.foreign.append(asked)
     for image_id, here in by_image.items():
         superpixels = files.read_superpixels(image_id)
         columns = select(Superpixel.number, Superpixel.id, Superpixel.shape.is_(None).label("bare"))
@@ -80,22 +87,21 @@ def sort(session: Session, files: ProjectFiles, project_id: int, found: Iterable
         for asked in here:
             row = rows.get(asked.key.superpixel)
             if row is None or not asked.fits(superpixels):
-                sorted_.misfits.append(asked)
+                matched.misfits.append(asked)
                 continue
             shape = shape_of(superpixels == row.number) if row.bare else None
-            sorted_.ours.append(Place(asked, row.id, shape))
-    return sorted_
+            matched.fitting.append(RecoveredQuery(asked, row.id, shape))
+    return matched
 
 
-def take_in(store: Store, client: Client, project: Project) -> int:
-    """Make the queries that Label Studio asks and the store does not know; how many tasks.
+def recover_queries(store: Store, client: Client, project: Project) -> int:
+    """Make the queries and rounds that Label Studio has and the store lacks; how many tasks.
 
-    That is so after a backup was restored that is older than they are. What does not show the
-    superpixel that it names is left, and what was spread by similarity in rounds that the store
-    does not know: their reach is lost. Raises LabelStudioError.
+    A task that shows another superpixel than it names is left out. So is one of a round with ε
+    above 0 that the store does not know: what its answers reach is lost. Raises LabelStudioError.
     """
     assert project.query_project is not None
-    found = read(client, project.query_project, project.classes)
+    tasks = read(client, project.query_project, project.classes)
     with store.reading() as session:
         opened = set(
             session.scalars(
@@ -104,38 +110,42 @@ def take_in(store: Store, client: Client, project: Project) -> int:
                 )
             )
         )
-        keys = (Image.key, Superpixel.number, Query.adjudication)
-        known = {Key(*row) for row in query_tasks.columns(session, project.id, *keys)}
+        known = set(query_tasks.keys_by_id(session, project.id).values())
         lacking = [
             asked
-            for asked in found
+            for asked in tasks
             if asked.questions and (asked.key not in known or not asked.questions.keys() <= opened)
         ]
-        sorted_ = sort(session, store.files(project.id), project.id, lacking)
-    for asked in sorted_.misfits:
+        matched = match_tasks(session, store.files(project.id), project.id, lacking)
+    for asked in matched.misfits:
         log.warning("task %s shows another superpixel than it names; left out", asked.task_id)
-    ours = []
-    for place in sorted_.ours:
-        new = [q for number, q in place.asked.questions.items() if number not in opened]
+    recovered = []
+    for item in matched.fitting:
+        new = [q for number, q in item.asked.questions.items() if number not in opened]
         if new and (store.settings.epsilon > 0 or any(q.epsilon > 0 for q in new)):
             log.warning(
                 "task %s is of a round with ε above 0 that the store does not know; left out",
-                place.asked.task_id,
+                item.asked.task_id,
             )
         else:
-            ours.append(place)
-    if ours:
+            recovered.append(item)
+    if recovered:
         with store.session() as session:
-            write(session, store, project.id, ours)
-        log.info("project %s: %s queries were made again", project.id, len(ours))
-    return len(ours)
+            write_queries(session, store, project.id, recovered)
+        log.info("project %s: %s queries were made again", project.id, len(recovered))
+    return len(recovered)
 
 
-def write(session: Session, store: Store, project_id: int, places: Sequence[Place]) -> None:
-    """Write the rounds that tasks tell of, what each asked, and the queries as they stand."""
+def write_queries(
+    session: Session, store: Store, project_id: int, recovered: Sequence[RecoveredQuery]
+) -> None:
+    """Write the rounds that tasks tell of, what each round asked, and the queries as they stand.
+
+    What the store knows already stays. Locks the project.
+    """
     project = ledger.lock(session, project_id)
-    entries = _rounds(session, store, project_id, places)
-    numbers = {entry.id: number for number, entry in entries.items()}
+    rounds = _write_rounds(session, store, project_id, recovered)
+    numbers = {round_.id: number for number, round_ in rounds.items()}
     scored: set[tuple[int, int]] = {
         (row.round_id, row.superpixel_id)
         for row in session.execute(
@@ -144,34 +154,15 @@ def write(session: Session, store: Store, project_id: int, places: Sequence[Plac
     }
     known = {
         (entry.superpixel_id, entry.adjudication): entry
-        for entry in query_tasks.queries(session, project_id)
+        for entry in session.scalars(query_tasks.select_queries(project_id, Query))
     }
     tasks = {entry.task_id for entry in known.values()}
-    queue = sorted(places, key=lambda p: (-p.asked.latest, p.asked.rank, p.asked.task_id))
-    for rank, place in enumerate(queue):
-        asked, superpixel_id = place.asked, place.superpixel_id
-        if place.shape is not None:
-            session.get_one(Superpixel, superpixel_id).shape = place.shape
-        for number, question in asked.questions.items():
-            entry = entries[number]
-            if (
-                asked.key.adjudication
-                or entry.opened_at is None  # its own scores are still to come
-                or (entry.id, superpixel_id) in scored
-            ):
-                continue
-            scored.add((entry.id, superpixel_id))
-            session.add(
-                Score(
-                    round_id=entry.id,
-                    superpixel_id=superpixel_id,
-                    score=0.0,
-                    row=question.row,
-                    col=question.col,
-                    pseudo_label=question.pseudo_label,
-                    dominant=question.pseudo_label,
-                )
-            )
+    queue = sorted(recovered, key=lambda r: (-r.asked.latest, r.asked.rank, r.asked.task_id))
+    for rank, item in enumerate(queue):
+        asked, superpixel_id = item.asked, item.superpixel_id
+        if item.shape is not None:
+            session.get_one(Superpixel, superpixel_id).shape = item.shape
+        _write_scores(session, rounds, item, scored)
         query = known.get((superpixel_id, asked.key.adjudication))
         if query is None:
             query = Query(superpixel_id=superpixel_id, adjudication=asked.key.adjudication)
@@ -183,7 +174,7 @@ def write(session: Session, store: Store, project_id: int, places: Sequence[Plac
             project.other_tasks = max(0, project.other_tasks - 1)
             tasks.add(asked.task_id)
         question = asked.questions[asked.latest]
-        query.round_id, query.task_id = entries[asked.latest].id, asked.task_id
+        query.round_id, query.task_id = rounds[asked.latest].id, asked.task_id
         query.row, query.col = question.row, question.col
         query.pseudo_label = question.pseudo_label
         query.rank, query.score = rank, float(-rank)
@@ -191,19 +182,52 @@ def write(session: Session, store: Store, project_id: int, places: Sequence[Plac
         query.closed_at = utc_now() if asked.closed else None
 
 
-def _rounds(
-    session: Session, store: Store, project_id: int, places: Sequence[Place]
+def _write_scores(
+    session: Session,
+    rounds: Mapping[int, Round],
+    item: RecoveredQuery,
+    scored: set[tuple[int, int]],
+) -> None:
+    """Write what each opened round asked about a superpixel, unless ``scored`` has it already.
+
+    The ledger looks there for the pixel and the pseudo label that an annotator was shown.
+    """
+    if item.asked.key.adjudication:
+        return
+    for number, question in item.asked.questions.items():
+        round_ = rounds[number]
+        if round_.opened_at is None:  # its own scores are still to come
+            continue
+        if (round_.id, item.superpixel_id) not in scored:
+            scored.add((round_.id, item.superpixel_id))
+            session.add(_score_of(round_, item.superpixel_id, question))
+
+
+def _score_of(round_: Round, superpixel_id: int, question: Question) -> Score:
+    return Score(
+        round_id=round_.id,
+        superpixel_id=superpixel_id,
+        score=0.0,
+        row=question.row,
+        col=question.col,
+        pseudo_label=question.pseudo_label,
+        dominant=question.pseudo_label,
+    )
+
+
+def _write_rounds(
+    session: Session, store: Store, project_id: int, recovered: Sequence[RecoveredQuery]
 ) -> dict[int, Round]:
     """The project's rounds by number; those that only the tasks tell of are made."""
     first: dict[int, datetime] = {}
-    for place in places:
-        for number, question in place.asked.questions.items():
+    for item in recovered:
+        for number, question in item.asked.questions.items():
             first[number] = min(first.get(number, question.at), question.at)
     known = select(Round).where(Round.project_id == project_id)
-    entries = {entry.number: entry for entry in session.scalars(known)}
-    made = sorted(first.keys() - entries.keys())
+    rounds = {round_.number: round_ for round_ in session.scalars(known)}
+    made = sorted(first.keys() - rounds.keys())
     for number in made:
-        entries[number] = Round(
+        rounds[number] = Round(
             project_id=project_id,
             number=number,
             state=RoundState.CLOSED,
@@ -212,11 +236,11 @@ def _rounds(
             created_at=first[number],
             opened_at=first[number],
         )
-        session.add(entries[number])
-    if made and made[-1] == max(entries):
-        for entry in entries.values():
-            if entry.state == RoundState.OPEN:
-                entry.state = RoundState.CLOSED
-        entries[made[-1]].state = RoundState.OPEN
+        session.add(rounds[number])
+    if made and made[-1] == max(rounds):
+        for round_ in rounds.values():
+            if round_.state == RoundState.OPEN:
+                round_.state = RoundState.CLOSED
+        rounds[made[-1]].state = RoundState.OPEN
     session.flush()
-    return entries
+    return rounds

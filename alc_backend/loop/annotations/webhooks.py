@@ -1,4 +1,9 @@
-"""The inbox: what Label Studio's webhooks report is kept at once and read into the ledger later."""
+"""The inbox: what Label Studio's webhooks report is kept at once, and read into the ledger later.
+
+Touches the table of events, and by ``answers`` and ``mask_edits`` the ledger; reads Label Studio
+where an event cannot be understood without it. :class:`Letterbox` has a thread of its own. Called
+by the service, by commands and by ``rounds.preparation``.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ from datetime import timedelta
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.exc import OperationalError
 
+from alc_backend.common.retries import pause_after
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioAwayError, NotFoundError
 from alc_backend.labelstudio.annotation import Annotation, parse, positive_integer
@@ -28,18 +34,21 @@ log = logging.getLogger(__name__)
 
 ANNOTATIONS_DELETED, TASKS_DELETED = "ANNOTATIONS_DELETED", "TASKS_DELETED"
 PAGE = 200
-RETRY_S = (5, 15, 60, 300, 900, 3600)
-"""Pauses before an event is looked at again that could not be read in; after them it is left."""
+MAX_TRIES = 20
+"""How often an event that cannot be read in is tried again, over more than an hour."""
 
 KEEP_WITHIN_S = 30.0
-"""How long an event may take to be kept before its sender is told that it was not."""
+"""How long a sender waits at most until its event is kept; after that it is told of a failure."""
 
 KEEP_DAYS = 7
 """How long an event stays in the inbox after it was read in."""
 
 
 class Letterbox:
-    """Takes events into the inbox, all that wait in one transaction; use as a context manager."""
+    """Keeps events in the inbox, all that have come in by then in one transaction.
+
+    Use it as a context manager: leaving it ends its thread once everything is kept.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -55,9 +64,12 @@ class Letterbox:
         self._thread.join()
 
     def receive(self, project_id: int, action: str, payload: Json) -> int:
-        """Keep an event; returns its number, once it is safe. Raises ValueError as ``checked``."""
+        """Keep an event; returns its row id once it is in the database.
+
+        Raises ValueError as :func:`read_event` does, TimeoutError after KEEP_WITHIN_S.
+        """
         kept: Future[int] = Future()
-        self._arrived.put((checked(project_id, action, payload), kept))
+        self._arrived.put((read_event(project_id, action, payload), kept))
         return kept.result(KEEP_WITHIN_S)
 
     def _run(self) -> None:
@@ -82,10 +94,10 @@ class Letterbox:
                     kept.set_result(number)
 
 
-def checked(project_id: int, action: str, payload: Json) -> Event:
-    """An event for the inbox. Raises ValueError when it is not one of Label Studio's.
+def read_event(project_id: int, action: str, payload: Json) -> Event:
+    """An event for the inbox; raises ValueError when it is not one of Label Studio's.
 
-    Label Studio waits for this inside a labeler's submit: nothing else happens here.
+    Label Studio waits for this while a labeler submits: nothing else happens here.
     """
     project = payload.get("project")
     number = project.get("id") if isinstance(project, dict) else project
@@ -116,8 +128,10 @@ def drain(
 ) -> Counter[str]:
     """Read the waiting events into the ledger, oldest first; counts what became of each annotation.
 
-    ``client`` is asked for when an event cannot be understood without Label Studio. An event that
-    cannot be read in yet is tried again later, and given up after some hours with its reason.
+    ``client`` is called when an event cannot be understood without Label Studio. An event that
+    cannot be read in is tried again later: while Label Studio or the database is away until it can,
+    else MAX_TRIES times; after that it is left out, with its reason. ``stop`` is asked after every
+    event whether to leave the rest.
     """
     counts: Counter[str] = Counter()
     after = 0
@@ -141,7 +155,7 @@ def drain(
 
 
 def forget_old(store: Store) -> None:
-    """Remove events that were read in long ago."""
+    """Remove events that were read in, or left out, more than KEEP_DAYS ago."""
     limit = utc_now() - timedelta(days=KEEP_DAYS)
     with store.session() as session:
         session.execute(delete(Event).where(Event.processed_at < limit))
@@ -167,9 +181,8 @@ def _read_in(store: Store, client: Callable[[], Client], event: Event) -> Counte
     with store.session() as session:
         row = session.get_one(Event, event.id)
         row.tries += 1
-        if problem is not None and retry and (patient or row.tries <= len(RETRY_S)):
-            pause = RETRY_S[min(row.tries, len(RETRY_S)) - 1]
-            row.next_try_at = utc_now() + timedelta(seconds=pause)
+        if problem is not None and retry and (patient or row.tries <= MAX_TRIES):
+            row.next_try_at = utc_now() + timedelta(seconds=pause_after(row.tries))
             row.outcome = f"to be tried again: {problem}"
             return Counter()
         row.processed_at = utc_now()
@@ -186,7 +199,7 @@ def _outcomes(store: Store, client: Callable[[], Client], event: Event) -> Count
         raise NotFoundError(f"project {event.project_id} is gone")
     gone, given = _parsed(event)
     if event.action == TASKS_DELETED:
-        gone = answers.given_to(store, project, event.label_studio_project, gone)
+        gone = answers.annotations_of_tasks(store, project, event.label_studio_project, gone)
     counts = answers.withdraw(store, project.id, gone)
     for annotation, task in given:
         if event.label_studio_project == project.query_project:
@@ -197,9 +210,10 @@ def _outcomes(store: Store, client: Callable[[], Client], event: Event) -> Count
 
 
 def _parsed(event: Event) -> tuple[list[int], list[tuple[Annotation, Json]]]:
-    """What an event says is gone (annotations or tasks), and the annotations that it brings.
+    """What an event says is gone, and the annotations that it brings, each with its task.
 
-    Each with its task. Raises ValueError naming what is wrong.
+    Gone are annotations or, in a TASKS_DELETED event, tasks, by number. Raises ValueError for an
+    event that has neither, naming what is wrong.
     """
     about = "tasks" if event.action == TASKS_DELETED else "annotations"
     records = event.payload.get(about) or event.payload.get(about[:-1])
@@ -211,8 +225,8 @@ def _parsed(event: Event) -> tuple[list[int], list[tuple[Annotation, Json]]]:
         return [positive_integer(item.get("id"), "id") for item in records], []
     tasks = event.payload.get("task")
     given = []
-    for place, item in enumerate(records):
-        task = tasks[place] if isinstance(tasks, list) and place < len(tasks) else tasks
+    for index, item in enumerate(records):
+        task = tasks[index] if isinstance(tasks, list) and index < len(tasks) else tasks
         task = task if isinstance(task, dict) else {}
         given.append((parse(item, item.get("task") or task.get("id")), task))
     return [], given

@@ -1,34 +1,25 @@
-"""Backup and restore: one file with the database, the arrays and images, and the networks.
+"""Backup: everything that the store holds, written into one file.
 
-A tar file: ``tables/NAME.jsonl.gz`` holds a table, one row a line; ``files/NAME`` a file of the
-storage; ``manifest.json`` comes last and has the SHA-256 of all of them. It does not depend on the
-kind of database or storage: what SQLite and a folder held may be restored into PostgreSQL and S3.
+Reads the database and the storage; writes the file. Work may go on meanwhile. Called by commands.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
-import shutil
 import tarfile
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import IO, Any
 
-from sqlalchemy import Connection, DateTime, MetaData, Table, event, func, insert, select, text
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy import Table, select
 from sqlalchemy.orm import Session
 
-from alc_backend.common.files import sha256_of, sha256_of_stream, write_atomically
+from alc_backend.common.files import write_atomically
 from alc_backend.common.types import Json, Progress
-from alc_backend.common.version import __version__
-from alc_backend.errors import DatasetError, NotFoundError, SettingsError, StorageError
-from alc_backend.settings import Settings
+from alc_backend.errors import NotFoundError, StorageError
+from alc_backend.loop.exports import archive
+from alc_backend.loop.exports.archive import FILES, Manifest, Summary
 from alc_backend.store import migrate
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
@@ -43,53 +34,46 @@ from alc_backend.store.models import (
     Round,
     Score,
     Superpixel,
-    UtcDateTime,
-    plain_type,
-    utc_now,
 )
 from alc_backend.store.round_states import RoundState
-from alc_backend.store.storage import Storage
 
-FORMAT = "alc-backup-1"
-TABLES, FILES = "tables/", "files/projects/"
-MANIFEST = "manifest.json"
-BLOCK = 2**20
 ROWS = 1000
-"""Rows written into a database at once."""
-
-LAST, ALL, NONE = "last", "all", "none"
-"""Which rounds' networks a backup holds."""
+"""Rows read from the database at once."""
 
 _UNTRAINED = (RoundState.CREATED, RoundState.TRAINING)
 
 
-@dataclass
-class Summary:
-    """What a backup holds or a restore brought; ``missing`` names files that were not there.
+class Networks(str, Enum):
+    """Which rounds' networks a backup holds."""
 
-    ``path`` is the backup's file, which has another name than was asked for when files are missing.
-    """
+    LAST = "last"
+    """Those of each project's last trained round."""
 
-    path: Path
-    rows: int = 0
-    files: int = 0
-    size: int = 0
-    missing: list[str] = field(default_factory=list)
+    ALL = "all"
+    NONE = "none"
 
 
-def backup(
+@dataclass(frozen=True)
+class BackupFile:
+    """A file of the storage that a backup holds; ``needed``: the backup is incomplete without."""
+
+    name: str
+    needed: bool
+
+
+def write_backup(
     store: Store,
     path: Path,
     *,
-    networks: str = LAST,
+    networks: Networks = Networks.LAST,
     progress: Progress = lambda done, total, message: None,
 ) -> Summary:
     """Write everything into ``path``, which appears once it is complete.
 
-    The tables are those of one moment; work may go on meanwhile. ``networks``: those of each
-    project's LAST trained round, of ALL, or of NONE; the manifest lists all in any case. When files
-    are missing, ``path`` stays as it is and the rest is written beside it, as NAME.incomplete.tar.
-    Raises StorageError when the file cannot be written.
+    The tables are those of one moment; work may go on meanwhile. The manifest lists all networks,
+    also those that the backup does not hold. When files are missing, ``path`` stays as it is and
+    the rest is written beside it, as NAME.incomplete.tar. Raises StorageError when the file cannot
+    be written.
     """
     if path.is_dir():
         raise StorageError(
@@ -98,8 +82,8 @@ def backup(
     summary = Summary(path)
 
     def write(part: Path) -> None:
-        with tarfile.open(part, "w") as archive:
-            _write(store, archive, summary, networks, progress)
+        with tarfile.open(part, "w") as tar:
+            _write(store, tar, summary, networks, progress)
         if summary.missing:
             summary.path = path.with_name(f"{path.stem}.incomplete{path.suffix}")
 
@@ -111,147 +95,86 @@ def backup(
     return summary
 
 
-def restore(
-    settings: Settings,
-    path: Path,
-    *,
-    progress: Progress = lambda done, total, message: None,
-) -> Summary:
-    """Bring back what :func:`backup` wrote, into a place without projects.
-
-    Every file is compared with its hash, and with what the storage has under its name, before
-    anything is written. The database comes last: what was interrupted is simply repeated. Raises
-    DatasetError for a file that is damaged or no backup, or whose tables this version does not
-    know; SettingsError when there are projects already, or other files; StorageError when the
-    disk, the storage or the database fails.
-    """
-    summary = Summary(path)
-    try:
-        with tarfile.open(path, "r:") as archive:
-            manifest = _manifest(archive, path)
-            revision: str = manifest["revision"]
-            known: dict[str, str] = manifest["sha256"]
-            migrate.check_empty(settings, revision)
-            storage = Storage(settings.files, settings.data_dir / "cache")
-            there = set()
-            for done, (name, wanted) in enumerate(known.items()):
-                progress(done, 2 * len(known), f"checking {name}")
-                if sha256_of_stream(_member(archive, name, path)) != wanted:
-                    raise DatasetError(f"{path}: {name} is damaged; use another backup")
-                if name.startswith(FILES) and _is_there(storage, name, wanted):
-                    there.add(name)
-            for done, name in enumerate(known):
-                progress(len(known) + done, 2 * len(known), f"restoring {name}")
-                if name.startswith(FILES):
-                    if name not in there:
-                        _put(storage, name, _member(archive, name, path))
-                    summary.files += 1
-            _fill(settings, revision, archive, summary)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DatasetError(f"{path}: is no backup, or a damaged one ({error})") from error
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error})") from error
-    Store(settings).close()  # brings the tables to this version's form
-    summary.size = path.stat().st_size
-    return summary
-
-
-def _fill(settings: Settings, revision: str, archive: tarfile.TarFile, summary: Summary) -> None:
-    """Put the tables into the database, all or none."""
-    path = summary.path
-    try:
-        with migrate.empty_tables(settings, revision) as connection:
-            for table in _tables(connection):
-                rows = _read_rows(_member(archive, f"tables/{table.name}.jsonl.gz", path))
-                summary.rows += _insert(connection, table, rows)
-    except OperationalError as error:
-        raise StorageError(
-            f"the database cannot be written ({error.orig}), and is as it was; look at its disk "
-            "and its log, then restore again"
-        ) from error
-    except (SQLAlchemyError, ValueError) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        raise DatasetError(
-            f"{path}: its rows do not fit the tables of revision {revision} ({reason}); use "
-            "another backup"
-        ) from error
-
-
 def _write(
-    store: Store, archive: tarfile.TarFile, summary: Summary, networks: str, progress: Progress
+    store: Store, tar: tarfile.TarFile, summary: Summary, networks: Networks, progress: Progress
 ) -> None:
+    """Write the tables, then the files that they tell of, then the manifest."""
     digests: dict[str, str] = {}
     with store.reading() as session:
         for table in Base.metadata.sorted_tables:
-            name = f"tables/{table.name}.jsonl.gz"
+            name = archive.table_member(table.name)
             progress(0, 1, f"reading the table {table.name}")
             with tempfile.TemporaryFile() as rows:
-                summary.rows += _write_rows(session, table, rows)
-                digests[name] = _add(archive, name, rows)
-        names, index = _files(session, store, networks)
-    for done, (name, needed) in enumerate(names):
-        progress(done, len(names), name)
+                summary.rows += archive.pack_rows(_rows(session, table), rows)
+                digests[name] = archive.add_member(tar, name, rows)
+        files, present = _files_in_force(session, store, networks)
+    for done, file in enumerate(files):
+        progress(done, len(files), file.name)
         try:
-            local = store.storage.local(name)
+            local = store.storage.local(file.name)
         except NotFoundError:
-            summary.missing += [name] * needed
+            if file.needed:
+                summary.missing.append(file.name)
             continue
         with local.open("rb") as content:
-            digests[f"files/{name}"] = _add(archive, f"files/{name}", content)
+            name = f"{FILES}{file.name}"
+            digests[name] = archive.add_member(tar, name, content)
         summary.files += 1
-    manifest = {
-        "format": FORMAT,
-        "version": __version__,
-        "revision": migrate.revisions(store.settings)[1],
-        "made_at": utc_now().isoformat(),
-        "networks": index,
-        "sha256": digests,
-    }
-    _add(archive, MANIFEST, io.BytesIO(json.dumps(manifest, indent=1).encode()))
+    archive.write_manifest(tar, Manifest(migrate.revisions(store.settings)[1], digests), present)
 
 
-def _files(
-    session: Session, store: Store, networks: str
-) -> tuple[list[tuple[str, bool]], dict[str, bool]]:
-    """The files in force, each with whether it must be there; all networks: whether kept."""
-    names: list[tuple[str, bool]] = []
+def _rows(session: Session, table: Table) -> Iterator[Json]:
+    """The rows of a table, by its primary key."""
+    ordered = select(table).order_by(*table.primary_key.columns)
+    for row in session.execute(ordered, execution_options={"yield_per": ROWS}).mappings():
+        yield dict(row)
+
+
+def _files_in_force(
+    session: Session, store: Store, networks: Networks
+) -> tuple[list[BackupFile], dict[str, bool]]:
+    """The files that a backup holds; and all networks there are, each with whether it is kept."""
+    files: list[BackupFile] = []
     index: dict[str, bool] = {}
     for project in session.scalars(select(Project).order_by(Project.id)):
-        files = store.files(project.id)
-        of_project = select(Image).where(Image.project_id == project.id).order_by(Image.id)
-        images = session.scalars(of_project).all()
-        for image in images:
-            photo, superpixels, initial, truth = files.of_image(image.id, image.suffix)
-            # An image under correction comes with both maps; only true ones may be unknown.
-            needed = image.split == TRAIN
-            names += [(photo, True), (superpixels, needed), (initial, needed)]
-            names.append((truth, image.split == VAL))
-        edits = select(LedgerEntry).where(
-            LedgerEntry.project_id == project.id, LedgerEntry.kind == EntryKind.EDIT
-        )
-        for edit in session.scalars(edits.order_by(LedgerEntry.id)):
-            names.append((files.of_edit(edit.annotation_id, edit.revision), True))
         rounds = session.scalars(
             select(Round).where(Round.project_id == project.id).order_by(Round.number)
         ).all()
-        trained: dict[int, list[str]] = {}
-        for round_ in rounds:
-            if round_.config.epsilon > 0:
-                scored = _scored(session, round_)
-                for image in images:
-                    (reached,) = files.of_round(round_.number, [image.id])
-                    names.append((reached, image.id in scored))
-            of_round = files.of_networks(round_.number, round_.config.folds)
-            trained[round_.number] = [name for name in of_round if store.storage.exists(name)]
-        last = _last_trained(files, rounds, trained)
-        for number, present in trained.items():
-            kept = networks == ALL or (networks == LAST and number == last)
-            index.update(dict.fromkeys(present, kept))
-            names += [(name, False) for name in present if kept]
-    return names, index
+        files += _files_of_project(session, store.files(project.id), project, rounds)
+        of_project = _networks_of_project(store, project, rounds, networks)
+        files += [BackupFile(name, needed=False) for name, kept in of_project.items() if kept]
+        index |= of_project
+    return files, index
 
 
-def _scored(session: Session, round_: Round) -> set[int]:
+def _files_of_project(
+    session: Session, files: ProjectFiles, project: Project, rounds: Sequence[Round]
+) -> Iterator[BackupFile]:
+    """The files of a project but for its networks."""
+    of_project = select(Image).where(Image.project_id == project.id).order_by(Image.id)
+    images = session.scalars(of_project).all()
+    for image in images:
+        photo, superpixels, initial, truth = files.of_image(image.id, image.suffix)
+        # An image under correction comes with both maps; only ground truth may be unknown.
+        corrected = image.split == TRAIN
+        yield BackupFile(photo, needed=True)
+        yield BackupFile(superpixels, needed=corrected)
+        yield BackupFile(initial, needed=corrected)
+        yield BackupFile(truth, needed=image.split == VAL)
+    edits = select(LedgerEntry).where(
+        LedgerEntry.project_id == project.id, LedgerEntry.kind == EntryKind.EDIT
+    )
+    for edit in session.scalars(edits.order_by(LedgerEntry.id)):
+        yield BackupFile(files.of_edit(edit.annotation_id, edit.revision), needed=True)
+    for round_ in rounds:
+        if round_.config.epsilon > 0:
+            scored = _scored_images(session, round_)
+            for image in images:
+                (reach,) = files.of_round(round_.number, [image.id])
+                yield BackupFile(reach, needed=image.id in scored)
+
+
+def _scored_images(session: Session, round_: Round) -> set[int]:
     """The images (ids) for which the round has noted what its answers reach."""
     scored = (
         select(Superpixel.image_id)
@@ -266,12 +189,33 @@ def _scored(session: Session, round_: Round) -> set[int]:
     return {*session.scalars(scored.distinct()), *session.scalars(corrected.distinct())}
 
 
+def _networks_of_project(
+    store: Store, project: Project, rounds: Sequence[Round], networks: Networks
+) -> dict[str, bool]:
+    """The names of a project's networks that are there, each with whether the backup holds it."""
+    files = store.files(project.id)
+    present = {
+        round_.number: [
+            name
+            for name in files.of_networks(round_.number, round_.config.folds)
+            if store.storage.exists(name)
+        ]
+        for round_ in rounds
+    }
+    last = _last_trained(files, rounds, present)
+    return {
+        name: networks == Networks.ALL or (networks == Networks.LAST and number == last)
+        for number, names in present.items()
+        for name in names
+    }
+
+
 def _last_trained(
     files: ProjectFiles, rounds: Sequence[Round], present: dict[int, list[str]]
 ) -> int | None:
     """The number of the last round whose training has ended and whose network is ``present``.
 
-    Where there is none, that of the last round that has any network.
+    Where there is none, that of the last round that has any network; None without any.
     """
     having = [round_ for round_ in rounds if present[round_.number]]
     ended = [
@@ -282,153 +226,3 @@ def _last_trained(
         and files.of_networks(round_.number, 1)[0] in present[round_.number]
     ]
     return max((round_.number for round_ in ended or having), default=None)
-
-
-def _write_rows(session: Session, table: Table, target: IO[bytes]) -> int:
-    count = 0
-    keys = list(table.primary_key.columns)
-    with gzip.GzipFile(fileobj=target, mode="wb", mtime=0) as packed:
-        result = session.execute(
-            select(table).order_by(*keys), execution_options={"yield_per": ROWS}
-        )
-        for row in result.mappings():
-            values = {name: _plain(value) for name, value in row.items()}
-            packed.write(json.dumps(values, separators=(",", ":")).encode() + b"\n")
-            count += 1
-    target.seek(0)
-    return count
-
-
-def _read_rows(source: IO[bytes]) -> Iterator[Json]:
-    with gzip.GzipFile(fileobj=source, mode="rb") as lines:
-        for line in lines:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"{row!r:.40} is no row")
-            yield row
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _tables(connection: Connection) -> list[Table]:
-    """The tables as they are, with the types that ours have where we have them still."""
-    metadata = MetaData()
-
-    def typed(_: Any, name: str, column: Json) -> None:
-        ours = Base.metadata.tables.get(name)
-        if ours is not None and column["name"] in ours.c:
-            found = ours.c[column["name"]].type
-            column["type"] = found if isinstance(found, UtcDateTime) else plain_type(found)
-
-    event.listen(
-        metadata, "column_reflect", lambda found, table, column: typed(found, table.name, column)
-    )
-    metadata.reflect(connection)
-    return [table for table in metadata.sorted_tables if table.name != "alembic_version"]
-
-
-def _insert(connection: Connection, table: Table, rows: Iterable[Json]) -> int:
-    moments = [c.name for c in table.c if isinstance(c.type, DateTime | UtcDateTime)]
-    count = 0
-    part: list[Json] = []
-
-    def flush() -> None:
-        if part:
-            connection.execute(insert(table), part)
-            part.clear()
-
-    for row in rows:
-        for name in moments:
-            if row.get(name) is not None:
-                row[name] = datetime.fromisoformat(str(row[name]))
-        part.append(row)
-        count += 1
-        if len(part) == ROWS:
-            flush()
-    flush()
-    if connection.dialect.name == "postgresql" and "id" in table.c:
-        highest = select(func.coalesce(func.max(table.c.id), 0) + 1)
-        connection.execute(
-            select(
-                func.setval(
-                    func.pg_get_serial_sequence(table.name, text("'id'")),
-                    highest.scalar_subquery(),
-                    text("false"),
-                )
-            )
-        )
-    return count
-
-
-def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> str:
-    """Add a file; returns its SHA-256."""
-    digest = sha256_of_stream(content)
-    entry = tarfile.TarInfo(name)
-    entry.size = content.tell()
-    content.seek(0)
-    archive.addfile(entry, content)
-    return digest
-
-
-def _member(archive: tarfile.TarFile, name: str, path: Path) -> IO[bytes]:
-    try:
-        content = archive.extractfile(name)
-    except KeyError:
-        content = None
-    if content is None:
-        raise DatasetError(f"{path}: has no {name}; it is no backup, or a damaged one")
-    return content
-
-
-def _manifest(archive: tarfile.TarFile, path: Path) -> Json:
-    try:
-        manifest = json.load(_member(archive, MANIFEST, path))
-    except ValueError as error:
-        raise DatasetError(f"{path}: its manifest cannot be read ({error})") from error
-    known = manifest.get("sha256") if isinstance(manifest, dict) else None
-    if not isinstance(known, dict) or manifest.get("format") != FORMAT:
-        raise DatasetError(f"{path}: is no backup that this version of alc-backend can read")
-    if not isinstance(manifest.get("revision"), str):
-        raise DatasetError(
-            f"{path}: its manifest does not tell the revision of its tables; use another backup"
-        )
-    for name in known:
-        if not name.startswith((TABLES, FILES)):
-            raise DatasetError(
-                f"{path}: names {name!r}, which belongs to no project; use another backup"
-            )
-    return dict(manifest)
-
-
-def _is_there(storage: Storage, name: str, wanted: str) -> bool:
-    """Whether the storage has a file of the archive already; SettingsError when it has another."""
-    target = name.removeprefix("files/")
-    try:
-        found = sha256_of(storage.local(target))
-    except NotFoundError:
-        return False
-    except ValueError as error:
-        raise DatasetError(f"the backup names a file that cannot be ({error})") from error
-    except OSError as error:
-        raise StorageError(f"{storage.address}/{target}: cannot be read ({error})") from error
-    if found != wanted:
-        raise SettingsError(
-            f"{storage.address} has another {target} already, perhaps that of a project at work; "
-            "set ALC_FILES_URL, or ALC_DATA_DIR where that is not set, to a new place"
-        )
-    return True
-
-
-def _put(storage: Storage, name: str, content: IO[bytes]) -> None:
-    try:
-        with tempfile.NamedTemporaryFile() as local:
-            shutil.copyfileobj(content, local, BLOCK)
-            local.flush()
-            storage.put(Path(local.name), name.removeprefix("files/"))
-    except OSError as error:
-        raise StorageError(
-            f"{name} cannot be copied ({error}); make room in the folder for temporary files, or "
-            "set TMPDIR to a larger one, then restore again"
-        ) from error

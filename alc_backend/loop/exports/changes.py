@@ -1,4 +1,7 @@
-"""What is different from the initial label maps, superpixel by superpixel, and who said so."""
+"""What differs from the initial label maps, superpixel by superpixel, and who said so.
+
+Computes on a snapshot; writes two files of an export. Called by ``export``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from alc_backend.store.models import Image, LedgerEntry
 
 @dataclass(frozen=True)
 class Change:
-    """Pixels of one superpixel that an entry of the ledger changed from one class to another.
+    """What an entry of the ledger changed in one superpixel, from one class to another.
 
     ``superpixel`` is 0 outside of all superpixels; ``before`` and ``after`` are class names, None
     for void; ``pixels`` counts those that really differ now. ``agreement`` is the share of votes
@@ -39,11 +42,11 @@ class Change:
 
 
 COLUMNS = {"before": "from", "after": "to"}
-"""Fields that have another name in the files."""
+"""The names that fields have in the files, where these are no Python names."""
 
 
 class Changes:
-    """Tells the changes of each image of a snapshot."""
+    """Finds the changes in each image of a snapshot."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._classes = snapshot.project.classes
@@ -53,7 +56,7 @@ class Changes:
                 self._given.setdefault(entry.superpixel_id, []).append(entry)
 
     def of(self, image: Image, maps: Maps) -> list[Change]:
-        """The changes of an image, by superpixel, then in the order they were made."""
+        """The changes of an image, by superpixel number, then in the order they were made."""
         changed = maps.labels != maps.initial
         parts = np.stack(
             [
@@ -88,7 +91,10 @@ class Changes:
         )
 
     def _support(self, entry: LedgerEntry) -> tuple[tuple[str, ...], float | None]:
-        """Who said what is in force, and the share of the votes that did."""
+        """The annotators behind an entry in force, and the share of the votes that agree with it.
+
+        The share is None where one annotator was asked.
+        """
         given = [] if entry.superpixel_id is None else self._given[entry.superpixel_id]
         if not any(answer.overlap > 1 for answer in given):
             return (entry.annotator,), None

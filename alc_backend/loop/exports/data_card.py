@@ -1,4 +1,7 @@
-"""The data card of an export: what is in it, who corrected it, and how."""
+"""The data card of an export: what is in it, who corrected it, and how.
+
+Computes on a snapshot; writes the ``README.md`` of an export. Called by ``export``.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,11 @@ _LAYOUTS = {
 
 
 class Census:
-    """Counts what an export holds, image after image; ``changes`` collects the changes."""
+    """Counts what an export holds, image after image.
+
+    ``before`` and ``after``, int64 (256,), count the pixels of each class id in the initial and in
+    the repaired label maps; ``changes`` collects the changes.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -71,7 +78,7 @@ class Census:
 
 
 def write(root: Path, census: Census, format_name: str, with_images: bool, digest: str) -> None:
-    """Write ``README.md``; ``digest`` is that of the snapshot."""
+    """Write ``README.md`` below ``root``; ``digest`` is that of the snapshot."""
     taken = census.snapshot
     said = Counter(entry.kind for entry in taken.entries)
     answered = said[EntryKind.ACCEPT] + said[EntryKind.CORRECT]
@@ -129,7 +136,7 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
 
 
 def _beginnings(taken: Snapshot) -> str:
-    """How many first label maps a foundation model made, and with which settings."""
+    """Sentences about how many first label maps Grounded-SAM made, and with which settings."""
     made = Counter(
         (Path(start["detector"]).name, Path(start["segmenter"]).name, start["threshold"])
         for image in taken.images

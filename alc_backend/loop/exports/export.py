@@ -1,4 +1,8 @@
-"""The repaired dataset of a project, written to a folder that says where it came from."""
+"""The repaired dataset of a project, written to a folder that says where it came from.
+
+Reads a snapshot, image after image; writes the folder, and nothing of the store. Called by
+``alc export``.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +35,17 @@ def export_project(
     """Replay the label maps and write them to ``folder`` in a format; returns how many.
 
     Beside the dataset lie ``changes.csv`` and ``changes.json``, a data card ``README.md`` and
-    ``manifest.json``. The same state of the store gives the same bytes. ``images`` false leaves
-    the images out; ``label_ids`` are those of Cityscapes, by class name. The folder appears as
-    a whole: it must be new, empty, or an earlier export, which is replaced. Raises DatasetError
-    for another folder, an unknown format, an image key that is no file name, and when the folder
-    cannot be written.
+    ``manifest.json``. The same state of the store gives the same bytes. Without ``with_images``
+    the images are left out; ``label_ids`` are the ids of Cityscapes, by class name. The folder
+    appears as a whole: it must be new, empty, or an earlier export, which is replaced. Raises
+    DatasetError for another folder, an unknown format, an image key that is no file name, and when
+    the folder cannot be written.
     """
     write = layouts.WRITERS[layouts.checked_format(format_name)]
     if label_ids is not None:
         write = partial(cityscapes.write, given=label_ids)
     taken = snapshot.take(store, project_id)
-    ledger = Digest(taken)
+    sha = Digest(taken)
     census = data_card.Census(taken)
     told = changes.Changes(taken)
 
@@ -49,7 +53,7 @@ def export_project(
         for done, image in enumerate(taken.images):
             progress(done, len(taken.images), image.key)
             maps = snapshot.read_maps(taken, image)
-            ledger.add(image, maps)
+            sha.add(image, maps)
             census.add(maps, told.of(image, maps))
             path = taken.files.image(image.id, image.suffix) if with_images else None
             yield OutputImage(image.key, image.suffix, path, maps.labels, maps.superpixels)
@@ -57,7 +61,7 @@ def export_project(
     with _staged(folder) as root:
         write(root, taken.project.classes, repaired())
         changes.write(root, census.changes)
-        digest = ledger.finish()
+        digest = sha.finish()
         data_card.write(root, census, format_name, with_images, digest)
         manifest.write(root, taken, format_name, with_images, digest)
     return len(taken.images)

@@ -1,4 +1,8 @@
-"""The manifest of an export: what it was made from, and the digest of every file."""
+"""The manifest of an export: what it was made from, and the digest of every file.
+
+Writes and reads files of an export; compares them with a snapshot. Called by ``export`` and
+``alc export --verify``.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +23,9 @@ MADE_BY = "alc-backend"
 
 
 def write(root: Path, taken: Snapshot, format_name: str, with_images: bool, ledger: str) -> None:
-    """Write the manifest of the files below ``root``; it comes last, an export without is none.
+    """Write the manifest of the files below ``root``, as the last file of an export.
 
-    ``images`` tells whether the export holds the images, ``ledger`` is the snapshot's digest.
+    ``with_images`` tells whether the export holds the images, ``ledger`` is the snapshot's digest.
     """
     manifest: Json = {
         "made_by": MADE_BY,
@@ -38,7 +42,7 @@ def write(root: Path, taken: Snapshot, format_name: str, with_images: bool, ledg
 
 
 def read(root: Path) -> Json:
-    """The manifest of an export; DatasetError when the folder is none, or it is damaged."""
+    """The manifest of an export; DatasetError when the folder is no export, or it was altered."""
     if not (root / NAME).is_file():
         raise DatasetError(f"{root}: is no export (it has no {NAME}); give the folder of one")
     manifest = read_json(root / NAME)
@@ -55,14 +59,17 @@ def read(root: Path) -> Json:
 
 
 def files(root: Path) -> list[str]:
-    """The names of all files below ``root`` but the manifest, sorted."""
+    """The names of all files below ``root`` except the manifest, sorted."""
     found = (path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
     names = {path.relative_to(root).as_posix() for path in found}
     return sorted(names - {NAME})
 
 
 def altered(root: Path, known: Mapping[str, str]) -> list[str]:
-    """The files below ``root`` that are there and have no longer the digest that is ``known``."""
+    """The files below ``root`` that no longer have the digest that is ``known`` of them.
+
+    Those that are missing do not count.
+    """
     return [
         name
         for name, digest in known.items()

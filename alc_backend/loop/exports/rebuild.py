@@ -3,6 +3,8 @@
 Label Studio holds every answer, and in each the star on the pixel that was asked about; the initial
 label maps and superpixels come from the dataset folder that the project was made of. What it does
 not hold are networks, and the figures and settings of earlier rounds.
+
+Reads Label Studio and the folder; writes the store. Called by ``alc rebuild``.
 """
 
 from __future__ import annotations
@@ -30,7 +32,11 @@ Report = Callable[[str], None]
 
 @dataclass
 class Summary:
-    """What was made again; ``counts`` tells what became of each annotation."""
+    """What was made again.
+
+    ``counts`` tells what became of each annotation; ``problems`` are sentences about what was left
+    out.
+    """
 
     project_id: int
     images: int = 0
@@ -40,7 +46,7 @@ class Summary:
     problems: list[str] = field(default_factory=list)
 
 
-def rebuild(
+def rebuild_project(
     store: Store,
     client: Client,
     dataset: Dataset,
@@ -53,12 +59,13 @@ def rebuild(
 ) -> Summary:
     """Make a project again from ``dataset`` and its two projects in Label Studio.
 
-    Its name is that of the dataset project, with its number where there is one of that name.
-    ``warm_start`` is how its later images begin. Answers are not changed in Label Studio.
-    Nothing stays in the store unless every query shows the superpixel that the dataset has there;
-    an attempt that was interrupted may be repeated. Raises SettingsError when answers spread by
-    similarity (their reach is lost with the store: restore a backup), DatasetError when the project
-    is there already, or classes or superpixels are not those it was made with, LabelStudioError.
+    Its name is that of the dataset project, with its number where the name is taken.
+    ``warm_start`` says how images that come later get their first label maps. Nothing is changed in
+    Label Studio. Nothing stays in the store unless every query shows the superpixel that the
+    dataset has there; an attempt that was interrupted may be repeated. Raises SettingsError when
+    answers spread by similarity (what they reach is lost with the store: restore a backup),
+    DatasetError when the project is there already, or classes or superpixels are not those it was
+    made with, LabelStudioError.
     """
     _refuse_spread(store.settings.epsilon, "with ALC_EPSILON above 0")
     _refuse_known(store, dataset_project, query_project)
@@ -74,7 +81,7 @@ def rebuild(
     tasks = recovered_queries.read(client, query_project, tags.classes)
     for task in tasks:
         _refuse_spread(task.epsilon, f"task {task.task_id} was asked with ε = {task.epsilon:g}:")
-    # Under a name of its own, until all of it is there: what an interruption leaves is known by it.
+    # Until all of it is there it has another name, by which the next attempt finds its remains.
     name = f"{config['title']} ({dataset_project}) is being made again"
     _remove(store, name)
     try:
@@ -90,7 +97,7 @@ def rebuild(
         report("reading the images' tasks")
         _connect_images(store, client, summary, dataset_project, tags.image_field)
         report("comparing the queries with the superpixels")
-        ours = _ours(store, summary, query_project, tasks)
+        recovered = _match_tasks(store, summary, query_project, tasks)
         title = free_name(store, config)
         with store.session() as session:
             project = session.get_one(Project, summary.project_id)
@@ -98,12 +105,12 @@ def rebuild(
             project.dataset_project, project.query_project = dataset_project, query_project
             project.brush_name, project.image_name = tags.brush_name, tags.image_name
             project.overlap = answers.overlap_of(overlap) or 1
-            recovery.write(session, store, project.id, ours)
-    except BaseException:  # Ctrl-C too: nothing half-made stays, and what happened goes on
+            recovery.write_queries(session, store, project.id, recovered)
+    except BaseException:  # Ctrl-C too: nothing half-made stays
         _remove(store, name)
         raise
-    summary.queries = len(ours)
-    summary.rounds = len({number for place in ours for number in place.asked.questions})
+    summary.queries = len(recovered)
+    summary.rounds = len({number for item in recovered for number in item.asked.questions})
     summary.counts = reconcile(
         store,
         client,
@@ -162,7 +169,7 @@ def _remove(store: Store, name: str) -> None:
 def _connect_images(
     store: Store, client: Client, summary: Summary, dataset_project: int, image_field: str
 ) -> None:
-    """Note which task shows which image."""
+    """Write down which task shows which image."""
     images = {image.key: image.id for image in store.images(summary.project_id, TRAIN)}
     shown: dict[int, tuple[int, str]] = {}
     for task in client.tasks(dataset_project, fields="task_only"):
@@ -182,31 +189,34 @@ def _connect_images(
             summary.problems.append(f"{key}: has no task in project {dataset_project}")
 
 
-def _ours(
+def _match_tasks(
     store: Store, summary: Summary, query_project: int, tasks: list[recovered_queries.Asked]
-) -> list[recovery.Place]:
-    """The tasks that ask about our superpixels; DatasetError when any shows another one."""
+) -> list[recovery.RecoveredQuery]:
+    """The tasks that ask about the imported superpixels; DatasetError when any shows another one.
+
+    Those that are about other images, or show no pixel, are noted as problems.
+    """
     with store.reading() as session:
         files = store.files(summary.project_id)
-        sorted_ = recovery.sort(session, files, summary.project_id, tasks)
-    for task in sorted_.foreign:
+        matched = recovery.match_tasks(session, files, summary.project_id, tasks)
+    for task in matched.foreign:
         summary.problems.append(
-            f"task {task.task_id} of project {query_project}: asks about no image of ours"
+            f"task {task.task_id} of project {query_project}: asks about no image of the folder"
         )
-    if sorted_.misfits:
-        first = sorted_.misfits[0]
+    if matched.misfits:
+        first = matched.misfits[0]
         raise DatasetError(
-            f"{len(sorted_.misfits)} of {len(tasks) - len(sorted_.foreign)} queries do not fit the "
+            f"{len(matched.misfits)} of {len(tasks) - len(matched.foreign)} queries do not fit the "
             f"superpixels, first task {first.task_id} about superpixel {first.key.superpixel} of "
             f"{first.key.image}; nothing was made. Give the very folder that `alc init` had, and "
             "the same --superpixels, --superpixel-count and --fill"
         )
-    ours = []
-    for place in sorted_.ours:
-        if place.asked.questions:
-            ours.append(place)
+    recovered = []
+    for item in matched.fitting:
+        if item.asked.questions:
+            recovered.append(item)
         else:
             summary.problems.append(
-                f"task {place.asked.task_id} of project {query_project}: shows no pixel"
+                f"task {item.asked.task_id} of project {query_project}: shows no pixel"
             )
-    return ours
+    return recovered

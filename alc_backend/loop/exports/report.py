@@ -1,12 +1,20 @@
-"""What a live project has reached, in the form that a report is made from."""
+"""What a live project has reached, in the form that a report page is made from.
+
+Load the rounds and the ledger, compare the label maps image by image, pick the images that changed
+most, and render them. Reads the database, the label maps and the images; changes nothing. Called by
+``alc report``.
+"""
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from alc_backend.common.types import Json, Progress
 from alc_backend.common.version import __version__
@@ -15,115 +23,209 @@ from alc_backend.datasets.images import image_jpeg, label_png, read_image
 from alc_backend.simulate.examples import SHOWN
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
+from alc_backend.store.files import ProjectFiles
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import TRAIN, VAL, EntryKind, Image, Project, Round, Superpixel
+from alc_backend.store.models import (
+    TRAIN,
+    VAL,
+    EntryKind,
+    Image,
+    LedgerEntry,
+    Project,
+    Round,
+    Superpixel,
+)
+
+
+@dataclass(frozen=True)
+class LiveProject:
+    """What a report is made from: a project, its rounds, and its ledger as it stands.
+
+    ``images`` are those under correction; ``entries`` are in force; ``maps`` replays them.
+    """
+
+    project: Project
+    rounds: Sequence[Round]
+    images: Sequence[Image]
+    validation_images: int
+    superpixels: int
+    entries: list[LedgerEntry]
+    maps: LabelMaps
+    files: ProjectFiles
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The first label maps of a project beside those of now.
+
+    ``moves``, ``before`` and ``after`` are confusion matrices int64 (C, C + 1) as
+    :func:`alc_backend.core.metrics.confusion_matrix` makes them: of the first maps with those of
+    now, and of the ground truth with each; ``known`` is the number of images that have ground
+    truth. ``most_changed`` are the images that changed most, with the number of pixels, the most
+    changed first.
+    """
+
+    moves: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    known: int
+    most_changed: list[tuple[Image, int]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the curves: a round, or the present moment; what is not known is None.
+
+    ``answers`` are those given before it, the qualities and ``accept_rate`` lie in [0, 1],
+    ``class_iou`` has a value for each class, ``hours`` is the annotators' time so far.
+    """
+
+    round: int
+    answers: int
+    data_miou: float | None = None
+    model_miou: float | None = None
+    accept_rate: float | None = None
+    hours: float | None = None
+    class_iou: list[float | None] | None = None
+
+    def as_json(self) -> Json:
+        """The point as the report page reads it; precision and recall need a simulation."""
+        values: Json = {
+            "round": self.round,
+            "answers": self.answers,
+            "data_miou": self.data_miou,
+            "model_miou": self.model_miou,
+            "precision": None,
+            "recall": None,
+            "accept_rate": self.accept_rate,
+            "hours": self.hours,
+        }
+        return values if self.class_iou is None else {**values, "class_iou": self.class_iou}
 
 
 def document(
     store: Store, project_id: int, progress: Progress = lambda done, total, message: None
 ) -> Json:
-    """The rounds of a project, what answers changed so far, and the images changed most."""
-    files, images = store.files(project_id), store.images(project_id, TRAIN)
+    """The rounds of a project, what answers changed so far, and the images changed most.
+
+    The form is that of :func:`alc_backend.simulate.results.document`.
+    """
     with store.reading() as session:
-        project = session.get_one(Project, project_id)
-        rounds = session.scalars(
-            select(Round).where(Round.project_id == project_id).order_by(Round.number)
-        ).all()
-        maps = LabelMaps(session, files, project_id)
-        entries = ledger.standing(session, project_id)
-        superpixels = session.scalar(
-            select(func.count())
-            .select_from(Superpixel)
-            .join(Image, Image.id == Superpixel.image_id)
-            .where(Image.project_id == project_id)
-        )
-    classes = len(project.classes)
-    before, after, moves = np.zeros((3, classes, classes + 1), dtype=np.int64)
-    known = 0
-    changed: list[tuple[int, str, int]] = []
-    for place, image in enumerate(images):
-        progress(place, len(images), f"comparing {image.key}")
-        first, now = files.read_label_map("initial", image.id), maps.read(image.id)
-        moves += metrics.confusion_matrix(first, now, classes)
-        if pixels := int((first != now).sum()):
-            heapq.heappush(changed, (pixels, image.key, place))
-            if len(changed) > SHOWN:
-                heapq.heappop(changed)
-        if files.has_label_map("ground_truth", image.id):
-            known += 1
-            truth = files.read_label_map("ground_truth", image.id)
-            before += metrics.confusion_matrix(truth, first, classes)
-            after += metrics.confusion_matrix(truth, now, classes)
-    points = [
-        _point(round_.number - 1, round_.answers or 0, round_.data_miou, round_.model_miou)
-        for round_ in rounds
-        if round_.answers is not None
-    ]
-    miou = metrics.known(metrics.mean_iou(after)) if known else None
-    last = points[-1]["round"] + 1 if points else 0
-    points.append(_point(last, maps.answers, miou, None))
-    given = [entry for entry in entries if entry.kind in (EntryKind.ACCEPT, EntryKind.CORRECT)]
-    if given:
-        accepted = sum(entry.kind == EntryKind.ACCEPT for entry in given)
-        points[-1]["accept_rate"] = accepted / len(given)
-    points[-1]["hours"] = sum(entry.lead_time or 0.0 for entry in entries) / 3600
-    if known:
-        points[0]["class_iou"], points[-1]["class_iou"] = _iou(before), _iou(after)
-    examples = []
-    for pixels, key, place in sorted(changed, reverse=True):
-        image = images[place]
-        truth_png = None
-        if files.has_label_map("ground_truth", image.id):
-            truth_png = label_png(files.read_label_map("ground_truth", image.id))
-        examples.append(
-            {
-                "key": key,
-                "label": project.name,
-                "caption": f"{pixels} pixels changed",
-                "image": image_jpeg(read_image(files.image(image.id, image.suffix))),
-                "before": label_png(files.read_label_map("initial", image.id)),
-                "after": label_png(maps.read(image.id)),
-                "truth": truth_png,
-            }
-        )
+        live = _load(session, store, project_id)
+    compared = _compare(live, progress)
+    name = live.project.name
     return {
         "kind": "project",
-        "settings": rounds[-1].config.as_json() if rounds else {},
+        "settings": live.rounds[-1].config.as_json() if live.rounds else {},
         "versions": {"alc-backend": __version__},
         "dataset": {
-            "images": len(images),
-            "validation_images": len(store.images(project_id, VAL)),
-            "superpixels": superpixels or 0,
-            "classes": project.classes,
+            "images": len(live.images),
+            "validation_images": live.validation_images,
+            "superpixels": live.superpixels,
+            "classes": live.project.classes,
             "left_out": [],
         },
         "rows": [
             {
-                "label": project.name,
+                "label": name,
                 "oracle": "annotators",
-                "rounds": points,
-                "confusion_before": before.tolist() if known else [],
-                "confusion_after": after.tolist() if known else [],
+                "rounds": [point.as_json() for point in _points(live, compared)],
+                "confusion_before": compared.before.tolist() if compared.known else [],
+                "confusion_after": compared.after.tolist() if compared.known else [],
             }
         ],
-        "moved": moves.tolist(),
-        "examples": examples,
+        "moved": compared.moves.tolist(),
+        "examples": [_example(live, *changed) for changed in compared.most_changed],
         "examples_note": "The images of which most pixels were changed.",
     }
 
 
-def _point(number: int, answers: int, data_miou: float | None, model_miou: float | None) -> Json:
-    return {
-        "round": number,
-        "answers": answers,
-        "data_miou": data_miou,
-        "model_miou": model_miou,
-        "precision": None,
-        "recall": None,
-        "accept_rate": None,
-        "hours": None,
-    }
+def _load(session: Session, store: Store, project_id: int) -> LiveProject:
+    files = store.files(project_id)
+    superpixels = session.scalar(
+        select(func.count())
+        .select_from(Superpixel)
+        .join(Image, Image.id == Superpixel.image_id)
+        .where(Image.project_id == project_id)
+    )
+    return LiveProject(
+        project=session.get_one(Project, project_id),
+        rounds=session.scalars(
+            select(Round).where(Round.project_id == project_id).order_by(Round.number)
+        ).all(),
+        images=store.images(project_id, TRAIN),
+        validation_images=len(store.images(project_id, VAL)),
+        superpixels=superpixels or 0,
+        entries=ledger.standing(session, project_id),
+        maps=LabelMaps(session, files, project_id),
+        files=files,
+    )
 
 
-def _iou(confusion: NDArray[np.int64]) -> list[float | None]:
+def _compare(live: LiveProject, progress: Progress) -> Comparison:
+    """Compare the label maps, one image at a time."""
+    classes = len(live.project.classes)
+    before, after, moves = np.zeros((3, classes, classes + 1), dtype=np.int64)
+    known = 0
+    changed: list[tuple[int, str, int]] = []
+    for index, image in enumerate(live.images):
+        progress(index, len(live.images), f"comparing {image.key}")
+        first, now = live.files.read_label_map("initial", image.id), live.maps.read(image.id)
+        moves += metrics.confusion_matrix(first, now, classes)
+        if pixels := int((first != now).sum()):
+            heapq.heappush(changed, (pixels, image.key, index))
+            if len(changed) > SHOWN:
+                heapq.heappop(changed)
+        if live.files.has_label_map("ground_truth", image.id):
+            known += 1
+            truth = live.files.read_label_map("ground_truth", image.id)
+            before += metrics.confusion_matrix(truth, first, classes)
+            after += metrics.confusion_matrix(truth, now, classes)
+    most = [(live.images[index], pixels) for pixels, _, index in sorted(changed, reverse=True)]
+    return Comparison(moves, before, after, known, most)
+
+
+def _points(live: LiveProject, compared: Comparison) -> list[Point]:
+    """The rounds that were measured, and the present moment."""
+    measured = [round_ for round_ in live.rounds if round_.answers is not None]
+    points = [
+        Point(round_.number - 1, round_.answers or 0, round_.data_miou, round_.model_miou)
+        for round_ in measured
+    ]
+    kinds = (EntryKind.ACCEPT, EntryKind.CORRECT)
+    given = [entry for entry in live.entries if entry.kind in kinds]
+    accepted = sum(entry.kind == EntryKind.ACCEPT for entry in given)
+    points.append(
+        Point(
+            round=points[-1].round + 1 if points else 0,
+            answers=live.maps.answers,
+            data_miou=metrics.known(metrics.mean_iou(compared.after)) if compared.known else None,
+            accept_rate=accepted / len(given) if given else None,
+            hours=sum(entry.lead_time or 0.0 for entry in live.entries) / 3600,
+        )
+    )
+    if compared.known:
+        points[0] = replace(points[0], class_iou=_class_iou(compared.before))
+        points[-1] = replace(points[-1], class_iou=_class_iou(compared.after))
+    return points
+
+
+def _class_iou(confusion: NDArray[np.int64]) -> list[float | None]:
     return [metrics.known(value) for value in metrics.class_iou(confusion).tolist()]
+
+
+def _example(live: LiveProject, image: Image, pixels: int) -> Json:
+    """An image with its label maps, as base64 text."""
+    files = live.files
+    truth = None
+    if files.has_label_map("ground_truth", image.id):
+        truth = label_png(files.read_label_map("ground_truth", image.id))
+    return {
+        "key": image.key,
+        "label": live.project.name,
+        "caption": f"{pixels} pixels changed",
+        "image": image_jpeg(read_image(files.image(image.id, image.suffix))),
+        "before": label_png(files.read_label_map("initial", image.id)),
+        "after": label_png(live.maps.read(image.id)),
+        "truth": truth,
+    }

@@ -1,4 +1,7 @@
-"""A project at one moment: its images, what the ledger says, and the digest of both."""
+"""A project at one moment: its images, what the ledger says, and the digest of both.
+
+Reads the database and the project's maps; changes nothing. Called by ``export`` and ``manifest``.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Round, 
 class Snapshot:
     """What is in force in a project at one moment of its ledger.
 
-    ``images``: the images under correction, by key; ``entries``: the ledger's entries in force,
-    in the order of replay; ``numbers``: superpixel numbers by row id, of those that entries are
-    about; ``rounds``: those that were opened.
+    ``images`` are those under correction, ordered by key; ``entries`` the ledger's entries in
+    force, in the order of replay; ``numbers`` the number of each superpixel, by row id, that the
+    ledger speaks of; ``rounds`` those that were opened; ``maps`` replays the label maps.
     """
 
     project: Project
@@ -41,9 +44,9 @@ class Snapshot:
 class Maps:
     """The arrays of one image, all (H, W).
 
-    ``initial`` and ``labels`` uint8: the first label map and the repaired one; ``superpixels``
-    int32; ``authors`` int32: the place in ``writers``, plus 1, of the entry that wrote each pixel,
-    0 for none.
+    ``initial`` and ``labels``, uint8, are the first label map and the repaired one;
+    ``superpixels`` is int32. ``authors``, int32, tells which entry wrote each pixel: its index in
+    ``writers`` plus 1, or 0 for none.
     """
 
     initial: NDArray[np.uint8]
@@ -54,7 +57,7 @@ class Maps:
 
 
 def take(store: Store, project_id: int) -> Snapshot:
-    """The present state of a project; answers that come later do not change it."""
+    """The snapshot of a project as it is now; answers that come later do not change it."""
     files = store.files(project_id)
     with store.reading() as session:
         project = session.get_one(Project, project_id)
@@ -79,7 +82,7 @@ def take(store: Store, project_id: int) -> Snapshot:
 
 
 def read_maps(snapshot: Snapshot, image: Image) -> Maps:
-    """The arrays of one image; NotFoundError when a file of it is gone."""
+    """The arrays of one image of a snapshot; NotFoundError when one of its files is gone."""
     labels, authors, writers = snapshot.maps.read_with_authors(image.id)
     return Maps(
         initial=snapshot.files.read_label_map("initial", image.id),
@@ -91,12 +94,12 @@ def read_maps(snapshot: Snapshot, image: Image) -> Maps:
 
 
 class Digest:
-    """The SHA-256 of a snapshot: equal where the same was said about the same images.
+    """Computes the SHA-256 of a snapshot, equal where the same was said about the same images.
 
-    Over lines of JSON with sorted keys: first the classes and the number of annotators asked; then
-    each image by key, with the SHA-256 of its initial label map, its superpixel map and its
-    repaired label map; then the entries in force, in the order of replay. Numbers that a database
-    gives to its rows do not enter, nor does anything about the machine.
+    It is taken over lines of JSON with sorted keys: first the classes and the number of annotators
+    asked; then each image by key, with the SHA-256 of its initial label map, its superpixel map and
+    its repaired label map; then the entries in force, in the order of replay. Row ids do not
+    enter, nor does anything about the machine.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -107,7 +110,7 @@ class Digest:
         self._line({"digest": 1, "classes": project.classes, "overlap": project.overlap})
 
     def add(self, image: Image, maps: Maps) -> None:
-        """Take in an image; they come in the order of the snapshot."""
+        """Take in the next image of the snapshot, in its order."""
         self._line(
             {
                 "image": image.key,
@@ -119,7 +122,7 @@ class Digest:
         )
 
     def finish(self) -> str:
-        """Take in the entries; the digest in hexadecimal."""
+        """Take in the entries, and return the digest as 64 hexadecimal digits."""
         for entry in self._snapshot.entries:
             if entry.image_id in self._keys:
                 self._line(self._said(entry))
@@ -152,7 +155,7 @@ class Digest:
 
 
 def digest(snapshot: Snapshot) -> str:
-    """The digest of a whole snapshot."""
+    """The digest of a whole snapshot, as :class:`Digest` computes it."""
     whole = Digest(snapshot)
     for image in snapshot.images:
         whole.add(image, read_maps(snapshot, image))

@@ -1,4 +1,9 @@
-"""Joining a project of the store with Label Studio: uploads, the two projects, the backend."""
+"""Connecting a project of the store with Label Studio: uploads, the two projects, the backend.
+
+Writes Label Studio (projects, tasks, the connected backend), and in the database the numbers by
+which it is known there. Called by commands, and by the service for projects that were connected in
+Label Studio.
+"""
 
 from __future__ import annotations
 
@@ -59,13 +64,13 @@ def take_up_project(
     name: str | None = None,
     warm_start: Json | None = None,
 ) -> int:
-    """Make a project of an existing dataset project, or find the one made of it; its id.
+    """Make a project of an existing dataset project, or find the one made of it; returns its id.
 
-    Classes come from its label config. Its images arrive by
-    :mod:`alc_backend.loop.projects.image_queue`, as
-    ``warm_start`` says. Without a ``name`` it gets that of the dataset project, with its number
-    where there is one of that name. Raises DatasetError when the classes are no longer those of
-    the first time, or the name is taken.
+    Its classes are those of the label config. Its images arrive by
+    :mod:`alc_backend.loop.projects.image_queue` and get their first label maps as ``warm_start``
+    says. Without a ``name`` it gets that of the dataset project, with its number where the name is
+    taken. Raises DatasetError when the classes are no longer those of the first time, or the
+    ``name`` is taken.
     """
     config = client.get(f"/api/projects/{label_studio_project}")
     tags = projects.read_dataset_config(config["label_config"])
@@ -97,7 +102,7 @@ def take_up_project(
 
 
 def free_name(store: Store, config: Json) -> str:
-    """The title of a Label Studio project, with its number where there is one of that name."""
+    """The title of a Label Studio project, with its number where a project has that name."""
     title, number = str(config["title"]), config["id"]
     with store.reading() as session:
         taken = set(session.scalars(select(Project.name)))
@@ -109,9 +114,9 @@ def free_name(store: Store, config: Json) -> str:
 def upload_images(
     store: Store, client: Client, project_id: int, paths: Mapping[str, Path], report: Report
 ) -> int:
-    """Make dataset tasks of images, by image key, that have none yet; how many were made.
+    """Upload those of the images (by image key) that have no dataset task yet; returns how many.
 
-    The project must be connected. The images arrive in the store by
+    The project must be connected. The images come into the store by
     :mod:`alc_backend.loop.projects.image_queue`.
     """
     with store.reading() as session:
@@ -130,7 +135,7 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
     assert project.dataset_project is not None
     files = store.files(project.id)
     waiting = _waiting(store, project.id)
-    if waiting:  # some may be there from an attempt that was interrupted
+    if waiting:  # some may be in Label Studio from an attempt that was interrupted
         tasks = client.tasks(project.dataset_project, fields="task_only")
         there = {asked_about(task["data"]).image: task for task in tasks}
         known = [image for image in waiting if image.key in there]
@@ -147,7 +152,7 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
 def _make_tasks(
     client: Client, project: int, paths: Sequence[tuple[str, Path]], report: Report
 ) -> Iterator[tuple[list[str], list[int]]]:
-    """Upload images with their keys and make their tasks, part by part: addresses and tasks."""
+    """Upload images with their keys and make their tasks; yields addresses and tasks, in parts."""
     for first in range(0, len(paths), 50):
         part = paths[first : first + 50]
         report(f"uploading images {first + 1}–{first + len(part)} of {len(paths)}")

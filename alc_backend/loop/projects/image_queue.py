@@ -1,14 +1,15 @@
-"""Images of the dataset project on their way into the store.
+"""The queue of images that wait for their first label maps.
 
-What arrives is noted in the database, where workers take up one image after another; see
-:mod:`alc_backend.loop.projects.initial_labels` for what they do with it.
+Images that were added to the dataset project are noted in the database, where workers claim one
+after another; :mod:`alc_backend.loop.projects.initial_labels` is what they do with each. Touches
+the table of arrivals; reads the list of tasks in Label Studio. Called by commands, the service and
+``initial_labels``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select, update
@@ -31,13 +32,13 @@ MAX_SHARDS = 64
 MAX_CLAIMS = 3
 """How many workers may die at an image before it is left."""
 
-RETRY_S = 30
-"""Pause before an image is tried again that Label Studio's absence stopped."""
-
 
 @dataclass(frozen=True)
 class Waiting:
-    """How many images of a project wait, are worked at, and could not be done; by reason."""
+    """How many images of a project wait, are being worked at (claimed), and could not be done.
+
+    ``error`` is what keeps all of them waiting, or None.
+    """
 
     waiting: int
     claimed: int
@@ -52,7 +53,11 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Count:
-    """What a project holds: ``hidden`` and ``empty`` detections are those that were left out."""
+    """How many images a project holds, and how many superpixels in them.
+
+    ``hidden`` and ``empty`` count detections that were left out: those that others cover, and
+    those without a mask.
+    """
 
     images: int
     superpixels: int
@@ -61,11 +66,11 @@ class Count:
 
 
 def note(store: Store, client: Client, project_id: int, *, retry: bool = False) -> tuple[int, int]:
-    """Note the dataset project's images that are not in the store, and how many there are.
+    """Put the dataset project's images that are not in the store into the queue.
 
-    Returns how many were noted and how many are in the store already. With ``retry`` those that
-    could not be done are to be tried again, and so is what kept all images waiting. Raises
-    NotFoundError for a project that is not in Label Studio yet.
+    Returns how many were added and how many are in the store already. With ``retry`` those that
+    could not be done are tried again, and so is what kept all images waiting. Raises NotFoundError
+    for a project that is not in Label Studio yet, LabelStudioError.
     """
     with store.session() as session:
         project = session.get_one(Project, project_id)
@@ -78,7 +83,7 @@ def note(store: Store, client: Client, project_id: int, *, retry: bool = False) 
             session.execute(
                 update(Arrival)
                 .where(Arrival.project_id == project_id, Arrival.finished_at.is_not(None))
-                .values(error=None, finished_at=None, claims=0, retry_at=None)
+                .values(error=None, finished_at=None, claims=0, retries=0, retry_at=None)
             )
         known = session.execute(
             select(Image.dataset_task, Image.key).where(
@@ -101,7 +106,7 @@ def note(store: Store, client: Client, project_id: int, *, retry: bool = False) 
         try:
             with store.session() as session:
                 session.add_all(part)
-        except IntegrityError:  # somebody else notes the same
+        except IntegrityError:  # another process notes the same images
             return note(store, client, project_id)
     return len(new), present
 
@@ -135,7 +140,7 @@ def count(store: Store, project_id: int) -> Count:
 
 
 def problems(store: Store, project_id: int) -> list[str]:
-    """The images that could not be done, each with the reason."""
+    """A sentence for each image that could not be done, with the reason."""
     with store.reading() as session:
         left = session.scalars(
             select(Arrival)
@@ -146,7 +151,7 @@ def problems(store: Store, project_id: int) -> list[str]:
 
 
 def cancel(store: Store, project_id: int) -> int:
-    """Forget the images that wait; how many. Those that a worker has are finished."""
+    """Remove the images that wait; returns how many. Those that are claimed are still finished."""
     with store.session() as session:
         gone = session.scalars(
             delete(Arrival)
@@ -161,7 +166,7 @@ def cancel(store: Store, project_id: int) -> int:
 
 
 def due(store: Store) -> dict[int, int]:
-    """Images that a worker could take up now, by project."""
+    """How many images a worker could claim now, by project id."""
     ready = (
         select(Arrival)
         .join(Project, Project.id == Arrival.project_id)
@@ -176,21 +181,24 @@ def due(store: Store) -> dict[int, int]:
         for project_id, count in rows:
             counts[project_id] = count
         claimed = session.scalars(ready.where(Arrival.claimed_by.is_not(None))).all()
-    counts.update(a.project_id for a in claimed if leases.is_dead(a, store.settings))
+    counts.update(a.project_id for a in claimed if leases.is_abandoned(a, store.settings))
     return dict(counts)
 
 
 def shards(count: int) -> int:
-    """How many jobs to queue for so many images."""
+    """How many jobs to put on the queue for so many images."""
     return min(-(-count // SHARD), MAX_SHARDS)
 
 
 def claim(store: Store, project_id: int) -> Arrival | None:
-    """Take up the next image that is free; those that workers died at too often have failed."""
+    """Claim the next image for this process; None when there is none to be claimed.
+
+    An image that MAX_CLAIMS workers have died at is marked as failed instead.
+    """
     with store.session() as session:
         while (arrival := _free(store, session, project_id)) is not None:
             if arrival.claims < MAX_CLAIMS:
-                leases.take(arrival)
+                leases.claim(arrival)
                 return arrival
             arrival.claimed_by, arrival.finished_at = None, utc_now()
             arrival.error = (
@@ -202,7 +210,7 @@ def claim(store: Store, project_id: int) -> Arrival | None:
 
 
 def _free(store: Store, session: Session, project_id: int) -> Arrival | None:
-    """The next image that nobody has, or whose worker has died, locked."""
+    """The next image that no living worker has claimed, locked; None when there is none."""
     left = (
         select(Arrival)
         .where(Arrival.project_id == project_id, Arrival.finished_at.is_(None))
@@ -213,7 +221,7 @@ def _free(store: Store, session: Session, project_id: int) -> Arrival | None:
     found = session.scalars(free.limit(1)).first()
     if found is None:
         claimed = session.scalars(left.where(Arrival.claimed_by.is_not(None)))
-        found = next((a for a in claimed if leases.is_dead(a, store.settings)), None)
+        found = next((a for a in claimed if leases.is_abandoned(a, store.settings)), None)
     return found
 
 
@@ -222,24 +230,27 @@ def _may_begin() -> ColumnElement[bool]:
 
 
 def give_back(store: Store, arrival: Arrival) -> None:
-    """Let an image be tried again in a while."""
-    later = utc_now() + timedelta(seconds=RETRY_S)
-    _change(store, arrival, claimed_by=None, claims=Arrival.claims - 1, retry_at=later)
+    """Put an image off that this worker could not do because something was away."""
+    with store.session() as session:
+        row = session.get(Arrival, arrival.id, with_for_update=True)
+        if row is not None and row.claimed_by == arrival.claimed_by:
+            row.claims -= 1  # nobody died at it
+            leases.put_off(row)
 
 
 def fail(store: Store, arrival: Arrival, reason: str) -> None:
-    """Leave an image, with the reason."""
+    """Mark an image as one that could not be done, with the reason."""
     _change(store, arrival, claimed_by=None, error=reason, finished_at=utc_now())
 
 
 def remove(store: Store, arrival: Arrival) -> None:
-    """Forget an image that is done, or that is gone."""
+    """Remove an image from the queue: it is in the store, or gone from Label Studio."""
     with store.session() as session:
         session.execute(delete(Arrival).where(Arrival.id == arrival.id))
 
 
 def _change(store: Store, arrival: Arrival, **values: Any) -> None:
-    """Change an arrival that this worker still has."""
+    """Change the row of an image, unless another worker has claimed it meanwhile."""
     with store.session() as session:
         session.execute(
             update(Arrival)

@@ -1,6 +1,9 @@
-"""First label maps for images that arrive, one after another, in a worker.
+"""First label maps for images that wait in the queue, made one after another by a worker.
 
-An image that cannot be done is left with its reason, and the others go on.
+An image that cannot be done is marked with the reason, and the others go on. Reads Label Studio
+(tasks, label config, images); runs the foundation models where an image has no masks there; writes
+images, label maps and superpixel maps into the store. Called by the service's jobs and by
+``alc pseudo --here``.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from alc_backend.common.types import Json
@@ -44,12 +49,17 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, str], object]
 """Called with the images done so far and the name of the last one."""
 
-ANNOTATIONS = "annotations"
+ANNOTATIONS, PREDICTIONS = "annotations", "predictions"
+"""What masks can come from: the fields of a task."""
 
 
 @dataclass
 class Done:
-    """What one run did; ``problems`` names each image that could not be done, with the reason."""
+    """What one run did: how many images it labelled, with how many superpixels.
+
+    ``hidden`` and ``empty`` count detections that were left out; ``problems`` names each image that
+    could not be done, with the reason.
+    """
 
     labelled: int = 0
     superpixels: int = 0
@@ -66,12 +76,12 @@ def work(
     limit: int | None = image_queue.SHARD,
     progress: Progress = lambda done, name: None,
 ) -> Done:
-    """Make the first label maps of images that wait, ``limit`` at most.
+    """Make the first label maps of images that wait, ``limit`` at most; returns what was done.
 
     What keeps every image from being done (models that cannot be loaded, a label config that
-    cannot be read) is kept as the project's ``warm_start_error`` and raised as AlcError. While
-    Label Studio, the storage or the database is away, the image at hand goes back and the error
-    is raised.
+    cannot be read) is written down as the project's ``warm_start_error`` and raised as AlcError.
+    While Label Studio, the storage or the database is away, the image at hand is put off and the
+    error is raised.
     """
     done = Done()
     try:
@@ -103,6 +113,22 @@ def work(
     return done
 
 
+@dataclass(frozen=True)
+class _FirstMaps:
+    """The first label map uint8 and superpixel map int32 of an image, both (H, W).
+
+    ``found`` tells what a detector said of each superpixel number, ``origin`` how the models were
+    set (None where the task had masks).
+    """
+
+    labels: NDArray[np.uint8]
+    superpixels: NDArray[np.int32]
+    found: dict[int, Json] = field(default_factory=dict)
+    origin: Json | None = None
+    hidden: int = 0
+    empty: int = 0
+
+
 class _Maker:
     """Brings one image after another from Label Studio into the store."""
 
@@ -125,7 +151,7 @@ class _Maker:
         )
 
     def make(self, arrival: Arrival, folder: Path, done: Done) -> None:
-        """One image; raises AlcError or ValueError when it cannot be done."""
+        """Make one image's first label map; raises AlcError or ValueError when that fails."""
         task = self._task(arrival)
         if task is None:
             image_queue.remove(self._store, arrival)
@@ -134,46 +160,50 @@ class _Maker:
         path = folder / f"image{_suffix(url)}"
         path.write_bytes(fetch(self._client, url, self._hosts))
         image = read_image(path)
-        shape = (image.shape[0], image.shape[1])
         kind, newest = _newest(task)
-        maps = painted(
-            list(newest["result"]) if newest else [], self._project.classes, self._warmer.uncovered
-        )
-        found: dict[int, Json] = {}
-        origin: Json | None = None
-        if maps is None:
-            first = self._warmer.from_image(image)
-            labels, superpixels = first.labels, first.superpixels
-            found = {number: asdict(thing) for number, thing in first.found.items()}
-            counts = {"hidden": first.hidden, "empty": first.empty}
-            origin = self._warmer.start.as_dict() | counts
-            done.hidden, done.empty = done.hidden + first.hidden, done.empty + first.empty
-        elif maps[0].shape != shape:
-            raise DatasetError(
-                f"its regions are for {maps[0].shape[1]}×{maps[0].shape[0]} pixels, the image "
-                f"has {shape[1]}×{shape[0]}; import the image again"
-            )
-        else:
-            labels, superpixels = maps[0], self._warmer.from_masks(image, *maps)
+        made = self._maps(image, list(newest["result"]) if newest else [])
         begun = parse(newest, arrival.dataset_task) if newest and kind == ANNOTATIONS else None
+        height, width = made.labels.shape
         try:
             added = add_sample(
                 self._store,
                 self._project.id,
                 TRAIN,
-                Sample(_key(task), path, *shape, labels, superpixels, None),
+                Sample(_key(task), path, height, width, made.labels, made.superpixels, None),
                 url=url,
                 task=arrival.dataset_task,
                 annotation_id=begun.annotation_id if begun else None,
                 annotated_at=begun.updated_at if begun else None,
-                found=found,
-                warm_start=origin,
+                found=made.found,
+                warm_start=made.origin,
             )
         except IntegrityError:  # another worker, which took this one for dead, was faster
             added = None
         image_queue.remove(self._store, arrival)
         done.labelled += added is not None
         done.superpixels += added or 0
+        done.hidden += made.hidden
+        done.empty += made.empty
+
+    def _maps(self, image: NDArray[np.uint8], regions: list[Json]) -> _FirstMaps:
+        """The maps of an image: painted from the regions of its task, or made by the models."""
+        maps = painted(regions, self._project.classes, self._warmer.uncovered)
+        if maps is None:
+            first = self._warmer.from_image(image)
+            return _FirstMaps(
+                first.labels,
+                first.superpixels,
+                {number: asdict(thing) for number, thing in first.found.items()},
+                self._warmer.start.as_dict() | {"hidden": first.hidden, "empty": first.empty},
+                first.hidden,
+                first.empty,
+            )
+        if maps[0].shape != image.shape[:2]:
+            raise DatasetError(
+                f"its regions are for {maps[0].shape[1]}×{maps[0].shape[0]} pixels, the image "
+                f"has {image.shape[1]}×{image.shape[0]}; import the image again"
+            )
+        return _FirstMaps(maps[0], self._warmer.from_masks(image, *maps))
 
     def _task(self, arrival: Arrival) -> Json | None:
         """The task with its annotations and predictions; None when it was deleted meanwhile."""
@@ -182,7 +212,7 @@ class _Maker:
 
 
 def _key(task: Json) -> str:
-    """The image key: that of an image that we uploaded, else the task's number."""
+    """The image key: the one that an upload by us put into the task, else the task's number."""
     try:
         return checked_name(asked_about(task["data"]).image, "the task's data")
     except DatasetError:
@@ -190,8 +220,8 @@ def _key(task: Json) -> str:
 
 
 def _newest(task: Mapping[str, Any]) -> tuple[str, Json | None]:
-    """A task's newest annotation with regions, else such a prediction; which of them it is."""
-    for kind in (ANNOTATIONS, "predictions"):
+    """A task's newest annotation with regions, or else prediction; and which field it is from."""
+    for kind in (ANNOTATIONS, PREDICTIONS):
         records: Sequence[Json] = [
             item
             for item in task.get(kind, [])

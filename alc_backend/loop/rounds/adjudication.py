@@ -1,4 +1,8 @@
-"""Asking what the open round's queue lacks: disputes, and what was answered and then undone."""
+"""A chore of an open round: asking what its queue lacks.
+
+That is what annotators disagree about, and what was answered and then undone. Writes the queries in
+the database and the tasks of Label Studio. Called by ``executor`` when the round is ``unasked``.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +16,31 @@ from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round
 
-BEFORE_ALL = -1
-"""The rank of what was put at the front of a queue that was published already."""
+FIRST_RANK = -1
+"""The rank of queries that were put at the front of a queue that was published already."""
 
 
-def ask(store: Store, round_: Round) -> int:
-    """Put what is missing at the front of the queue; returns how many queries.
+def ask_missing(store: Store, round_: Round) -> int:
+    """Put the missing queries at the front of the queue; returns how many there are by now.
 
-    A query about every superpixel that annotators disagree about, and those whose answer was
-    withdrawn after the round was published. May be repeated after a crash. Raises LabelStudioError.
+    One about every superpixel that annotators disagree about, and those whose answer was withdrawn
+    after the round was published. May be repeated after a crash. Raises LabelStudioError.
     """
     if round_.project.query_project is None:
         return 0
     with store.session() as session:
         judged = ledger.judgement(session, round_.project_id)
         for superpixel_id, proposed in judged.disputed.items():
-            _note(session, round_, superpixel_id, proposed)
-        for query in query_tasks.outside(session, round_):
+            _write_adjudication(session, round_, superpixel_id, proposed)
+        for query in query_tasks.queries_left_behind(session, round_):
             if query.closed_at is None and query.superpixel_id not in judged.settled:
-                query.round_id, query.rank = round_.id, BEFORE_ALL
+                query.round_id, query.rank = round_.id, FIRST_RANK
         session.flush()
         first = _first(session, round_)
     with Client.from_settings(store.settings) as client:
         query_tasks.create_missing(store, client, round_, Query.id.in_(first))
         query_tasks.update_changed(store, client, round_, Query.id.in_(first))
-        for item in query_tasks.items(store, round_, Query.id.in_(first)):
+        for item in query_tasks.queue_items(store, round_, Query.id.in_(first)):
             tasks.put_first(client, item, model_version.model_version(round_.number))
     with store.session() as session:
         ledger.lock(session, round_.project_id)
@@ -50,23 +54,28 @@ def ask(store: Store, round_: Round) -> int:
         judged = ledger.judgement(session, round_.project_id)
         undone = any(
             query.closed_at is None and query.superpixel_id not in judged.settled
-            for query in query_tasks.outside(session, round_)
+            for query in query_tasks.queries_left_behind(session, round_)
         )
         session.get_one(Round, round_.id).unasked = undone or not judged.disputed.keys() <= asked
     return len(first)
 
 
 def _first(session: Session, round_: Round) -> list[int]:
-    """The queries (row ids) that were put before all others of a round."""
+    """The queries (row ids) at the front of a round's queue, put there by this chore."""
     return list(
         session.scalars(
-            select(Query.id).where(Query.round_id == round_.id, Query.rank == BEFORE_ALL)
+            select(Query.id).where(Query.round_id == round_.id, Query.rank == FIRST_RANK)
         )
     )
 
 
-def _note(session: Session, round_: Round, superpixel_id: int, proposed: tuple[int, ...]) -> None:
-    """Write the adjudication query of a superpixel, which shows what was asked before."""
+def _write_adjudication(
+    session: Session, round_: Round, superpixel_id: int, proposed: tuple[int, ...]
+) -> None:
+    """Write the adjudication query of a superpixel, about the pixel that was asked about before.
+
+    ``proposed``: the classes that annotators gave.
+    """
     asked = {
         entry.adjudication: entry
         for entry in session.scalars(select(Query).where(Query.superpixel_id == superpixel_id))
@@ -77,6 +86,6 @@ def _note(session: Session, round_: Round, superpixel_id: int, proposed: tuple[i
     entry = asked.get(True) or Query(superpixel_id=superpixel_id, adjudication=True)
     if entry.id is None:
         session.add(entry)
-    entry.round_id, entry.rank, entry.score = round_.id, BEFORE_ALL, before.score
+    entry.round_id, entry.rank, entry.score = round_.id, FIRST_RANK, before.score
     entry.row, entry.col, entry.pseudo_label = before.row, before.col, before.pseudo_label
     entry.proposed, entry.likely = list(proposed), before.likely

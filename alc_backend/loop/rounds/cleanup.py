@@ -1,4 +1,8 @@
-"""Clearing away what older rounds left behind, without taking anything off a labeler's screen."""
+"""A chore of an open round: removing what earlier rounds left behind.
+
+Nothing goes that a labeler may still have on the screen. Deletes tasks and predictions in Label
+Studio, and scores in the database. Called by ``executor`` when ``plan`` says that it is due.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,15 @@ from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round, Score
 
 AT_ONCE = 500
-"""Tasks that are looked at and deleted together."""
+"""Tasks that are looked up and deleted together."""
 
 
-def clear_away(store: Store, round_: Round) -> None:
-    """Clear away what is due; may be repeated after a crash at any moment.
+def remove_leftovers(store: Store, round_: Round) -> None:
+    """Remove what earlier rounds left behind; may be repeated after a crash at any moment.
 
-    Tasks that were closed a day ago are deleted, unless Label Studio or the ledger has anything
-    that was ever said about them. The predictions and scores of a round go a day after the next
-    round has replaced them.
+    Tasks that were closed a day ago are deleted, unless Label Studio or the ledger has an answer,
+    a skip or a draft of them. The predictions and scores of a round go a day after the next round
+    has replaced them. Raises LabelStudioError.
     """
     number = round_.project.query_project
     if number is None:
@@ -32,7 +36,7 @@ def clear_away(store: Store, round_: Round) -> None:
             part = {query.task_id: query.id for query in closed[first : first + AT_ONCE]}
             tasks = [task for task in part if task is not None]
             gone = delete_untouched(client, number, tasks)
-            _forget(store, [part[task] for task in gone])
+            _forget_tasks(store, [part[task] for task in gone])
         for old in replaced:
             version = model_version.model_version(old.number)
             if not is_switched(client, number, version):
@@ -47,7 +51,7 @@ def clear_away(store: Store, round_: Round) -> None:
                 session.get_one(Round, old.id).pruned = True
 
 
-def _forget(store: Store, queries: list[int]) -> None:
+def _forget_tasks(store: Store, queries: list[int]) -> None:
     """Note that queries have no task any more."""
     with store.session() as session:
         session.execute(

@@ -1,9 +1,9 @@
 """One training by several processes of this machine, one for each GPU.
 
-:func:`run` starts them and hears what they say, a JSON object a line;
-:mod:`alc_backend.loop.rounds.train_process` is what each of them is. They meet through a file that
-only this user can read, not through a port as ``torchrun`` does, and talk over the loopback
-interface.
+:func:`run` starts them and reads their messages, one JSON object a line;
+:mod:`alc_backend.loop.rounds.train_process` is what runs in each of them. They meet through a file
+that only this user can read, not through a port as ``torchrun`` does, and talk over the loopback
+interface. Touches processes, pipes and a temporary folder; no database. Called by ``training``.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ TRAIN_PROCESS = "alc_backend.loop.rounds.train_process"
 def run(settings: Settings, round_id: int, processes: int, report: Reporter) -> None:
     """Train the networks of a round with so many processes.
 
-    ``report`` may raise to stop them. Raises TrainingError with what one of them says, or with the
-    end of their output when they end without a word.
+    ``report`` may raise to stop them. Raises TrainingError with the error that one of them tells,
+    or with the end of their output when one ends without telling any.
     """
     with tempfile.TemporaryDirectory() as folder:
         errors, meeting = Path(folder) / "errors", f"{folder}/meeting"
@@ -75,7 +75,7 @@ def run(settings: Settings, round_id: int, processes: int, report: Reporter) -> 
 
 
 def _listen(said: int, started: list[subprocess.Popen[bytes]], report: Reporter) -> None:
-    """Pass progress on until all have ended, or one has without success."""
+    """Pass progress on until all processes have ended, or one of them has failed."""
     rest = b""
     while True:
         ready, _, _ = select.select([said], [], [], 1.0)
@@ -109,5 +109,5 @@ def _environment(settings: Settings, rank: int, processes: int) -> dict[str, str
 
 
 def say(**words: Any) -> None:
-    """Tell the starting process something; what :func:`run` hears."""
+    """Send a message to the process that called :func:`run`, by standard output."""
     print(_MARK.decode() + json.dumps(words), flush=True)

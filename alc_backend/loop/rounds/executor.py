@@ -1,6 +1,8 @@
-"""What a worker does in each state of a round.
+"""What a worker does: the part that it is given, and waking what no worker is at.
 
-Every step may be repeated from its beginning: what is done already is found and kept.
+Every step may be repeated from its beginning: what is done already is found and kept. Touches the
+rows of rounds and parts by ``work_items``, and what the modules of the steps touch. Called by the
+jobs of the service and by nothing in the loop; calls the module of each step.
 """
 
 from __future__ import annotations
@@ -18,16 +20,17 @@ from alc_backend.errors import (
 )
 from alc_backend.loop.leases import Heartbeat
 from alc_backend.loop.rounds import adjudication, cleanup, plan, publishing, scoring, training
+from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.preparation import prepare
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.loop.rounds.work_items import (
     Enqueue,
     claim_part,
-    end_part,
     finish_part,
+    give_up_part,
     open_rounds,
-    postpone_part,
-    waiting,
+    ready_parts,
+    retry_part_later,
 )
 from alc_backend.store.database import Store
 from alc_backend.store.models import Part
@@ -43,17 +46,18 @@ STEPS: dict[Step, Callable[[Store, Part, Reporter], object]] = {
     Step.PUBLISHING: lambda store, part, report: publishing.publish_round(
         store, part.round, report
     ),
-    Step.ASKING: lambda store, part, report: adjudication.ask(store, part.round),
-    Step.TIDYING: lambda store, part, report: cleanup.clear_away(store, part.round),
+    Step.ASKING: lambda store, part, report: adjudication.ask_missing(store, part.round),
+    Step.TIDYING: lambda store, part, report: cleanup.remove_leftovers(store, part.round),
 }
-"""The work of each running state, and the chores of an open round."""
+"""What is called for each step of a running round, and for each chore of an open one."""
 
 
 def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
-    """Do a part of a round's present step; after the last part, queue those of the next step.
+    """Do a part of a round's current step; after the last part, queue those of the next step.
 
     Returns without doing anything when another worker has the part or nothing is to be done.
-    While Label Studio or the database is away the part waits, and is tried again later.
+    While Label Studio or the database is away the part is put off. Any other error ends the round
+    as failed; one that nobody expected is raised as well.
     """
     part = claim_part(store, part_id)
     if part is None:
@@ -68,15 +72,15 @@ def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
             STEPS[part.step](store, part, Reporter(store, part))
         following = finish_part(store, part)
     except CancelledError:
-        end_part(store, part, RoundState.CANCELLED, None)
+        give_up_part(store, part, RoundState.CANCELLED, None)
     except (LabelStudioAwayError, OperationalError) as error:
         log.warning("round %s waits: %s", round_.number, error)
-        postpone_part(store, part, str(error))
+        retry_part_later(store, part, str(error))
     except AlcError as error:
         log.error("round %s failed in %s: %s", round_.number, part.step, error)
-        end_part(store, part, RoundState.FAILED, str(error))
+        give_up_part(store, part, RoundState.FAILED, str(error))
     except Exception as error:
-        end_part(
+        give_up_part(
             store, part, RoundState.FAILED, f"{type(error).__name__}: {error}; see the worker's log"
         )
         raise
@@ -85,16 +89,19 @@ def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
 
 
 def recover(store: Store, enqueue: Enqueue) -> int:
-    """Queue again the parts whose worker has died or that never reached a queue; how many."""
+    """Queue the parts that no living worker holds and the chores that are due; how many.
+
+    Their worker has died, their pause is over, or they never reached a queue.
+    """
     _wake_chores(store)
-    ready = waiting(store)
+    ready = ready_parts(store)
     for part in ready:
         enqueue(part)
     return len(ready)
 
 
 def _wake_chores(store: Store) -> None:
-    """Let the chores of open rounds wait for a worker where they are due."""
+    """Make a part, or wake the finished one, for each chore that is due in an open round."""
     with store.reading() as session:
         due = [
             (round_.id, step)
@@ -116,7 +123,7 @@ def _wake_chores(store: Store) -> None:
         try:
             with store.session() as session:
                 if part is None:
-                    session.add(Part(round_id=round_id, step=step, number=0, work={}))
+                    session.add(Part(round_id=round_id, step=step, number=0, work=Work().as_json()))
                 else:
                     row = session.get_one(Part, part.id)
                     row.finished_at, row.retries, row.retry_at = None, 0, None

@@ -1,8 +1,9 @@
-"""The loop: a round's states and transitions.
+"""The life of a round: starting one, going on with one that stopped, cancelling.
 
-created → training → scoring → publishing → open → closed; failed and cancelled from each of the
-first four. The database holds the state; workers move it on by
-:mod:`alc_backend.loop.rounds.work_items`.
+created → training → scoring → publishing → open → closed; each of the first four may end as failed
+or cancelled instead. The database holds the state; workers move it on by
+:mod:`alc_backend.loop.rounds.work_items`. Touches the rows of rounds and parts; reads the ledger.
+Called by commands and the service, never by workers.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from sqlalchemy.orm import Session
 
 from alc_backend.errors import NotFoundError, RoundError
 from alc_backend.loop.config import round_config
-from alc_backend.loop.leases import at_work
+from alc_backend.loop.leases import count_workers
 from alc_backend.loop.rounds import plan, work_items
+from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.status import newest_round
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -40,11 +42,12 @@ def start(
 ) -> tuple[Round, bool]:
     """Start a round, or return the running one; the second value says whether it was started.
 
-    ``size``, ``per_image`` and ``min_area`` say how its batch is chosen, where not as in the
-    settings; ``folds`` how many networks cross-fit. A round that goes on keeps what it was given.
-    A failed or cancelled round goes on where it stopped; a training that was stopped goes on from
-    its checkpoint unless answers or settings have changed. Raises SettingsError when the settings
-    do not make a training, NotFoundError for an unknown project.
+    ``size``, ``per_image`` and ``min_area`` say how its batch is chosen, ``folds`` how many
+    networks are cross-fitted; what is None is as in the settings. A failed or cancelled round goes
+    on where it stopped, with the values it was started with unless new ones are given; its training
+    goes on from the checkpoint unless answers or settings have changed. ``enqueue`` puts the first
+    parts on their queues. Raises SettingsError when the settings do not make a training,
+    NotFoundError for an unknown project.
     """
     asked = {"size": size, "per_image": per_image, "min_area": min_area, "folds": folds}
     given = {name: value for name, value in asked.items() if value is not None}
@@ -56,7 +59,7 @@ def start(
             running = newest_round(session, project_id)
         assert running is not None
         round_, started = running, False
-    for part in work_items.waiting(store, round_.id):
+    for part in work_items.ready_parts(store, round_.id):
         enqueue(part)
     return round_, started
 
@@ -83,12 +86,15 @@ def _start(
     round_ = Round(project_id=project_id, number=number, state=RoundState.CREATED, config=config)
     session.add(round_)
     session.flush()
-    work_items.enter(session, round_, RoundState.CREATED, [{}])
+    work_items.begin_step(session, round_, RoundState.CREATED, [Work()])
     return round_, True
 
 
 def _resume(session: Session, round_: Round, config: RoundConfig, trained: bool) -> None:
-    """Let a stopped round go on: before its network is trained with new answers and settings."""
+    """Let a stopped round go on where it stopped.
+
+    One whose network is not ``trained`` begins anew, with the answers and settings of now.
+    """
     if trained and round_.failed_in in (RoundState.SCORING, RoundState.PUBLISHING):
         round_.state = round_.failed_in
         batch = {name: getattr(config, name) for name in (*BATCH_OPTIONS, "given")}
@@ -102,51 +108,60 @@ def _resume(session: Session, round_: Round, config: RoundConfig, trained: bool)
             select(func.count()).where(Part.round_id == round_.id, Part.step == round_.state)
         )
         if not known:  # it was stopped by an upgrade
-            work_items.enter(
-                session, round_, round_.state, plan.parts_of(session, round_, round_.state)
-            )
+            works = plan.works_of(session, round_, round_.state)
+            work_items.begin_step(session, round_, round_.state, works)
     else:
         round_.config = config
-        work_items.enter(session, round_, RoundState.CREATED, [{}])
+        work_items.begin_step(session, round_, RoundState.CREATED, [Work()])
     round_.error, round_.failed_in = None, None
     round_.cancel_requested = False
 
 
 def start_due(store: Store, enqueue: work_items.Enqueue) -> list[Round]:
-    """Start the next round of every project whose open round's batch is answered."""
-    due: list[int] = []
+    """Start the next round of every project whose open round's batch is answered.
+
+    Returns the rounds. A project whose next round is on its way, or was stopped, is left alone.
+    """
     with store.reading() as session:
-        for round_ in work_items.open_rounds(session):
-            if newest_round(session, round_.project_id) is not round_:
-                continue  # the next one is on its way, or was stopped
-            given = session.scalar(
-                select(func.count())
-                .select_from(LedgerEntry)
-                .where(
-                    LedgerEntry.project_id == round_.project_id,
-                    LedgerEntry.recorded_at >= round_.created_at,
-                    LedgerEntry.kind.in_((EntryKind.ACCEPT, EntryKind.CORRECT)),
-                )
-            )
-            asked = session.scalar(
-                select(func.count()).select_from(Query).where(Query.round_id == round_.id)
-            )
-            wanted = min(round_.config.size, asked or 0)
-            if not wanted or (given or 0) < wanted:
-                continue
-            settled = ledger.judgement(session, round_.project_id).resolved
-            if len(settled) - (round_.answers or 0) >= wanted:
-                due.append(round_.project_id)
+        due = [
+            round_.project_id
+            for round_ in work_items.open_rounds(session)
+            if newest_round(session, round_.project_id) is round_ and _is_answered(session, round_)
+        ]
     return [start(store, enqueue, project_id)[0] for project_id in due]
 
 
+def _is_answered(session: Session, round_: Round) -> bool:
+    """Whether as many superpixels were settled since the round began as its batch has queries."""
+    asked = session.scalar(
+        select(func.count()).select_from(Query).where(Query.round_id == round_.id)
+    )
+    wanted = min(round_.config.size, asked or 0)
+    given = session.scalar(  # counted first: judging the whole ledger takes longer
+        select(func.count())
+        .select_from(LedgerEntry)
+        .where(
+            LedgerEntry.project_id == round_.project_id,
+            LedgerEntry.recorded_at >= round_.created_at,
+            LedgerEntry.kind.in_((EntryKind.ACCEPT, EntryKind.CORRECT)),
+        )
+    )
+    if not wanted or (given or 0) < wanted:
+        return False
+    settled = ledger.judgement(session, round_.project_id).resolved
+    return len(settled) - (round_.answers or 0) >= wanted
+
+
 def cancel(store: Store, project_id: int) -> Round:
-    """Ask the running round to stop; RoundError when none is running."""
+    """Ask the running round to stop, and return it; RoundError when none is running.
+
+    It is cancelled at once where no worker is at it, else when the last one lets go.
+    """
     with store.session() as session:
         latest = newest_round(session, project_id, lock=True)
         if latest is None or latest.state not in RUNNING:
             raise RoundError(f"no round of project {project_id} is running")
         latest.cancel_requested = True
-        if not at_work(session, latest, store.settings):
-            work_items.stop(session, latest, RoundState.CANCELLED, None)
+        if not count_workers(session, latest, store.settings):
+            work_items.stop_round(session, latest, RoundState.CANCELLED, None)
         return latest

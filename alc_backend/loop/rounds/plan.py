@@ -1,14 +1,19 @@
-"""plan."""
+"""What there is to do: the parts of a round's steps, and whether a chore of an open round is due.
+
+Reads the database and nothing else; changes nothing. Called by ``work_items``, ``lifecycle``,
+``executor`` and ``cleanup``; calls none of them.
+"""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
+from alc_backend.common.types import Json
 from alc_backend.core.draws import fold_of
 from alc_backend.store.models import (
     TRAIN,
@@ -25,52 +30,75 @@ from alc_backend.store.round_states import RoundState, Step
 SHARD_IMAGES = 50
 """Images of one part of the scoring."""
 
+HELD = timedelta(hours=24)
+"""How long Label Studio reserves a task for the annotator who opened it.
 
-def shards(session: Session, round_: Round) -> list[dict[str, Any]]:
-    """The parts of a round's scoring: measuring the network, and shards of images to score.
+What was taken out of the queue longer ago is on nobody's screen.
+"""
 
-    A shard's images are scored by the same network, the one that has not seen them.
+
+@dataclass(frozen=True)
+class Work:
+    """What one part of a step is to do.
+
+    ``images`` (ids) are to be scored by the network that has not seen ``fold``, or by the one
+    trained on everything when that is None. A part of the scoring without images measures the
+    network; the other steps have one part, which does the whole step. ``total`` is how much there
+    is to do, where it is known beforehand.
+    """
+
+    images: list[int] = field(default_factory=list)
+    fold: int | None = None
+    total: int = 0
+
+    def as_json(self) -> Json:
+        """The values as JSON types, for the database."""
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, values: Json) -> Work:
+        """Read what :meth:`as_json` gave."""
+        return cls(**values)
+
+
+def works_of(session: Session, round_: Round, state: RoundState) -> list[Work]:
+    """The work of each part of a state's step: the scoring is spread over several parts."""
+    return scoring_works(session, round_) if state == RoundState.SCORING else [Work()]
+
+
+def scoring_works(session: Session, round_: Round) -> list[Work]:
+    """The parts of a round's scoring: first measuring the network, then shards of its images.
+
+    The images of a shard are scored by the same network, the one that has not seen them.
     """
     known = select(Image.id, Image.key).where(Image.project_id == round_.project_id)
     held_out = session.execute(known.where(Image.split == VAL)).all()
     by_fold: dict[int | None, list[int]] = {}
+    folds, seed = round_.config.folds, round_.config.training.seed
     for image in session.execute(known.where(Image.split == TRAIN).order_by(Image.key)):
-        fold = _fold(round_, image.key) if round_.config.folds > 1 else None
+        fold = fold_of(image.key, seed, folds) if folds > 1 else None
         by_fold.setdefault(fold, []).append(image.id)
-    works: list[dict[str, Any]] = [{"measure": True, "total": len(held_out)}]
+    works = [Work(total=len(held_out))]
     for fold, images in by_fold.items():
         for first in range(0, len(images), SHARD_IMAGES):
             shard = images[first : first + SHARD_IMAGES]
-            works.append({"images": shard, "fold": fold, "total": len(shard)})
+            works.append(Work(shard, fold, len(shard)))
     return works
 
 
-def _fold(round_: Round, key: str) -> int:
-    return fold_of(key, round_.config.training.seed, round_.config.folds)
-
-
-def is_due_again(session: Session, part: Part) -> bool:
-    """Whether a chore that was just done is to be done again."""
+def chore_is_due_again(session: Session, part: Part) -> bool:
+    """Whether a chore that was just done has more to do, which came up meanwhile."""
     round_ = session.get_one(Round, part.round_id)
     return round_.unasked if part.step == Step.ASKING else cleanup_is_due(session, round_)
 
 
-def parts_of(session: Session, round_: Round, state: RoundState) -> list[dict[str, Any]]:
-    """What each part of a state's work is to do; the scoring is spread over several."""
-    return shards(session, round_) if state == RoundState.SCORING else [{}]
-
-
-HELD = timedelta(hours=24)
-"""How long Label Studio keeps a fetched task for its annotator; what is older is on no screen."""
-
-
 def cleanup_is_due(session: Session, round_: Round) -> bool:
-    """Whether something of an open round's project is to be cleared away."""
+    """Whether earlier rounds of an open round's project left something that can be removed."""
     return bool(replaced_rounds(session, round_) or closed_queries(session, round_))
 
 
 def replaced_rounds(session: Session, round_: Round) -> list[Round]:
-    """The rounds whose predictions were replaced longer ago than a screen may show them."""
+    """The project's rounds whose predictions can be removed: replaced longer ago than HELD."""
     found = session.scalars(
         select(Round)
         .where(Round.project_id == round_.project_id, Round.opened_at.is_not(None))
@@ -84,9 +112,9 @@ def replaced_rounds(session: Session, round_: Round) -> list[Round]:
 
 
 def closed_queries(session: Session, round_: Round) -> list[Query]:
-    """The queries whose tasks were closed so long ago that they are on no screen.
+    """The queries of earlier rounds whose tasks were closed longer ago than HELD.
 
-    None that was ever answered: its task holds the annotation.
+    Those that were ever answered are left out: their tasks hold the annotations.
     """
     answered = exists().where(
         LedgerEntry.superpixel_id == Query.superpixel_id,

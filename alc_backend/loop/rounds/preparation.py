@@ -1,4 +1,8 @@
-"""preparation."""
+"""The first step of a round: collecting answers, and fixing what the round knows.
+
+Reads Label Studio and the label maps; writes the ledger (by ``annotations``) and the round's row.
+Called by ``executor``.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,11 @@ log = logging.getLogger(__name__)
 
 
 def prepare(store: Store, round_: Round, report: Reporter) -> None:
-    """Fix what the round knows: collect lost answers, note the ledger's position, measure D_t."""
+    """Collect lost answers, note up to which ledger entry the round knows, and measure D_t.
+
+    A Label Studio that cannot be asked is noted as the round's warning. Scores of an earlier
+    attempt are removed. Raises RoundError for a project without images.
+    """
     project_id = round_.project_id
     warning = None
     if round_.project.query_project is not None and store.settings.label_studio_api_key:
@@ -58,7 +66,10 @@ def data_miou(
     maps: LabelMaps,
     report: Callable[[int, int, str], None] = lambda done, total, message: None,
 ) -> float | None:
-    """mIoU of the label maps against ground truth over all training images; None without any."""
+    """The mIoU, in [0, 1], of the label maps against the ground truth of all training images.
+
+    None where no image has ground truth, or no class occurs in it.
+    """
     files = store.files(project_id)
     images = store.images(project_id, TRAIN)
     confusion: NDArray[np.int64] | None = None

@@ -1,4 +1,8 @@
-"""A round's queue in Label Studio: its tasks, their order, and what is taken out of it."""
+"""The fourth step of a round: bringing its queue into Label Studio.
+
+Writes Label Studio (tasks, predictions, the version in force) and the queries in the database.
+Called by ``executor``; the batch is chosen by ``selection``, tasks are made by ``query_tasks``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,12 @@ from sqlalchemy import select
 from alc_backend.errors import LabelStudioError, RoundError
 from alc_backend.labelstudio import model_version, tasks
 from alc_backend.labelstudio.client import Client
-from alc_backend.loop.query_tasks import create_missing, items, outside, update_changed
+from alc_backend.loop.query_tasks import (
+    create_missing,
+    queries_left_behind,
+    queue_items,
+    update_changed,
+)
 from alc_backend.loop.rounds import selection
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store.database import Store
@@ -18,9 +27,10 @@ def publish_round(store: Store, round_: Round, report: Reporter) -> None:
     """Put the round's queue into Label Studio, in order.
 
     Queries that two annotators disagree about come first, then the best B, then older unanswered
-    ones (or these leave the queue, where that is set). A query keeps its task. Tasks that are not
-    asked any more are closed: nobody gets them, but who has one on the screen can submit it. Once
-    Label Studio has switched to the round's queue, it stays as it is.
+    ones (or these leave the queue, where that is set). A query keeps its task. Tasks of questions
+    that are not asked any more are closed: Label Studio hands them out to nobody, but whoever has
+    one on the screen can still submit it. A queue that Label Studio has switched to is not changed
+    any more. Raises RoundError for a project that is not connected, LabelStudioError.
     """
     project = round_.project
     if project.query_project is None:
@@ -35,7 +45,7 @@ def publish_round(store: Store, round_: Round, report: Reporter) -> None:
         switched = tasks.is_switched(client, project.query_project, version)
         if not (switched and _is_chosen(store, round_)):
             report(0, 3, "choosing the batch")
-            chosen = selection.choose(store, round_)
+            chosen = selection.choose_batch(store, round_)
             if chosen and chosen not in (round_.warning or ""):
                 with store.session() as session:
                     row = session.get_one(Round, round_.id)
@@ -56,11 +66,11 @@ def _order(store: Store, client: Client, round_: Round, version: str, report: Re
     number = round_.project.query_project
     assert number is not None
     create_missing(store, client, round_, Query.round_id == round_.id)
-    queue = items(store, round_, Query.round_id == round_.id)
+    queue = queue_items(store, round_, Query.round_id == round_.id)
     report(2, 3, f"ordering {len(queue)} queries")
     if not tasks.import_queue(client, number, version, queue):
         create_missing(store, client, round_, Query.round_id == round_.id, look=True)
-        queue = items(store, round_, Query.round_id == round_.id)
+        queue = queue_items(store, round_, Query.round_id == round_.id)
         if not tasks.import_queue(client, number, version, queue):
             raise LabelStudioError(
                 "Label Studio does not keep the predictions of all tasks; look into its log and "
@@ -75,9 +85,11 @@ def _order(store: Store, client: Client, round_: Round, version: str, report: Re
 def _close_outside(store: Store, client: Client, round_: Round, report: Reporter) -> None:
     """Close the tasks outside the round's queue that Label Studio would still hand out."""
     with store.reading() as session:
-        obsolete = [entry for entry in outside(session, round_) if entry.closed_at is None]
-    for place, entry in enumerate(obsolete):
-        report(2, 3, f"closing task {place + 1} of {len(obsolete)} that are not asked any more")
+        obsolete = [
+            entry for entry in queries_left_behind(session, round_) if entry.closed_at is None
+        ]
+    for done, entry in enumerate(obsolete):
+        report(2, 3, f"closing task {done + 1} of {len(obsolete)} that are not asked any more")
         assert entry.task_id is not None
         tasks.close_task(client, entry.task_id)
         with store.session() as session:

@@ -1,160 +1,137 @@
-"""The batch of a round: choosing its queries and their order."""
+"""Choosing the batch of a round: its queries and their order.
+
+Load the scores, filter what is settled, rank the rest, draw the outlines of what is asked about the
+first time, and persist the queue as rows of queries. Touches the database and reads superpixel and
+label maps; knows nothing of Label Studio's tasks. Called by ``publishing``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.orm import Session
 
+from alc_backend.common.types import Json
 from alc_backend.core import acquisition, selection
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import RoundError
 from alc_backend.labelstudio import query
-from alc_backend.loop.query_tasks import columns
+from alc_backend.loop.query_tasks import select_queries
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import TRAIN, Image, LedgerEntry, Query, Round, Score, Superpixel
+from alc_backend.store.round_config import RoundConfig
 
 
-def choose(store: Store, round_: Round) -> str | None:
+@dataclass(frozen=True)
+class Candidate:
+    """A superpixel that a round has scored.
+
+    ``score`` is comparable over the whole dataset; ``superpixel_id`` and ``image_id`` are row ids,
+    ``number`` is the id in the superpixel map; ``row`` and ``col`` are the representative pixel;
+    ``has_outline``: it was asked about before. ``image_url`` is None while the image is not in
+    Label Studio.
+    """
+
+    score: float
+    superpixel_id: int
+    number: int
+    size: int
+    row: int
+    col: int
+    pseudo_label: int
+    likely: list[int] | None
+    has_outline: bool
+    image_id: int
+    image_key: str
+    image_url: str | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate in a round's queue.
+
+    ``proposed`` are the classes that annotators disagree about, where it is to be adjudicated;
+    None for a question that is put for the first time, or again.
+    """
+
+    candidate: Candidate
+    proposed: tuple[int, ...] | None = None
+
+    @property
+    def adjudication(self) -> bool:
+        """Whether annotators disagree about it."""
+        return self.proposed is not None
+
+
+def choose_batch(store: Store, round_: Round) -> str | None:
     """Write the round's queue into the queries: disputes, the best B, older unanswered ones.
 
-    Returns what an admin should know about superpixels that were left out, or None.
+    Returns what an admin should know about superpixels that were left out, or None. Raises
+    RoundError when an image of the queue is not in Label Studio.
     """
+    candidates = _load_candidates(store, round_)
     with store.reading() as session:
         judged = ledger.judgement(session, round_.project_id)
+        kept = _queries_to_keep(session, round_.project_id, store.settings.fallen_out)
+    disputed = [item for item in candidates if item.superpixel_id in judged.disputed]
+    out = judged.settled | judged.disputed.keys()
+    unsettled = [item for item in candidates if item.superpixel_id not in out]
+    ordered = _rank(unsettled, round_.config, store.settings.gap, kept)
+    disputed.sort(key=lambda item: (-item.score, item.image_key, item.number))
+    queue = [Choice(item, judged.disputed[item.superpixel_id]) for item in disputed]
+    queue += [Choice(item) for item in ordered]
+    for choice in queue:
+        if choice.candidate.image_url is None:
+            raise RoundError(
+                f"image {choice.candidate.image_key} is not in Label Studio; run `alc init` again "
+                "to upload it"
+            )
+    _draw_outlines(
+        store, round_.project_id, [c.candidate for c in queue if not c.candidate.has_outline]
+    )
+    _persist(store, round_, queue)
+    return _what_is_left_out(unsettled, ordered, round_.config.min_area, bool(queue))
+
+
+def _load_candidates(store: Store, round_: Round) -> list[Candidate]:
+    """What the round has scored, by image key, then superpixel number."""
+    with store.reading() as session:
         rows = session.execute(
             select(
-                Score.score, Score.row, Score.col, Score.pseudo_label, Score.dominant,
-                Score.likely, Score.superpixel_id, Superpixel.number, Superpixel.size,
-                Superpixel.shape.is_(None).label("shapeless"),
-                Image.id.label("image_id"), Image.key, Image.url,
+                Score.superpixel_id, Superpixel.number, Superpixel.size, Score.row, Score.col,
+                Score.pseudo_label, Score.likely, Superpixel.shape.is_not(None),
+                Image.id, Image.key, Image.url, Score.score, Score.dominant,
             )
             .join(Superpixel, Superpixel.id == Score.superpixel_id)
             .join(Image, Image.id == Superpixel.image_id)
             .where(Score.round_id == round_.id)
             .order_by(Image.key, Superpixel.number)
         ).all()  # fmt: skip
-        known = {
-            (row.superpixel_id, row.adjudication): row.id
-            for row in columns(
-                session, round_.project_id, Query.superpixel_id, Query.adjudication, Query.id
-            )
-        }
-        asked = {superpixel_id for superpixel_id, adjudication in known if not adjudication}
-        kept = asked & _answered(session, round_.project_id)
-    if store.settings.fallen_out == "keep":
-        kept = asked
-    scores = _compared(store, round_, rows)
-    found = [(row, score) for row, score in zip(rows, scores, strict=True)]
-    disputed = [pair for pair in found if pair[0].superpixel_id in judged.disputed]
-    out = judged.settled | judged.disputed.keys()
-    open_ = {
-        (row.key, row.number): (row, score) for row, score in found if row.superpixel_id not in out
-    }
-    candidates = [
-        selection.Scored(score, *place, row.size) for place, (row, score) in open_.items()
-    ]
-    config = round_.config
-    order = selection.top(
-        candidates, config.size, per_image=config.per_image, min_area=config.min_area
-    )
-    order = selection.spread(order, store.settings.gap)
-    best = set(order)
-    order += [
-        item
-        for item in selection.ranked(candidates)
-        if item not in best and open_[item.key, item.superpixel][0].superpixel_id in kept
-    ]
-    best.update(order)
-    disputed.sort(key=lambda pair: (-pair[1], pair[0].key, pair[0].number))
-    batch = [(*pair, True) for pair in disputed]
-    batch += [(*open_[item.key, item.superpixel], False) for item in order]
-    for row, _, _ in batch:
-        if row.url is None:
-            raise RoundError(
-                f"image {row.key} is not in Label Studio; run `alc init` again to upload it"
-            )
-    _draw_shapes(store, round_.project_id, [row for row, _, _ in batch if row.shapeless])
-    chosen = [
-        {
-            "superpixel_id": row.superpixel_id,
-            "adjudication": adjudication,
-            "proposed": list(judged.disputed[row.superpixel_id]) if adjudication else None,
-            "round_id": round_.id,
-            "rank": rank,
-            "score": score,
-            "row": row.row,
-            "col": row.col,
-            "pseudo_label": row.pseudo_label,
-            "likely": row.likely,
-        }
-        for rank, (row, score, adjudication) in enumerate(batch)
-    ]
-    with store.session() as session:
-        old = [
-            {**values, "id": number}
-            for values in chosen
-            if (number := known.get((values["superpixel_id"], values["adjudication"])))
-        ]
-        new = [
-            values
-            for values in chosen
-            if (values["superpixel_id"], values["adjudication"]) not in known
-        ]
-        if old:
-            session.execute(update(Query), old)
-        if new:
-            session.execute(insert(Query), new)
-    too_small = sum(item.size < config.min_area and item not in best for item in candidates)
-    if too_small:
-        return f"{too_small} superpixels of fewer than {config.min_area} pixels are not asked about"
-    return None if batch else "every superpixel has been answered"
+    scores = _comparable_scores(store, round_, rows)
+    return [Candidate(score, *row[:-2]) for score, row in zip(scores, rows, strict=True)]
 
 
-def _answered(session: Session, project_id: int) -> set[int]:
-    """The superpixels that were ever answered or skipped: their tasks stay."""
-    found = select(LedgerEntry.superpixel_id).where(
-        LedgerEntry.project_id == project_id, LedgerEntry.superpixel_id.is_not(None)
-    )
-    return {superpixel_id for superpixel_id in session.scalars(found) if superpixel_id}
-
-
-def _draw_shapes(store: Store, project_id: int, rows: Sequence[Any]) -> None:
-    """Note how queries show the superpixels of ``rows``, which are asked about the first time."""
-    by_image: dict[int, list[Any]] = {}
-    for row in rows:
-        by_image.setdefault(row.image_id, []).append(row)
-    files = store.files(project_id)
-    for image_id, members in by_image.items():
-        superpixels = files.read_superpixels(image_id)
-        shapes = [
-            {"id": row.superpixel_id, "shape": query.shape_of(superpixels == row.number)}
-            for row in members
-        ]
-        with store.session() as session:
-            session.execute(update(Superpixel), shapes)
-
-
-def _compared(store: Store, round_: Round, rows: Sequence[Any]) -> list[float]:
+def _comparable_scores(store: Store, round_: Round, rows: Sequence[Row[Any]]) -> list[float]:
     """The scores of the round, made comparable over the dataset where the acquisition asks it."""
     name = round_.config.acquisition
-    scores = np.array([row.score for row in rows])
-    if acquisition.ACQUISITIONS[name].compare is not None:
-        pseudo, dominant = (
-            np.array([getattr(row, column) for row in rows], dtype=np.uint8)
-            for column in ("pseudo_label", "dominant")
-        )
-        sizes = np.array([row.size for row in rows], dtype=np.int64)
-        found = acquisition.Measured(scores, pseudo, dominant, sizes, _class_pixels(store, round_))
-        scores = acquisition.compare(found, name)
-    compared: list[float] = scores.tolist()
-    return compared
+    if acquisition.ACQUISITIONS[name].compare is None:
+        return [row.score for row in rows]
+    measured = acquisition.Measured(
+        np.array([row.score for row in rows]),
+        np.array([row.pseudo_label for row in rows], dtype=np.uint8),
+        np.array([row.dominant for row in rows], dtype=np.uint8),
+        np.array([row.size for row in rows], dtype=np.int64),
+        _class_pixels(store, round_),
+    )
+    scores: list[float] = acquisition.compare(measured, name).tolist()
+    return scores
 
 
 def _class_pixels(store: Store, round_: Round) -> NDArray[np.int64]:
@@ -165,3 +142,101 @@ def _class_pixels(store: Store, round_: Round) -> NDArray[np.int64]:
     for image in store.images(round_.project_id, TRAIN):
         counts += np.bincount(maps.read(image.id).ravel(), minlength=VOID + 1)
     return counts[: len(round_.project.classes)]
+
+
+def _queries_to_keep(session: Session, project_id: int, fallen_out: str) -> set[int]:
+    """The superpixels (row ids) whose queries stay in the queue though not among the best.
+
+    All that were asked about, or with ``fallen_out`` "remove" those that were ever answered or
+    skipped.
+    """
+    asked = set(
+        session.scalars(select_queries(project_id, Query.superpixel_id).where(~Query.adjudication))
+    )
+    if fallen_out == "keep":
+        return asked
+    answered = select(LedgerEntry.superpixel_id).where(
+        LedgerEntry.project_id == project_id, LedgerEntry.superpixel_id.is_not(None)
+    )
+    return asked.intersection(session.scalars(answered))
+
+
+def _rank(
+    candidates: Sequence[Candidate], config: RoundConfig, gap: int, kept: set[int]
+) -> list[Candidate]:
+    """The best candidates, spread over images, then those whose superpixel (row id) is ``kept``."""
+    by_key = {(item.image_key, item.number): item for item in candidates}
+    scored = [
+        selection.Scored(item.score, item.image_key, item.number, item.size) for item in candidates
+    ]
+    best = selection.top(scored, config.size, per_image=config.per_image, min_area=config.min_area)
+    best = selection.spread(best, gap)
+    chosen = set(best)
+    older = [
+        item
+        for item in selection.ranked(scored)
+        if item not in chosen and by_key[item.key, item.superpixel].superpixel_id in kept
+    ]
+    return [by_key[item.key, item.superpixel] for item in (*best, *older)]
+
+
+def _draw_outlines(store: Store, project_id: int, candidates: Sequence[Candidate]) -> None:
+    """Write the boxes and outlines by which queries show the superpixels of ``candidates``."""
+    by_image: dict[int, list[Candidate]] = {}
+    for item in candidates:
+        by_image.setdefault(item.image_id, []).append(item)
+    files = store.files(project_id)
+    for image_id, members in by_image.items():
+        superpixels = files.read_superpixels(image_id)
+        shapes = [
+            {"id": item.superpixel_id, "shape": query.shape_of(superpixels == item.number)}
+            for item in members
+        ]
+        with store.session() as session:
+            session.execute(update(Superpixel), shapes)
+
+
+def _persist(store: Store, round_: Round, queue: Sequence[Choice]) -> None:
+    """Write the queue, best first: the queries that are known change, the others are added."""
+    with store.session() as session:
+        columns = (Query.superpixel_id, Query.adjudication, Query.id)
+        rows = session.execute(select_queries(round_.project_id, *columns))
+        known = {(row.superpixel_id, row.adjudication): row.id for row in rows}
+        old: list[Json] = []
+        new: list[Json] = []
+        for rank, choice in enumerate(queue):
+            item = choice.candidate
+            values = {
+                "superpixel_id": item.superpixel_id,
+                "adjudication": choice.adjudication,
+                "proposed": None if choice.proposed is None else list(choice.proposed),
+                "round_id": round_.id,
+                "rank": rank,
+                "score": item.score,
+                "row": item.row,
+                "col": item.col,
+                "pseudo_label": item.pseudo_label,
+                "likely": item.likely,
+            }
+            query_id = known.get((item.superpixel_id, choice.adjudication))
+            if query_id is None:
+                new.append(values)
+            else:
+                old.append({**values, "id": query_id})
+        if old:
+            session.execute(update(Query), old)
+        if new:
+            session.execute(insert(Query), new)
+
+
+def _what_is_left_out(
+    candidates: Sequence[Candidate], ordered: Sequence[Candidate], min_area: int, asked: bool
+) -> str | None:
+    """A sentence about superpixels that are too small, or when there is nothing to ask."""
+    chosen = {item.superpixel_id for item in ordered}
+    too_small = sum(
+        item.size < min_area and item.superpixel_id not in chosen for item in candidates
+    )
+    if too_small:
+        return f"{too_small} superpixels of fewer than {min_area} pixels are not asked about"
+    return None if asked else "every superpixel has been answered"

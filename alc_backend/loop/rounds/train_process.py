@@ -1,6 +1,7 @@
 """One process of a training: ``python -m alc_backend.loop.rounds.train_process ROUND FILE``.
 
-FILE is where the processes meet; RANK, LOCAL_RANK and WORLD_SIZE come from the environment.
+FILE is where the processes meet; RANK, LOCAL_RANK and WORLD_SIZE come from the environment. Touches
+what ``training`` touches. Started by ``distributed``, by name; nothing imports it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from alc_backend.loop.rounds.distributed import say
 
 
 def main() -> None:
-    """One of the processes: train; the first says how it goes, each what stops it."""
+    """Train as one of several processes: the first reports the progress, each its error."""
     die_with_parent()
     import torch
     from torch import distributed

@@ -1,4 +1,8 @@
-"""The networks of a round: training them on the label maps, scoring the images with them."""
+"""The second step of a round: training its networks on the label maps.
+
+Reads images and label maps, writes the networks' files; PyTorch is loaded when it begins. Called
+by ``executor``, and by ``train_process`` in each process of a training on several GPUs.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +23,10 @@ from alc_backend.store.models import TRAIN, VAL, Round
 
 
 def train(store: Store, round_: Round, report: Reporter) -> None:
-    """Train the round's networks, with one process for each GPU of this machine.
+    """Train the round's networks, with ALC_TRAIN_PROCESSES or one process for each GPU.
 
-    Fewer where a batch has not two images for each: batch norm needs them.
+    Fewer where a batch has not two images for each: batch normalization needs them. Raises
+    SettingsError for more processes than this machine has GPUs, TrainingError.
     """
     import torch
 
@@ -59,10 +64,10 @@ def train_networks(store: Store, round_: Round, report: Progress) -> None:
     if round_.config.share_iterations:
         config = folds.share(config, len(networks))
     total = len(networks) * config.iterations
-    for place, fold in enumerate(networks):
+    for index, fold in enumerate(networks):
         keys = folds.kept(images, fold, config.seed, split)
-        name = f"network {place + 1} of {len(networks)}, " if len(networks) > 1 else ""
-        before = place * config.iterations
+        name = f"network {index + 1} of {len(networks)}, " if len(networks) > 1 else ""
+        before = index * config.iterations
 
         def progress(
             done: int, _: int, message: str, before: int = before, name: str = name

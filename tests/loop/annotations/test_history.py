@@ -57,7 +57,7 @@ def submit(store, project, label_studio):
 
 @pytest.fixture
 def log(store, project):
-    return lambda **options: history.log(store, project, **options)
+    return lambda **options: history.list_entries(store, project, **options)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def ask(store, project, overlap):
 
 
 def brief(lines, *names):
-    return [tuple(line[name] for name in names) for line in lines]
+    return [tuple(getattr(line, name) for name in names) for line in lines]
 
 
 def painted(store, number, *regions, **changes):
@@ -93,8 +93,8 @@ def test_every_answer_says_who_changed_what_from_what_to_what(store, project, su
         ("8", "c", 1, "skip", "cat", None),
     ]
     assert brief(lines, "pixels", "round", "annotation") == [(384, 1, 1), (256, 1, 2), (256, 1, 3)]
-    assert [line["answer"] for line in lines] == [entry.id for entry in entries(store)]
-    assert all(line["in_force"] for line in lines)
+    assert [line.answer for line in lines] == [entry.id for entry in entries(store)]
+    assert all(line.in_force for line in lines)
 
 
 def test_an_edit_has_a_line_for_each_superpixel_it_changed(store, project, submit, log):
@@ -127,7 +127,7 @@ def test_answers_of_other_projects_are_not_in_the_log(store, project, submit):
         session.add(other)
         session.flush()
         number = other.id
-    assert history.log(store, number) == []
+    assert history.list_entries(store, number) == []
 
 
 def test_revised_and_withdrawn_entries_no_longer_count(store, project, submit, log):
@@ -181,7 +181,7 @@ def test_an_undone_answer_is_gone_here_and_in_label_studio(
 ):
     before = label_map(store, project)
     submit(answer(1, task_of(store, "a", 2), "dog"), answer(2, task_of(store, "b", 2), "dog"))
-    undone = revert(log()[0]["answer"])
+    undone = revert(log()[0].answer)
     assert undone.annotation_id == 1
     assert deleted_in(label_studio) == [1]
     assert in_ledger(store, project) == {2: ("correct", DOG)}
@@ -194,7 +194,7 @@ def test_an_edit_is_undone_too(store, project, submit, log, revert, label_studio
     before = label_map(store, project)
     submit(painted(store, 1, region("dog", slice(0, 4), slice(0, 4))), to="dataset")
     assert not np.array_equal(label_map(store, project), before)
-    revert(log()[0]["answer"])
+    revert(log()[0].answer)
     assert np.array_equal(label_map(store, project), before)
     assert deleted_in(label_studio) == [1]
 
@@ -204,7 +204,7 @@ def test_an_annotation_that_label_studio_no_longer_has_is_withdrawn_here(
 ):
     submit(answer(1, task_of(store, "a", 2), "dog"))
     label_studio.remove_annotation(1)
-    revert(log()[0]["answer"])
+    revert(log()[0].answer)
     assert in_ledger(store, project) == {}
 
 
@@ -218,10 +218,10 @@ def test_nothing_is_undone_that_label_studio_does_not_delete(
     submit(answer(1, task_of(store, "a", 2), "dog"))
     label_studio.fail(status)
     with pytest.raises(error):
-        revert(log()[0]["answer"])
+        revert(log()[0].answer)
     assert in_ledger(store, project) == {1: ("correct", DOG)}
     label_studio.recover()
-    revert(log()[0]["answer"])
+    revert(log()[0].answer)
     assert in_ledger(store, project) == {}
 
 
@@ -229,13 +229,13 @@ def test_undoing_twice_and_undoing_the_unknown_are_refused(
     store, project, submit, log, revert, label_studio
 ):
     submit(answer(1, task_of(store, "a", 2), "dog"))
-    number = log()[0]["answer"]
+    number = log()[0].answer
     with pytest.raises(NotFoundError, match="alc answers log"):
         revert(number + 1000)
     with pytest.raises(NotFoundError):
         history.revert(store, label_studio.client(), project + 1, number)
     revert(number)
-    for known in (number, log()[-1]["answer"]):  # the answer, and the entry that it was withdrawn
+    for known in (number, log()[-1].answer):  # the answer, and the entry that it was withdrawn
         with pytest.raises(RoundError, match="already"):
             revert(known)
     assert deleted_in(label_studio) == [1]
@@ -244,7 +244,7 @@ def test_undoing_twice_and_undoing_the_unknown_are_refused(
 def test_a_late_webhook_does_not_bring_an_undone_answer_back(store, project, submit, log, revert):
     given = answer(1, task_of(store, "a", 2), "dog")
     submit(given)
-    revert(log()[0]["answer"])
+    revert(log()[0].answer)
     late = created({**given, "updated_at": "2026-01-01T13:00:00Z"}, action="ANNOTATION_UPDATED")
     receive(store, project, late)
     webhooks.drain(store, FakeLabelStudio().client)
@@ -272,7 +272,7 @@ def test_agreement_counts_votes_of_those_who_were_asked_the_same(store, project,
     )
     submit(painted(store, 10, region("dog", slice(0, 4), slice(0, 4)), by=8), to="dataset")
     # of three shared items one is disputed: Do = 2/6, De = 2·3·3 / (6·5)
-    assert history.agreed(store, project) == {
+    assert history.team_agreement(store, project).as_json() == {
         "overlap": 2,
         "items": 3,
         "unanimous": 2,
@@ -287,11 +287,11 @@ def test_agreement_counts_votes_of_those_who_were_asked_the_same(store, project,
 
 
 def test_without_answers_there_is_no_agreement(store, project):
-    found = history.agreed(store, project)
-    assert (found["items"], found["alpha"], found["annotators"]) == (0, None, {})
+    found = history.team_agreement(store, project)
+    assert (found.among.items, found.among.alpha, found.annotators) == (0, None, {})
 
 
 def test_one_annotators_second_thoughts_are_no_disagreement(store, project, submit):
     task = task_of(store, "a", 2)
     submit(answer(1, task, "dog", by=7), answer(2, task, "cat", by=7, minute=1))
-    assert history.agreed(store, project)["items"] == 0
+    assert history.team_agreement(store, project).among.items == 0

@@ -124,7 +124,7 @@ def test_masks_left_as_they_were_change_nothing(store, project, first, shown, ed
     assert [entry.changes for entry in entries(store)] == [[], []]
     assert np.array_equal(label_map(store, project), first)
     assert judged(store, project).settled == set()
-    assert history.log(store, project) == []
+    assert history.list_entries(store, project) == []
 
 
 def test_a_relabelled_region(store, project, first, shown, edit):

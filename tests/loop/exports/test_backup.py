@@ -19,9 +19,10 @@ from sqlalchemy.pool import NullPool
 
 from alc_backend.errors import DatasetError, SettingsError, StorageError
 from alc_backend.loop.annotations import webhooks
-from alc_backend.loop.exports import backup as backups
-from alc_backend.loop.exports.backup import ALL, LAST, NONE, backup, restore
+from alc_backend.loop.exports import restore as restoring
+from alc_backend.loop.exports.backup import Networks, write_backup
 from alc_backend.loop.exports.export import export_project
+from alc_backend.loop.exports.restore import restore_backup
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
@@ -123,9 +124,9 @@ def rows(store):
 
 
 def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
-    made = backup(store, tmp_path / "alc.tar")
+    made = write_backup(store, tmp_path / "alc.tar")
     assert made.missing == []
-    brought = restore(elsewhere, tmp_path / "alc.tar")
+    brought = restore_backup(elsewhere, tmp_path / "alc.tar")
     assert (brought.rows, brought.files) == (made.rows, made.files)
     export_project(store, corrected, tmp_path / "before")
     with closing(Store(elsewhere)) as restored:
@@ -147,8 +148,8 @@ def test_direct_edits_come_back(store, dataset, elsewhere, tmp_path):
     edit = annotation(9, image_of(store, "c").dataset_task, [painted], by=9)
     receive(store, project, created(edit, project=DATASET_PROJECT))
     webhooks.drain(store, FakeLabelStudio().client)
-    backup(store, tmp_path / "alc.tar")
-    restore(elsewhere, tmp_path / "alc.tar")
+    write_backup(store, tmp_path / "alc.tar")
+    restore_backup(elsewhere, tmp_path / "alc.tar")
     export_project(store, project, tmp_path / "before")
     with closing(Store(elsewhere)) as restored:
         export_project(restored, project, tmp_path / "after")
@@ -158,12 +159,12 @@ def test_direct_edits_come_back(store, dataset, elsewhere, tmp_path):
 def test_a_folder_is_no_file_to_write(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StorageError, match=r"is a folder; .*alc\.tar"):
-        backup(store, Path())
+        write_backup(store, Path())
 
 
 def test_networks_by_choice(store, corrected, tmp_path):
-    for networks, count in ((ALL, 1), (NONE, 0)):
-        backup(store, tmp_path / "alc.tar", networks=networks)
+    for networks, count in ((Networks.ALL, 1), (Networks.NONE, 0)):
+        write_backup(store, tmp_path / "alc.tar", networks=networks)
         with tarfile.open(tmp_path / "alc.tar") as archive:
             names = archive.getnames()
         assert sum(name.endswith(".safetensors") for name in names) == count
@@ -195,7 +196,7 @@ def test_the_last_networks_are_those_of_a_trained_round(
         )
     if networks is not None:
         keep_networks(store, corrected, 2, *networks)
-    backup(store, tmp_path / "alc.tar", networks=LAST)
+    write_backup(store, tmp_path / "alc.tar", networks=Networks.LAST)
     found = networks_in(tmp_path / "alc.tar")
     assert {name.partition("/")[0] for name in found} == {str(last)}
     assert len(found) == (1 if last == 1 else 1 + len(networks))
@@ -204,7 +205,7 @@ def test_the_last_networks_are_those_of_a_trained_round(
 def test_the_only_networks_are_kept_though_their_round_is_not_trained(store, corrected, tmp_path):
     with store.session() as session:
         session.scalars(select(Round)).one().state = RoundState.TRAINING
-    backup(store, tmp_path / "alc.tar")
+    write_backup(store, tmp_path / "alc.tar")
     assert networks_in(tmp_path / "alc.tar") == ["1/model.safetensors"]
 
 
@@ -247,11 +248,11 @@ def spread(store, dataset, tmp_path):
 )
 def test_lost_files_are_missing_and_replace_no_good_backup(store, spread, tmp_path, split, name):
     path = tmp_path / "alc.tar"
-    assert backup(store, path).missing == []
+    assert write_backup(store, path).missing == []
     before = path.read_bytes()
     lost = f"projects/{spread}/{name.format(store.images(spread, split)[0].id)}"
     store.storage.delete(lost)
-    made = backup(store, path)
+    made = write_backup(store, path)
     assert made.missing == [lost]
     assert made.path == tmp_path / "alc.incomplete.tar"
     assert made.size == made.path.stat().st_size
@@ -268,7 +269,7 @@ def test_what_an_answer_reached_is_needed_after_its_scores_are_gone(store, sprea
     for image in store.images(spread, TRAIN):
         store.storage.delete(f"projects/{spread}/rounds/1/reach/{image.id}.png")
     reached = f"projects/{spread}/rounds/1/reach/{image_of_training(store, 'a').id}.png"
-    assert backup(store, tmp_path / "alc.tar").missing == [reached]
+    assert write_backup(store, tmp_path / "alc.tar").missing == [reached]
 
 
 def image_of_training(store, key):
@@ -279,14 +280,14 @@ def image_of_training(store, key):
 def test_true_label_maps_of_images_under_correction_may_be_unknown(store, corrected, tmp_path):
     image = image_of(store, "a")
     store.storage.delete(f"projects/{corrected}/ground_truth/{image.id}.png")
-    assert backup(store, tmp_path / "alc.tar").missing == []
+    assert write_backup(store, tmp_path / "alc.tar").missing == []
 
 
 def test_a_place_with_projects_is_left_alone(store, corrected, settings, tmp_path):
-    backup(store, tmp_path / "alc.tar")
+    write_backup(store, tmp_path / "alc.tar")
     store.storage.delete(f"projects/{corrected}/rounds/1/model.safetensors")
     with pytest.raises(SettingsError, match=r"projects in the database already.*ALC_FILES_URL"):
-        restore(settings, tmp_path / "alc.tar")
+        restore_backup(settings, tmp_path / "alc.tar")
     assert not store.files(corrected).has_network(1)  # nor is any file written
     with store.reading() as session:
         assert session.get(Project, corrected) is not None
@@ -294,30 +295,30 @@ def test_a_place_with_projects_is_left_alone(store, corrected, settings, tmp_pat
 
 def test_a_damaged_backup_restores_nothing(store, corrected, elsewhere, tmp_path):
     path = tmp_path / "alc.tar"
-    backup(store, path)
+    write_backup(store, path)
     content = bytearray(path.read_bytes())
     place = content.index(b"\x89PNG") + 40
     content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(DatasetError, match="is damaged"):
-        restore(elsewhere, path)
+        restore_backup(elsewhere, path)
     with closing(Store(elsewhere)) as untouched, untouched.reading() as session:
         assert session.scalar(select(func.count()).select_from(Project)) == 0
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DatasetError, match="no backup, or a damaged one"):
-        restore(elsewhere, path)
+        restore_backup(elsewhere, path)
 
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_tables_of_another_program_are_left_alone(store, corrected, elsewhere, tmp_path, ours):
-    backup(store, tmp_path / "alc.tar")
+    write_backup(store, tmp_path / "alc.tar")
     if ours:
         Store(elsewhere).close()
     with engine_of(elsewhere).begin() as connection:
         connection.execute(text("CREATE TABLE task_completion (id INTEGER)"))
         connection.execute(text("INSERT INTO task_completion VALUES (5)"))
     with pytest.raises(SettingsError, match=r"another program.*task_completion.*of its own"):
-        restore(elsewhere, tmp_path / "alc.tar")
+        restore_backup(elsewhere, tmp_path / "alc.tar")
     with engine_of(elsewhere).connect() as connection:
         assert connection.scalar(text("SELECT id FROM task_completion")) == 5
         assert inspect(connection).has_table("projects") == ours
@@ -334,25 +335,25 @@ def test_tables_of_another_program_are_left_alone(store, corrected, elsewhere, t
     ],
 )
 def test_tables_that_only_have_our_names_are_left_alone(store, elsewhere, tmp_path, made):
-    backup(store, tmp_path / "alc.tar")
+    write_backup(store, tmp_path / "alc.tar")
     with engine_of(elsewhere).begin() as connection:
         for statement in made.split("; "):
             connection.execute(text(statement))
         there = inspect(connection).get_table_names()
     with pytest.raises(SettingsError, match=r"another program.*new place"):
-        restore(elsewhere, tmp_path / "alc.tar")
+        restore_backup(elsewhere, tmp_path / "alc.tar")
     with engine_of(elsewhere).connect() as connection:
         assert inspect(connection).get_table_names() == there
 
 
 @pytest.mark.parametrize("elsewhere", ["postgresql"], indirect=True)
 def test_what_others_made_of_our_tables_is_not_dropped(store, corrected, elsewhere, tmp_path):
-    backup(store, tmp_path / "alc.tar")
+    write_backup(store, tmp_path / "alc.tar")
     Store(elsewhere).close()
     with engine_of(elsewhere).begin() as connection:
         connection.execute(text("CREATE VIEW dashboard AS SELECT * FROM answers"))
     with pytest.raises(SettingsError, match=r"cannot be dropped.*depend.*of its own") as refused:
-        restore(elsewhere, tmp_path / "alc.tar")
+        restore_backup(elsewhere, tmp_path / "alc.tar")
     assert "CASCADE" not in str(refused.value)
     with engine_of(elsewhere).connect() as connection:
         assert inspect(connection).get_view_names() == ["dashboard"]
@@ -362,26 +363,26 @@ def test_the_files_of_a_project_at_work_are_not_overwritten(
     store, corrected, settings, elsewhere, tmp_path
 ):
     """A new database alone is no new place: the storage is that of the project at work."""
-    backup(store, tmp_path / "alc.tar")
+    write_backup(store, tmp_path / "alc.tar")
     shared = elsewhere.model_copy(update={"files_url": SecretStr(settings.files)})
     network = store.files(corrected).network(1)
     network.write_bytes(b"trained since then")
-    picture = store.files(corrected).image(image_of(store, "a").id, ".png")
-    picture.unlink()
+    photo = store.files(corrected).image(image_of(store, "a").id, ".png")
+    photo.unlink()
     with pytest.raises(SettingsError, match=r"model\.safetensors.*ALC_FILES_URL.*ALC_DATA_DIR"):
-        restore(shared, tmp_path / "alc.tar")
+        restore_backup(shared, tmp_path / "alc.tar")
     assert network.read_bytes() == b"trained since then"
-    assert not picture.exists()
+    assert not photo.exists()
     with closing(Store(shared)) as untouched, untouched.reading() as session:
         assert session.scalar(select(func.count()).select_from(Project)) == 0
     network.unlink()  # what is the same, or not there, is no obstacle
-    restore(shared, tmp_path / "alc.tar")
+    restore_backup(shared, tmp_path / "alc.tar")
     assert network.read_bytes() == b"network of 1"
-    assert picture.exists()
+    assert photo.exists()
 
 
 def test_an_interrupted_restore_is_repeated(store, corrected, elsewhere, tmp_path, monkeypatch):
-    made = backup(store, tmp_path / "alc.tar")
+    made = write_backup(store, tmp_path / "alc.tar")
     put, names = Storage.put, []
 
     def dying(storage, path, name):
@@ -392,9 +393,9 @@ def test_an_interrupted_restore_is_repeated(store, corrected, elsewhere, tmp_pat
 
     monkeypatch.setattr(Storage, "put", dying)
     with pytest.raises(KeyboardInterrupt):
-        restore(elsewhere, tmp_path / "alc.tar")
+        restore_backup(elsewhere, tmp_path / "alc.tar")
     monkeypatch.setattr(Storage, "put", put)
-    assert restore(elsewhere, tmp_path / "alc.tar").files == made.files
+    assert restore_backup(elsewhere, tmp_path / "alc.tar").files == made.files
     with closing(Store(elsewhere)) as restored:
         assert rows(restored) == rows(store)
 
@@ -403,7 +404,7 @@ def test_an_interrupted_restore_is_repeated(store, corrected, elsewhere, tmp_pat
 def test_a_service_does_not_wait_while_files_are_copied(
     store, corrected, elsewhere, tmp_path, monkeypatch
 ):
-    backup(store, tmp_path / "alc.tar")
+    write_backup(store, tmp_path / "alc.tar")
     Store(elsewhere).close()
     put, copied = Storage.put, []
 
@@ -414,13 +415,13 @@ def test_a_service_does_not_wait_while_files_are_copied(
         put(storage, path, name)
 
     monkeypatch.setattr(Storage, "put", writing)
-    assert restore(elsewhere, tmp_path / "alc.tar").files == len(copied)
+    assert restore_backup(elsewhere, tmp_path / "alc.tar").files == len(copied)
 
 
 def test_an_archive_brings_files_of_projects_only(store, corrected, elsewhere, tmp_path):
     path = tmp_path / "alc.tar"
     for name in ("files/doctor/1", "files/projects/../x", "files/alc.sqlite", "/etc/x", "x"):
-        backup(store, path)
+        write_backup(store, path)
 
         def change(manifest, members, name=name):
             members[name] = b"?"
@@ -428,7 +429,7 @@ def test_an_archive_brings_files_of_projects_only(store, corrected, elsewhere, t
 
         rewritten(path, change)
         with pytest.raises(DatasetError, match=r"belongs to no project|file that cannot be"):
-            restore(elsewhere, path)
+            restore_backup(elsewhere, path)
     assert not list(tmp_path.glob("elsewhere/**/*.png"))
 
 
@@ -441,22 +442,22 @@ def test_a_manifest_that_does_not_tell_the_tables(store, corrected, elsewhere, t
         (lambda manifest, _: manifest.update(revision="head"), "does not know the tables"),
         (lambda manifest, _: manifest.pop("sha256"), "is no backup"),
     ):
-        backup(store, path)
+        write_backup(store, path)
         rewritten(path, change)
         with pytest.raises(DatasetError, match=said):
-            restore(elsewhere, path)
+            restore_backup(elsewhere, path)
     assert not (elsewhere.data_dir / "projects").exists()
 
 
 def test_a_full_temporary_folder_is_named(store, corrected, elsewhere, tmp_path, monkeypatch):
-    backup(store, tmp_path / "alc.tar")
+    write_backup(store, tmp_path / "alc.tar")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(backups.shutil, "copyfileobj", full)
+    monkeypatch.setattr(restoring.shutil, "copyfileobj", full)
     with pytest.raises(StorageError, match=r"No space left.*TMPDIR") as failed:
-        restore(elsewhere, tmp_path / "alc.tar")
+        restore_backup(elsewhere, tmp_path / "alc.tar")
     assert "DATABASE_URL" not in str(failed.value)
 
 
@@ -471,17 +472,17 @@ def test_a_full_temporary_folder_is_named(store, corrected, elsewhere, tmp_path,
 def test_a_database_that_fails_stays_as_it_was(
     store, corrected, elsewhere, tmp_path, monkeypatch, raised, error, said
 ):
-    backup(store, tmp_path / "alc.tar")
-    put = backups._insert
+    write_backup(store, tmp_path / "alc.tar")
+    insert = restoring.insert_rows
 
     def failing(connection, table, rows):
-        if table.name == "answers":
+        if table.name == "ledger":
             raise raised
-        return put(connection, table, rows)
+        return insert(connection, table, rows)
 
-    monkeypatch.setattr(backups, "_insert", failing)
+    monkeypatch.setattr(restoring, "insert_rows", failing)
     with pytest.raises(error, match=said):
-        restore(elsewhere, tmp_path / "alc.tar")
+        restore_backup(elsewhere, tmp_path / "alc.tar")
     with engine_of(elsewhere).connect() as connection:
         assert inspect(connection).get_table_names() == []
 

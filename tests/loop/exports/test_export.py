@@ -359,13 +359,13 @@ def test_the_manifest_has_the_digest_of_every_file(corrected, export, layout):
     }
     assert told["files"] == files
     assert (told["format"], told["classes"], told["images"]) == (layout, CLASSES, 3)
-    assert (told["project"], told["pictures_included"]) == ("pets", True)
+    assert (told["project"], told["images_included"]) == ("pets", True)
     assert told["ledger"]["entries"] == 5
 
 
 def test_images_are_left_out_on_demand(corrected, export, layout):
     whole = contents(export("whole", format_name=layout))
-    bare = contents(export("bare", format_name=layout, pictures=False))
+    bare = contents(export("bare", format_name=layout, with_images=False))
     missing = {name.rsplit("/", 1)[-1] for name in whole.keys() - bare.keys()}
     assert {name.removesuffix("_leftImg8bit.png").removesuffix(".png") for name in missing} == {
         "a",

@@ -18,7 +18,6 @@ from alc_backend.foundation.warm_start import WarmStart
 from alc_backend.labelstudio import query
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop import query_tasks
-from alc_backend.loop.annotations import recovery
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.exports import rebuild
@@ -27,6 +26,7 @@ from alc_backend.settings import settings as settings_in_force
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Score, Superpixel
 from alc_backend.store.round_states import RoundState
+from alc_backend.store.storage import Storage
 from tests.annotations import (
     CAT,
     DATASET_PROJECT,
@@ -60,7 +60,7 @@ def label_studio(images):
 
 @pytest.fixture
 def again(store, label_studio, images):
-    return lambda opened=None, **options: rebuild.rebuild(
+    return lambda opened=None, **options: rebuild.rebuild_project(
         store, label_studio.client(), opened or images, *PROJECTS, **options
     )
 
@@ -183,21 +183,21 @@ def killed(*_, **__):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("place", [(rebuild, "_connect_images"), (recovery, "write")])
-def test_an_interruption_leaves_nothing(store, label_studio, images, again, monkeypatch, place):
+@pytest.mark.parametrize("step", ["reading the images' tasks", "comparing the queries"])
+def test_an_interruption_leaves_nothing(store, label_studio, images, again, monkeypatch, step):
     ask_about(label_studio, images)
-    with monkeypatch.context() as patched:
-        patched.setattr(*place, killed)
-        with pytest.raises(KeyboardInterrupt):
-            again()
+
+    def interrupted(message):
+        if message.startswith(step):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        again(report=interrupted)
     assert nothing_is_left(store)
-    with monkeypatch.context() as patched:  # nor is there time to clear away
-        patched.setattr(*place, killed)
-        remove = rebuild._remove
-        calls = iter([remove, killed])
-        patched.setattr(rebuild, "_remove", lambda *given: next(calls)(*given))
+    with monkeypatch.context() as patched:  # nor is there time to remove what was made
+        patched.setattr(Storage, "delete", killed)
         with pytest.raises(KeyboardInterrupt):
-            again()
+            again(report=interrupted)
     assert not nothing_is_left(store)
     made = again()
     with store.reading() as session:
@@ -272,7 +272,7 @@ def test_what_is_published_tells_the_epsilon_that_its_round_had(store, dataset, 
     with store.session() as session:
         round_ = session.scalars(select(Round).where(Round.project_id == project)).one()
         round_.config = replace(round_.config, epsilon=epsilon)
-    found = [query.epsilon_of(item.result) for item in query_tasks.items(store, round_)]
+    found = [query.epsilon_of(item.result) for item in query_tasks.queue_items(store, round_)]
     assert found == [epsilon] * 6
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import psutil
 import pytest
@@ -9,21 +11,23 @@ from sqlalchemy import select
 
 from alc_backend.core.draws import fold_of
 from alc_backend.errors import SettingsError, TrainingError
-from alc_backend.loop.rounds import executor, lifecycle, scoring, status
+from alc_backend.loop.rounds import executor, lifecycle, scoring
 from alc_backend.loop.rounds import training as training_step
+from alc_backend.loop.rounds.distributed import TRAIN_PROCESS
+from alc_backend.loop.rounds.status import RoundSummary
 from alc_backend.segmentation import infer
 from alc_backend.segmentation import train as training
 from alc_backend.segmentation.dataset import TrainingCrops
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, LedgerEntry, Score, Superpixel, utc_now
-from alc_backend.store.round_states import RoundState
+from alc_backend.store.round_states import RoundState, Step
 from tests.conftest import write_dataset
-from tests.loop.rounds.test_lifecycle import only_round, settings, work  # noqa: F401
+from tests.loop.rounds.running import only_round, work
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def six_images(tmp_path):
     return write_dataset(tmp_path / "many", names=tuple("abcdef"))
 
 
@@ -35,16 +39,16 @@ def scored_by(store, queue, project, **changes):
     return only_round(store)
 
 
-def test_every_image_is_scored_by_a_network_that_has_not_seen_it(store, pictures, monkeypatch):
+def test_every_image_is_scored_by_a_network_that_has_not_seen_it(store, six_images, monkeypatch):
     trained, used = {}, {}
-    train, predictor = training.train, scoring._predictor
+    train = training.train
 
     def watched(config, keys, *arguments, path, **options):
         trained[path.name] = (list(keys), config.iterations)
         train(config, keys, *arguments, path=path, **options)
 
     def noted(files, round_, fold):
-        predict = predictor(files, round_, fold)
+        predict = scoring.load_network(files, round_, fold)
 
         def noting(image):
             used[image.key] = files.network(round_.number, fold).name
@@ -53,8 +57,8 @@ def test_every_image_is_scored_by_a_network_that_has_not_seen_it(store, pictures
         return noting
 
     monkeypatch.setattr(training, "train", watched)
-    monkeypatch.setattr(scoring, "_predictor", noted)
-    project = import_folder(store, pictures, "pets").project_id
+    monkeypatch.setitem(executor.STEPS, Step.SCORING, partial(scoring.score, load=noted))
+    project = import_folder(store, six_images, "pets").project_id
     round_ = scored_by(store, [], project, folds=2, share_iterations=True, iterations=6)
     assert round_.state == RoundState.FAILED  # in publishing: there is no query project
     assert {keys_and_iterations[1] for keys_and_iterations in trained.values()} == {2}
@@ -67,21 +71,20 @@ def test_every_image_is_scored_by_a_network_that_has_not_seen_it(store, pictures
         assert len(session.scalars(select(Score)).all()) == 12
 
 
-def test_networks_of_folds_are_not_used_without_folds(store, pictures, monkeypatch):
-    project = import_folder(store, pictures, "pets").project_id
+def test_networks_of_folds_are_not_used_without_folds(store, six_images, monkeypatch):
+    project = import_folder(store, six_images, "pets").project_id
     lifecycle.start(store, [].append, project, folds=2)
     queue = []
     executor.recover(store, queue.append)
     work(store, queue)  # it fails in publishing: there is no query project
     assert store.files(project).network(1, 0).is_file()
     used = set()
-    predictor = scoring._predictor
 
     def noted(files, round_, fold):
         used.add(fold)
-        return predictor(files, round_, fold)
+        return scoring.load_network(files, round_, fold)
 
-    monkeypatch.setattr(scoring, "_predictor", noted)
+    monkeypatch.setitem(executor.STEPS, Step.SCORING, partial(scoring.score, load=noted))
     lifecycle.start(store, queue.append, project, folds=1)
     assert only_round(store).state == RoundState.CREATED
     work(store, queue)
@@ -120,8 +123,8 @@ def answer_everything(store, project):
         return {superpixel.id for superpixel in superpixels}
 
 
-def test_held_out_answers_tell_how_good_the_network_is(store, pictures, monkeypatch):
-    project = import_folder(store, pictures, "pets").project_id
+def test_held_out_answers_tell_how_good_the_network_is(store, six_images, monkeypatch):
+    project = import_folder(store, six_images, "pets").project_id
     everything = answer_everything(store, project)
     seen = []
     train = training.train
@@ -151,18 +154,18 @@ def test_held_out_answers_tell_how_good_the_network_is(store, pictures, monkeypa
     assert round_.estimate == pytest.approx(cats / sum(pixels[number] for number in numbers))
     assert round_.estimate_answers == len(hidden)
     assert round_.model_miou is None
-    summary = status.summary(round_)
-    assert summary["estimated_accuracy"] == round_.estimate
-    assert summary["class_iou"] is None
+    summary = RoundSummary.of(round_)
+    assert summary.estimated_accuracy == round_.estimate
+    assert summary.class_iou is None
 
 
-def test_validation_images_take_the_place_of_held_out_answers(store, pictures):
-    project = import_folder(store, pictures, "pets", validation=pictures).project_id
+def test_validation_images_take_the_place_of_held_out_answers(store, six_images):
+    project = import_folder(store, six_images, "pets", validation=six_images).project_id
     answer_everything(store, project)
     round_ = scored_by(store, [], project, holdout=0.4)
     assert round_.estimate is None
     assert round_.model_miou is not None
-    iou = status.summary(round_)["class_iou"]
+    iou = RoundSummary.of(round_).class_iou
     assert list(iou) == ["background", "cat", "dog"]
     assert round_.model_miou == pytest.approx(np.mean(list(iou.values())))
 
@@ -174,8 +177,8 @@ def started(store, project, **changes):
     lifecycle.start(store, [].append, project)
 
 
-def test_two_processes_train_one_network(store, pictures):
-    project = import_folder(store, pictures, "pets").project_id
+def test_two_processes_train_one_network(store, six_images):
+    project = import_folder(store, six_images, "pets").project_id
     said = []
     started(store, project)
     training_step.train(
@@ -188,15 +191,15 @@ def test_two_processes_train_one_network(store, pictures):
     assert probabilities.shape == (3, 64, 64)
 
 
-def test_what_stops_one_of_the_processes_is_told(store, pictures):
-    project = import_folder(store, pictures, "pets").project_id
+def test_what_stops_one_of_the_processes_is_told(store, six_images):
+    project = import_folder(store, six_images, "pets").project_id
     started(store, project, base_rate=1e30)
     with pytest.raises(TrainingError, match="lower base_rate"):
         training_step.train(store, only_round(store), lambda done, total, message: None)
 
 
-def test_what_stops_another_than_the_first_is_told_too(store, pictures):
-    project = import_folder(store, pictures, "pets").project_id
+def test_what_stops_another_than_the_first_is_told_too(store, six_images):
+    project = import_folder(store, six_images, "pets").project_id
     started(store, project)
     crops = TrainingCrops(
         list("abcdef"), None, input_size=64, batch_size=4, fill=(0, 0, 0), seed=0, cache_bytes=0
@@ -210,8 +213,8 @@ def test_what_stops_another_than_the_first_is_told_too(store, pictures):
         training_step.train(store, only_round(store), lambda done, total, message: None)
 
 
-def test_too_few_images_for_the_folds_are_told_before_training(store, pictures, monkeypatch):
-    project = import_folder(store, pictures, "pets").project_id
+def test_too_few_images_for_the_folds_are_told_before_training(store, six_images, monkeypatch):
+    project = import_folder(store, six_images, "pets").project_id
     monkeypatch.setattr(training_step.folds, "fold_of", lambda key, seed, count: 0)
     round_ = scored_by(store, [], project, folds=3)
     assert (round_.state, round_.failed_in) == (RoundState.FAILED, RoundState.TRAINING)
@@ -219,15 +222,15 @@ def test_too_few_images_for_the_folds_are_told_before_training(store, pictures, 
     assert not store.files(project).network(1).exists()
 
 
-def test_a_weights_file_that_is_not_there_is_named_at_once(store, pictures):
-    project = import_folder(store, pictures, "pets").project_id
+def test_a_weights_file_that_is_not_there_is_named_at_once(store, six_images):
+    project = import_folder(store, six_images, "pets").project_id
     store.settings = store.settings.model_copy(update={"encoder_weights": "/nowhere.pth"})
     with pytest.raises(SettingsError, match=r"ALC_ENCODER_WEIGHTS.*nowhere"):
         lifecycle.start(store, [].append, project)
 
 
-def test_cancelling_stops_all_processes(store, pictures):
-    project = import_folder(store, pictures, "pets").project_id
+def test_cancelling_stops_all_processes(store, six_images):
+    project = import_folder(store, six_images, "pets").project_id
     started(store, project, iterations=500)
 
     def cancel(done, total, message):
@@ -237,4 +240,4 @@ def test_cancelling_stops_all_processes(store, pictures):
         training_step.train(store, only_round(store), cancel)
     assert not store.files(project).network(1).exists()
     left = [child.cmdline() for child in psutil.Process().children(recursive=True)]
-    assert not [command for command in left if "alc_backend.loop.rounds.distributed" in command]
+    assert not [command for command in left if TRAIN_PROCESS in command]

@@ -1,0 +1,154 @@
+"""The format of a backup: one tar file with the tables, the files and a manifest.
+
+``tables/NAME.jsonl.gz`` holds a table, one row a line; ``files/NAME`` a file of the storage;
+``manifest.json`` comes last and has the SHA-256 of all of them. The format does not depend on the
+kind of database or storage: what SQLite and a folder held may be restored into PostgreSQL and S3.
+
+Touches the archive that it is given, nothing else. Called by ``backup`` and ``restore``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from alc_backend.common.files import sha256_of_stream
+from alc_backend.common.types import Json
+from alc_backend.common.version import __version__
+from alc_backend.errors import DatasetError
+from alc_backend.store.models import utc_now
+
+FORMAT = "alc-backup-1"
+TABLES, FILES = "tables/", "files/"
+PROJECT_FILES = f"{FILES}projects/"
+"""Where the files of projects lie; an archive brings no others."""
+
+MANIFEST = "manifest.json"
+
+
+@dataclass
+class Summary:
+    """What a backup holds or a restore brought; ``missing`` names files that were not there.
+
+    ``path`` is the backup's file, which has another name than was asked for when files are missing;
+    ``size`` is in bytes.
+    """
+
+    path: Path
+    rows: int = 0
+    files: int = 0
+    size: int = 0
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an archive tells about itself.
+
+    ``revision`` is that of the tables, ``sha256`` the digest of each member by its name.
+    """
+
+    revision: str
+    sha256: dict[str, str]
+
+
+def table_member(table: str) -> str:
+    """The name that a table has in an archive."""
+    return f"{TABLES}{table}.jsonl.gz"
+
+
+def add_member(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> str:
+    """Add ``content``, from where it stands, to an archive; returns its SHA-256."""
+    start = content.tell()
+    digest = sha256_of_stream(content)
+    member = tarfile.TarInfo(name)
+    member.size = content.tell() - start
+    content.seek(start)
+    archive.addfile(member, content)
+    return digest
+
+
+def read_member(archive: tarfile.TarFile, name: str, path: Path) -> IO[bytes]:
+    """A member of the archive at ``path``, to be read; DatasetError when there is none."""
+    try:
+        content = archive.extractfile(name)
+    except KeyError:
+        content = None
+    if content is None:
+        raise DatasetError(f"{path}: has no {name}; it is no backup, or a damaged one")
+    return content
+
+
+def write_manifest(archive: tarfile.TarFile, manifest: Manifest, networks: dict[str, bool]) -> None:
+    """Add the manifest, the last member; ``networks`` tells of each whether it was kept."""
+    content = {
+        "format": FORMAT,
+        "version": __version__,
+        "revision": manifest.revision,
+        "made_at": utc_now().isoformat(),
+        "networks": networks,
+        "sha256": manifest.sha256,
+    }
+    add_member(archive, MANIFEST, io.BytesIO(json.dumps(content, indent=1).encode()))
+
+
+def read_manifest(archive: tarfile.TarFile, path: Path) -> Manifest:
+    """The manifest of the archive at ``path``.
+
+    Raises DatasetError for what is no backup of this format, or names files that belong to no
+    project.
+    """
+    try:
+        content = json.load(read_member(archive, MANIFEST, path))
+    except ValueError as error:
+        raise DatasetError(f"{path}: its manifest cannot be read ({error})") from error
+    known = content.get("sha256") if isinstance(content, dict) else None
+    if not isinstance(known, dict) or content.get("format") != FORMAT:
+        raise DatasetError(f"{path}: is no backup that this version of alc-backend can read")
+    revision = content.get("revision")
+    if not isinstance(revision, str):
+        raise DatasetError(
+            f"{path}: its manifest does not tell the revision of its tables; use another backup"
+        )
+    for name in known:
+        if not name.startswith((TABLES, PROJECT_FILES)):
+            raise DatasetError(
+                f"{path}: names {name!r}, which belongs to no project; use another backup"
+            )
+    return Manifest(revision, known)
+
+
+def pack_rows(rows: Iterable[Json], target: IO[bytes]) -> int:
+    """Write rows in the form of a table's member into ``target``, and rewind it; how many."""
+    count = 0
+    with gzip.GzipFile(fileobj=target, mode="wb", mtime=0) as packed:
+        for row in rows:
+            values = {name: _plain(value) for name, value in row.items()}
+            packed.write(json.dumps(values, separators=(",", ":")).encode() + b"\n")
+            count += 1
+    target.seek(0)
+    return count
+
+
+def unpack_rows(source: IO[bytes]) -> Iterator[Json]:
+    """The rows of a table's member; ValueError for a line that is no row.
+
+    Moments are texts in ISO format.
+    """
+    with gzip.GzipFile(fileobj=source, mode="rb") as lines:
+        for line in lines:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"{row!r:.40} is no row")
+            yield row
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
