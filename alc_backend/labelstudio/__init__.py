@@ -1,1 +1,1 @@
-"""Everything that knows Label Studio: its API, the query task, regions and projects."""
+"""What knows Label Studio: its API, and the projects, tasks and regions that it holds."""

@@ -1,4 +1,4 @@
-"""Reading what annotators did from Label Studio's annotation records."""
+"""Annotations, as Label Studio's API and its webhooks give them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from alc_backend.labelstudio.query import CHOICE
 from alc_backend.labelstudio.times import read_time
 
 MAX_SECONDS = 1e9
-"""Nobody spends more than thirty years on an answer."""
+"""Lead times (in seconds) from here on are not believed: it is more than thirty years."""
 
 
 @dataclass(frozen=True)
 class Annotation:
     """One annotation, of a query task or of a dataset task.
 
-    ``choice`` is None for a skip or an empty answer; ``round_number`` is the round whose question
-    was on the screen, None when the regions do not tell. ``parent_prediction`` is the prediction
-    that the annotator started from, ``shown`` its result where the record holds it.
+    ``choice`` is the class that was chosen, None for a skip or an empty answer; ``annotator`` the
+    user's id; ``lead_time`` in seconds. ``round_number`` is the round whose question was on the
+    screen, None when the regions do not tell. ``parent_prediction`` is the prediction (id) that
+    the annotator started from, ``shown`` its result where the record holds it.
     """
 
     annotation_id: int
@@ -38,10 +39,10 @@ class Annotation:
 
 
 def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
-    """Read an annotation as the API and the webhooks give it.
+    """The annotation in a record of the API or of a webhook.
 
     ``task_id`` replaces the record's own ``task``, which webhooks leave out. Raises ValueError
-    naming the field when the record is not one of an annotation.
+    naming the field for a record that is not an annotation's.
     """
     task = record.get("task") if task_id is None else task_id
     result = record.get("result")
@@ -67,7 +68,7 @@ def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
 
 
 def chosen(result: Any) -> str | None:
-    """The class that is chosen in a prediction's or an annotation's result."""
+    """The class that a prediction's or an annotation's result chooses, None where it has none."""
     if not isinstance(result, list):
         return None
     for item in result:
@@ -80,7 +81,10 @@ def chosen(result: Any) -> str | None:
 
 
 def round_of(result: Any) -> int | None:
-    """The round in the ids that :func:`alc_backend.labelstudio.query.prediction` gave the marks."""
+    """The round whose marks a result has, None where it has none.
+
+    Their ids tell it: see :func:`alc_backend.labelstudio.query.prediction`.
+    """
     for item in result if isinstance(result, list) else []:
         name = item.get("id") if isinstance(item, dict) else None
         if isinstance(name, str) and (found := re.match(r"r(\d{1,9})-", name, re.ASCII)):
@@ -102,7 +106,7 @@ def positive_integer(value: Any, name: str) -> int:
 
 
 def _number(value: Any) -> float | None:
-    """``value`` as a finite number, None when it is none."""
+    """``value`` as a number below MAX_SECONDS, None for anything else."""
     known = isinstance(value, int | float) and abs(value) < MAX_SECONDS
     return float(value) if known else None
 

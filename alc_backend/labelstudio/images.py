@@ -1,7 +1,7 @@
 """Fetching the images that tasks name: from Label Studio, its storages, and allowed hosts.
 
-Addresses in tasks come from whoever may import tasks. None may make the backend ask a machine of
-its own network, or send Label Studio's token elsewhere.
+Whoever may import tasks chooses the addresses in them. No address may make the backend ask a
+machine of its own network, or send Label Studio's token elsewhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client
 
 MAX_BYTES = 512 * 2**20
-"""An image file that is larger is not fetched."""
+"""Larger image files are not fetched."""
 
 MAX_REDIRECTS = 3
 TIMEOUT_S = 60.0
@@ -27,15 +27,15 @@ def fetch(client: Client, url: str, hosts: Sequence[str] = ()) -> bytes:
     """The bytes behind a task's image address.
 
     Paths (uploads, local files, storages that Label Studio serves itself) and addresses of Label
-    Studio's own host are asked for with its token; where it sends on to a storage, that is followed
-    without. Other addresses must be of one of ``hosts``; only those may lie in a private network.
-    Raises LabelStudioError with the reason.
+    Studio's own host are asked for with its token; where it sends on to a storage, that is asked
+    without the token. Other addresses must be of one of ``hosts``, which alone may lie in a private
+    network. Raises LabelStudioError naming the address and the reason.
     """
     own = urlsplit(client.url)
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise LabelStudioError(f"an image's address is none ({error})") from error
+        raise LabelStudioError(f"an image's address cannot be read ({error})") from error
     if parts.scheme in ("http", "https") and parts.netloc == own.netloc:
         url = parts._replace(scheme="", netloc="").geturl()
     if url.startswith("/") and not url.startswith("//"):
@@ -43,20 +43,20 @@ def fetch(client: Client, url: str, hosts: Sequence[str] = ()) -> bytes:
         return _fetch(onward, hosts, sent_on=True) if onward else content
     if parts.scheme not in ("http", "https"):
         raise LabelStudioError(
-            f"{_shown(url)}: is no address of an image; add images by upload, by a storage of "
+            f"{_shown(url)}: is not an address of an image; add images by upload, by a storage of "
             "Label Studio, or by http(s)"
         )
     return _fetch(url, hosts, sent_on=False)
 
 
 def _fetch(url: str, hosts: Sequence[str], *, sent_on: bool) -> bytes:
-    """Fetch without a token; ``sent_on``: Label Studio itself named the address."""
+    """The bytes behind an address, without a token; ``sent_on``: Label Studio itself led there."""
     with httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as http:
         for _ in range(MAX_REDIRECTS + 1):
             host = _checked(url, hosts, sent_on=sent_on)
             try:
                 with http.stream("GET", url) as response:
-                    if host not in hosts:  # its name may have changed its meaning since
+                    if host not in hosts:  # since the check, the name may mean another machine
                         _refuse_private(url, _peer(response))
                     if response.is_redirect:
                         url = _joined(url, response.headers["location"])
@@ -76,7 +76,9 @@ def _joined(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError as error:
-        raise LabelStudioError(f"{_shown(url)}: sends on to no address ({error})") from error
+        raise LabelStudioError(
+            f"{_shown(url)}: sends on to what is not an address ({error})"
+        ) from error
 
 
 def _read(response: httpx.Response, url: str) -> bytes:
@@ -91,12 +93,12 @@ def _read(response: httpx.Response, url: str) -> bytes:
 
 
 def _checked(url: str, hosts: Sequence[str], *, sent_on: bool) -> str:
-    """The host of an address that may be asked; LabelStudioError for any other."""
+    """The host of an address; LabelStudioError when it must not be asked."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError as error:
-        raise LabelStudioError(f"{_shown(url)}: is no address ({error})") from error
+        raise LabelStudioError(f"{_shown(url)}: is not an address ({error})") from error
     if host in hosts:
         return host
     if parts.scheme not in ("http", "https") or not (sent_on and host):

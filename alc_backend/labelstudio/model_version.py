@@ -1,8 +1,8 @@
-"""model_version."""
+"""The names that Label Studio knows the predictions of a round by."""
 
 from __future__ import annotations
 
 
-def model_version(number: int) -> str:
-    """The version that Label Studio knows the predictions of round ``number`` by."""
+def of_round(number: int) -> str:
+    """The version of the predictions of round ``number``."""
     return f"alc-round-{number}"

@@ -1,4 +1,4 @@
-"""Creating and connecting the two projects: the team's dataset project and the query project."""
+"""The two projects in Label Studio: the team's dataset project, and the query project."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEBHOOK_ACTIONS = [
     "ANNOTATIONS_DELETED",
     "TASKS_DELETED",
 ]
-
+"""What Label Studio's webhook is to report."""
 
 NO_WEBHOOK = (
     "Label Studio calls no webhook on {!r}: it wants a host name with a dot, an IP address or "
@@ -36,8 +36,8 @@ WITH_A_DOT = (
 class DatasetTags:
     """What a dataset project's label config names: its tags and its classes, in order.
 
-    ``prompts`` are the ``predicted_values`` of the classes that have some: words for what the
-    class's images show.
+    ``image_field`` is the field of a task's data that holds the image's address. ``prompts`` are
+    the ``predicted_values`` of the classes that have some: what a detector is asked to look for.
     """
 
     image_name: str
@@ -48,7 +48,7 @@ class DatasetTags:
 
 
 def dataset_config(classes: list[str]) -> str:
-    """The label config of a dataset project that we create ourselves."""
+    """The label config of a new dataset project with these classes."""
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", name="image", value="$image", zoom="true")
     brush = ElementTree.SubElement(view, "BrushLabels", name="label", toName="image")
@@ -58,7 +58,7 @@ def dataset_config(classes: list[str]) -> str:
 
 
 def read_dataset_config(config: str) -> DatasetTags:
-    """Read the tags of an existing dataset project.
+    """The tags and classes of a dataset project's label config.
 
     Raises LabelStudioError when there is no ``Image`` with ``BrushLabels`` of two classes or more.
     """
@@ -95,7 +95,7 @@ def _prompts(brush: ElementTree.Element) -> dict[str, list[str]]:
 
 
 def create_dataset_project(client: Client, name: str, classes: list[str]) -> int:
-    """Create the dataset project; returns its id."""
+    """Create a dataset project; returns its id."""
     body = {"title": name, "label_config": dataset_config(classes)}
     return int(client.post("/api/projects/", body)["id"])
 
@@ -103,9 +103,10 @@ def create_dataset_project(client: Client, name: str, classes: list[str]) -> int
 def create_query_project(
     client: Client, name: str, overlap: int, classes: int, wording: Texts
 ) -> int:
-    """Create the query project: best query first, skipped ones come back last; returns its id.
+    """Create a query project; returns its id.
 
-    ``overlap`` annotators are asked each query about so many ``classes``.
+    Label Studio hands out the best query first; skipped ones come back last. Each query is put to
+    ``overlap`` annotators and offers so many ``classes``.
     """
     body = {
         "title": name,
@@ -124,8 +125,8 @@ def create_query_project(
 def set_keys(client: Client) -> None:
     """Let Enter submit and Space skip, for the token's user.
 
-    One key accepts then, two correct, one skips. Otherwise it is Ctrl+Enter and Ctrl+Space. Other
-    users' keys can only be set by themselves.
+    Then one key accepts, two correct and one skips; by default it is Ctrl+Enter and Ctrl+Space.
+    Nobody can set another user's keys.
     """
     keys = {"submit": "enter", "skip": "space"}
     client.patch(
@@ -135,7 +136,7 @@ def set_keys(client: Client) -> None:
 
 
 def order_default_tab(client: Client, project: int) -> None:
-    """Let the Data Manager, and labeling from it, show the best query first."""
+    """Let the Data Manager list the best query first; labeling started there follows its order."""
     data: dict[str, Any] = {
         "title": "Queue",
         "type": "list",
@@ -155,20 +156,20 @@ def order_default_tab(client: Client, project: int) -> None:
 
 
 def refused_host(backend: str) -> str | None:
-    """The host of an address that Label Studio takes for a backend, but for no webhook.
+    """The host of a backend's address, when Label Studio accepts no webhook there; None otherwise.
 
-    Its webhooks want a host name with a dot, an IP address, or localhost; otherwise a backend is
-    connected without one, silently, and no answer arrives.
+    It wants a host name with a dot, an IP address, or localhost. Without that it connects a backend
+    silently without a webhook, and no answer arrives.
     """
     host = urlsplit(backend).hostname or ""
     return None if host == "localhost" or {".", ":"} & set(host) else host
 
 
 def connect_backend(client: Client, project: int, backend: str, secret: str) -> None:
-    """Connect this backend to a project and give its webhook the password; safe to repeat.
+    """Connect this backend to a project, with a webhook that has the password; safe to repeat.
 
-    Raises LabelStudioError when Label Studio cannot reach the backend, with the usual causes,
-    SettingsError for an address that it would not call.
+    ``secret`` is that password. Raises LabelStudioError with the usual causes when Label Studio
+    cannot reach the backend, SettingsError for an address that its webhooks would not call.
     """
     if (host := refused_host(backend)) is not None:
         raise SettingsError(f"{NO_WEBHOOK.format(host)}; {WITH_A_DOT}")
@@ -205,12 +206,12 @@ def connect_backend(client: Client, project: int, backend: str, secret: str) -> 
 
 
 def webhook_url(backend: str) -> str:
-    """Where Label Studio reports what happened."""
+    """The address at which a backend takes Label Studio's reports."""
     return f"{backend}/webhook"
 
 
 def webhook_faults(hook: dict[str, Any], backend: str, secret: str) -> list[str]:
-    """What keeps a webhook from bringing every answer, each as the end of a sentence."""
+    """Why a webhook does not bring every answer: ends of sentences about it, if there are any."""
     wanted = _webhook(backend, secret)
     faults = {
         "is_active": "is switched off",

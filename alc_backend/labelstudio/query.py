@@ -1,7 +1,7 @@
 """A correction query as a Label Studio task: the question, the marks on the image, the choices.
 
-The prediction carries a star on the representative pixel, a box and the outlines of the
-superpixel, and the pseudo label as the preselected choice.
+The task's prediction has a star on the representative pixel, a box around the superpixel and its
+outlines, and the pseudo label as the preselected choice.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.common.types import Json
-from alc_backend.labelstudio.closeup import closeup
+from alc_backend.labelstudio.closeup import closeup_html
 from alc_backend.labelstudio.texts import Texts, texts
 
 
 class Key(NamedTuple):
-    """What identifies a query in Label Studio."""
+    """What a query is about: an image (its key), a superpixel of it, and whether it adjudicates."""
 
     image: str
     superpixel: int
@@ -32,7 +32,7 @@ class Key(NamedTuple):
 
 
 NOT_OURS = Key("", 0)
-"""Of a task that does not say what it asks."""
+"""The key of a task that does not say what it asks."""
 
 CHOICE = "label"
 """Name of the ``Choices`` tag in the label config."""
@@ -41,10 +41,10 @@ HOTKEYS = "1234567890qwertyuiopasdfghjklzxcvbnm"
 """The key of each class by its id; a class keeps its key in every question."""
 
 LIKELY_KEYS = "1234567890"
-"""Where there are more classes than keys: those of the first choices, in their order."""
+"""Where there are more classes than HOTKEYS: the keys of the first choices, in their order."""
 
 MAX_OUTLINES = 12
-"""Pieces of a superpixel that are outlined, the largest first."""
+"""How many connected parts of a superpixel are outlined, the largest first."""
 
 STAR_RADIUS = 0.018
 """Outer radius of the star as a share of the image's longer side."""
@@ -61,11 +61,12 @@ STAR = np.array(
 
 @dataclass(frozen=True)
 class QueryContent:
-    """What a query shows; ``shape`` is the superpixel as :func:`shape_of` gives it.
+    """What a query shows: an image (``height`` × ``width``) with a superpixel and a pixel of it.
 
-    ``proposed`` are the class ids that annotators disagree about, for an adjudication query;
-    ``likely`` those that the network finds most probable at the pixel, where classes are many.
-    ``epsilon`` is the similarity that the round asks of the pixels an answer is written over.
+    ``shape`` is the superpixel as :func:`shape_of` gives it; ``pseudo_label``, ``proposed`` and
+    ``likely`` are class ids. ``proposed`` are those that annotators disagree about, for an
+    adjudication query; ``likely`` those that the network finds most probable at the pixel, where
+    there are many classes. ``epsilon`` (0..1) is the round's similarity threshold ε.
     """
 
     url: str
@@ -87,26 +88,26 @@ class QueryContent:
 def label_config(classes: int = 2, wording: Texts | None = None) -> str:
     """The label config of a query project with so many classes.
 
-    More of them than there are keys get a field to search in.
+    With more classes than HOTKEYS it has a field to search them.
     """
     wording = wording or texts()
     text = (resources.files(__package__) / "label_config.xml").read_text(encoding="utf-8")
     root = ElementTree.fromstring(text)
     for view in root.iter("View"):
-        for place, tag in enumerate(list(view)):
+        for index, tag in enumerate(list(view)):
             if tag.tag == "Choices" and tag.get("name") == CHOICE:
                 tag.set("requiredMessage", wording.required)
                 if classes > len(HOTKEYS):
                     search = {"toName": CHOICE, "minlength": "0", "placeholder": wording.search}
-                    view.insert(place, ElementTree.Element("Filter", name="search", attrib=search))
+                    view.insert(index, ElementTree.Element("Filter", name="search", attrib=search))
     return ElementTree.tostring(root, encoding="unicode")
 
 
 def task_data(query: QueryContent, wording: Texts | None = None) -> Json:
     """The task's ``data``: image, question, and the class choices, pseudo label first.
 
-    Where there are more classes than keys, the likely ones come next and have keys. ``alc`` says
-    which superpixel is meant, so that the store can be rebuilt from Label Studio.
+    Where there are more classes than HOTKEYS, the likely ones come next, and only these have keys.
+    ``alc`` says which superpixel is meant, so that the store can be rebuilt from Label Studio.
     """
     wording = wording or texts()
     first = [*(query.proposed or (query.pseudo_label,))]
@@ -130,7 +131,7 @@ def task_data(query: QueryContent, wording: Texts | None = None) -> Json:
         "image": query.url,
         "question": question,
         "hint": hint,
-        "closeup": closeup(
+        "closeup": closeup_html(
             query.url, query.height, query.width, query.row, query.col, query.shape, wording.closeup
         ),
         "choices": choices,
@@ -139,7 +140,10 @@ def task_data(query: QueryContent, wording: Texts | None = None) -> Json:
 
 
 def digest(data: Json) -> str:
-    """A short name for a task's data, to see whether Label Studio holds the present one."""
+    """The SHA-256 of a task's data, cut to 32 hexadecimal digits.
+
+    It tells whether the data that Label Studio holds is the present one.
+    """
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -162,8 +166,8 @@ def asked_about(data: Any) -> Key:
 def prediction(query: QueryContent) -> list[Json]:
     """The prediction's ``result`` list: preselected choice, box, outlines, star.
 
-    Their ids carry the round, and the star's ε where it is above 0; annotations keep them, which
-    tells what an annotator was shown.
+    The ids of the regions carry the round, that of the star also ε where it is above 0. Annotations
+    keep these ids, which tells what an annotator was shown.
     """
 
     def region(kind: str, name: str, number: int, value: Json) -> Json:
@@ -204,7 +208,7 @@ def prediction(query: QueryContent) -> list[Json]:
 
 
 def epsilon_of(result: list[Any]) -> float:
-    """The round's ε as the star of a prediction or an annotation tells it; 0.0 where none does."""
+    """The round's similarity threshold ε, which the star of a result carries; 0.0 without one."""
     name = _star(result).get("id")
     found = re.search(r"-e([0-9.e-]{1,30})$", name, re.ASCII) if isinstance(name, str) else None
     try:
@@ -214,7 +218,7 @@ def epsilon_of(result: list[Any]) -> float:
 
 
 def size_shown(result: list[Any]) -> tuple[int, int] | None:
-    """The image's (height, width) as the star tells it; None where it does not."""
+    """The image's (height, width), which the star of a result carries; None without one."""
     star = _star(result)
     height, width = (star.get(f"original_{name}") for name in ("height", "width"))
     if type(height) is not int or type(width) is not int:
@@ -223,16 +227,16 @@ def size_shown(result: list[Any]) -> tuple[int, int] | None:
 
 
 def _star(result: list[Any]) -> Json:
-    """The first region of a star, as :func:`starred` takes it; empty when there is none."""
+    """The first star among the regions of a result; empty when there is none."""
     stars = (item for item in result if isinstance(item, dict) and item.get("from_name") == "star")
     return next(stars, {})
 
 
 def starred(result: list[Any], height: int, width: int) -> tuple[int, int] | None:
-    """The (row, column) whose star is among the regions of a prediction or an annotation.
+    """The (row, column) under the star of a result, for an image of ``height`` × ``width`` pixels.
 
-    None when there is no whole star. What :func:`prediction` cut off at the image's edge does
-    not count; the other corners tell.
+    None without a star of all ten corners. The corners that :func:`prediction` moved to the image's
+    edge are left out of account.
     """
     for item in result:
         if not isinstance(item, dict) or item.get("from_name") != "star":
@@ -256,9 +260,9 @@ def starred(result: list[Any], height: int, width: int) -> tuple[int, int] | Non
 
 
 def shape_of(mask: NDArray[np.bool_]) -> Json:
-    """How a query shows a superpixel, bool (H, W): its box and outlines in per cent of the image.
+    """The box and the outlines of a superpixel, bool (H, W), in per cent of the image.
 
-    It stays the same over all rounds.
+    They are the same in all rounds.
     """
     return {
         "box": box_of(mask),
@@ -281,10 +285,10 @@ def _percent(points: NDArray[np.float64], shape: tuple[int, ...]) -> list[list[f
 
 
 def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """The borders of the pieces of ``mask`` as polygons, float64 (n, 2) of (x, y) in pixels.
+    """The borders of the connected parts of ``mask``, bool (H, W): polygons, float64 (n, 2).
 
-    At most MAX_OUTLINES, the largest first; each follows the pixel edges within about a pixel, in
-    large images within a 500th of their size.
+    Their corners are (x, y) in pixels. At most MAX_OUTLINES, the largest first; each follows the
+    pixel edges within about a pixel, in large images within a 500th of their size.
     """
     from skimage.measure import approximate_polygon, find_contours
 

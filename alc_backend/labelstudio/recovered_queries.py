@@ -1,4 +1,4 @@
-"""What query tasks have asked, read back from Label Studio for a store that does not know it."""
+"""What query tasks have asked, read back from Label Studio for a store that lost it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.times import read_time
 
 BOX_TOLERANCE = 0.01
-"""How far a box may be off, in per cent of the image."""
+"""By how much a box may differ from the superpixel's, in per cent of the image."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a task asked in one round, when that was first seen, and the round's ε.
+    """What a task asked in one round: about the pixel (``row``, ``col``) and a pseudo label.
 
-    ``size`` is the (height, width) of the image that the star at (``row``, ``col``) lies in.
+    ``size`` is the image's (height, width), ``at`` when the question was first there, ``epsilon``
+    the round's similarity threshold.
     """
 
     row: int
@@ -36,11 +37,12 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A query task: what it is about, and what it asked in each round.
+class QueryTask:
+    """A query task: what it is about, and what it asked in each round (by the round's number).
 
-    ``shown`` is the result of its latest prediction, ``rank`` that one's score; ``closed``: Label
-    Studio serves it to nobody, though nobody has answered it.
+    ``marks`` are the box and the outlines that its latest prediction shows, ``rank`` is that
+    prediction's score. ``closed``: Label Studio serves the task to nobody, though nobody has
+    answered it.
     """
 
     task_id: int
@@ -49,70 +51,66 @@ class Asked:
     digest: str
     closed: bool
     rank: float = 0.0
-    shown: list[Json] = field(default_factory=list, repr=False)
+    marks: list[Json] = field(default_factory=list, repr=False)
 
     @property
     def latest(self) -> int:
-        """The last round that asked it."""
+        """The number of the last round that asked it; ValueError when none did."""
         return max(self.questions)
 
     @property
     def epsilon(self) -> float:
-        """The largest ε of its rounds, as far as they tell."""
+        """The largest similarity threshold ε of the rounds that asked it, 0.0 when none did."""
         return max((question.epsilon for question in self.questions.values()), default=0.0)
 
     def fits(self, superpixels: NDArray[np.int32]) -> bool:
-        """Whether every star, the box and the outlines show its superpixel in this map, (H, W)."""
+        """Whether its stars, box and outlines show its superpixel of this map, int32 (H, W)."""
         mask = superpixels == self.key.superpixel
         stars = all(
             question.size == mask.shape and mask[question.row, question.col]
             for question in self.questions.values()
         )
-        return stars and bool(mask.any()) and _shows(self.shown, mask)
+        return stars and bool(mask.any()) and _shows(self.marks, mask)
 
 
-def read(client: Client, project: int, classes: Sequence[str]) -> list[Asked]:
+def read_query_tasks(client: Client, project: int, classes: Sequence[str]) -> list[QueryTask]:
     """What each task of a query project asked, as its predictions and annotations show it.
 
-    A task that shows no pixel, or none of ours, has no questions. Rounds beyond the last one that
-    a prediction tells of do not count: an annotator's screen sends back what it likes.
+    A task has no questions when no prediction or annotation of it has a star. Rounds after the
+    last one of any prediction do not count: annotations hold what an annotator's browser sent.
     """
-    found: list[Asked] = []
+    found: list[QueryTask] = []
     published = 0
-    for task in client.tasks(project):
-        rounds = [round_of(prediction.get("result")) or 0 for prediction in task["predictions"]]
+    for record in client.tasks(project):
+        rounds = [round_of(prediction.get("result")) or 0 for prediction in record["predictions"]]
         published = max(published, *rounds, 0)
-        found.append(_asked(task, classes))
+        found.append(_query_task(record, classes))
     if not published:  # somebody has removed all predictions
         return found
     return [
         replace(
-            asked,
-            questions={
-                number: question
-                for number, question in asked.questions.items()
-                if number <= published
-            },
+            task,
+            questions={n: question for n, question in task.questions.items() if n <= published},
         )
-        for asked in found
+        for task in found
     ]
 
 
-def _asked(task: Json, classes: Sequence[str]) -> Asked:
+def _query_task(task: Json, classes: Sequence[str]) -> QueryTask:
     latest: Json = max(task["predictions"], key=lambda p: int(p["id"]), default={})
-    return Asked(
+    return QueryTask(
         task_id=int(task["id"]),
         key=query.asked_about(task["data"]),
         questions=_questions(task, classes),
         digest=query.digest(task["data"]),
         closed=bool(task.get("is_labeled")) and not task["annotations"],
         rank=float(latest.get("score") or 0.0),
-        shown=_marks(latest.get("result")),
+        marks=_marks(latest.get("result")),
     )
 
 
 def _questions(task: Json, classes: Sequence[str]) -> dict[int, Question]:
-    """The question of each round."""
+    """The question of each round, by its number."""
     choices = task["data"].get("choices") or [{}]
     asked = str(choices[0].get("value")) if isinstance(choices[0], dict) else ""
     preselected: dict[int, str] = {}
@@ -138,7 +136,7 @@ def _questions(task: Json, classes: Sequence[str]) -> dict[int, Question]:
 
 
 def _marks(result: Any) -> list[Json]:
-    """The box and the outlines among a prediction's regions."""
+    """The box and the outlines among a prediction's regions, their ``value`` each."""
     regions = result if isinstance(result, list) and round_of(result) else []
     return [
         item["value"]
@@ -150,9 +148,9 @@ def _marks(result: Any) -> list[Json]:
 
 
 def _shows(marks: Sequence[Json], mask: NDArray[np.bool_]) -> bool:
-    """Whether boxes are that of ``mask``, bool (H, W), and the corners of outlines on its border.
+    """Whether boxes are that of ``mask``, bool (H, W), and corners of outlines lie on its border.
 
-    What cannot be read as either is no sign of another superpixel.
+    Marks that cannot be read are no sign of another superpixel.
     """
     own = query.box_of(mask)
     padded = np.pad(mask, 2)
@@ -169,8 +167,8 @@ def _shows(marks: Sequence[Json], mask: NDArray[np.bool_]) -> bool:
             continue
         if corners.ndim != 2 or corners.shape[1] != 2 or not np.isfinite(corners).all():
             continue
-        places = np.clip(corners, 0, 100) / 100 * mask.shape[::-1]
-        x, y = np.rint(places).astype(np.intp).T[:, :, None, None]
+        pixels = np.clip(corners, 0, 100) / 100 * mask.shape[::-1]
+        x, y = np.rint(pixels).astype(np.intp).T[:, :, None, None]
         around = padded[y + beside[:, None], x + beside]  # two pixels to every side of a corner
         if (around.all(axis=(1, 2)) | ~around.any(axis=(1, 2))).any():
             return False

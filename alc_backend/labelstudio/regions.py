@@ -1,4 +1,4 @@
-"""Masks as Label Studio brush regions (run-length encoded), and back."""
+"""Label maps as Label Studio's brush regions (run-length encoded masks), and back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from alc_backend.core.painting import paint
 from alc_backend.datasets.images import MAX_PIXELS
 
 MAX_RLE_BYTES = 2**20
-"""Longer run lengths are refused: a painted region has some kilobytes, and reading a mebibyte takes
-4 s."""
+"""Longer run lengths are refused: a painted region has some kilobytes, and a mebibyte takes 4 s to
+read."""
 
 MAX_REGIONS = 30
 """Above this many superpixels, regions are merged per class: more make the screen slow."""
@@ -32,10 +32,10 @@ def brush_regions(
 ) -> list[Json]:
     """The masks of a label map as brush regions, one per superpixel and class within it.
 
-    ``labels`` uint8 (H, W), 255 is left out; ``superpixels`` int32 (H, W). With more than
-    MAX_REGIONS superpixels, or ``by_class``, one region per class. ``scores`` (0..1) of
-    superpixels, by number, become those of their regions. Pixels outside every superpixel are left
-    out.
+    ``labels`` is uint8 (H, W), of which 255 (void) is left out; ``superpixels`` int32 (H, W), of
+    which 0 is left out. With more than MAX_REGIONS superpixels, or ``by_class``, there is one
+    region per class. ``scores`` (0..1) of superpixels, by their numbers, become those of their
+    regions.
     """
     from label_studio_sdk.converter import brush
 
@@ -72,7 +72,7 @@ def brush_regions(
 
 @dataclass(frozen=True)
 class Region:
-    """A brush region: Label Studio's name of it, its class id, and its pixels, bool (H, W)."""
+    """A brush region: its id in Label Studio, its class id, and its pixels, bool (H, W)."""
 
     name: str
     class_id: int
@@ -84,8 +84,8 @@ def read_regions(
 ) -> list[Region]:
     """The brush regions of known classes in an annotation's or a prediction's ``result``.
 
-    Raises ValueError for regions of differing or false sizes (``shape`` is (H, W) of the image
-    where it is known), and for those that lack a field.
+    ``shape`` is (H, W) of the image, where it is known. Raises ValueError for regions of another
+    size, of differing sizes, or that lack a field or cannot be decoded.
     """
     from label_studio_sdk.converter import brush
 
@@ -103,7 +103,7 @@ def read_regions(
         lengths = value["rle"]
         if not isinstance(lengths, list) or len(lengths) > MAX_RLE_BYTES:
             raise ValueError(
-                f"a brush region's run lengths are no list of {MAX_RLE_BYTES:,} at most"
+                f"a brush region's run lengths are not a list of {MAX_RLE_BYTES:,} at most"
             )
         try:
             size = (int(item["original_height"]), int(item["original_width"]))
@@ -128,11 +128,11 @@ def read_regions(
 def painted(
     results: list[Json], classes: list[str], uncovered: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | None:
-    """Paint brush regions into a label map and a superpixel map, small ones on top.
+    """The label map, uint8 (H, W), and the superpixel map, int32 (H, W), of brush regions.
 
-    Each region that stays visible is a superpixel; uncovered pixels get the label ``uncovered``
-    and superpixel 0. Returns None without a brush region of a known class. Raises ValueError as
-    :func:`read_regions` does.
+    Small regions are painted over large ones. Each region that stays visible is a superpixel; other
+    pixels get the label ``uncovered`` and superpixel 0. Returns None without a brush region of a
+    known class. Raises ValueError as :func:`read_regions` does.
     """
     regions = read_regions(results, classes)
     if not regions:

@@ -1,4 +1,8 @@
-"""Bringing a round's queue into Label Studio: new tasks, one bulk of predictions, the switch."""
+"""Query tasks in Label Studio: making, changing, closing and deleting them, and their order.
+
+The order is that of the scores of predictions, whose version is the round's: a round's predictions
+are imported in bulk, then the project is switched to their version.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import CHOICE, Key, asked_about
 
 SAMPLING = "Uncertainty sampling"
-"""What serves the lowest score of the version in force first."""
+"""The setting of a project that serves the task with the lowest score first.
+
+Only scores of predictions of the project's model version count.
+"""
 
 IMPORT_TASKS = 1000
 """Tasks per import request."""
@@ -20,10 +27,10 @@ IMPORT_TASKS = 1000
 
 @dataclass(frozen=True)
 class QueueItem:
-    """One query to publish, by its number in the store; ``task_id`` None for a new one.
+    """A query to publish: its row id in the store, and what its task is to hold.
 
-    ``changed``: the task's data differs from what Label Studio holds; ``closed``: it serves the
-    task to nobody.
+    ``task_id`` is None while Label Studio has no task of it. ``changed``: Label Studio holds other
+    data; ``closed``: it serves the task to nobody. ``result`` is that of the prediction.
     """
 
     query: int
@@ -52,9 +59,10 @@ def create_tasks(
     items: Sequence[QueueItem],
     created: Callable[[dict[Key, int]], None],
 ) -> None:
-    """Create the tasks of ``items``; ``created`` learns the ids after each request.
+    """Create the tasks of ``items``; ``created`` is called with their ids after each request.
 
-    An adjudication asks one annotator, however many the project asks.
+    An adjudication is put to one annotator, however many the project's other queries are put to.
+    Raises LabelStudioError when Label Studio makes fewer tasks than it was given.
     """
     for item in items:
         if item.key.adjudication:
@@ -78,13 +86,13 @@ def create_tasks(
 
 
 def update_task(client: Client, item: QueueItem) -> None:
-    """Give a task whose question changed its new data, and serve it again if it was closed."""
+    """Give a task its present data; a closed one is served again."""
     reopened = {"is_labeled": False} if item.closed else {}
     client.patch(f"/api/tasks/{item.task_id}/", {"data": item.data, **reopened})
 
 
 def close_task(client: Client, task_id: int) -> None:
-    """Serve a task to nobody any more; who has it on the screen can still submit it.
+    """Let Label Studio serve a task to nobody; those who have it on the screen can submit it.
 
     A task that somebody has deleted counts as closed.
     """
@@ -94,7 +102,7 @@ def close_task(client: Client, task_id: int) -> None:
 def delete_untouched(client: Client, project: int, tasks: Sequence[int]) -> list[int]:
     """Delete the tasks that nobody has answered, skipped or drafted; returns those that are gone.
 
-    At most as many as one page holds (500). A task that does not exist counts as gone.
+    ``tasks`` are 500 at most: one page. A task that does not exist counts as gone.
     """
     if not tasks:
         return []
@@ -132,7 +140,10 @@ def delete_untouched(client: Client, project: int, tasks: Sequence[int]) -> list
 
 
 def put_first(client: Client, item: QueueItem, version: str) -> None:
-    """Give a task its prediction of ``version`` with the best score, unless it has one."""
+    """Put a task before all others: give it a prediction of ``version`` with the best score.
+
+    Nothing happens when it has a prediction of that version.
+    """
     there = client.get("/api/predictions/", task=item.task_id)
     if not any(found["model_version"] == version for found in there):
         client.post(
@@ -144,9 +155,9 @@ def put_first(client: Client, item: QueueItem, version: str) -> None:
 def import_queue(client: Client, project: int, version: str, items: Sequence[QueueItem]) -> bool:
     """Import the predictions of ``items`` (best first) as those of ``version``.
 
-    Returns False when Label Studio did not keep all of them: a task is gone. Safe to repeat before
-    :func:`switch`: predictions of this version from an interrupted attempt are removed first.
-    (Later they must stay: Label Studio refuses an answer whose prediction is gone.)
+    Returns False when Label Studio did not keep all of them, because a task is gone. Safe to repeat
+    until :func:`switch`: the version's predictions of an interrupted attempt are removed first.
+    (Afterwards they must stay: Label Studio refuses an answer whose prediction is gone.)
     """
     prune_version(client, project, version)
     if not items:
@@ -165,7 +176,7 @@ def import_queue(client: Client, project: int, version: str, items: Sequence[Que
 
 
 def switch(client: Client, project: int, version: str) -> None:
-    """Let the project's queue follow the predictions of ``version``."""
+    """Let Label Studio serve a project's tasks in the order of the predictions of ``version``."""
     client.patch(
         f"/api/projects/{project}",
         {"model_version": version, "sampling": SAMPLING},
@@ -173,23 +184,23 @@ def switch(client: Client, project: int, version: str) -> None:
 
 
 def is_switched(client: Client, project: int, version: str) -> bool:
-    """Whether the project's queue is that of ``version``."""
+    """Whether a project follows the predictions of ``version``."""
     answer = client.get(f"/api/projects/{project}", include="model_version")
     return bool(answer["model_version"] == version)
 
 
 def prune_version(client: Client, project: int, version: str) -> None:
-    """Delete the predictions of a version.
+    """Delete the predictions of a version, if there are any.
 
-    Label Studio refuses the answer from a screen that still shows one of them, until the page is
-    loaded again: only versions that were replaced long ago may go.
+    Only for versions that were replaced long ago: Label Studio refuses the answer from a screen
+    that still shows one of them, until the page is loaded again.
     """
     if version in client.get(f"/api/projects/{project}/model-versions/"):
         client.delete(f"/api/projects/{project}/model-versions/", {"model_version": version})
 
 
 def annotation_result(prediction: list[Json], choice: str) -> list[Json]:
-    """What Label Studio's own screen submits: the prediction's result with ``choice`` chosen."""
+    """The result that Label Studio's screen submits: the prediction's, with ``choice`` chosen."""
     return [
         {**item, "value": {"choices": [choice]}} if item.get("from_name") == CHOICE else item
         for item in prediction

@@ -252,7 +252,7 @@ def assert_label_maps_are_the_replay(store, project) -> None:
 
 def assert_the_queue_is_in_order(store, client, project) -> None:
     """Label Studio asks each query once, the open ones by descending SIM."""
-    version = model_version.model_version(ROUNDS)
+    version = model_version.of_round(ROUNDS)
     assert client.get(f"/api/projects/{project.query_project}")["model_version"] == version
     tasks = list(client.tasks(project.query_project))
     keys = Counter(asked_about(task["data"]) for task in tasks)

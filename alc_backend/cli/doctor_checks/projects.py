@@ -184,7 +184,7 @@ class ProjectChecks:
                     Round.project_id == self._project.id, Round.state == RoundState.PUBLISHING
                 )
             )
-        return None if number is None or publishing else model_version.model_version(number)
+        return None if number is None or publishing else model_version.of_round(number)
 
     def _version(self) -> Result:
         expected = self._expected_version()

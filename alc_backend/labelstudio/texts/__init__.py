@@ -14,8 +14,8 @@ from alc_backend.errors import SettingsError
 
 ENGLISH = "en"
 
-PLACES = {"question": {"label"}, "dispute": {"labels"}, "dispute_label": {"label"}}
-"""The places for class names that a text must have, and no other."""
+PLACEHOLDERS = {"question": {"label"}, "dispute": {"labels"}, "dispute_label": {"label"}}
+"""The placeholders for class names that a text must have; others have none."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Texts:
         return self.question.format(label=label)
 
     def ask_again(self, labels: Sequence[str]) -> str:
-        """The question about what annotators disagree about."""
+        """The question that decides between the classes that annotators gave."""
         quoted = [self.dispute_label.format(label=label) for label in labels]
         return self.dispute.format(labels=self.dispute_or.join(quoted))
 
 
 def languages() -> list[str]:
-    """The languages that come with the program."""
+    """The names of the languages that come with the program."""
     names = [entry.name for entry in resources.files(__package__).iterdir()]
     return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
@@ -72,7 +72,7 @@ def texts(language: str = ENGLISH) -> Texts:
 
 
 def _read(text: str) -> dict[str, str]:
-    """Texts by name; ValueError for other names, no texts, and places that are wrong."""
+    """Texts by name; ValueError for unknown names, what is no text, and wrong placeholders."""
     found = json.loads(text)
     known = {field.name for field in fields(Texts)}
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
@@ -80,8 +80,9 @@ def _read(text: str) -> dict[str, str]:
     for name, value in found.items():
         if name not in known:
             raise ValueError(f"there is no text {name!r}; known: {', '.join(sorted(known))}")
-        places = {place for _, place, _, _ in string.Formatter().parse(value) if place is not None}
-        if places != PLACES.get(name, set()):
-            wanted = ", ".join(f"{{{place}}}" for place in PLACES.get(name, ())) or "no place"
+        found_here = {key for _, key, _, _ in string.Formatter().parse(value) if key is not None}
+        expected = PLACEHOLDERS.get(name, set())
+        if found_here != expected:
+            wanted = ", ".join(f"{{{key}}}" for key in expected) or "no placeholder"
             raise ValueError(f"the text {name!r} must have {wanted}")
     return found

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from alc_backend.common.types import Json
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import shape_of
-from alc_backend.labelstudio.recovered_queries import Asked, Question, read
+from alc_backend.labelstudio.recovered_queries import Question, QueryTask, read_query_tasks
 from alc_backend.loop import query_tasks
 from alc_backend.loop.config import round_config
 from alc_backend.store import ledger
@@ -46,7 +46,7 @@ class RecoveredQuery:
     ``shape`` is how queries show the superpixel (box and outlines); None where its row has it.
     """
 
-    asked: Asked
+    asked: QueryTask
     superpixel_id: int
     shape: Json | None
 
@@ -60,17 +60,17 @@ class MatchedTasks:
     """
 
     fitting: list[RecoveredQuery] = field(default_factory=list)
-    misfits: list[Asked] = field(default_factory=list)
-    foreign: list[Asked] = field(default_factory=list)
+    misfits: list[QueryTask] = field(default_factory=list)
+    foreign: list[QueryTask] = field(default_factory=list)
 
 
 def match_tasks(
-    session: Session, files: ProjectFiles, project_id: int, tasks: Iterable[Asked]
+    session: Session, files: ProjectFiles, project_id: int, tasks: Iterable[QueryTask]
 ) -> MatchedTasks:
     """Find the superpixels that tasks are about; every image's map is read once."""
     known = select(Image.key, Image.id).where(Image.project_id == project_id, Image.split == TRAIN)
     images: dict[str, int] = {row.key: row.id for row in session.execute(known)}
-    by_image: dict[int, list[Asked]] = {}
+    by_image: dict[int, list[QueryTask]] = {}
     matched = MatchedTasks()
     for asked in tasks:
         if asked.key.image in images and asked.key.superpixel > 0:
@@ -101,7 +101,7 @@ def recover_queries(store: Store, client: Client, project: Project) -> int:
     above 0 that the store does not know: what its answers reach is lost. Raises LabelStudioError.
     """
     assert project.query_project is not None
-    tasks = read(client, project.query_project, project.classes)
+    tasks = read_query_tasks(client, project.query_project, project.classes)
     with store.reading() as session:
         opened = set(
             session.scalars(

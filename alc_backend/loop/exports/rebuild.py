@@ -78,7 +78,7 @@ def rebuild_project(
             f"the folder {', '.join(dataset.classes)}; give the folder that it was made of"
         )
     report("reading the queries")
-    tasks = recovered_queries.read(client, query_project, tags.classes)
+    tasks = recovered_queries.read_query_tasks(client, query_project, tags.classes)
     for task in tasks:
         _refuse_spread(task.epsilon, f"task {task.task_id} was asked with ε = {task.epsilon:g}:")
     # Until all of it is there it has another name, by which the next attempt finds its remains.
@@ -190,7 +190,7 @@ def _connect_images(
 
 
 def _match_tasks(
-    store: Store, summary: Summary, query_project: int, tasks: list[recovered_queries.Asked]
+    store: Store, summary: Summary, query_project: int, tasks: list[recovered_queries.QueryTask]
 ) -> list[recovery.RecoveredQuery]:
     """The tasks that ask about the imported superpixels; DatasetError when any shows another one.
 

@@ -41,7 +41,7 @@ def ask_missing(store: Store, round_: Round) -> int:
         query_tasks.create_missing(store, client, round_, Query.id.in_(first))
         query_tasks.update_changed(store, client, round_, Query.id.in_(first))
         for item in query_tasks.queue_items(store, round_, Query.id.in_(first)):
-            tasks.put_first(client, item, model_version.model_version(round_.number))
+            tasks.put_first(client, item, model_version.of_round(round_.number))
     with store.session() as session:
         ledger.lock(session, round_.project_id)
         asked = set(

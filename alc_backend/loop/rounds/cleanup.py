@@ -38,7 +38,7 @@ def remove_leftovers(store: Store, round_: Round) -> None:
             gone = delete_untouched(client, number, tasks)
             _forget_tasks(store, [part[task] for task in gone])
         for old in replaced:
-            version = model_version.model_version(old.number)
+            version = model_version.of_round(old.number)
             if not is_switched(client, number, version):
                 prune_version(client, number, version)
             with store.session() as session:

@@ -38,7 +38,7 @@ def publish_round(store: Store, round_: Round, report: Reporter) -> None:
             f"project {project.name!r} has no query project; run `alc init` to make it, then "
             "start the round again"
         )
-    version = model_version.model_version(round_.number)
+    version = model_version.of_round(round_.number)
     with Client.from_settings(store.settings) as client:
         # After an older backup was restored, Label Studio may know a round of this number already:
         # only a batch that was chosen here can be the one that it follows.

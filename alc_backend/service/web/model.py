@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import query
-from alc_backend.labelstudio.model_version import model_version
+from alc_backend.labelstudio import model_version
 from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS, read_dataset_config
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.loop import query_tasks
@@ -31,7 +31,7 @@ START_TRAINING = "START_TRAINING"
 ASKED_AT_ONCE = 500
 """The most tasks that one database query looks up."""
 
-NO_VERSION = model_version(0)
+NO_VERSION = model_version.of_round(0)
 """The model version before the first round is published."""
 
 
@@ -60,7 +60,7 @@ class ALCModel:
                     Round.state.in_((RoundState.OPEN, RoundState.CLOSED)),
                 )
             )
-        return model_version(number) if number else NO_VERSION
+        return model_version.of_round(number) if number else NO_VERSION
 
     def setup(self, label_config: str = "") -> Json:
         """The answer to /setup: the model version, and what is missing in the label config.
@@ -148,7 +148,7 @@ class ALCModel:
             {
                 "result": query.prediction(found[number][1]),
                 "score": max(found[number][0].rank, 0) / lengths[found[number][0].round_id],
-                "model_version": model_version(found[number][1].round_number),
+                "model_version": model_version.of_round(found[number][1].round_number),
             }
             if (number := _number(task)) in found
             else self._empty()
