@@ -1,1 +1,1 @@
-"""From images to first label maps and superpixel maps."""
+"""The first label maps and superpixel maps of images, made by foundation models or by SLIC."""

@@ -1,4 +1,4 @@
-"""Reading the original checkpoints of foundation models, without running anything in them."""
+"""Reading the original checkpoints of foundation models without running code from them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 def read_tensors(path: Path, model: str, inside: str | None = None) -> Tensors:
-    """The tensors of a PyTorch file by name, on the CPU; ``inside``: the entry that holds them.
+    """The tensors in a PyTorch file by name, on the CPU.
 
-    Raises FoundationError for a file that is damaged or holds anything else.
+    ``inside`` is the entry of the file that contains them, None for the file itself. Raises
+    FoundationError for a file that is damaged or contains anything else.
     """
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
         tensors = held[inside] if inside else held
         if not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-            raise TypeError("it holds more than tensors")
+            raise TypeError("it contains more than tensors")
     except (
         OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, ValueError,
         pickle.UnpicklingError,
     ) as error:  # fmt: skip
         raise FoundationError(
-            f"{path}: is no checkpoint of {model} ({_first_line(error)}); fetch it again with "
+            f"{path}: is not a checkpoint of {model} ({_first_line(error)}); fetch it again with "
             "`alc weights download`"
         ) from error
     return dict(tensors)
@@ -38,7 +39,7 @@ def read_tensors(path: Path, model: str, inside: str | None = None) -> Tensors:
 
 @contextmanager
 def fits(path: Path, model: str) -> Iterator[None]:
-    """Turn what goes wrong while a model is built from a file into FoundationError."""
+    """Turn errors of building ``model`` from the file ``path`` into FoundationError."""
     try:
         yield
     except (KeyError, IndexError, RuntimeError, ValueError, AssertionError, OSError) as error:
@@ -49,7 +50,7 @@ def fits(path: Path, model: str) -> Iterator[None]:
 
 
 def not_installed(model: str, error: ImportError) -> FoundationError:
-    """What to say when a model's package, or what it needs, is not there."""
+    """The error to raise when a model's package, or one that it needs, cannot be imported."""
     return FoundationError(
         f"{model} cannot be loaded ({error}); install alc-backend[grounded-sam], and where libGL "
         "is missing opencv-python-headless in place of opencv-python"
@@ -57,7 +58,7 @@ def not_installed(model: str, error: ImportError) -> FoundationError:
 
 
 def count(tensors: Tensors, prefix: str) -> int:
-    """How many numbered modules there are below ``prefix``; KeyError when there is none."""
+    """The number of modules called ``prefix.0``, ``prefix.1``, …; KeyError when there is none."""
     numbered = re.compile(re.escape(prefix) + r"\.(\d+)\.")
     numbers = {int(found[1]) for name in tensors if (found := numbered.match(name))}
     if not numbers:
@@ -66,7 +67,7 @@ def count(tensors: Tensors, prefix: str) -> int:
 
 
 def width(tensors: Tensors, name: str, axis: int = 0) -> int:
-    """A tensor's length along an axis; KeyError when there is no such tensor."""
+    """The length of a tensor along an axis; KeyError when there is no such tensor."""
     return int(tensors[name].shape[axis])
 
 

@@ -1,4 +1,4 @@
-"""Grounded-SAM: from an image and class prompts to a label map and superpixels (Sec. 3.1)."""
+"""Grounded-SAM: a label map and superpixels from an image and class prompts (Sec. 3.1)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from alc_backend.foundation.sam import Segmenter
 
 @dataclass(frozen=True)
 class Found:
-    """Where a superpixel comes from.
+    """The detection that a superpixel was made from.
 
-    ``class_id`` and ``score`` (0..1) are the detector's, ``box`` is left, top, right, bottom in
-    pixels, ``area`` the pixels of its mask, those that others hide included.
+    ``class_id`` and ``score`` (0..1) are the detector's; ``box`` is left, top, right, bottom in
+    pixels; ``area`` is the number of pixels of the mask, including those hidden by other masks.
     """
 
     class_id: int
@@ -33,8 +33,8 @@ class Found:
 class FirstMaps:
     """An image's first label map, uint8 (H, W), and superpixel map, int32 (H, W).
 
-    ``found`` tells by superpixel id (1..n) where it comes from. ``hidden`` detections lie wholly
-    below smaller ones, ``empty`` ones got no mask; both are left out.
+    ``found`` is the detection behind each superpixel id (1..n). Two kinds of detections have no
+    superpixel: ``hidden`` of them lie completely below smaller masks, ``empty`` ones got no mask.
     """
 
     labels: NDArray[np.uint8]
@@ -44,7 +44,7 @@ class FirstMaps:
     empty: int
 
     def with_superpixels(self, superpixels: NDArray[np.int32]) -> FirstMaps:
-        """The same with other superpixels, int32 (H, W), which keep the ids of ``found``."""
+        """The same maps with other superpixels, int32 (H, W), which keep the ids in ``found``."""
         return replace(self, superpixels=superpixels)
 
 
@@ -57,11 +57,11 @@ def first_maps(
     threshold: float,
     uncovered: int,
 ) -> FirstMaps:
-    """Detect, segment and paint an image, uint8 (H, W, 3).
+    """The first maps of an image, uint8 (H, W, 3): detected, segmented and painted.
 
-    A box is kept when its best class token scores over ``threshold``; each has one mask; masks are
-    painted with the smaller on top. What none covers gets the label ``uncovered`` and superpixel
-    0. ``wanted`` are the detector's own captions of the prompts.
+    A box is kept when its best class token scores over ``threshold``; each gets one mask; smaller
+    masks are painted on top. Uncovered pixels get the label ``uncovered`` and superpixel 0.
+    ``wanted`` are the captions that ``detector`` made of the prompts.
     """
     detections = detector.detect(image, wanted, threshold)
     classes = [int(class_id) for class_id in detections.classes]
@@ -81,10 +81,10 @@ def first_maps(
 def segments_of_masks(
     image: NDArray[np.uint8], labels: NDArray[np.uint8], segmenter: Segmenter, uncovered: int
 ) -> NDArray[np.int32]:
-    """Superpixels for existing masks: what SAM finds in the boxes around their components.
+    """Superpixels for existing masks: the segments SAM finds in boxes around their components.
 
-    ``labels`` uint8 (H, W); of the class ``uncovered`` and of void pixels no boxes are made.
-    Returns int32 (H, W), 0 where SAM finds nothing.
+    ``labels`` is uint8 (H, W); the class ``uncovered`` and void get no boxes. Returns int32 (H, W),
+    0 where SAM finds nothing.
     """
     boxes = component_boxes(labels, uncovered)
     masks = ((mask, 0) for mask in segmenter.segment(image, boxes))

@@ -1,4 +1,4 @@
-"""Boxes with classes: GroundingDINO, from its original checkpoints."""
+"""Detecting boxes with classes by GroundingDINO, from its original checkpoints."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from alc_backend.foundation.prompts import Caption, Prompt, best_classes, captio
 Tensors = Mapping[str, torch.Tensor]
 
 MAX_TOKENS = 256
-"""Longest caption that GroundingDINO takes."""
+"""The most tokens in a caption that GroundingDINO accepts."""
 
 SAME_BOX = 0.8
-"""Boxes of different captions that overlap so much (IoU) are one; the better score wins."""
+"""Of boxes from different captions with a larger IoU only the one with the best score is kept."""
 
 _UNUSED = ("label_enc.", "bert.embeddings.position_ids")
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector found in an image, in the detector's order.
+    """The detections in an image, in the detector's order.
 
-    ``boxes`` float32 (N, 4) are left, top, right, bottom in pixels, inside the image;
-    ``scores`` float32 (N,) in 0..1; ``classes`` int64 (N,).
+    ``boxes`` float32 (N, 4) are left, top, right, bottom in pixels, inside the image; ``scores``
+    float32 (N,) lie in 0..1; ``classes`` int64 (N,) are class ids.
     """
 
     boxes: NDArray[np.float32]
@@ -43,23 +43,23 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Finds the things that prompts name."""
+    """A model that finds the objects that prompts name."""
 
     def captions(self, prompts: Sequence[Prompt]) -> list[Caption]:
-        """The prompts as this detector reads them; FoundationError when it cannot."""
+        """The prompts as captions for this detector; FoundationError for unusable prompts."""
 
     def detect(
         self, image: NDArray[np.uint8], wanted: Sequence[Caption], threshold: float
     ) -> Detections:
-        """Boxes in an image, uint8 (H, W, 3), whose best class token scores over the threshold."""
+        """The boxes in an image, uint8 (H, W, 3), whose best class scores over ``threshold``."""
 
 
 class GroundingDino:
-    """GroundingDINO with a Swin backbone; which one is read from the checkpoint itself.
+    """GroundingDINO with a Swin backbone, whose sizes are read from the checkpoint.
 
-    ``text_encoder`` is the folder of bert-base-uncased. Nothing is fetched. It computes in single
-    precision: which proposals become boxes changes altogether in half of it. Raises
-    FoundationError when a file is not what it should be.
+    ``text_encoder`` is the folder of bert-base-uncased. Nothing is downloaded. Computes in single
+    precision, because half precision selects entirely different proposals. Raises FoundationError
+    for unusable files.
     """
 
     def __init__(self, checkpoint: Path, text_encoder: Path, device: str = "cpu") -> None:
@@ -74,14 +74,14 @@ class GroundingDino:
             )
 
     def captions(self, prompts: Sequence[Prompt]) -> list[Caption]:
-        """The prompts as captions that fit the text encoder."""
+        """The prompts as captions that are short enough for the text encoder."""
         longest = min(MAX_TOKENS, int(self._model.bert.config.max_position_embeddings))
         return captions(prompts, self._model.tokenizer, longest)
 
     def detect(
         self, image: NDArray[np.uint8], wanted: Sequence[Caption], threshold: float
     ) -> Detections:
-        """Boxes in an image, uint8 (H, W, 3); those of several captions are merged."""
+        """The boxes of all captions in an image, uint8 (H, W, 3), without duplicates."""
         height, width_ = image.shape[:2]
         pixels = _prepared(image).to(self._device)
         found = [self._ask(pixels, caption, threshold) for caption in wanted]
@@ -94,17 +94,17 @@ class GroundingDino:
         self, pixels: torch.Tensor, caption: Caption, threshold: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
         with torch.inference_mode():
-            answer = self._model(pixels[None], captions=[caption.text])
-        tokens = answer["pred_logits"][0, :, : len(caption.classes)].float().sigmoid().cpu().numpy()
+            output = self._model(pixels[None], captions=[caption.text])
+        tokens = output["pred_logits"][0, :, : len(caption.classes)].float().sigmoid().cpu().numpy()
         scores, classes = best_classes(tokens, caption.classes)
         kept = scores > threshold
-        centre, size = np.split(answer["pred_boxes"][0].float().cpu().numpy()[kept], 2, axis=1)
+        centre, size = np.split(output["pred_boxes"][0].float().cpu().numpy()[kept], 2, axis=1)
         boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1).clip(0, 1)
         return boxes, scores[kept], classes[kept]
 
 
 def _prepared(image: NDArray[np.uint8]) -> torch.Tensor:
-    """Resize and normalise as GroundingDINO was trained: float32 (3, h, w)."""
+    """The image resized and normalised as in GroundingDINO's training, float32 (3, h, w)."""
     from groundingdino.datasets import transforms
 
     prepare = transforms.Compose(
@@ -120,7 +120,7 @@ def _prepared(image: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def _merged(found: Sequence[Detections]) -> Detections:
-    """All boxes, without those that another caption's better box covers."""
+    """All boxes, without those that overlap a better box of another caption."""
     from torchvision.ops import box_iou
 
     boxes = np.concatenate([part.boxes for part in found])
@@ -141,8 +141,8 @@ def _merged(found: Sequence[Detections]) -> Detections:
 def architecture(tensors: Tensors) -> dict[str, Any]:
     """The sizes of a GroundingDINO model, read from the shapes of its tensors.
 
-    ``swin`` are those of its backbone, the rest is what the package's configuration names. Raises
-    KeyError for a tensor that is not there.
+    ``swin`` are the arguments of the backbone; the other names are those of the package's
+    configuration. Raises KeyError for a missing tensor.
     """
     table = "backbone.0.layers.{}.blocks.0.attn.relative_position_bias_table"
     layers = count(tensors, "backbone.0.layers")
@@ -158,7 +158,7 @@ def architecture(tensors: Tensors) -> dict[str, Any]:
         },
         "hidden_dim": width(tensors, "transformer.level_embed", 1),
         "num_feature_levels": levels,
-        "nheads": weights // (levels * 4),  # four points to look at in each level
+        "nheads": weights // (levels * 4),  # four sampling points in each level
         "dim_feedforward": width(tensors, f"{encoder}.linear1.weight"),
         "enc_layers": count(tensors, "transformer.encoder.layers"),
         "dec_layers": count(tensors, "transformer.decoder.layers"),

@@ -1,4 +1,4 @@
-"""Class prompts as captions, and a detector's token scores as classes (Sec. 3.1, App. A)."""
+"""Turning class prompts into captions, and token scores into classes (Sec. 3.1, App. A)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from alc_backend.datasets.classes import background
 from alc_backend.errors import FoundationError
 
 NO_CLASS = -1
-"""Stands for the class of a token that belongs to none."""
+"""The class of tokens that belong to no class."""
 
 
 class Tokenizer(Protocol):
-    """What is used of a fast tokenizer of the package transformers."""
+    """The used part of a fast tokenizer of the package transformers."""
 
     @property
     def unk_token_id(self) -> int | None:
-        """The id that stands for words the tokenizer does not know."""
+        """The token id of unknown words."""
 
     def __call__(self, text: str, *, return_offsets_mapping: bool) -> Mapping[str, Any]:
-        """``input_ids`` and ``offset_mapping``: a list of (begin, end), one for each token."""
+        """``input_ids`` and ``offset_mapping``, the (begin, end) of each token in the text."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A few words that a detector looks for, and the id of the class that they stand for."""
+    """Words that a detector looks for, and the id of the class that they stand for."""
 
     text: str
     class_id: int
@@ -51,11 +51,12 @@ class Caption:
 def class_prompts(
     classes: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None
 ) -> list[Prompt]:
-    """The prompts of all classes but the background, which is what no box covers.
+    """The prompts of all classes but the background, which is whatever no box covers.
 
-    ``synonyms`` are a class's prompts where they are not its name. Letter case and underscores
-    do not count; full stops and question marks, which separate prompts, become spaces. Raises
-    FoundationError when a prompt is empty, when two classes share one, or when no class is left.
+    ``synonyms`` gives the prompts of classes for which the name is not the prompt. Prompts are in
+    lower case; underscores, full stops and question marks (which separate prompts) become spaces.
+    Raises FoundationError when a prompt is empty, when two classes share one, or when there is no
+    class besides the background.
     """
     prompts: dict[str, int] = {}
     left_out = background(classes)
@@ -81,10 +82,10 @@ def class_prompts(
 
 
 def captions(prompts: Sequence[Prompt], tokenizer: Tokenizer, limit: int) -> list[Caption]:
-    """Put prompts, in their order, into as few captions of ``limit`` tokens as they need.
+    """The prompts, in their order, joined into captions of at most ``limit`` tokens.
 
-    Raises FoundationError for a prompt that is too long by itself, or of which the tokenizer
-    knows no word.
+    Raises FoundationError for a prompt that is too long by itself, or whose words the tokenizer
+    does not know.
     """
     found: list[Caption] = []
     begun: list[Prompt] = []
@@ -110,10 +111,10 @@ def captions(prompts: Sequence[Prompt], tokenizer: Tokenizer, limit: int) -> lis
 def best_classes(
     scores: NDArray[np.float32], classes: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The best class token of each box: its score (N,) and its class (N,).
+    """The score (N,) and class (N,) of the best class token of each box.
 
     ``scores`` (N, T or more) in 0..1 are those of a caption's tokens, ``classes`` (T,) as in
-    :class:`Caption`. Tokens of no class never win; of equal scores the first one does.
+    :class:`Caption`. Tokens without a class are ignored; of equal scores the first wins.
     """
     tokens = np.flatnonzero(classes != NO_CLASS)
     of_classes = scores[:, tokens]

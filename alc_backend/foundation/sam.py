@@ -1,4 +1,4 @@
-"""Masks for boxes: the Segment Anything Model, from its original checkpoints."""
+"""Masks for boxes by the Segment Anything Model, from its original checkpoints."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from alc_backend.foundation.checkpoints import (
 )
 
 MASK_MEMORY = 2**30
-"""Bytes that the boxes decoded at once may take, roughly."""
+"""The approximate memory, in bytes, for the boxes that are decoded together."""
 
 DECODER_BYTES = 48 * 2**20
-"""What the decoder holds for one box, at the models' own sizes."""
+"""The memory, in bytes, that the decoder needs for one box."""
 
 
 class Segmenter(Protocol):
-    """Finds the thing in a box."""
+    """A model that segments the object in a box."""
 
     def segment(
         self, image: NDArray[np.uint8], boxes: NDArray[np.float32]
@@ -38,11 +38,10 @@ class Segmenter(Protocol):
 
 
 class Sam:
-    """Segment Anything with a ViT encoder; which one is read from the checkpoint itself.
+    """Segment Anything with a ViT encoder, whose sizes are read from the checkpoint.
 
-    With ``half`` the image encoder, which takes nearly all of the time, computes in bfloat16; the
-    masks are decoded in single precision. Raises FoundationError when the file is not what it
-    should be.
+    With ``half`` the image encoder, which takes nearly all the time, computes in bfloat16; masks
+    are decoded in single precision. Raises FoundationError for an unusable file.
     """
 
     def __init__(self, checkpoint: Path, device: str = "cpu", half: bool = False) -> None:
@@ -60,7 +59,7 @@ class Sam:
     def segment(
         self, image: NDArray[np.uint8], boxes: NDArray[np.float32]
     ) -> Iterator[NDArray[np.bool_]]:
-        """Masks for boxes, one after another; the image is looked at once."""
+        """One mask for each box, in order; the image is encoded once."""
         if not len(boxes):
             return
         shape = (image.shape[0], image.shape[1])
@@ -99,7 +98,10 @@ class Sam:
 
 
 def boxes_at_once(shape: tuple[int, int], size: int) -> int:
-    """How many boxes to decode at once for an image of (H, W), by what their masks take."""
+    """The number of boxes of an (H, W) image to decode together, by the memory they need.
+
+    ``size`` is the side of the model's input in pixels.
+    """
     floats = size * size + 2 * shape[0] * shape[1]
     return max(1, MASK_MEMORY // (DECODER_BYTES + 4 * floats))
 
@@ -107,7 +109,7 @@ def boxes_at_once(shape: tuple[int, int], size: int) -> int:
 def architecture(tensors: Tensors) -> dict[str, Any]:
     """The sizes of a Segment Anything model, read from the shapes of its tensors.
 
-    Raises KeyError for a tensor that is not there.
+    Raises KeyError for a missing tensor.
     """
     patch = width(tensors, "image_encoder.patch_embed.proj.weight", 2)
     side = width(tensors, "image_encoder.pos_embed", 1)

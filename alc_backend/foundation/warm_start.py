@@ -1,4 +1,4 @@
-"""How images get their first label maps and superpixels, and the models loaded for it."""
+"""Warm start: making the first label maps and superpixels of images as a project prescribes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SLIC, SAM, GROUNDED_SAM = "slic", "sam", "grounded-sam"
 METHODS = (SLIC, SAM, GROUNDED_SAM)
-"""Where superpixels come from: colours alone, the boxes around masks, or detected objects."""
+"""Sources of superpixels: colours alone, SAM in boxes around masks, or detected objects."""
 
 DETECTORS = {"swin-t": "groundingdino-swin-t", "swin-b": "groundingdino-swin-b"}
 SEGMENTERS = {"vit-h": "sam-vit-h", "vit-l": "sam-vit-l", "vit-b": "sam-vit-b"}
@@ -34,11 +34,12 @@ TEXT_ENCODER = "bert-base-uncased"
 
 @dataclass(frozen=True)
 class WarmStart:
-    """How a project's images begin; kept with the project, so that all begin alike.
+    """How the first maps of a project's images are made; stored with the project.
 
-    ``superpixels`` is one of METHODS; ``count`` how many SLIC makes of an image; with ``fill``
-    SLIC also covers what the objects leave bare. ``threshold`` (0..1) is the detector's box
-    threshold; ``detector`` and ``segmenter`` are names of models, or checkpoint files.
+    ``superpixels`` is one of METHODS; ``count`` is the number of superpixels that SLIC makes of an
+    image; with ``fill`` SLIC also covers pixels outside all objects. ``threshold`` (0..1) is the
+    detector's box threshold; ``detector`` and ``segmenter`` are names of models or paths of
+    checkpoints.
     """
 
     superpixels: str = SLIC
@@ -49,7 +50,7 @@ class WarmStart:
     segmenter: str = "vit-h"
 
     def __post_init__(self) -> None:
-        """Raise SettingsError for what cannot be."""
+        """Raise SettingsError for an unknown source of superpixels."""
         if self.superpixels not in METHODS:
             raise SettingsError(
                 f"superpixels come from {', '.join(METHODS)}, not {self.superpixels!r}"
@@ -57,22 +58,21 @@ class WarmStart:
 
     @classmethod
     def of(cls, kept: Mapping[str, Any] | None) -> WarmStart:
-        """As it was kept with a project; SLIC where nothing was."""
+        """The warm start that was stored with a project; the default where none was."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in (kept or {}).items() if name in names})
 
     def as_dict(self) -> dict[str, Any]:
-        """What is kept with a project."""
+        """The values to store with a project, as JSON types."""
         return asdict(self)
 
 
 class Warmer:
-    """Makes first label maps and superpixels as a project's warm start says.
+    """Makes the first label maps and superpixels of a project's images.
 
-    ``synonyms`` are the prompts of classes whose name is not their prompt. Loads the models it
-    needs, once per process. Raises WeightsError when their files are not there, FoundationError
-    when they cannot be used or the detector cannot read a prompt, DatasetError when the classes do
-    not go with the warm start.
+    ``synonyms`` are the prompts of classes whose name is not their prompt. Loads the models that it
+    needs, once per process. Raises WeightsError when their files are missing, FoundationError when
+    the files or a prompt are unusable, DatasetError when the classes do not allow this warm start.
     """
 
     def __init__(
@@ -101,8 +101,7 @@ class Warmer:
     def from_image(self, image: NDArray[np.uint8]) -> FirstMaps:
         """The first maps of an image, uint8 (H, W, 3), that nobody has labelled.
 
-        Without a detector everything starts as background. Raises DatasetError when there is no
-        such class.
+        Without a detector the label map is background; raises DatasetError without such a class.
         """
         from alc_backend.foundation import grounded_sam
 
@@ -130,9 +129,9 @@ class Warmer:
         labels: NDArray[np.uint8],
         superpixels: NDArray[np.int32] | None = None,
     ) -> NDArray[np.int32]:
-        """Superpixels int32 (H, W) of an image that has masks, ``labels`` uint8 (H, W).
+        """The superpixels, int32 (H, W), of an image whose label map, uint8 (H, W), exists.
 
-        ``superpixels`` are those that came with the masks, used unless SAM is to make them.
+        ``superpixels`` are those that came with the label map, used unless SAM is to make them.
         """
         if self.start.superpixels == SAM:
             from alc_backend.foundation.grounded_sam import segments_of_masks
@@ -150,7 +149,7 @@ class Warmer:
 
 
 class Files(NamedTuple):
-    """The model files that a warm start needs; None for those that it does not."""
+    """The paths of the models that a warm start needs; None for those that it does not need."""
 
     detector: Path | None = None
     text_encoder: Path | None = None
@@ -158,10 +157,9 @@ class Files(NamedTuple):
 
 
 def check_files(start: WarmStart, settings: Settings) -> Files:
-    """Find the model files without opening them.
+    """The paths of the models that a warm start needs, found without opening them.
 
-    Raises WeightsError, with what to put where, for files that are not there; SettingsError for a
-    model that there is not.
+    Raises WeightsError with instructions for missing files, SettingsError for an unknown model.
     """
     wanted = {}
     if start.superpixels == GROUNDED_SAM:
@@ -177,7 +175,7 @@ def check_files(start: WarmStart, settings: Settings) -> Files:
 
 
 def _known(models: Mapping[str, str], name: str) -> str:
-    """The name of a model's weights, or the path of a checkpoint."""
+    """The name of a model's weights, or the path of a checkpoint as given."""
     if name not in models and not Path(name).is_file():
         raise SettingsError(
             f"there is no model {name!r}; choose one of {', '.join(models)}, or the path of a "

@@ -1,7 +1,7 @@
-"""The files of the foundation models: where they come from, and whether they are right.
+"""The files of the foundation models: where to download them, and checks of those installed.
 
-Nothing is fetched at run time; ``alc weights download`` is the one place that does. Where no hash
-is published, that of the first file put in place is kept in ``hashes.json`` and holds from then on.
+Nothing is downloaded at run time; only ``alc weights download`` does that. Where no hash is
+published, that of the first file installed is kept in ``hashes.json`` and required from then on.
 """
 
 from __future__ import annotations
@@ -10,31 +10,39 @@ import errno
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from alc_backend.common.files import sha256_of
+from alc_backend.common.types import TextEnum
 from alc_backend.errors import WeightsError
 
-Progress = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes there so far and its size, None when that is not known."""
+DownloadProgress = Callable[[str, int, int | None], None]
+"""Called with a file's name, its bytes downloaded so far, and its size (None while unknown)."""
 
 HASHES = "hashes.json"
 TRIES = 5
 PAUSE_S = 2.0
-"""Pause before a download that was cut goes on; twice as long each time."""
+"""The pause before an interrupted download continues; doubled each time."""
 
-OK, MISSING, WRONG, UNKNOWN = "ok", "missing", "wrong hash", "no published hash"
+
+class FileState(TextEnum):
+    """The result of checking a file."""
+
+    OK = "ok"
+    MISSING = "missing"
+    WRONG = "wrong hash"
+    UNKNOWN = "no published hash"
 
 
 @dataclass(frozen=True)
 class File:
-    """One file: its path below the models' folder, its public address, bytes and SHA-256."""
+    """One file: its path below the folder of models, its public URL, size in bytes and SHA-256."""
 
     path: str
     url: str
@@ -44,15 +52,15 @@ class File:
 
 @dataclass(frozen=True)
 class Weights:
-    """A model's files; ``folder`` where they lie together in a folder of their own."""
+    """A model's files; ``folder`` is the folder of their own that they share, if any."""
 
     name: str
     description: str
     files: tuple[File, ...]
     folder: str | None = None
 
-    def place(self, models: Path) -> Path:
-        """What a loader is given: the file, or the folder that holds the files."""
+    def path_in(self, models: Path) -> Path:
+        """The path that the model's loader takes: the single file, or the folder of the files."""
         return models / (self.folder or self.files[0].path)
 
 
@@ -139,11 +147,11 @@ WEIGHTS = {
         ),
     )
 }
-"""All models by name. Sizes and hashes are the published ones, where they are known."""
+"""All models by name, with published sizes and hashes where there are any."""
 
 
 def chosen(names: Sequence[str]) -> list[Weights]:
-    """The models of these names, all of them for none; WeightsError for an unknown one."""
+    """The models with these names, or all models for no names; WeightsError for an unknown one."""
     for name in names:
         if name not in WEIGHTS:
             raise WeightsError(f"there are no weights {name!r}; choose from {', '.join(WEIGHTS)}")
@@ -151,10 +159,9 @@ def chosen(names: Sequence[str]) -> list[Weights]:
 
 
 def require(names: Sequence[str], models: Path) -> dict[str, Path]:
-    """What the loaders of these models are given, by name; fetches nothing.
+    """The path that the loader of each of these models takes, by name; downloads nothing.
 
-    Raises WeightsError that says which files to put where when some are missing, or have not the
-    published size.
+    Raises WeightsError with instructions when files are missing or not of the published size.
     """
     wanted = chosen(names) if names else []
     missing = [file for entry in wanted for file in entry.files if not _is_whole(models, file)]
@@ -163,35 +170,37 @@ def require(names: Sequence[str], models: Path) -> dict[str, Path]:
             f"model files are missing in {models}; "
             + instructions(models, missing, "fetch them with `alc weights download`")
         )
-    return {entry.name: entry.place(models) for entry in wanted}
+    return {entry.name: entry.path_in(models) for entry in wanted}
 
 
 def instructions(models: Path, files: Sequence[File], begin: str) -> str:
-    """Which files to fetch from where and to put where, for a machine without a way out."""
+    """How to install files by hand, on a machine without internet access.
+
+    ``begin`` is the first half of the sentence that the instructions continue.
+    """
     lines = [f"{begin}, or on a machine that has a network, and put them there:"]
     lines += [f"  {file.url}\n    → {(models / file.path).absolute()}" for file in files]
     lines.append("(`alc weights download NAME --from FILE` checks a file and puts it there)")
     return "\n".join(lines)
 
 
-def check(models: Path, file: File) -> str:
-    """Whether a file is OK, MISSING, WRONG, or there with an UNKNOWN hash, which is kept."""
+def check(models: Path, file: File) -> FileState:
+    """The state of a file; an unknown hash is kept, and required from then on."""
     path = models / file.path
     if not path.is_file():
-        return MISSING
+        return FileState.MISSING
     expected = _expected(models, file)
     found = sha256_of(path)
     if expected is None:
         _remember(models, file, found)
-        return UNKNOWN
-    return OK if found == expected else WRONG
+        return FileState.UNKNOWN
+    return FileState.OK if found == expected else FileState.WRONG
 
 
 def install(models: Path, file: File, source: Path) -> bool:
-    """Copy a file that the user has into place, when it is the right one.
+    """Copy a file that the user has into the folder of models; returns whether its hash was known.
 
-    Returns whether a published or known hash vouches for it. Raises WeightsError for a wrong one,
-    for one that cannot be read, and when the disk is full.
+    Raises WeightsError for a wrong hash, for an unreadable file, and when the disk is full.
     """
     path = models / file.path
     part = path.with_name(path.name + ".part")
@@ -209,44 +218,52 @@ def download(
     file: File,
     *,
     mirror: str | None = None,
-    progress: Progress = lambda name, done, size: None,
+    progress: DownloadProgress = lambda name, done, size: None,
     pause_s: float = PAUSE_S,
 ) -> bool:
-    """Fetch a file, from where an earlier attempt stopped; nothing happens when it is there.
+    """Download a file unless it is installed; returns whether its hash was known.
 
-    ``mirror`` is an address that holds the files under their paths. Returns whether a published or
-    known hash vouches for the file. Raises WeightsError when it cannot be had (with what to do by
-    hand), when its hash is wrong, when another one lies in its place, or when the disk is full.
+    Continues where an earlier attempt stopped. ``mirror`` is a URL below which the files have their
+    paths. Raises WeightsError when the file cannot be downloaded (with instructions to do it by
+    hand), when its hash or that of the installed file is wrong, or when the disk is full.
     """
     path = models / file.path
     if path.is_file():
         state = check(models, file)
-        if state == WRONG:
+        if state == FileState.WRONG:
             raise WeightsError(f"{path}: is not the published file; delete it and fetch it again")
-        return state == OK
+        return state == FileState.OK
     url = f"{mirror.rstrip('/')}/{file.path}" if mirror else file.url
     part = path.with_name(path.name + ".part")
     begun = part.stat().st_size if part.is_file() else 0
     _make_room(path, None if file.size is None else file.size - begun)
     with httpx.Client(timeout=30, follow_redirects=True, max_redirects=5) as http:
-        for attempt in range(1, TRIES + 1):
-            try:
-                _fetch(http, url, part, file, progress, secure=mirror is None)
-                break
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                if attempt == TRIES or not _may_pass(error):
-                    raise WeightsError(
-                        f"{url} cannot be fetched ({_said(error)}); "
-                        + instructions(models, [file], "try again, which goes on where it stopped")
-                    ) from error
-                time.sleep(pause_s * 2 ** (attempt - 1))
+        retrying = Retrying(
+            stop=stop_after_attempt(TRIES),
+            wait=wait_exponential(multiplier=pause_s),
+            retry=retry_if_exception(_may_pass),
+            reraise=True,
+        )
+        try:
+            retrying(_fetch, http, url, part, file, progress, secure=mirror is None)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise WeightsError(
+                f"{url} cannot be fetched ({_said(error)}); "
+                + instructions(models, [file], "try again, which goes on where it stopped")
+            ) from error
     return _put(models, file, part)
 
 
 def _fetch(
-    http: httpx.Client, url: str, part: Path, file: File, progress: Progress, *, secure: bool
+    http: httpx.Client,
+    url: str,
+    part: Path,
+    file: File,
+    progress: DownloadProgress,
+    *,
+    secure: bool,
 ) -> None:
-    """Fetch what is still missing of a file into ``part``."""
+    """Download the missing rest of a file into ``part``."""
     begun = part.stat().st_size if part.is_file() else 0
     tag = part.with_name(part.name + ".etag")
     headers = {"Accept-Encoding": "identity"}
@@ -257,7 +274,7 @@ def _fetch(
     with http.stream("GET", url, headers=headers) as response:
         if secure and any(step.url.scheme != "https" for step in (*response.history, response)):
             raise WeightsError(f"{url} leads to an address without https; use a mirror you trust")
-        if response.status_code == 416:  # all of it is there, or more than there is
+        if response.status_code == 416:  # nothing follows: ``part`` is complete, or too long
             if file.size is not None and begun != file.size:
                 part.unlink()
                 raise httpx.ReadError("the server has a file of another size")
@@ -285,7 +302,7 @@ def _fetch(
 
 
 def _put(models: Path, file: File, part: Path) -> bool:
-    """Move a file that is right into place; a wrong one is removed."""
+    """Install a file, or remove it if its hash is wrong; returns whether its hash was known."""
     expected, found = _expected(models, file), sha256_of(part)
     part.with_name(part.name + ".etag").unlink(missing_ok=True)
     if expected is not None and found != expected:
@@ -329,7 +346,7 @@ def _remember(models: Path, file: File, digest: str) -> None:
 
 
 def _make_room(path: Path, size: int | None) -> None:
-    """Make the folder of a file; WeightsError when the disk has no room for so many bytes."""
+    """Create the folder of a file; WeightsError when the disk has less than ``size`` bytes free."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
@@ -349,7 +366,7 @@ def _full(path: Path, why: str) -> str:
 
 @contextmanager
 def _saying_disk_full(path: Path) -> Iterator[None]:
-    """Turn a full disk into WeightsError; what was written stays, and is gone on from."""
+    """Turn a full disk into WeightsError; the part written stays, so that it can be continued."""
     try:
         yield
     except OSError as error:
@@ -358,11 +375,11 @@ def _saying_disk_full(path: Path) -> Iterator[None]:
         raise
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether trying again may help: not where the server says no, or the address is wrong."""
+def _may_pass(error: BaseException) -> bool:
+    """Whether trying again may help: not when the server refuses or the URL is invalid."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500
-    return not isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol))
+    return isinstance(error, httpx.HTTPError) and not isinstance(error, httpx.UnsupportedProtocol)
 
 
 def _said(error: Exception) -> str:
@@ -370,13 +387,16 @@ def _said(error: Exception) -> str:
 
 
 def state(models: Path, entry: Weights) -> str:
-    """Whether a model's files are all there, in part, or not at all; hashes are not looked at."""
+    """Whether a model's files are there, in part or missing; hashes are not checked."""
     there = [_is_whole(models, file) for file in entry.files]
     return "there" if all(there) else "in part" if any(there) else "missing"
 
 
 def sources(entry: Weights, given: Path) -> Iterator[tuple[File, Path]]:
-    """The files of a model with those that the user has: a file, or a folder of them."""
+    """Each file of a model with the user's copy; ``given`` is a file, or a folder of files.
+
+    Raises WeightsError for a single file where the model has several.
+    """
     for file in entry.files:
         if given.is_dir():
             yield file, given / Path(file.path).name

@@ -1,1 +1,1 @@
-"""DeepLab-v3+: the network, its training on label maps, and inference."""
+"""DeepLab-v3+: the network, its training on label maps, and its predictions."""

@@ -1,4 +1,4 @@
-"""What defines a training run; plain values, importable without torch."""
+"""The configuration of a training; imports without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from alc_backend.settings import Settings
 
 OUTPUT_STRIDE = 16
-"""Pixels of the image to one of the encoder's last map; inputs are multiples of it."""
+"""The side, in image pixels, of one pixel of the encoder's last map; input sizes are multiples."""
 
 ENCODERS = ("efficientnet-lite0", "resnet18", "resnet50", "resnet101")
 """Backbones by the name used in settings."""
@@ -20,10 +20,11 @@ ENCODERS = ("efficientnet-lite0", "resnet18", "resnet50", "resnet101")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Hyper-parameters of one training (paper, Sec. 4.1).
+    """The hyper-parameters of one training (Sec. 4.1).
 
-    ``input_size`` pixels of the square crop; ``base_rate`` learning rate of the head (the encoder
-    has a tenth of it); ``encoder_weights``: ``imagenet``, ``none`` (random), or a file.
+    ``input_size`` is the side of the square crops in pixels; ``base_rate`` the learning rate of the
+    head (the encoder has a tenth of it); ``encoder_weights`` is ``imagenet``, ``none`` (random), or
+    the path of a file.
     """
 
     encoder: str
@@ -64,9 +65,9 @@ PRESETS = {
 
 
 def training_config(preset: str, *, seed: int = 0, **overrides: Any) -> TrainingConfig:
-    """A preset with single values replaced; overrides that are None change nothing.
+    """A preset with the overrides that are not None.
 
-    Raises SettingsError for an unknown preset or an impossible value.
+    Raises SettingsError for an unknown preset or an invalid value.
     """
     if preset not in PRESETS:
         raise SettingsError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
@@ -77,14 +78,14 @@ def training_config(preset: str, *, seed: int = 0, **overrides: Any) -> Training
 def configured(
     settings: Settings, *, preset: str | None = None, iterations: int | None = None
 ) -> TrainingConfig:
-    """The training that the settings ask for; ``preset`` and ``iterations`` replace theirs.
+    """The training configuration in the settings; ``preset`` and ``iterations`` override theirs.
 
-    Raises SettingsError as :func:`training_config` does, and for a file that does not exist.
+    Raises SettingsError as :func:`training_config` does, and for a missing file of weights.
     """
     weights = settings.encoder_weights
     if weights not in (None, "imagenet", "none") and not Path(str(weights)).is_file():
         raise SettingsError(
-            f"ALC_ENCODER_WEIGHTS {weights!r} is no file; name one, or imagenet or none"
+            f"ALC_ENCODER_WEIGHTS {weights!r} is not a file; name one, or set imagenet or none"
         )
     return training_config(
         preset or settings.preset,

@@ -1,4 +1,4 @@
-"""Training crops: scaled, cropped and flipped, each fixed by seed and iteration."""
+"""Random training crops (scaled, cropped, flipped), determined by seed and iteration."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from alc_backend.core.arrays import VOID
 from alc_backend.segmentation.config import OUTPUT_STRIDE
 
 Loader = Callable[[str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
-"""Image key → image uint8 (H, W, 3) and label map uint8 (H, W)."""
+"""Called with an image key; returns image uint8 (H, W, 3) and label map uint8 (H, W)."""
 
 
 class Batch(NamedTuple):
-    """``images`` uint8 (N, S, S, 3), ``labels`` uint8 (N, S, S), and the image keys.
+    """N crops: ``images`` uint8 (N, S, S, 3), ``labels`` uint8 (N, S, S), and their image keys.
 
-    S is the input size, rounded up to a multiple of 16 with padding labelled void.
+    S is the input size, padded to a multiple of 16 with pixels labelled void.
     """
 
     images: NDArray[np.uint8]
@@ -32,9 +32,9 @@ class Batch(NamedTuple):
 
 
 class TrainingCrops:
-    """Batches of random crops; batch ``i`` depends on the seed and ``i`` alone.
+    """Batches of random crops; batch ``i`` depends only on the seed and ``i``.
 
-    Decoded images are kept in memory up to ``cache_bytes``. May be used by several threads.
+    Up to ``cache_bytes`` of decoded images are kept in memory. Thread-safe.
     """
 
     def __init__(
@@ -64,26 +64,27 @@ class TrainingCrops:
     def batch(self, iteration: int, rank: int = 0, ranks: int = 1) -> Batch:
         """The crops of one iteration; every image is drawn once before any is drawn again.
 
-        Of several processes each takes its share: crops ``rank``, ``rank + ranks``, …
+        Process ``rank`` of ``ranks`` gets its share: crops ``rank``, ``rank + ranks``, …
         """
-        places = self._places(iteration)[rank::ranks]
-        keys = [self._key(place) for place in places]
-        crops = [self._crop(key, place) for key, place in zip(keys, places, strict=True)]
+        indices = self._indices(iteration)[rank::ranks]
+        keys = [self._key(index) for index in indices]
+        crops = [self._crop(key, index) for key, index in zip(keys, indices, strict=True)]
         return Batch(
             np.stack([image for image, _ in crops]), np.stack([labels for _, labels in crops]), keys
         )
 
     def keys(self, iteration: int) -> list[str]:
         """The image keys of the whole batch of an iteration."""
-        return [self._key(place) for place in self._places(iteration)]
+        return [self._key(index) for index in self._indices(iteration)]
 
-    def _places(self, iteration: int) -> range:
+    def _indices(self, iteration: int) -> range:
+        """The indices of the crops of an iteration, counted from the start of the training."""
         return range(iteration * self._batch_size, (iteration + 1) * self._batch_size)
 
     def batches(
         self, start: int, stop: int, *, threads: int, rank: int = 0, ranks: int = 1
     ) -> Iterator[Batch]:
-        """The batches of iterations ``start`` to ``stop``, made ahead by so many threads."""
+        """The batches of iterations ``start`` up to ``stop``, prepared ahead by ``threads``."""
         iterations = iter(range(start, stop))
         with ThreadPoolExecutor(threads, thread_name_prefix="crops") as pool:
             pending: deque[Future[Batch]] = deque(
@@ -99,10 +100,10 @@ class TrainingCrops:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _key(self, place: int) -> str:
-        epoch, index = divmod(place, len(self._keys))
+    def _key(self, index: int) -> str:
+        epoch, position = divmod(index, len(self._keys))
         order = np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._keys))
-        return self._keys[int(order[index])]
+        return self._keys[int(order[position])]
 
     def _read(self, key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         if key in self._cache:
@@ -115,9 +116,9 @@ class TrainingCrops:
                 self._cache[key] = pair
         return pair
 
-    def _crop(self, key: str, place: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Random scale 0.5-2, random crop padded with void, random flip."""
-        rng = np.random.default_rng([self._seed, 2, place])
+    def _crop(self, key: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A crop at a random scale of 0.5-2, padded with void, and flipped at random."""
+        rng = np.random.default_rng([self._seed, 2, index])
         image, labels = self._read(key)
         window = round(self._size / rng.uniform(0.5, 2.0))
         height, width = labels.shape

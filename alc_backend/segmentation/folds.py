@@ -1,4 +1,7 @@
-"""Cross-fitting: which network leaves out which images (beyond the paper)."""
+"""Cross-fitting: networks that are each trained without one fold of the images.
+
+This goes beyond the paper: an image is scored by a network that has not learnt its wrong labels.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from alc_backend.segmentation.config import TrainingConfig
 
 
 def networks(keys: Collection[str], seed: int, folds: int) -> list[int | None]:
-    """The networks to train: the one that users see (None), then one for each fold.
+    """The networks to train: None, trained on all images, and the folds that others leave out.
 
-    A fold that no image is in needs none. Raises SettingsError when one fold has all images.
+    Folds without images need no network. Raises SettingsError when all images are in one fold.
     """
     if folds == 1:
         return [None]
@@ -27,10 +30,10 @@ def networks(keys: Collection[str], seed: int, folds: int) -> list[int | None]:
 
 
 def kept(keys: Collection[str], fold: int | None, seed: int, folds: int) -> list[str]:
-    """The images, sorted, that the network of ``fold`` is trained on."""
+    """The keys, sorted, of the images that the network of ``fold`` is trained on."""
     return [key for key in sorted(keys) if fold is None or fold_of(key, seed, folds) != fold]
 
 
 def share(config: TrainingConfig, count: int) -> TrainingConfig:
-    """The hyper-parameters of each of ``count`` networks that share one training's iterations."""
+    """The configuration of each of ``count`` networks that share the iterations of one training."""
     return replace(config, iterations=max(1, config.iterations // count))

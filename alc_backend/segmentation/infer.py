@@ -1,4 +1,4 @@
-"""Class probabilities of an image, one image in memory at a time."""
+"""Predicting the class probabilities of images, one image in memory at a time."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import OUTPUT_STRIDE
 
 WHOLE_PIXELS = 2048 * 1152
-"""Images of at most so many pixels (Cityscapes' are smaller) are predicted in one piece."""
+"""Images of at most this many pixels (those of Cityscapes have fewer) are predicted whole."""
 
 TILE, MARGIN = 1024, 128
-"""Larger ones in tiles of this side, of which so much is thrown away towards the neighbours."""
+"""Larger images are predicted in tiles of this side, whose inner edges are cut by this margin."""
 
 MEMORY_BYTES = 2**29
-"""Larger probabilities lie in a temporary file, which the system pages in and out."""
+"""Larger results, in bytes, are kept in a temporary file that the system pages in and out."""
 
 
 class Predictor:
-    """A trained network ready to predict, on the GPU when there is one.
+    """A trained network that is ready to predict, on the GPU if there is one.
 
-    ``flip`` averages the prediction with that of the mirrored image.
+    With ``flip`` the predictions of the image and of its mirror image are averaged.
     """
 
     def __init__(self, path: Path, classes: list[str], *, flip: bool = False) -> None:
@@ -42,10 +42,10 @@ class Predictor:
 
     @torch.inference_mode()
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Softmax over the classes for ``image`` uint8 (H, W, 3): float32 (C, H, W).
+        """The softmax over the classes of an image, uint8 (H, W, 3), float32 (C, H, W).
 
-        Beside the result, memory does not grow with the image. Raises TrainingError when the
-        network's weights have become useless (NaN), StorageError when a large result has no room.
+        Only the result needs memory in proportion to the image. Raises TrainingError when the
+        network predicts NaN, StorageError when the disk has no room for a large result.
         """
         height, width = image.shape[:2]
         if height * width <= WHOLE_PIXELS:
@@ -67,7 +67,9 @@ class Predictor:
             mirrored = self._softmax(np.ascontiguousarray(image[:, ::-1]))
             probabilities = (probabilities + mirrored.flip(-1)) / 2
         if not bool(torch.isfinite(probabilities).all()):
-            raise TrainingError("it predicts values that are not numbers; lower ALC_BASE_RATE")
+            raise TrainingError(
+                "the network predicts values that are not numbers; lower ALC_BASE_RATE"
+            )
         return probabilities.cpu().numpy()
 
     def _softmax(self, image: NDArray[np.uint8]) -> torch.Tensor:
@@ -79,13 +81,15 @@ class Predictor:
         return torch.softmax(self._network(padded)[0, :, :height, :width], dim=0)
 
     def _room(self, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-        """An array of that shape: in memory, or in a file that has no name any more."""
+        """An empty array of this shape: in memory, or in an unlinked temporary file."""
         if 4 * int(np.prod(shape)) <= MEMORY_BYTES:
             return np.empty(shape, dtype=np.float32)
         with tempfile.TemporaryFile(dir=self._folder) as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, 4 * int(np.prod(shape)))
-            except OSError as error:  # later, a full disk would end the process without a word
+            except (
+                OSError
+            ) as error:  # a full disk would kill the process later, at a write to the map
                 raise StorageError(
                     f"{self._folder} has no room for the {4 * int(np.prod(shape)) >> 20} MiB that "
                     f"the probabilities of one image take ({error}); free some"
@@ -94,7 +98,7 @@ class Predictor:
 
 
 def _tiles(length: int) -> Iterator[tuple[slice, slice]]:
-    """Along one side: what to look at, and the part of it to keep."""
+    """The tiles along a side of this length: the pixels to predict, and those of them to keep."""
     step = TILE - 2 * MARGIN
     for start in range(0, length, step):
         stop = min(start + step, length)

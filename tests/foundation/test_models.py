@@ -308,7 +308,7 @@ def test_a_file_that_is_no_checkpoint_is_named(files, which, tmp_path):
 
     for content in (b"", b"no checkpoint", files[which].read_bytes()[:2000]):
         broken.write_bytes(content)
-        with pytest.raises(FoundationError, match=r"weights\.pth: is no checkpoint"):
+        with pytest.raises(FoundationError, match=r"weights\.pth: is not a checkpoint"):
             load()
     torch.save({"model": {"a": torch.zeros(1)}}, broken)
     with pytest.raises(FoundationError, match=r"weights\.pth"):
@@ -327,7 +327,7 @@ def test_a_checkpoint_runs_no_code(files, tmp_path):
     broken = tmp_path / "weights.pth"
     torch.save({"model": {"a": Harm()}}, broken)
     for load in (lambda: GroundingDino(broken, files["text"]), lambda: Sam(broken)):
-        with pytest.raises(FoundationError, match="is no checkpoint"):
+        with pytest.raises(FoundationError, match="is not a checkpoint"):
             load()
     assert not (tmp_path / "harmed").exists()
 

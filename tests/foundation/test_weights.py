@@ -164,9 +164,9 @@ def test_a_wrong_file_in_its_place_is_not_replaced_unasked(models, hub):
 def test_without_a_published_hash_the_first_one_holds(models, hub):
     assert not fetch(models, hub, UNHASHED)
     assert json.loads((models / "hashes.json").read_text()) == {"model.pth": DIGEST}
-    assert weights.check(models, UNHASHED) == weights.OK
+    assert weights.check(models, UNHASHED) == weights.FileState.OK
     (models / "model.pth").write_bytes(b"changed")
-    assert weights.check(models, UNHASHED) == weights.WRONG
+    assert weights.check(models, UNHASHED) == weights.FileState.WRONG
     (models / "model.pth").unlink()
     hub.content = b"another"
     with pytest.raises(WeightsError, match="has the SHA-256"):
@@ -248,7 +248,6 @@ def alc(models, hub, monkeypatch):
     """The command line, with the local hub as the mirror."""
     monkeypatch.setenv("ALC_MODEL_DIR", str(models))
     monkeypatch.setenv("ALC_WEIGHTS_MIRROR", hub.url)
-    monkeypatch.setattr(weights, "PAUSE_S", 0)
     settings.cache_clear()
     yield lambda *words: CliRunner().invoke(main.app, ["weights", *words])
     settings.cache_clear()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -23,7 +22,7 @@ from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import PRESETS, training_config
 from alc_backend.segmentation.dataset import TrainingCrops
 from alc_backend.segmentation.infer import Predictor
-from alc_backend.segmentation.train import _Run, train
+from alc_backend.segmentation.train import Training, train
 
 CLASSES = ["left", "right"]
 
@@ -131,17 +130,13 @@ def test_a_network_of_other_classes_is_refused_by_name(tmp_path):
         networks.load(tmp_path / "missing.safetensors", CLASSES)
 
 
-def test_a_network_whose_configuration_lies_beside_it_is_still_read(tmp_path):
-    """As they were saved before it was in the file."""
+def test_a_network_without_its_configuration_is_refused(tmp_path):
     network = networks.build("efficientnet-lite0", 2, weights="none")
-    save_file(
-        {name: value.contiguous() for name, value in network.state_dict().items()},
-        tmp_path / "n.safetensors",
-    )
-    noted = {"encoder": "efficientnet-lite0", "classes": CLASSES, "training": "before"}
-    (tmp_path / "n.json").write_text(json.dumps(noted))
-    assert networks.trained_by(tmp_path / "n.safetensors") == "before"
-    assert networks.load(tmp_path / "n.safetensors", CLASSES)[1] == "efficientnet-lite0"
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(tensors, tmp_path / "n.safetensors")
+    assert networks.trained_by(tmp_path / "n.safetensors") is None
+    with pytest.raises(TrainingError, match=r"n\.safetensors: cannot be read"):
+        networks.load(tmp_path / "n.safetensors", CLASSES[:2])
 
 
 def test_a_network_of_another_encoder_is_refused_by_name(tmp_path):
@@ -322,7 +317,7 @@ def test_parts_have_the_gradient_of_the_whole_batch(tmp_path):
         crops = TrainingCrops(
             ["1", "2"], load, input_size=64, batch_size=4, fill=(0, 0, 0), seed=0, cache_bytes=0
         )
-        training = _Run(config(batch_size=4), CLASSES, tmp_path / "n", "1")
+        training = Training(config(batch_size=4), CLASSES, tmp_path / "n", "1")
         training.network.eval()
         training._part = part
         training.step(0, crops.batch(0), crops.keys(0))
@@ -335,15 +330,19 @@ def test_parts_have_the_gradient_of_the_whole_batch(tmp_path):
 
 
 SHARE = """
-import sys, torch
+import sys
+from pathlib import Path
+import torch
 from torch import distributed
-from alc_backend.segmentation.train import _Run
+from alc_backend.segmentation.dataset import TrainingCrops
+from alc_backend.segmentation.train import Training
+from tests.segmentation.test_train import CLASSES, config, load
 rank, meeting, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
 crops = TrainingCrops(
     ["1", "2"], load, input_size=64, batch_size=4, fill=(0, 0, 0), seed=0, cache_bytes=0
 )
-training = _Run(config(batch_size=4), CLASSES, Path(out) / "n", "1")
+training = Training(config(batch_size=4), CLASSES, Path(out) / "n", "1")
 training.network.eval()
 training.step(0, crops.batch(0, rank, 2), crops.keys(0))
 torch.save(training.network.state_dict(), f"{out}/{rank}.pt")
@@ -365,7 +364,7 @@ def test_two_processes_take_the_step_of_one(tmp_path):
     crops = TrainingCrops(
         ["1", "2"], load, input_size=64, batch_size=4, fill=(0, 0, 0), seed=0, cache_bytes=0
     )
-    alone = _Run(config(batch_size=4), CLASSES, tmp_path / "n", "1")
+    alone = Training(config(batch_size=4), CLASSES, tmp_path / "n", "1")
     alone.network.eval()
     before = {name: value.clone() for name, value in alone.network.state_dict().items()}
     alone.step(0, crops.batch(0), crops.keys(0))
