@@ -129,7 +129,8 @@ def _check_empty(connection: Connection) -> None:
             "database of its own, by ALC_DATA_DIR or DATABASE_URL"
         )
     revision = _revision_of(connection)
-    if revision not in _known(_scripts()) and there - {_VERSION_TABLE}:
+    no_tables = there <= {_VERSION_TABLE}
+    if revision not in _known(_scripts()) and not (no_tables and revision is None):
         raise SettingsError(
             "the database was made by another program or by another version of alc-backend "
             f"(its revision is {revision}); set ALC_DATA_DIR (or DATABASE_URL) to a new place"

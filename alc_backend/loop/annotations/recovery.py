@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from alc_backend.common.types import Json
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import shape_of
-from alc_backend.labelstudio.recovered_queries import Question, QueryTask, read_query_tasks
+from alc_backend.labelstudio.recovered_queries import QueryTask, Question, read_query_tasks
 from alc_backend.loop import query_tasks
 from alc_backend.loop.config import round_config
 from alc_backend.store import ledger

@@ -19,10 +19,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from sqlalchemy.types import TypeEngine
+
 from alc_backend.common.files import sha256_of_stream
 from alc_backend.common.types import Json
 from alc_backend.common.version import __version__
 from alc_backend.errors import DatasetError
+from alc_backend.store.column_types import UtcDateTime, plain_type
 from alc_backend.store.models import utc_now
 
 FORMAT = "alc-backup-1"
@@ -57,6 +60,14 @@ class Manifest:
 
     revision: str
     sha256: dict[str, str]
+
+
+def archived_type(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type with which a column is read for an archive, and written from it.
+
+    Moments are in UTC; everything else is as the database itself has it.
+    """
+    return kind if isinstance(kind, UtcDateTime) else plain_type(kind)
 
 
 def table_member(table: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, select, type_coerce
 from sqlalchemy.orm import Session
 
 from alc_backend.common.files import write_atomically
@@ -125,7 +125,8 @@ def _write(
 
 def _rows(session: Session, table: Table) -> Iterator[Json]:
     """The rows of a table, by its primary key."""
-    ordered = select(table).order_by(*table.primary_key.columns)
+    columns = [type_coerce(c, archive.archived_type(c.type)).label(c.name) for c in table.c]
+    ordered = select(*columns).order_by(*table.primary_key.columns)
     for row in session.execute(ordered, execution_options={"yield_per": ROWS}).mappings():
         yield dict(row)
 

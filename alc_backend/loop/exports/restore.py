@@ -25,7 +25,7 @@ from alc_backend.loop.exports import archive
 from alc_backend.loop.exports.archive import FILES, Summary
 from alc_backend.settings import Settings
 from alc_backend.store import migrate
-from alc_backend.store.column_types import UtcDateTime, plain_type
+from alc_backend.store.column_types import UtcDateTime
 from alc_backend.store.database import Store
 from alc_backend.store.models import Base
 from alc_backend.store.storage import Storage
@@ -147,8 +147,7 @@ def _tables(connection: Connection) -> list[Table]:
     def typed(_: Any, name: str, column: Json) -> None:
         ours = Base.metadata.tables.get(name)
         if ours is not None and column["name"] in ours.c:
-            found = ours.c[column["name"]].type
-            column["type"] = found if isinstance(found, UtcDateTime) else plain_type(found)
+            column["type"] = archive.archived_type(ours.c[column["name"]].type)
 
     event.listen(
         metadata, "column_reflect", lambda found, table, column: typed(found, table.name, column)

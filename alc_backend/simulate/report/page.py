@@ -86,7 +86,7 @@ def write(document: Json, title: str, folder: Path) -> Path:
     """
     drawn = _plots(document)
     environment = Environment(
-        loader=PackageLoader("alc_backend.reports"), autoescape=True, trim_blocks=True
+        loader=PackageLoader("alc_backend.simulate.report"), autoescape=True, trim_blocks=True
     )
     page = environment.get_template("report.html").render(
         title=title,
