@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from alc_backend.common.types import Json
 from alc_backend.labelstudio.query import CHOICE
 from alc_backend.labelstudio.times import read_time
 
@@ -38,7 +39,7 @@ class Annotation:
     shown: list[Any] | None
 
 
-def parse(record: dict[str, Any], task_id: int | None = None) -> Annotation:
+def parse(record: Json, task_id: int | None = None) -> Annotation:
     """The annotation in a record of the API or of a webhook.
 
     ``task_id`` replaces the record's own ``task``, which webhooks leave out. Raises ValueError

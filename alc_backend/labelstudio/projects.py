@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
+from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, SettingsError
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import label_config
@@ -137,7 +137,7 @@ def set_keys(client: Client) -> None:
 
 def order_default_tab(client: Client, project: int) -> None:
     """Let the Data Manager list the best query first; labeling started there follows its order."""
-    data: dict[str, Any] = {
+    data: Json = {
         "title": "Queue",
         "type": "list",
         "target": "tasks",
@@ -210,7 +210,7 @@ def webhook_url(backend: str) -> str:
     return f"{backend}/webhook"
 
 
-def webhook_faults(hook: dict[str, Any], backend: str, secret: str) -> list[str]:
+def webhook_faults(hook: Json, backend: str, secret: str) -> list[str]:
     """Why a webhook does not bring every answer: ends of sentences about it, if there are any."""
     wanted = _webhook(backend, secret)
     faults = {
@@ -225,7 +225,7 @@ def webhook_faults(hook: dict[str, Any], backend: str, secret: str) -> list[str]
     return found
 
 
-def _webhook(backend: str, secret: str) -> dict[str, Any]:
+def _webhook(backend: str, secret: str) -> Json:
     return {
         "url": webhook_url(backend),
         "is_active": True,

@@ -1,0 +1,109 @@
+"""Creating the two projects and connecting the backend, with a fake Label Studio."""
+
+from __future__ import annotations
+
+import pytest
+
+from alc_backend.errors import LabelStudioError, SettingsError
+from alc_backend.labelstudio import projects
+from alc_backend.labelstudio.tasks import SAMPLING
+from alc_backend.labelstudio.texts import texts
+from tests.fake_label_studio import QUERY_PROJECT, FakeLabelStudio
+
+BACKEND = "http://alc.internal:9090"
+
+
+@pytest.fixture
+def label_studio():
+    return FakeLabelStudio()
+
+
+@pytest.fixture
+def client(label_studio):
+    return label_studio.client()
+
+
+@pytest.fixture
+def connect(client):
+    return lambda secret="s3cret": projects.connect_backend(client, QUERY_PROJECT, BACKEND, secret)
+
+
+def test_a_dataset_project_has_the_classes(label_studio, client):
+    number = projects.create_dataset_project(client, "pets", ["a", "b"])
+    tags = projects.read_dataset_config(label_studio.projects[number]["label_config"])
+    assert tags.classes == ["a", "b"]
+
+
+def test_a_query_project_serves_the_best_query_first(label_studio, client):
+    number = projects.create_query_project(client, "pets", 2, 40, texts())
+    made = label_studio.projects[number]
+    assert (made["sampling"], made["maximum_annotations"]) == (SAMPLING, 2)
+    assert "<Filter" in made["label_config"]  # 40 classes have to be searched
+    (view,) = label_studio.views.values()
+    assert view["project"] == number
+    assert view["data"]["ordering"] == ["tasks:predictions_score"]
+
+
+def test_a_tab_that_is_there_keeps_all_but_its_order(label_studio, client):
+    shown = {"title": "mine", "ordering": ["tasks:id"]}
+    label_studio.views[1] = {"id": 1, "project": QUERY_PROJECT, "data": shown}
+    projects.order_default_tab(client, QUERY_PROJECT)
+    (view,) = label_studio.views.values()
+    assert view["data"] == {"title": "mine", "ordering": ["tasks:predictions_score"]}
+
+
+def test_a_connected_backend_hears_of_every_answer_with_the_password(label_studio, connect):
+    connect()
+    ((backend,), (hook,)) = label_studio.backends.values(), label_studio.webhooks.values()
+    assert (backend["url"], backend["basic_auth_pass"]) == (BACKEND, "s3cret")
+    assert hook["url"] == projects.webhook_url(BACKEND)
+    assert hook["headers"] == {"Authorization": "Bearer s3cret"}
+    assert projects.webhook_faults(hook, BACKEND, "s3cret") == []
+
+
+def test_connecting_again_changes_what_is_there(label_studio, connect):
+    connect("old")
+    connect("new")
+    ((backend,), (hook,)) = label_studio.backends.values(), label_studio.webhooks.values()
+    assert backend["basic_auth_pass"] == "new"
+    assert hook["headers"] == {"Authorization": "Bearer new"}
+
+
+def test_connecting_again_makes_a_webhook_that_somebody_deleted(label_studio, connect):
+    connect()
+    label_studio.webhooks.clear()
+    connect()
+    (hook,) = label_studio.webhooks.values()
+    assert hook["project"] == QUERY_PROJECT
+    assert projects.webhook_faults(hook, BACKEND, "s3cret") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"is_active": False}, "is switched off"),
+        ({"send_payload": False}, "sends no payload"),
+        ({"headers": {}}, "lacks the header with the password, or has another password"),
+        ({"actions": ["ANNOTATION_CREATED"]}, "does not report ANNOTATIONS_CREATED, "),
+    ],
+)
+def test_what_keeps_a_webhook_from_bringing_answers_is_named(label_studio, connect, change, fault):
+    connect()
+    (hook,) = label_studio.webhooks.values()
+    (found,) = projects.webhook_faults({**hook, **change}, BACKEND, "s3cret")
+    assert found.startswith(fault)
+
+
+def test_a_backend_that_label_studio_cannot_reach_tells_the_usual_causes(label_studio, connect):
+    label_studio.fail(400, "/api/ml", method="POST", body={"detail": "no route"})
+    with pytest.raises(LabelStudioError, match=r"no route.*ML_BLOCK_LOCAL_IP=false") as caught:
+        connect()
+    assert caught.value.status == 400
+
+
+def test_an_address_that_webhooks_do_not_call_is_refused_before_anything_is_sent(
+    label_studio, client
+):
+    with pytest.raises(SettingsError, match="set ALC_BACKEND_URL"):
+        projects.connect_backend(client, QUERY_PROJECT, "http://alc:9090", "s3cret")
+    assert label_studio.requests == []
