@@ -1,6 +1,6 @@
 # make demo     everything on this machine: Label Studio, the backend, the built-in sample
 # make install  both virtual environments, nothing started
-# make test     all tests, with a real Label Studio
+# make test     all tests, with a real Label Studio, in two processes (TEST_PROCESSES)
 # make check    ruff, mypy, the layers (import-linter), and the site of the documentation
 # make docs     the site of the documentation, in site/
 # make audit    known vulnerabilities of what is installed (asks PyPI's advisory service)
@@ -16,6 +16,7 @@ LS_VENV := .venv-label-studio
 LABEL_STUDIO_VERSION := 1.23.2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+TEST_PROCESSES ?= 2
 
 PYTEST := $(VENV)/bin/python -m pytest
 
@@ -49,7 +50,8 @@ chromium: $(VENV)/.installed
 		|| (apt-get update && apt-get install -y libatomic1) >/dev/null  # playwright's node needs it
 
 test: install chromium
-	$(PYTEST) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_PROCESSES) --dist loadgroup \
+		--no-loadscope-reorder $(PYTEST_ARGS)
 
 chaos: install
 	CHAOS=long $(PYTEST) -s tests/e2e/test_chaos.py

@@ -22,6 +22,8 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("tests")
 
+pytest_plugins = ["tests.fuzz.report"]
+
 CLASSES = ["background", "cat", "dog"]
 
 
@@ -31,6 +33,18 @@ def wait_for(condition, limit_s=120):
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.05)
     return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Begin with Label Studio's tests, the longest, and keep together what shares fixtures.
+
+    Of the processes of ``-n``, one runs all tests of a file, and all that use the demonstration.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("ls") is None)
+    for item in items:
+        shared = "demonstration" if "running" in item.fixturenames else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(autouse=True)

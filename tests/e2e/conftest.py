@@ -17,7 +17,7 @@ def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loop")
     options = DemoOptions(data_dir=folder, port=free_port(), backend_port=free_port())
     settings = Settings(
-        iterations=40,
+        iterations=30,
         input_size=64,
         batch_size=4,
         round_size=40,

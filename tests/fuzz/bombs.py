@@ -130,7 +130,7 @@ def main() -> None:
     """Read the bomb that the command line names."""
     name, folder = sys.argv[1:]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
+    began = time.process_time()
     refused = ""
     try:
         globals()[f"read_{name}"](Path(folder))
@@ -139,7 +139,7 @@ def main() -> None:
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     told = {
         "refused": refused,
-        "seconds": time.perf_counter() - began,
+        "seconds": time.process_time() - began,
         "grown_mb": (after - before) / 1024,
     }
     print(json.dumps(told))

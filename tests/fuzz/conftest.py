@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 
 from alc_backend.service.web.app import create_app
 from tests.annotations import asked_project
-from tests.fuzz.values import JSON, SECRET, report
+from tests.fuzz.values import JSON, SECRET
 
 
 @pytest.fixture
@@ -18,7 +18,3 @@ def client(settings, project, redis):
     app = create_app(settings)
     with TestClient(app, headers={**SECRET, **JSON}, raise_server_exceptions=False) as client:
         yield client
-
-
-def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(report())

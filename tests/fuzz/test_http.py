@@ -16,11 +16,6 @@ POSTS = ["/setup", "/predict", "/webhook", "/train", "/job_status", "/rounds", "
 
 
 @pytest.fixture
-def database_url():
-    """SQLite; the other database has the same code before it."""
-
-
-@pytest.fixture
 def described(settings, project, redis):
     return schemathesis.openapi.from_asgi("/openapi.json", create_app(settings), headers=SECRET)
 

@@ -1,4 +1,4 @@
-"""What Label Studio sends, with parts of it replaced by anything; on both databases."""
+"""What Label Studio sends, with parts of it replaced by anything."""
 
 from __future__ import annotations
 
