@@ -28,15 +28,15 @@ def report(
     Each plot is written beside it, as PNG and as CSV.
     """
     from alc_backend.loop.exports import report as live_report
-    from alc_backend.simulate.report import page
+    from alc_backend.simulate.report import documents, page
 
     if files and project is not None:
         raise SettingsError("give either results of simulations or --project")
     if files:
         stems = [path.stem for path in files]
         names = stems if len(set(stems)) == len(stems) else [str(path) for path in files]
-        documents = [(name, page.read(path)) for name, path in zip(names, files, strict=True)]
-        document, title = page.together(documents), "Active Label Correction, simulated"
+        read = [(name, documents.read(path)) for name, path in zip(names, files, strict=True)]
+        document, title = documents.together(read), "Active Label Correction, simulated"
     else:
         store = open_store()
         project_id = project_id_of(store, project)

@@ -1,1 +1,1 @@
-"""Oracle annotators: answers taken from ground truth, for demonstrations and measurement."""
+"""Simulations: the loop with an oracle annotator, whose answers come from ground truth."""

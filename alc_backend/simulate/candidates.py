@@ -1,4 +1,4 @@
-"""What could be asked next over a whole dataset, with every score that orders it."""
+"""The candidate queries of a whole dataset, with the scores that order them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.common.files import write_atomically
+from alc_backend.common.types import Progress
 from alc_backend.core import acquisition, expansion, pool, selection
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.core.arrays import VOID
@@ -26,17 +27,21 @@ from alc_backend.simulate.scenes import Packed, Scenes
 FIELDS = ("image", "superpixel", "row", "col", "pseudo", "dominant", "size", "turn")
 
 Predict = Callable[[str], NDArray[np.float32]]
+"""Called with an image key; returns the probabilities float32 (C, H, W)."""
+
 ReadLabels = Callable[[str], NDArray[np.uint8]]
+"""Called with an image key; returns the label map uint8 (H, W)."""
 
 
 @dataclass
 class Candidates:
-    """Candidate queries of a dataset; every array has shape (M,).
+    """The candidate queries of a dataset; arrays have shape (M,) unless another is given.
 
-    ``image`` is the position in ``Scenes.keys``, ``turn`` the order of PixelPick's draw (0 in
-    other pools), ``scores`` what was measured, by :attr:`Acquisition.measured`, ``class_pixels``
-    int64 (C,) the pixels of each class in the label maps. ``reach``: for every image the pixels
-    that answers would reach (ε > 0), empty at ε = 0.
+    ``image`` is the index in ``Scenes.keys``; ``turn`` the order of PixelPick's draw (0 in other
+    pools); ``scores`` are the measured scores, by :attr:`Acquisition.measured`; ``class_pixels``
+    int64 (C,) is the number of pixels of each class in the label maps. ``reach`` is, for each
+    image by its index, the mask bool (H, W) of the pixels that answers would be written to; it is
+    empty at ε = 0.
     """
 
     image: NDArray[np.int32]
@@ -55,13 +60,13 @@ class Candidates:
         return len(self.image)
 
     def save(self, path: Path) -> None:
-        """Write a file that :meth:`load` reads."""
+        """Write a file that :meth:`load` can read."""
         arrays: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
         arrays |= {f"score/{name}": values for name, values in self.scores.items()}
         arrays |= {
-            f"reach/{place}": np.packbits(packed.read()) for place, packed in self.reach.items()
+            f"reach/{index}": np.packbits(packed.read()) for index, packed in self.reach.items()
         }
-        shapes = [(place, *packed.shape) for place, packed in self.reach.items()]
+        shapes = [(index, *packed.shape) for index, packed in self.reach.items()]
         arrays["shapes"] = np.array(shapes, dtype=np.int64).reshape(-1, 3)
         arrays["class_pixels"] = self.class_pixels
         content = io.BytesIO()
@@ -70,16 +75,16 @@ class Candidates:
 
     @classmethod
     def load(cls, path: Path) -> Candidates | None:
-        """Read what :meth:`save` wrote; None when there is no such file, or it is damaged."""
+        """What :meth:`save` wrote; None when the file is missing or damaged."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 reach = {
-                    int(place): Packed.of(
-                        np.unpackbits(arrays[f"reach/{place}"], count=int(height * width))
+                    int(index): Packed.of(
+                        np.unpackbits(arrays[f"reach/{index}"], count=int(height * width))
                         .reshape(int(height), int(width))
                         .astype(np.bool_)
                     )
-                    for place, height, width in arrays["shapes"]
+                    for index, height, width in arrays["shapes"]
                 }
                 scores = {
                     name.removeprefix("score/"): arrays[name]
@@ -94,36 +99,36 @@ class Candidates:
             return None
 
     def order(self, scenes: Scenes, experiment: Experiment, count: int) -> list[int]:
-        """The positions of the ``count`` candidates to ask about, best first.
+        """The indices of the ``count`` candidates to ask about, best first.
 
         Superpixels are ranked as a round ranks them (:mod:`alc_backend.loop.rounds.selection`).
         """
         if experiment.pool == "pixelpick":
-            places = np.lexsort((self.image, self.turn))
-            return [int(place) for place in places[:count]]
-        found = acquisition.Measured(
-            self.scores[ACQUISITIONS[experiment.acquisition].measured],
-            self.pseudo,
-            self.dominant,
-            self.size,
-            self.class_pixels,
-        )
-        compared = acquisition.compare(found, experiment.acquisition)
+            return [int(index) for index in np.lexsort((self.image, self.turn))[:count]]
+        compared = self._compared(experiment)
         if experiment.pool == "pixel":
-            places = np.lexsort((self.col, self.row, self.superpixel, self.image, -compared))
-            return [int(place) for place in places[:count]]
-        places_of = {
-            (scenes.keys[self.image[place]], int(self.superpixel[place])): place
-            for place in range(len(self))
+            keys = (self.col, self.row, self.superpixel, self.image, -compared)
+            return [int(index) for index in np.lexsort(keys)[:count]]
+        index_of = {
+            (scenes.keys[self.image[index]], int(self.superpixel[index])): index
+            for index in range(len(self))
         }
         scored = [
-            selection.Scored(float(compared[place]), *about, int(self.size[place]))
-            for about, place in places_of.items()
+            selection.Scored(float(compared[index]), *identity, int(self.size[index]))
+            for identity, index in index_of.items()
         ]
         chosen = selection.top(
             scored, count, per_image=experiment.per_image, min_area=experiment.min_area
         )
-        return [places_of[item.key, item.superpixel] for item in chosen]
+        return [index_of[item.key, item.superpixel] for item in chosen]
+
+    def _compared(self, experiment: Experiment) -> NDArray[np.float64]:
+        """The scores by which candidates of all images are ranked."""
+        measured = self.scores[ACQUISITIONS[experiment.acquisition].measured]
+        found = acquisition.Measured(
+            measured, self.pseudo, self.dominant, self.size, self.class_pixels
+        )
+        return acquisition.compare(found, experiment.acquisition)
 
 
 def survey(
@@ -135,19 +140,19 @@ def survey(
     count: int,
     names: Collection[str],
     answered: Mapping[str, Collection[int]],
-    progress: Callable[[int, int, str], None],
+    progress: Progress,
 ) -> Candidates:
-    """Measure every candidate of the dataset by the acquisitions ``names``, which compare nothing.
+    """The candidates of the dataset, measured by the acquisitions ``names``.
 
     ``answered`` superpixels, by image key, are left out. ``count`` is the number of queries that
-    will be chosen; the pools of single pixels hold no more than they need for it.
+    will be chosen; the pools of single pixels hold no more candidates than that takes.
     """
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in FIELDS}
     scores: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
     class_pixels = np.zeros(VOID + 1, dtype=np.int64)
     reach: dict[int, Packed] = {}
-    for place, key in enumerate(scenes.keys):
-        progress(place, len(scenes.keys), f"scoring {key}")
+    for index, key in enumerate(scenes.keys):
+        progress(index, len(scenes.keys), f"scoring {key}")
         current = labels(key)
         class_pixels += np.bincount(current.ravel(), minlength=VOID + 1)
         superpixels: NDArray[np.int32] = scenes.superpixels(key)
@@ -163,21 +168,8 @@ def survey(
                 acquisition.measure(image, found, name, epsilon=experiment.epsilon, seed=seed)
             )
         if experiment.epsilon > 0:
-            reached = expansion.expand_all(image, found, experiment.epsilon)
-            reach[place] = Packed.of(reached)
-        turn: NDArray[np.int32] = np.zeros(len(found), dtype=np.int32)
-        if experiment.pool == "pixelpick":
-            turn = np.random.default_rng([seed, 1]).permutation(len(found)).astype(np.int32)
-        for name, values in (
-            ("image", np.full(len(found), place, dtype=np.int32)),
-            ("superpixel", found.ids),
-            ("row", found.rows.astype(np.int32)),
-            ("col", found.cols.astype(np.int32)),
-            ("pseudo", found.pseudo),
-            ("dominant", found.dominant),
-            ("size", found.sizes),
-            ("turn", turn),
-        ):
+            reach[index] = Packed.of(expansion.expand_all(image, found, experiment.epsilon))
+        for name, values in _columns(index, found, experiment, seed).items():
             columns[name].append(values)
     return Candidates(
         **{name: np.concatenate(values or [np.empty(0)]) for name, values in columns.items()},
@@ -187,9 +179,27 @@ def survey(
     )
 
 
+def _columns(index: int, found: Pool, experiment: Experiment, seed: int) -> dict[str, NDArray[Any]]:
+    """The fields of the candidates of one image, each (M,)."""
+    turn: NDArray[np.int32] = np.zeros(len(found), dtype=np.int32)
+    if experiment.pool == "pixelpick":
+        turn = np.random.default_rng([seed, 1]).permutation(len(found)).astype(np.int32)
+    return {
+        "image": np.full(len(found), index, dtype=np.int32),
+        "superpixel": found.ids,
+        "row": found.rows.astype(np.int32),
+        "col": found.cols.astype(np.int32),
+        "pseudo": found.pseudo,
+        "dominant": found.dominant,
+        "size": found.sizes,
+        "turn": turn,
+    }
+
+
 def _pool(
     image: ImageStatistics, experiment: Experiment, scenes: Scenes, count: int, seed: int
 ) -> Pool:
+    """The candidates of one image, from the pool that the experiment names."""
     if experiment.pool == "pixelpick":
         each = -(-count // len(scenes.keys))
         return pool.pixelpick(image, each, seed=seed)

@@ -1,4 +1,4 @@
-"""Images that show what a simulation changed, small enough to travel in its results."""
+"""Examples of what a simulation changed, as small images in its results."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 SHOWN = 6
-"""How many images are shown."""
+"""The number of images that are shown."""
 
 
 def examples(loop: Loop) -> list[Json]:
-    """The images of which most pixels were put right, each with its label maps.
+    """The images with most pixels put right (less those spoilt), each with its label maps.
 
-    ``image`` is a JPEG, ``before``, ``after`` and ``truth`` PNGs in the colours of PASCAL VOC, all
-    in base64; ``repaired`` and ``spoilt`` count pixels.
+    ``image`` is a JPEG, ``before``, ``after`` and ``truth`` are PNGs in the colours of PASCAL VOC,
+    all in base64; ``repaired`` and ``spoilt`` are numbers of pixels.
     """
     found = []
     for key in loop.changed:

@@ -1,4 +1,4 @@
-"""One row of a simulation: everything that decides its outcome."""
+"""The configuration of one row of a simulation: everything that decides its outcome."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from alc_backend.simulate.oracle import ORACLES
 from alc_backend.simulate.scenes import SUPERPIXELS
 
 POOLS = ("superpixel", "pixelpick", "pixel")
-"""What may be asked about: the representative pixels of superpixels (the paper's choice),
-PixelPick's draw (Table 9), or the best pixels of all, without diversity (Table 3)."""
+"""The pools of candidates: the representative pixels of superpixels (the paper's choice),
+PixelPick's draw (Table 9), or the best of all pixels, without diversity (Table 3)."""
 
 LABELS = ("given", "random")
-"""Where the first label maps come from: the dataset, or a network trained on the answers about
-the first budget of randomly chosen superpixels (Figure 6)."""
+"""The sources of the first label maps: the dataset, or a network trained on the classes of random
+superpixels, as many as the first budget has answers (Figure 6)."""
 
 MODEL_AT = ("last", "all", "none")
-"""The budgets at which a network is trained and measured."""
+"""The budgets at which a network is trained and its mIoU measured."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A row. ``budgets``: the numbers of answers, ascending, at which it is measured.
+    """A row, measured after each of the numbers of answers in ``budgets``, which ascend.
 
-    The answers up to the last budget are given in ``rounds`` equal parts; before each the network
-    is trained anew on the label maps as they are, unless ``train`` is off: then the first one
-    stays. ``probabilities``: a folder of ``KEY.npy`` that takes the network's place. ``noise`` is
-    the share of answers that name a wrong class, ``model_at`` one of MODEL_AT.
+    The answers up to the last budget are given in ``rounds`` equal parts. Before each round the
+    network is trained anew on the present label maps; without ``train`` the first network is kept.
+    ``probabilities`` is a folder of ``KEY.npy`` to use instead of a network. ``noise`` is the share
+    of answers that name a wrong class. Raises SettingsError for options that are invalid or cannot
+    be combined.
     """
 
     training: TrainingConfig
@@ -57,6 +58,11 @@ class Experiment:
     probabilities: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_choices()
+        self._check_numbers()
+        self._check_combinations()
+
+    def _check_choices(self) -> None:
         for name, value, known in (
             ("--acquisition", self.acquisition, sorted(ACQUISITIONS)),
             ("--pool", self.pool, POOLS),
@@ -67,6 +73,8 @@ class Experiment:
         ):
             if value not in known:
                 raise SettingsError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+
+    def _check_numbers(self) -> None:
         if not self.budgets or any(budget < 1 for budget in self.budgets):
             raise SettingsError("--budgets must name at least one positive number of answers")
         if list(self.budgets) != sorted(set(self.budgets)):
@@ -75,9 +83,11 @@ class Experiment:
             raise SettingsError("--noise and --epsilon must lie between 0 and 1")
         if self.rounds < 1 or self.folds < 1:
             raise SettingsError("--rounds and --folds must be at least 1")
+
+    def _check_combinations(self) -> None:
         if self.pool != "superpixel" and (self.epsilon > 0 or self.per_image or self.min_area):
             raise SettingsError(
-                f"--pool {self.pool} goes without --epsilon, --per-image and --min-area"
+                f"--pool {self.pool} cannot be combined with --epsilon, --per-image and --min-area"
             )
         if self.pool == "pixel" and self.acquisition not in ("sim", "cil"):
             raise SettingsError(
@@ -85,8 +95,8 @@ class Experiment:
             )
         if self.probabilities and (self.train or self.labels == "random" or self.folds > 1):
             raise SettingsError(
-                "--probabilities takes the network's place: it goes with --no-train, without "
-                "--folds and with the given labels"
+                "--probabilities replaces the network: combine it with --no-train and the given "
+                "labels, without --folds"
             )
 
     @property
@@ -100,11 +110,11 @@ class Experiment:
         return {"seed": self.seed, **values, "budgets": list(self.budgets)}
 
     def name(self, *others: str) -> str:
-        """A short name for the row's results on a dataset (its digest among ``others``)."""
+        """A short name for the row's results, which also depend on ``others``, such as the data."""
         return fingerprint(self.as_dict(), *others)
 
 
 def fingerprint(*values: Any) -> str:
-    """A short name that is equal for equal JSON values."""
+    """A short name (24 hexadecimal digits) that is equal for equal JSON values."""
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]

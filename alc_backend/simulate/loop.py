@@ -1,7 +1,8 @@
-"""The loop of Active Label Correction with an oracle annotator, without Label Studio."""
+"""The loop of Active Label Correction with an oracle as annotator, without Label Studio."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,18 @@ from alc_backend.core.draws import draw
 from alc_backend.simulate import oracle
 from alc_backend.simulate.candidates import Candidates, survey
 from alc_backend.simulate.experiment import Experiment, fingerprint
+from alc_backend.simulate.figures import Point
 from alc_backend.simulate.networks import Networks, digest_of
 from alc_backend.simulate.scenes import Packed, Scenes
 
 
 class Loop:
-    """The state of one experiment: label maps, what was answered, what it brought."""
+    """The state of one experiment: its label maps, the answers so far, and the figures."""
 
     def __init__(
         self, scenes: Scenes, experiment: Experiment, folder: Path, progress: Progress
     ) -> None:
-        """``folder`` keeps networks and the candidates of first rounds, for other rows too."""
+        """``folder`` keeps the networks and the candidates of first rounds, which rows share."""
         self.scenes, self.experiment = scenes, experiment
         self._folder, self._progress = folder, progress
         self._networks = Networks(scenes, experiment, folder / "networks", progress)
@@ -34,131 +36,72 @@ class Loop:
         self._first: dict[str, Packed] = {}
         self._answered: dict[str, set[int]] = {}
         self._counted: set[tuple[int, ...]] = set()
-        self._points: list[Json] = []
+        self._points: list[Point] = []
         self._given = self._accepted = 0
         self._seconds = 0.0
         self._found = metrics.SelectionCounts(0, 0, 0)
-        self._confusion = scenes.confusion(self.labels)
-        self.before = self._confusion.copy()
+        self._begin_from_present_labels()
 
     def labels(self, key: str) -> NDArray[np.uint8]:
-        """The label map of an image as it is now, uint8 (H, W); read-only."""
+        """The present label map of an image, uint8 (H, W), read-only."""
         if key in self._labels:
             return self._labels[key].read()
         return self.first(key)
 
     def first(self, key: str) -> NDArray[np.uint8]:
-        """The label map that an image began with."""
+        """The label map of an image before the first correction, uint8 (H, W), read-only."""
         return self._first[key].read() if key in self._first else self.scenes.labels(key)
 
     @property
+    def answered(self) -> dict[str, frozenset[int]]:
+        """The superpixels that were asked about, by image key."""
+        return {key: frozenset(numbers) for key, numbers in self._answered.items()}
+
+    @property
     def changed(self) -> list[str]:
-        """The keys of the images whose label map is not the first one any more."""
+        """The keys of the images whose label maps differ from the first ones."""
         return [key for key in self.scenes.keys if self._labels.get(key) != self._first.get(key)]
 
     def prepare(self) -> None:
-        """Train the first network and score with it: what rows with the same network share."""
-        self._begin()
-        self._candidates(self._ends()[0] - self._given, first=True)
+        """Train the first network and score with it: the work that rows with it share."""
+        self._make_first_labels()
+        self.candidates(self._ends()[0] - self._given, first=True)
 
     def run(self) -> Json:
-        """Walk all rounds; returns the row's results as JSON types."""
+        """Run all rounds; returns the results of the row as JSON types."""
         experiment = self.experiment
-        self._begin()
+        self._make_first_labels()
         if self._given == 0:
             self._measure(0)
         for number, end in enumerate(self._ends(), start=1):
-            candidates = self._candidates(end - self._given, first=number == 1)
-            order = candidates.order(self.scenes, experiment, end - self._given)
-            for place in order:
-                self._ask(candidates, place)
+            candidates = self.candidates(end - self._given, first=number == 1)
+            for index in candidates.order(self.scenes, experiment, end - self._given):
+                self.ask(candidates, index)
                 if self._given in experiment.budgets:
                     self._measure(number)
-        if self._points[-1]["answers"] < self._given:  # there was less to ask than the budget
+        if self._points[-1].answers < self._given:  # fewer candidates than the budget
             self._measure(experiment.rounds, last=True)
         return {
             **experiment.as_dict(),
             "superpixels_in_all": self.scenes.superpixel_count,
             "round_count": experiment.rounds,
-            "rounds": self._points,
-            "confusion_before": self.before.tolist(),
+            "rounds": [point.as_json() for point in self._points],
+            "confusion_before": self._before.tolist(),
             "confusion_after": self._confusion.tolist(),
         }
 
-    def _ends(self) -> list[int]:
-        """The number of answers at the end of each round that has any left to ask for."""
-        total, rounds = self.experiment.budgets[-1], self.experiment.rounds
-        ends = [total * number // rounds for number in range(1, rounds + 1)]
-        return [end for end in ends if end > self._given] or [total]
+    def candidates(self, count: int, *, first: bool) -> Candidates:
+        """The candidates at present; those of the ``first`` round are saved for other rows.
 
-    def _begin(self) -> None:
-        """Make the first label maps where the dataset's are not to be used (Figure 6)."""
-        if self.experiment.labels == "given" or self._first:
-            return
-        scenes, seed, classes = self.scenes, self.experiment.seed, len(self.scenes.classes)
-        for key in scenes.keys:
-            self._first[key] = Packed.of(np.full_like(scenes.labels(key), VOID))
-        self._confusion = scenes.confusion(self.labels)
-        self.before = self._confusion.copy()
-        everything = [
-            (key, int(number))
-            for key in scenes.keys
-            for number in np.unique(scenes.superpixels(key))
-            if number > 0
-        ]
-        everything.sort(key=lambda item: draw(f"first/{item[0]}/{item[1]}", seed))
-        written: list[tuple[str, NDArray[np.bool_], int]] = []
-        for key, number in everything[: self.experiment.budgets[0]]:
-            mask = scenes.superpixels(key) == number
-            truth = scenes.truth(key)
-            inside = np.flatnonzero(mask)
-            star = inside[draw(f"star/{key}/{number}", seed) % len(inside)]
-            class_id = int(truth.ravel()[star])
-            self._given += 1
-            self._seconds += cost.CLASSIFICATION_S
-            self._answered.setdefault(key, set()).add(number)
-            if class_id != VOID:
-                class_id = oracle.blunder(
-                    class_id, classes, self.experiment.noise, f"{key}/{number}", seed
-                )
-                written.append((key, mask, class_id))
-                self._write(key, mask, class_id)
-        predict = self._networks.predictor(self.labels, digest_of(scenes, self.labels))
-        for place, key in enumerate(scenes.keys):
-            self._progress(place, len(scenes.keys), f"first labels of {key}")
-            self._labels[key] = Packed.of(predict(key).argmax(axis=0).astype(np.uint8))
-        for key, mask, class_id in written:
-            labels = self.labels(key).copy()
-            labels[mask] = class_id
-            self._labels[key] = Packed.of(labels)
-        self._first = dict(self._labels)
-        self._confusion = scenes.confusion(self.labels)
-        self.before = self._confusion.copy()
-        self._measure(0)
-
-    def _candidates(self, count: int, *, first: bool) -> Candidates:
-        """What could be asked now; that of the ``first`` round is kept for other rows.
-
-        Without training anew, the first network scores the label maps as they are.
+        Unless the experiment trains anew, the first network scores the present label maps.
         """
         experiment, scenes = self.experiment, self.scenes
         trained_on = self.labels if first or experiment.train else self.first
         digest = digest_of(scenes, trained_on)
         names = [ACQUISITIONS[experiment.acquisition].measured]
-        if first and experiment.pool == "superpixel":  # other rows will ask for the others
+        if first and experiment.pool == "superpixel":  # other rows will need the others
             names = sorted({acquisition.measured for acquisition in ACQUISITIONS.values()})
-        about = {
-            "networks": self._networks.name(digest),
-            "seed": experiment.seed,
-            "names": names,
-            "version": __version__,
-            "pool": experiment.pool,
-            "count": count if experiment.pool != "superpixel" else None,
-            "epsilon": experiment.epsilon,
-            "dataset": scenes.digest,
-            "answered": {key: sorted(done) for key, done in sorted(self._answered.items())},
-        }
-        path = self._folder / "candidates" / f"{fingerprint(about)}.npz"
+        path = self._candidates_path(digest, names, count)
         if first and (known := Candidates.load(path)) is not None:
             return known
         candidates = survey(
@@ -176,39 +119,133 @@ class Loop:
             candidates.save(path)
         return candidates
 
-    def _ask(self, candidates: Candidates, place: int) -> None:
-        """Put one question to the oracle and write its answer."""
-        experiment, scenes = self.experiment, self.scenes
-        image, number = int(candidates.image[place]), int(candidates.superpixel[place])
-        row, col = int(candidates.row[place]), int(candidates.col[place])
-        key, pseudo = scenes.keys[image], int(candidates.pseudo[place])
-        mask = scenes.superpixels(key) == number
-        labels, truth = self.labels(key), scenes.truth(key)
-        class_id = oracle.answer(experiment.oracle, truth, labels, mask, row, col, pseudo)
-        class_id = oracle.blunder(
-            class_id, len(scenes.classes), experiment.noise, f"{key}/{number}", experiment.seed
-        )
-        self._given += 1
+    def ask(self, candidates: Candidates, index: int) -> None:
+        """Put one query to the oracle, count its answer and write it to the label map."""
+        image, number = int(candidates.image[index]), int(candidates.superpixel[index])
+        row, col = int(candidates.row[index]), int(candidates.col[index])
+        key, pseudo = self.scenes.keys[image], int(candidates.pseudo[index])
+        superpixel = self.scenes.superpixels(key) == number
+        star = np.zeros_like(superpixel)
+        star[row, col] = True
+        class_id = self._answer(key, superpixel, number, row, col, pseudo)
+        self._count(key, number, oracle.seconds(class_id == pseudo))
         self._accepted += class_id == pseudo
-        self._seconds += oracle.seconds(class_id == pseudo)
-        self._answered.setdefault(key, set()).add(number)
-        reached = mask
-        if not experiment.expansion:
-            reached = np.zeros_like(mask)
-            reached[row, col] = True
-        elif experiment.epsilon > 0:
-            reached = mask & candidates.reach[image].read()
-        about = (image, number) if experiment.expansion else (image, row, col)
-        if about not in self._counted:
-            self._counted.add(about)
-            counts = metrics.selection_counts(reached, self.first(key), truth)
-            self._found = self._found.plus(counts)
+        if self.experiment.expansion:
+            reached = superpixel
+            if self.experiment.epsilon > 0:
+                reached = superpixel & candidates.reach[image].read()
+            self._count_selection((image, number), key, reached)
+        else:
+            superpixel = reached = star
+            self._count_selection((image, number, row, col), key, reached)
         if class_id != pseudo:
             self._write(key, reached, class_id)
-        elif labels[row, col] != class_id:  # void: what was accepted is not there yet, as in replay
-            self._write(key, mask if experiment.expansion else reached, class_id)
+        elif self.labels(key)[row, col] != class_id:  # accepted where the label is void
+            self._write(key, superpixel, class_id)  # all of it, as the ledger's replay does
+
+    def _ends(self) -> list[int]:
+        """The number of answers at the end of each round that has any left to ask for."""
+        total, rounds = self.experiment.budgets[-1], self.experiment.rounds
+        ends = [total * number // rounds for number in range(1, rounds + 1)]
+        return [end for end in ends if end > self._given] or [total]
+
+    def _make_first_labels(self) -> None:
+        """Replace the dataset's first label maps where the experiment asks for it (Figure 6).
+
+        Random superpixels are classified; a network trained on them labels everything else.
+        """
+        if self.experiment.labels == "given" or self._first:
+            return
+        for key in self.scenes.keys:
+            self._first[key] = Packed.of(np.full_like(self.scenes.labels(key), VOID))
+        self._begin_from_present_labels()
+        written = list(self._classify_random_superpixels())
+        predict = self._networks.predictor(self.labels, digest_of(self.scenes, self.labels))
+        for index, key in enumerate(self.scenes.keys):
+            self._progress(index, len(self.scenes.keys), f"first labels of {key}")
+            self._labels[key] = Packed.of(predict(key).argmax(axis=0).astype(np.uint8))
+        for key, mask, class_id in written:
+            labels = self.labels(key).copy()
+            labels[mask] = class_id
+            self._labels[key] = Packed.of(labels)
+        self._first = dict(self._labels)
+        self._begin_from_present_labels()
+        self._measure(0)
+
+    def _begin_from_present_labels(self) -> None:
+        self._confusion = self.scenes.confusion(self.labels)
+        self._before = self._confusion.copy()
+
+    def _classify_random_superpixels(self) -> Iterator[tuple[str, NDArray[np.bool_], int]]:
+        """Ask for the class of as many random superpixels as the first budget has answers.
+
+        Yields those that were written to the label maps: image key, mask bool (H, W), class id.
+        """
+        scenes, seed, noise = self.scenes, self.experiment.seed, self.experiment.noise
+        everything = [
+            (key, int(number))
+            for key in scenes.keys
+            for number in np.unique(scenes.superpixels(key))
+            if number > 0
+        ]
+        everything.sort(key=lambda item: draw(f"first/{item[0]}/{item[1]}", seed))
+        for key, number in everything[: self.experiment.budgets[0]]:
+            mask = scenes.superpixels(key) == number
+            inside = np.flatnonzero(mask)
+            star = inside[draw(f"star/{key}/{number}", seed) % len(inside)]
+            class_id = int(scenes.truth(key).ravel()[star])
+            self._count(key, number, cost.CLASSIFICATION_S)
+            if class_id != VOID:
+                class_id = oracle.blunder(
+                    class_id, len(scenes.classes), noise, f"{key}/{number}", seed
+                )
+                self._write(key, mask, class_id)
+                yield key, mask, class_id
+
+    def _candidates_path(self, digest: str, names: Sequence[str], count: int) -> Path:
+        """The file for candidates scored by the networks trained on the label maps ``digest``."""
+        experiment = self.experiment
+        about = {
+            "networks": self._networks.name(digest),
+            "seed": experiment.seed,
+            "names": names,
+            "version": __version__,
+            "pool": experiment.pool,
+            "count": count if experiment.pool != "superpixel" else None,
+            "epsilon": experiment.epsilon,
+            "dataset": self.scenes.digest,
+            "answered": {key: sorted(done) for key, done in sorted(self._answered.items())},
+        }
+        return self._folder / "candidates" / f"{fingerprint(about)}.npz"
+
+    def _answer(
+        self, key: str, superpixel: NDArray[np.bool_], number: int, row: int, col: int, pseudo: int
+    ) -> int:
+        """The class that the oracle names, or a wrong one by mistake."""
+        experiment, scenes = self.experiment, self.scenes
+        truth, labels = scenes.truth(key), self.labels(key)
+        class_id = oracle.answer(experiment.oracle, truth, labels, superpixel, row, col, pseudo)
+        return oracle.blunder(
+            class_id, len(scenes.classes), experiment.noise, f"{key}/{number}", experiment.seed
+        )
+
+    def _count(self, key: str, number: int, seconds: float) -> None:
+        """Count an answer about superpixel ``number`` of an image."""
+        self._given += 1
+        self._seconds += seconds
+        self._answered.setdefault(key, set()).add(number)
+
+    def _count_selection(
+        self, identity: tuple[int, ...], key: str, reached: NDArray[np.bool_]
+    ) -> None:
+        """Count the pixels that a query reached for precision and recall, once an identity."""
+        if identity not in self._counted:
+            self._counted.add(identity)
+            counts = metrics.selection_counts(reached, self.first(key), self.scenes.truth(key))
+            self._found = self._found.plus(counts)
 
     def _write(self, key: str, mask: NDArray[np.bool_], class_id: int) -> None:
+        """Write a class to the masked pixels, and update the confusion matrix for them."""
         labels, truth = self.labels(key).copy(), self.scenes.truth(key)
         there, classes = truth[mask][None], len(self.scenes.classes)
         self._confusion -= metrics.confusion_matrix(there, labels[mask][None], classes)
@@ -217,39 +254,38 @@ class Loop:
         self._labels[key] = Packed.of(labels)
 
     def _measure(self, number: int, *, last: bool = False) -> None:
-        """Note how good the label maps are now, and the network where that is asked.
+        """Add the figures of the present to round ``number``, with the network's where asked for.
 
-        ``last``: there is nothing more to ask, whatever the budget.
+        ``last``: nothing is left to ask, whatever the budget.
         """
         experiment, classes = self.experiment, len(self.scenes.classes)
         accepted = self._accepted / self._given if self._given else 0.0
-        iou = [metrics.known(value) for value in metrics.class_iou(self._confusion).tolist()]
         last = last or self._given >= experiment.budgets[-1]
         model = None
         if experiment.model_at == "all" or (experiment.model_at == "last" and last):
             model = self._networks.measure(self.labels, digest_of(self.scenes, self.labels))
         per_answer = cost.correction_cost(classes, accepted) / cost.classification_cost(classes)
+        iou = metrics.class_iou(self._confusion).tolist()
         self._points.append(
-            {
-                "round": number,
-                "budget": self._given,
-                "share": self._given / max(self.scenes.superpixel_count, 1),
-                "answers": self._given,
-                "accept_rate": accepted if self._given else None,
-                "data_miou": metrics.known(metrics.mean_iou(self._confusion)),
-                "model_miou": model[0] if model else None,
-                "precision": metrics.known(self._found.precision),
-                "recall": metrics.known(self._recall()),
-                "class_iou": iou,
-                "model_class_iou": model[1] if model else None,
-                "normalised_clicks": self._given * per_answer,
-                "hours": self._seconds / 3600,
-                "hours_classifying": self._given * cost.CLASSIFICATION_S / 3600,
-            }
+            Point(
+                round=number,
+                answers=self._given,
+                share=self._given / max(self.scenes.superpixel_count, 1),
+                accept_rate=accepted if self._given else None,
+                data_miou=metrics.known(metrics.mean_iou(self._confusion)),
+                model_miou=model[0] if model else None,
+                precision=metrics.known(self._found.precision),
+                recall=metrics.known(self._recall()),
+                class_iou=[metrics.known(value) for value in iou],
+                model_class_iou=model[1] if model else None,
+                normalised_clicks=self._given * per_answer,
+                hours=self._seconds / 3600,
+                hours_classifying=self._given * cost.CLASSIFICATION_S / 3600,
+            )
         )
 
     def _recall(self) -> float:
-        """The share of the pixels that were wrong at the start which the answers reached."""
+        """The share of the pixels that were wrong at first which the answers reached."""
         classes = len(self.scenes.classes)
-        right = int(np.diagonal(self.before[:, :classes]).sum())
-        return self._found._replace(wrong=int(self.before.sum()) - right).recall
+        right = int(np.diagonal(self._before[:, :classes]).sum())
+        return self._found._replace(wrong=int(self._before.sum()) - right).recall

@@ -1,4 +1,4 @@
-"""The networks of a simulation, each trained once and kept in a folder."""
+"""The networks of a simulation: each is trained once and kept in a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHECKPOINT_EVERY = 100
 
 
 class Networks:
-    """Trains, predicts and measures as an experiment asks; finished work is found in ``folder``."""
+    """Trains, predicts and measures for an experiment; reuses the networks in ``folder``."""
 
     def __init__(
         self, scenes: Scenes, experiment: Experiment, folder: Path, progress: Progress
@@ -37,7 +37,7 @@ class Networks:
             self._config = folds.share(self._config, len(self._parts))
 
     def name(self, digest: str) -> str:
-        """A name for what is trained on the label maps of ``digest`` and scores them."""
+        """A name for the networks that are trained on the label maps with this digest."""
         experiment = self._experiment
         if experiment.probabilities:
             return fingerprint(stamp(experiment), digest, self._scenes.image_digest)
@@ -47,9 +47,9 @@ class Networks:
         )  # fmt: skip
 
     def predictor(self, labels: ReadLabels, digest: str) -> Predict:
-        """The probabilities of every training image after training on ``labels``.
+        """A function that predicts training images, after training on ``labels``.
 
-        Each image is predicted by a network that has not seen it where the experiment has folds.
+        With folds, each image is predicted by a network that was not trained on it.
         """
         experiment = self._experiment
         if experiment.probabilities:
@@ -67,9 +67,9 @@ class Networks:
     def measure(
         self, labels: ReadLabels, digest: str
     ) -> tuple[float | None, list[float | None]] | None:
-        """Model mIoU and the IoU of each class after training on ``labels``.
+        """The model mIoU and the IoU of each class after training on ``labels``.
 
-        None without validation images, and where given probabilities take a network's place.
+        None without validation images, and where probabilities are given instead of a network.
         """
         if not self._scenes.held_out or self._experiment.probabilities:
             return None
@@ -84,6 +84,7 @@ class Networks:
         return metrics.known(metrics.mean_iou(total)), iou
 
     def _train(self, labels: ReadLabels, digest: str, fold: int | None) -> Path:
+        """The file of the network trained on all images, or on those outside ``fold``."""
         from alc_backend.segmentation.train import train
 
         experiment = self._experiment
@@ -114,6 +115,8 @@ class Networks:
         return probabilities
 
     def _given(self, folder: Path) -> Predict:
+        """A function that reads the probabilities of an image from a folder."""
+
         def predict(key: str) -> NDArray[np.float32]:
             path = folder / f"{key}.npy"
             shape = (len(self._scenes.classes), *self._scenes.labels(key).shape)
@@ -135,14 +138,14 @@ class Networks:
 
 @lru_cache(maxsize=4)
 def _loaded(path: Path, classes: tuple[str, ...], flip: bool) -> Any:
-    """A network, kept by the process for the next image; folds take turns."""
+    """A network, kept in memory for the next image; several, because folds alternate."""
     from alc_backend.segmentation.infer import Predictor
 
     return Predictor(path, list(classes), flip=flip)
 
 
 def stamp(experiment: Experiment) -> str | None:
-    """What tells given probabilities from others: their files' names, sizes and times."""
+    """A name for the given probabilities, by their files' names, sizes and times; or None."""
     if experiment.probabilities is None:
         return None
     folder = Path(experiment.probabilities)
@@ -154,7 +157,7 @@ def stamp(experiment: Experiment) -> str | None:
 
 
 def digest_of(scenes: Scenes, labels: ReadLabels) -> str:
-    """A name for the label maps of all training images."""
+    """A name for the label maps of all training images, by their content."""
     state = hashlib.sha256()
     for key in scenes.keys:
         state.update(labels(key).tobytes())

@@ -1,4 +1,4 @@
-"""Oracle annotators: what a person who knows the truth would answer to a correction query."""
+"""Oracle annotators: the answers of somebody who knows the ground truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from alc_backend.core.cost import ACCEPT_S, CLASSIFICATION_S
 from alc_backend.core.draws import chance, draw
 
 ORACLES = ("object", "pixel")
-"""``object`` judges the highlighted region, ``pixel`` (the paper's text) only the star."""
+"""``object`` judges the whole superpixel, ``pixel`` (as in the paper) only the queried pixel."""
 
 
 def answer(
@@ -22,13 +22,13 @@ def answer(
     col: int,
     pseudo_label: int,
 ) -> int:
-    """The class id an oracle gives: ``pseudo_label`` to accept, another one to correct.
+    """The class id that an oracle names: ``pseudo_label`` to accept, another one to correct.
 
-    ``truth``, ``labels`` uint8 (H, W); ``mask`` the superpixel, bool (H, W); (row, col) the
-    representative pixel. ``object`` accepts when more than half of the superpixel's non-void
-    ground truth equals its current labels, and answers ground truth at the star otherwise. Void
-    at the star spends the query without a change, which is to accept. ValueError for another
-    oracle.
+    ``truth`` and ``labels`` are uint8 (H, W), ``mask`` is the superpixel, bool (H, W), and (row,
+    col) the queried pixel. ``object`` accepts when more than half of the superpixel's non-void
+    ground truth equals its current labels, and otherwise names the ground truth of the queried
+    pixel, as ``pixel`` always does. Where that is void, the query is spent without a change: it is
+    accepted. Raises ValueError for another oracle.
     """
     if oracle not in ORACLES:
         raise ValueError(f"oracle must be one of {', '.join(ORACLES)}, not {oracle!r}")
@@ -36,15 +36,15 @@ def answer(
         known = mask & (truth != VOID)
         if (truth[known] == labels[known]).sum() * 2 > known.sum():
             return pseudo_label
-    at_star = int(truth[row, col])
-    return pseudo_label if at_star == VOID else at_star
+    there = int(truth[row, col])
+    return pseudo_label if there == VOID else there
 
 
 def blunder(class_id: int, classes: int, rate: float, name: str, seed: int) -> int:
-    """What a tired annotator says instead of ``class_id``: with probability ``rate`` another class.
+    """``class_id``, or with probability ``rate`` another class, named by mistake.
 
-    Every other of the ``classes`` is as likely as the next; always the same for the same ``name``
-    (of the question) and ``seed``.
+    All other classes are equally likely. The result is determined by ``name`` (of the query) and
+    ``seed``.
     """
     if rate == 0 or chance(f"blunder/{name}", seed) >= rate:
         return class_id
@@ -53,5 +53,5 @@ def blunder(class_id: int, classes: int, rate: float, name: str, seed: int) -> i
 
 
 def seconds(accepted: bool) -> float:
-    """How long an answer takes (Table 1)."""
+    """The seconds that an answer takes (Table 1)."""
     return ACCEPT_S if accepted else CLASSIFICATION_S

@@ -1,4 +1,4 @@
-"""Which rows a simulation has: those asked for one by one, or a table of the paper."""
+"""The rows of a simulation: chosen one by one, or as a table of the paper."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from alc_backend.errors import SettingsError
 from alc_backend.simulate.experiment import Experiment
 
 MODEL_MEASURED = ("default", "sim", "size", "lcil", "random")
-"""The acquisitions of table 2 whose networks are measured too, for one seed and one oracle:
-a training each, which takes longer than everything else."""
+"""The acquisitions of Table 2 whose networks are measured, too, for one seed and one oracle: each
+needs a training, which takes longer than everything else."""
 
 EPSILONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One row to run; rows of the same ``label`` differ by their seed alone."""
+    """A row to run; rows with the same ``label`` differ only in their seed."""
 
     label: str
     experiment: Experiment
@@ -31,7 +31,7 @@ def ask(
     oracles: Iterable[str],
     seeds: Iterable[int],
 ) -> list[Planned]:
-    """Every acquisition with every oracle and seed, everything else as in ``base``."""
+    """The rows for every acquisition, oracle and seed; everything else as in ``base``."""
     return [
         _planned(base, seed, acquisition, acquisition=acquisition, oracle=oracle)
         for oracle in oracles
@@ -43,9 +43,9 @@ def ask(
 def table(
     number: str, base: Experiment, oracles: Sequence[str], seeds: Sequence[int]
 ) -> list[Planned]:
-    """The rows of a table of the paper (6: of the figure), everything else as in ``base``.
+    """The rows of a table of the paper (6: of Figure 6); everything else as in ``base``.
 
-    Raises SettingsError for a table that is none of TABLES.
+    Raises SettingsError for a number that is not in TABLES.
     """
     if number not in TABLES:
         raise SettingsError(f"--table must be one of {', '.join(TABLES)}, not {number!r}")
@@ -83,7 +83,7 @@ def _acquisitions() -> Variants:
 
 
 def _components() -> Variants:
-    """Table 3: without diversity every pixel is ranked by itself."""
+    """Table 3; without diversity every pixel is ranked by itself."""
     alone = {"pool": "pixel"}
     return [
         ("nothing", {**alone, "acquisition": "cil", "expansion": False}),
@@ -95,7 +95,7 @@ def _components() -> Variants:
 
 
 def _sources() -> Variants:
-    """Figure 6: R- first labels of a network trained on random answers, G- those of the dataset."""
+    """Figure 6: R, first labels by a network trained on random answers; G, those of the dataset."""
     return [
         (
             f"{letter}-{'SLIC' if superpixels == 'slic' else 'objects'}",
@@ -121,12 +121,15 @@ TABLES: dict[str, Callable[[], Variants]] = {
         (name, {"acquisition": name}) for name in ("entropy", "bvsb", "classbal", "sim")
     ],
 }
-"""The paper's tables, by number, as changes of an experiment; 6 is its figure."""
+"""The rows of the paper's tables by number (6: Figure 6), each a label and changed options."""
 
 
 def budgets(text: str, superpixels: int) -> tuple[int, ...]:
-    """Numbers of answers from ``5%,10%,350``; shares are of the superpixels, of which no more
-    can be asked about. Raises SettingsError for anything else."""
+    """The numbers of answers in a text such as ``5%,10%,350``, ascending.
+
+    Shares are of ``superpixels``, the number of superpixels, which is also the most that can be
+    asked about. Raises SettingsError for an invalid text.
+    """
     found = set()
     for part in text.split(","):
         try:
@@ -149,12 +152,12 @@ def budgets(text: str, superpixels: int) -> tuple[int, ...]:
 
 
 def names(text: str) -> list[str]:
-    """The parts of a comma-separated list, without blanks and repetitions."""
+    """The parts of a comma-separated list, without blanks and duplicates."""
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def seeds(text: str) -> list[int]:
-    """Seeds from ``0,1,2``. Raises SettingsError unless all are whole numbers from 0 on."""
+    """The seeds in a text such as ``0,1,2``; SettingsError unless all are whole numbers from 0."""
     found = names(text)
     if not found or not all(part.isdecimal() for part in found):
         raise SettingsError(f"--seeds {text!r} must be whole numbers such as 0,1,2")

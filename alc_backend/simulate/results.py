@@ -1,42 +1,24 @@
-"""The results of a simulation: the document that is kept, and the table that is shown."""
+"""The results of a simulation: the document that is saved, and the tables in the terminal."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib import metadata
-from statistics import mean, stdev
+from itertools import chain
 
 from rich.table import Table
 
 from alc_backend.common.types import Json
 from alc_backend.common.version import __version__
+from alc_backend.simulate import figures
+from alc_backend.simulate.figures import Column
 from alc_backend.simulate.plans import Planned
 from alc_backend.simulate.scenes import Scenes
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "numpy", "scikit-image")
 
-
-@dataclass(frozen=True)
-class Figure:
-    """A value over the seeds; ``spread`` is the sample standard deviation, None for one seed."""
-
-    mean: float
-    spread: float | None
-    count: int
-
-    @classmethod
-    def of(cls, values: Sequence[float | None]) -> Figure | None:
-        """The figure of the values that are known; None without any."""
-        known = [value for value in values if value is not None]
-        if not known:
-            return None
-        return cls(mean(known), stdev(known) if len(known) > 1 else None, len(known))
-
-    def __str__(self) -> str:
-        spread = "" if self.spread is None else f" ±{100 * self.spread:.1f}"
-        return f"{100 * self.mean:.1f}{spread}"
+TITLES = {"data_miou": "data mIoU", "recall": "recall", "model_miou": "model mIoU"}
 
 
 def document(
@@ -68,60 +50,32 @@ def document(
     }
 
 
-def grouped(rows: Sequence[Json]) -> dict[tuple[str, str], list[Json]]:
-    """Rows by oracle and label, that is: the seeds of each row of the table."""
-    found: dict[tuple[str, str], list[Json]] = {}
-    for row in rows:
-        found.setdefault((row["oracle"], row["label"]), []).append(row)
-    return found
-
-
-def points(rows: Sequence[Json]) -> list[tuple[int, float | None]]:
-    """After how many answers, and what share of the superpixels, any of the rows was measured."""
-    found = {point["answers"]: point.get("share") for row in rows for point in row["rounds"]}
-    return sorted(found.items())
-
-
-def at(rows: Sequence[Json], answers: int, name: str) -> Figure | None:
-    """The figure ``name`` after so many answers, of the rows that were measured then."""
-    return Figure.of(
-        [{point["answers"]: point[name] for point in row["rounds"]}.get(answers) for row in rows]
-    )
-
-
-def last(rows: Sequence[Json], name: str) -> Figure | None:
-    """The figure ``name`` at the end of each row."""
-    return Figure.of([row["rounds"][-1][name] for row in rows])
-
-
 def tables(found: Json) -> list[Table]:
     """A table for each oracle: mean ± standard deviation over the seeds, in percent."""
-    shown: dict[str, Table] = {}
-    columns = {
-        oracle: [
-            point
-            for point in points([row for row in found["rows"] if row["oracle"] == oracle])
-            if point[0] > 0
-        ]
-        for oracle in {row["oracle"] for row in found["rows"]}
-    }
-    for (oracle, label), rows in grouped(found["rows"]).items():
-        if oracle not in shown:
-            title = f"oracle {oracle}, {len(rows)} seed{'s' if len(rows) > 1 else ''}"
-            shown[oracle] = Table(title=title)
-            shown[oracle].add_column("")
-            for answers, share in columns[oracle]:
-                shown[oracle].add_column(
-                    f"data mIoU\n{100 * (share or 0):.0f} % ({answers})", justify="right"
-                )
-            for name in ("recall", "model mIoU", "hours"):
-                shown[oracle].add_column(name, justify="right")
-        hours = last(rows, "hours")
-        cells = [at(rows, answers, "data_miou") for answers, _ in columns[oracle]]
-        cells += [last(rows, name) for name in ("recall", "model_miou")]
-        shown[oracle].add_row(
-            label,
-            *("–" if cell is None else str(cell) for cell in cells),
-            "–" if hours is None else f"{hours.mean:.2f}",
-        )
-    return list(shown.values())
+    return [_table(oracle, rows) for oracle, rows in figures.by_oracle(found["rows"]).items()]
+
+
+def _table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
+    """The table of one oracle, from its rows by label."""
+    columns = [
+        *figures.quality_columns(chain.from_iterable(rows.values())),
+        Column("recall"),
+        Column("model_miou"),
+    ]
+    seeds = len(next(iter(rows.values())))
+    table = Table("", title=f"oracle {oracle}, {seeds} seed{'s' if seeds > 1 else ''}")
+    for column in columns:
+        table.add_column(_header(column), justify="right")
+    table.add_column("hours", justify="right")
+    for label, members in rows.items():
+        cells = [column.of(members) for column in columns]
+        shown = ["–" if cell is None else str(cell) for cell in cells]
+        table.add_row(label, *shown, figures.hours(members))
+    return table
+
+
+def _header(column: Column) -> str:
+    title = TITLES[column.name]
+    if column.answers is None:
+        return title
+    return f"{title}\n{100 * (column.share or 0):.0f} % ({column.answers})"

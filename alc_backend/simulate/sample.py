@@ -1,6 +1,6 @@
-"""The built-in sample: drawn outdoor scenes with the mistakes that Grounded-SAM makes.
+"""The built-in sample: drawn outdoor scenes, labelled with mistakes like those of Grounded-SAM.
 
-Everything follows from one seed: the same seed gives the same dataset on every machine.
+The same seed gives the same dataset on every machine.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MISTAKEN = {"tree": "boat", "house": "car", "car": "boat", "cow": "horse", "hors
 """The class an object is most often mistaken for."""
 
 WRONG_CLASS, MISSED, FALSE_DETECTION = 0.45, 0.08, 0.7
-"""Shares of objects with a wrong class and of missed ones; false detections per image."""
+"""The shares of objects with a wrong class and of missed objects; false detections per image."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image with its truth and its imperfect annotation, all 192 × 256.
+    """An image with its ground truth and its imperfect labels, all of 192 × 256 pixels.
 
     ``image`` uint8 (H, W, 3); ``truth``, ``labels`` uint8 (H, W); ``objects`` int32 (H, W).
     """
@@ -46,7 +46,7 @@ def write_sample(
 ) -> tuple[Path, Path]:
     """Write the sample as two dataset folders; returns (training folder, validation folder).
 
-    A folder that is already complete is left as it is.
+    A folder that is already complete stays unchanged.
     """
     training, validation = root / "train", root / "val"
     for folder, count, offset in ((training, images, 0), (validation, held_out, images)):
@@ -66,7 +66,7 @@ def write_sample(
 
 
 def make_scene(seed: int, index: int) -> Scene:
-    """Draw scene ``index`` of the dataset with ``seed``."""
+    """Scene ``index`` of the sample with this seed."""
     rng = np.random.default_rng([seed, index])
     canvas = Image.fromarray(_backdrop(rng))
     truth = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
@@ -90,7 +90,7 @@ def make_scene(seed: int, index: int) -> Scene:
 
 
 def _seen_as(name: str, rng: np.random.Generator) -> int:
-    """The class that the detector gives an object of class ``name``."""
+    """The class id that the detector gives an object of class ``name``."""
     if rng.random() >= WRONG_CLASS:
         return CLASSES.index(name)
     if rng.random() < 0.5:
@@ -100,7 +100,7 @@ def _seen_as(name: str, rng: np.random.Generator) -> int:
 
 
 def _backdrop(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Sky over ground with soft clouds and uneven grass."""
+    """Sky with soft clouds over uneven grass, uint8 (H, W, 3)."""
     horizon = int(HEIGHT * rng.uniform(0.3, 0.5))
     sky = np.array([135, 170, 215]) + rng.normal(0, 14, 3)
     ground = np.array([118, 132, 84]) + rng.normal(0, 16, 3)
@@ -113,7 +113,7 @@ def _backdrop(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _clouds(rng: np.random.Generator, grain: int) -> NDArray[np.float64]:
-    """Smooth noise in about [-1, 1] with structures of ``grain`` pixels, (H, W)."""
+    """Smooth noise of about [-1, 1] with structures of ``grain`` pixels, (H, W)."""
     coarse = rng.normal(0, 0.5, (HEIGHT // grain + 3, WIDTH // grain + 3))
     canvas = Image.fromarray(coarse.astype(np.float32))
     enlarged = canvas.resize((WIDTH + 2 * grain, HEIGHT + 2 * grain), Image.Resampling.BICUBIC)
@@ -121,7 +121,7 @@ def _clouds(rng: np.random.Generator, grain: int) -> NDArray[np.float64]:
 
 
 def _photograph(canvas: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Light, lens and sensor: brightness, a slight blur, noise."""
+    """The drawing as a camera would take it: with uneven light, a slight blur, and noise."""
     light = rng.uniform(0.75, 1.2) * (1 + 0.12 * _clouds(rng, 60))[..., None]
     blurred = np.asarray(canvas.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float64)
     noisy = blurred * light + rng.normal(0, 7, blurred.shape)
@@ -129,7 +129,7 @@ def _photograph(canvas: Image.Image, rng: np.random.Generator) -> NDArray[np.uin
 
 
 def _ragged(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Shift the border by smooth noise; sometimes lose a strip or gain a detached crumb."""
+    """The mask with an inaccurate border; sometimes without a strip, or with a detached crumb."""
     smooth = np.asarray(
         Image.fromarray((mask * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(3)),
         dtype=np.float64,
@@ -148,7 +148,7 @@ def _ragged(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.boo
 
 
 def _patch(rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A false detection: a blob of backdrop."""
+    """The mask of a false detection: a blob of background."""
     radius = rng.uniform(12, 30)
     row, col = rng.uniform(20, HEIGHT - 20), rng.uniform(20, WIDTH - 20)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
@@ -158,7 +158,7 @@ def _patch(rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def _draw(canvas: Image.Image, name: str, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw one object of class ``name`` somewhere; returns its pixels, bool (H, W)."""
+    """Draw one object of class ``name`` at random; returns its mask, bool (H, W)."""
     depth = rng.uniform(0.45, 0.95)
     brush = _Brush(
         col=rng.uniform(20, WIDTH - 20),
@@ -174,7 +174,7 @@ def _draw(canvas: Image.Image, name: str, rng: np.random.Generator) -> NDArray[n
 
 
 class _Brush:
-    """Draws in units of the object's size; (0, 0) is the middle of its foot, y points up."""
+    """Draws in units of the object's size; (0, 0) is the middle of its base, y points up."""
 
     def __init__(
         self, *, col: float, row: float, size: float, mirror: bool, rng: np.random.Generator
@@ -189,9 +189,9 @@ class _Brush:
         return int(shade[0]), int(shade[1]), int(shade[2])
 
     def polygon(self, points: list[tuple[float, float]], colour: tuple[int, int, int]) -> None:
-        placed = [self._place(x, y) for x, y in points]
-        ImageDraw.Draw(self._colours).polygon(placed, fill=colour)
-        ImageDraw.Draw(self._mask).polygon(placed, fill=255)
+        corners = [self._pixel_at(x, y) for x, y in points]
+        ImageDraw.Draw(self._colours).polygon(corners, fill=colour)
+        ImageDraw.Draw(self._mask).polygon(corners, fill=255)
 
     def ellipse(
         self, x: float, y: float, width: float, height: float, colour: tuple[int, int, int]
@@ -207,12 +207,12 @@ class _Brush:
         self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], colour)
 
     def finish(self) -> tuple[Image.Image, NDArray[np.bool_]]:
-        """The drawn colours with a texture, and the pixels drawn on."""
+        """The drawn colours with a texture, and the mask of the drawing."""
         texture = 16 * _clouds(self.rng, 4)[..., None]
         colours = np.clip(np.asarray(self._colours, dtype=np.float64) + texture, 0, 255)
         return Image.fromarray(colours.astype(np.uint8)), np.asarray(self._mask) > 0
 
-    def _place(self, x: float, y: float) -> tuple[float, float]:
+    def _pixel_at(self, x: float, y: float) -> tuple[float, float]:
         x = -x if self._mirror else x
         return self._col + x * self._size, self._row - y * self._size
 

@@ -1,4 +1,4 @@
-"""A dataset with ground truth, held in memory as simulations need it."""
+"""A dataset with ground truth whose maps are kept in memory, for simulations."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ from alc_backend.datasets.superpixels import slic
 from alc_backend.errors import DatasetError
 
 SUPERPIXELS = ("objects", "slic")
-"""Where superpixels come from: those of the dataset, or SLIC."""
-
-Progress = Callable[[str], None]
+"""Sources of superpixels: the dataset, or SLIC."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """An array that takes little memory: label maps shrink to a hundredth of their size."""
+    """A compressed array; label maps shrink to a hundredth of their size."""
 
     data: bytes
     dtype: str
@@ -36,19 +34,20 @@ class Packed:
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> Packed:
-        """Compress ``array``."""
+        """``array``, compressed."""
         data = zlib.compress(np.ascontiguousarray(array).tobytes(), 1)
         return cls(data, array.dtype.str, array.shape)
 
     def read(self) -> NDArray[Any]:
-        """The array; read-only."""
+        """The array, read-only."""
         return np.frombuffer(zlib.decompress(self.data), self.dtype).reshape(self.shape)
 
 
 class Scenes:
-    """The images of a dataset folder: first label maps, superpixels, ground truth.
+    """The images of a dataset folder with their first label maps, superpixels and ground truth.
 
-    ``keys`` and ``held_out`` are the image keys of the training and validation images, sorted.
+    ``keys`` are the image keys of the training images, sorted; ``held_out`` those of the validation
+    images.
     """
 
     def __init__(
@@ -58,12 +57,11 @@ class Scenes:
         *,
         superpixels: str = "objects",
         superpixel_count: int = 100,
-        progress: Progress = lambda message: None,
     ) -> None:
-        """Read the masks; images stay on disk.
+        """Read the maps; images stay on disk.
 
-        Raises DatasetError when the folder or its ground truth cannot be used; images that were
-        left out are named in ``problems``.
+        ``problems`` says which images were left out. Raises DatasetError when the folder or its
+        ground truth cannot be used.
         """
         folder = open_dataset(root, superpixel_count)
         self.classes = folder.classes
@@ -72,7 +70,6 @@ class Scenes:
         self._superpixels: dict[str, Packed] = {}
         self._truth: dict[str, Packed] = {}
         for sample in folder.samples():
-            progress(f"reading {sample.key}")
             assert sample.labels is not None
             assert sample.superpixels is not None
             if sample.truth is None:
@@ -93,25 +90,24 @@ class Scenes:
             raise DatasetError(f"{root}: no image can be used: " + "; ".join(self.problems[:3]))
         self.held_out: list[str] = []
         if validation is not None:
-            self._read_validation(open_dataset(validation, validation=True), progress)
+            self._read_validation(open_dataset(validation, validation=True))
 
-    def _read_validation(self, folder: Dataset, progress: Progress) -> None:
+    def _read_validation(self, folder: Dataset) -> None:
         folder.classes = self.classes
         for sample in folder.validation_samples():
-            progress(f"reading {sample.key}")
             assert sample.truth is not None
-            key = f"/val/{sample.key}"  # no training image can be called so
+            key = f"/val/{sample.key}"  # no key of a training image begins with /
             self._paths[key] = sample.path
             self._truth[key] = Packed.of(sample.truth)
             self.held_out.append(key)
         self.problems += folder.problems
 
     def image(self, key: str) -> NDArray[np.uint8]:
-        """RGB uint8 (H, W, 3)."""
+        """The image as RGB, uint8 (H, W, 3), read from disk."""
         return read_image(self._paths[key])
 
     def labels(self, key: str) -> NDArray[np.uint8]:
-        """The first label map, uint8 (H, W)."""
+        """The label map of the dataset, uint8 (H, W)."""
         return self._labels[key].read()
 
     def superpixels(self, key: str) -> NDArray[np.int32]:
@@ -119,23 +115,23 @@ class Scenes:
         return self._superpixels[key].read()
 
     def truth(self, key: str) -> NDArray[np.uint8]:
-        """Ground truth, uint8 (H, W); of validation images too."""
+        """The ground truth of a training or validation image, uint8 (H, W)."""
         return self._truth[key].read()
 
     @cached_property
     def superpixel_count(self) -> int:
-        """How many superpixels can be asked about."""
+        """The number of superpixels that can be asked about."""
         found = (np.unique(self.superpixels(key)) for key in self.keys)
         return sum(int((ids > 0).sum()) for ids in found)
 
     @cached_property
     def image_digest(self) -> str:
-        """A name for the images that networks are trained on."""
+        """A name for the training images, by their content."""
         return self._digest(self.keys)
 
     @cached_property
     def digest(self) -> str:
-        """A name for the whole dataset: images, masks, class list, validation images."""
+        """A name for the whole dataset by its content: images, maps, classes, validation images."""
         maps = (self._labels, self._superpixels, self._truth)
         return self._digest((*self.keys, *self.held_out), "\n".join(self.classes), *maps)
 
@@ -150,7 +146,7 @@ class Scenes:
         return state.hexdigest()[:16]
 
     def confusion(self, labels: Callable[[str], NDArray[np.uint8]]) -> NDArray[np.int64]:
-        """Ground truth against label maps over all training images, int64 (C, C + 1)."""
+        """The confusion matrix of label maps over all training images, int64 (C, C + 1)."""
         total = np.zeros((len(self.classes), len(self.classes) + 1), dtype=np.int64)
         for key in self.keys:
             total += metrics.confusion_matrix(self.truth(key), labels(key), len(self.classes))

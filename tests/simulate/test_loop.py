@@ -38,7 +38,7 @@ def run(world, folder, **changes):
     return loop, loop.run()
 
 
-def plainly(world, budgets, *, kind, reach=lambda image, found, place: None):
+def plainly(world, budgets, *, kind, reach=lambda image, found, index: None):
     """One round of SIM, replayed with whole arrays; the same figures as the loop's points."""
     _, given, scenes = world
     labels = {key: scenes.labels(key).copy() for key in scenes.keys}
@@ -48,16 +48,16 @@ def plainly(world, budgets, *, kind, reach=lambda image, found, place: None):
         image = ImageStatistics(np.load(given / f"{key}.npy"), labels[key], scenes.superpixels(key))
         found = pool.representative_pixels(image)
         scores = acquisition.measure(image, found, "sim")
-        asked += [(-scores[place], key, int(found.ids[place]), found, place, image)
-                  for place in range(len(found))]  # fmt: skip
+        asked += [(-scores[index], key, int(found.ids[index]), found, index, image)
+                  for index in range(len(found))]  # fmt: skip
     asked.sort(key=lambda item: item[:3])
     selected = {key: np.zeros(first[key].shape, dtype=bool) for key in scenes.keys}
     points = []
-    for number, (_, key, superpixel, found, place, image) in enumerate(asked, start=1):
+    for number, (_, key, superpixel, found, index, image) in enumerate(asked, start=1):
         mask = scenes.superpixels(key) == superpixel
-        row, col, pseudo = found.rows[place], found.cols[place], int(found.pseudo[place])
+        row, col, pseudo = found.rows[index], found.cols[index], int(found.pseudo[index])
         said = oracle.answer(kind, scenes.truth(key), labels[key], mask, row, col, pseudo)
-        part = reach(image, found, place)
+        part = reach(image, found, index)
         part = mask if part is None else part
         selected[key] |= part
         if said != pseudo:
@@ -92,9 +92,9 @@ def test_label_maps_and_figures_are_those_of_a_plain_replay(world, tmp_path, kin
 def test_similarity_decides_how_far_an_answer_spreads(world, tmp_path):
     from alc_backend.core.expansion import expand
 
-    def reach(image, found, place):
-        row, col = int(found.rows[place]), int(found.cols[place])
-        return expand(image, int(found.ids[place]), row, col, 0.9)
+    def reach(image, found, index):
+        row, col = int(found.rows[index]), int(found.cols[index])
+        return expand(image, int(found.ids[index]), row, col, 0.9)
 
     _, _, scenes = world
     loop, row = run(world, tmp_path, epsilon=0.9, budgets=(60,))
@@ -151,11 +151,11 @@ def test_the_order_is_that_of_the_products_rounds(world, tmp_path, store, name, 
         ).all()
     row = experiment(given, acquisition=name, budgets=(25,))
     loop = Loop(scenes, replace(row, training=round_.config.training), tmp_path, nothing)
-    candidates = loop._candidates(25, first=True)
+    candidates = loop.candidates(25, first=True)
     simulated = [
-        (scenes.keys[candidates.picture[place]], candidates.superpixel[place],
-         candidates.row[place], candidates.col[place], candidates.pseudo[place])
-        for place in candidates.order(scenes, row, 25)
+        (scenes.keys[candidates.image[index]], candidates.superpixel[index],
+         candidates.row[index], candidates.col[index], candidates.pseudo[index])
+        for index in candidates.order(scenes, row, 25)
     ]  # fmt: skip
     assert simulated == [tuple(query) for query in product]
 
@@ -168,9 +168,9 @@ def test_later_rounds_ask_about_what_is_left_with_labels_as_they_are(world, tmp_
     _, given, scenes = world
 
     class Watched(Loop):
-        def _ask(self, candidates, place):
-            asked.append((int(candidates.picture[place]), int(candidates.superpixel[place])))
-            super()._ask(candidates, place)
+        def ask(self, candidates, index):
+            asked.append((int(candidates.image[index]), int(candidates.superpixel[index])))
+            super().ask(candidates, index)
 
     Watched(scenes, experiment(given, budgets=(59,), rounds=3), tmp_path, nothing).run()
     assert len(set(asked)) == len(asked) == 59
@@ -205,10 +205,10 @@ def test_time_is_that_of_the_papers_user_study(world, tmp_path):
 def test_pixelpick_asks_equally_in_every_image(world, tmp_path):
     _, given, scenes = world
     loop = Loop(scenes, experiment(given, pool="pixelpick", budgets=(20,)), tmp_path, nothing)
-    candidates = loop._candidates(20, first=True)
+    candidates = loop.candidates(20, first=True)
     for count, each in ((5, [1] * 5), (20, [4] * 5)):
         chosen = candidates.order(scenes, loop.experiment, count)
-        assert np.bincount(candidates.picture[chosen]).tolist() == each
+        assert np.bincount(candidates.image[chosen]).tolist() == each
     assert loop.run()["rounds"][-1]["answers"] == 20
 
 
@@ -217,22 +217,22 @@ def test_without_diversity_the_best_pixels_of_all_are_asked_about(world, tmp_pat
     for name in ("sim", "cil"):
         row = experiment(given, pool="pixel", acquisition=name, budgets=(9,))
         loop = Loop(scenes, row, tmp_path / name, nothing)
-        candidates = loop._candidates(9, first=True)
+        candidates = loop.candidates(9, first=True)
         chosen = candidates.order(scenes, row, 9)
         every = []
-        for place, key in enumerate(scenes.keys):
+        for index, key in enumerate(scenes.keys):
             image = ImageStatistics(
                 np.load(given / f"{key}.npy"), scenes.labels(key), scenes.superpixels(key)
             )
             values = image.pixel_sims() if name == "sim" else image.doubt
-            every += [(value, place, pixel) for pixel, value in enumerate(values)]
+            every += [(value, index, pixel) for pixel, value in enumerate(values)]
         best = sorted(every, reverse=True)[:9]
         width = scenes.labels("p0").shape[1]
         found = {
-            (int(candidates.picture[at]), int(candidates.row[at]) * width + int(candidates.col[at]))
+            (int(candidates.image[at]), int(candidates.row[at]) * width + int(candidates.col[at]))
             for at in chosen
         }
-        assert found == {(place, pixel) for _, place, pixel in best}
+        assert found == {(index, pixel) for _, index, pixel in best}
 
 
 def test_first_labels_of_a_network_trained_on_random_answers(world, tmp_path):
@@ -242,13 +242,13 @@ def test_first_labels_of_a_network_trained_on_random_answers(world, tmp_path):
     loop, row = run(world, tmp_path, budgets=(12, 24), **changes)
     assert [point["answers"] for point in row["rounds"]] == [12, 24]
     right = wrong = 0
-    for key, numbers in loop._answered.items():
+    for key, numbers in loop.answered.items():
         for number in numbers:
             inside = (scenes.superpixels(key) == number) & (scenes.truth(key) != 255)
             right += int((loop.labels(key) == scenes.truth(key))[inside].sum())
             wrong += int((loop.labels(key) != scenes.truth(key))[inside].sum())
     assert right > 5 * wrong
-    assert sum(len(numbers) for numbers in loop._answered.values()) == 24
+    assert sum(len(numbers) for numbers in loop.answered.values()) == 24
 
 
 def test_networks_and_their_quality(world, tmp_path):

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from alc_backend.cli import main
 from alc_backend.errors import AlcError, DatasetError, SettingsError, TrainingError
 from alc_backend.settings import settings
-from alc_backend.simulate import plans, results, runner
-from alc_backend.simulate.report import page
+from alc_backend.simulate import figures, plans, results, work, workers
+from alc_backend.simulate.figures import Column
+from alc_backend.simulate.report import documents, page
 from alc_backend.simulate.runner import Runner
 from alc_backend.simulate.scenes import Scenes
 from tests.simulate.worlds import CLASSES, TRAINING, experiment, write_world
@@ -45,46 +46,43 @@ def without_time(rows):
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
-def test_rows_that_are_done_are_not_done_again(world, tmp_path, monkeypatch):
+def test_rows_that_are_done_are_not_done_again(world, tmp_path):
     data, given = world
     rows = [experiment(given, acquisition=name) for name in ("sim", "size")]
     first = Runner(data, None, tmp_path).run(rows, silent)
     assert [row["acquisition"] for row in first] == ["sim", "size"]
     done = []
 
-    def note(data, cache, row, target, told=None):
-        done.append(row)
-        if target is not None:
-            target.write_text("{}")
+    def note(piece, tell):
+        done.append(piece.experiment)
+        if piece.target is not None:
+            piece.target.write_text("{}")
 
-    monkeypatch.setattr(runner, "_work", note)
-    assert Runner(data, None, tmp_path).run(rows, silent) == first
+    again = Runner(data, None, tmp_path, jobs=1, do=note)
+    assert again.run(rows, silent) == first
     assert done == []
     other = replace(rows[0], noise=0.5)
-    Runner(data, None, tmp_path).run([rows[0], other], silent)
+    again.run([rows[0], other], silent)
     assert set(done) == {other}
 
 
-def test_what_was_finished_is_kept_when_another_row_fails(world, tmp_path, monkeypatch):
+def test_what_was_finished_is_kept_when_another_row_fails(world, tmp_path):
     data, given = world
     good, bad = (experiment(given, acquisition=name) for name in ("sim", "size"))
-    work = runner._work
 
-    def fail(data, cache, row, target, told=None):
-        if row == bad and target is not None:
+    def fail(piece, tell):
+        if piece.experiment == bad and piece.target is not None:
             raise TrainingError("it cannot be done")
-        work(data, cache, row, target, told)
+        work.do(piece, tell)
 
-    monkeypatch.setattr(runner, "_work", fail)
     with pytest.raises(TrainingError):
-        Runner(data, None, tmp_path, jobs=1).run([good, bad], silent)
+        Runner(data, None, tmp_path, jobs=1, do=fail).run([good, bad], silent)
     assert len(list((tmp_path / "rows").iterdir())) == 1
 
 
-def test_a_dead_process_is_told_and_not_a_traceback(world, tmp_path):
-    data, _ = world
+def test_a_dead_process_is_told_and_not_a_traceback():
     with pytest.raises(TrainingError, match="smaller --jobs"), ProcessPoolExecutor(1) as pool:
-        list(runner._together(pool, (data, None), tmp_path, [(_Deadly(), None)]))
+        list(workers.side_by_side(pool, work.do, [_Deadly()]))
 
 
 class _Deadly:
@@ -94,7 +92,7 @@ class _Deadly:
         return os._exit, (9,)
 
 
-def test_figures_are_joined_by_answers_not_by_place():
+def test_figures_are_joined_by_answers_not_by_position():
     def row(label, *answers):
         rounds = [
             {"answers": n, "share": n / 100, "data_miou": n / 1000, "recall": n / 100,
@@ -104,10 +102,10 @@ def test_figures_are_joined_by_answers_not_by_place():
         return {"oracle": "object", "label": label, "rounds": rounds}
 
     rows = [row("from the labels", 0, 5, 20), row("from nothing", 10, 20), row("early end", 0, 5)]
-    assert results.points(rows) == [(0, 0.0), (5, 0.05), (10, 0.1), (20, 0.2)]
-    assert results.at(rows[:1], 20, "data_miou").mean == pytest.approx(0.02)
-    assert results.at(rows[1:2], 5, "data_miou") is None
-    assert results.last(rows[2:], "recall").mean == pytest.approx(0.05)
+    assert figures.points(rows) == [(0, 0.0), (5, 0.05), (10, 0.1), (20, 0.2)]
+    assert figures.at(rows[:1], 20, "data_miou").mean == pytest.approx(0.02)
+    assert figures.at(rows[1:2], 5, "data_miou") is None
+    assert Column("recall").of(rows[2:]).mean == pytest.approx(0.05)
     (table,) = results.tables({"rows": rows})
     cells = [list(column.cells) for column in table.columns]
     assert [cell[0] for cell in cells[1:]] == ["0.5", "–", "2.0", "20.0", "–", "1.00"]
@@ -133,7 +131,7 @@ def test_a_changed_dataset_makes_kept_rows_useless(tmp_path):
     row = experiment(given)
     first = Runner(data, None, tmp_path / "kept").run([row], silent)
     (data / "ground_truth/p0.png").write_bytes((data / "ground_truth/p1.png").read_bytes())
-    runner._scenes.cache_clear()
+    work.read_scenes.cache_clear()
     second = Runner(data, None, tmp_path / "kept").run([row], silent)
     assert first[0]["rounds"] != second[0]["rounds"]
 
@@ -307,8 +305,8 @@ def test_the_page_stands_by_itself(world, tmp_path):
     with (tmp_path / "report/data_miou.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["label"] == "superpixels"]
     members = [row for row in found["rows"] if row["label"] == "superpixels"]
-    for place, row in enumerate(rows):
-        values = [member["rounds"][place]["data_miou"] for member in members]
+    for index, row in enumerate(rows):
+        values = [member["rounds"][index]["data_miou"] for member in members]
         assert float(row["mean"]) == pytest.approx(np.mean(values))
         assert float(row["std"]) == pytest.approx(np.std(values, ddof=1))
 
@@ -326,11 +324,11 @@ def test_hostile_names_are_only_text(world, tmp_path):
 def test_several_results_on_one_page(world, tmp_path):
     _, one = simulate(world, tmp_path, "--acquisition", "sim,size")
     _, two = simulate(world, tmp_path, "--acquisition", "sim", "--noise", "0.3")
-    found = page.together([("exact", one), ("tired", two)])
+    found = documents.together([("exact", one), ("tired", two)])
     assert {row["label"] for row in found["rows"]} == {"sim (exact)", "size", "sim (tired)"}
     other = {**two, "dataset": {**two["dataset"], "classes": ["a", "b"]}}
     with pytest.raises(DatasetError, match="classes"):
-        page.together([("exact", one), ("other", other)])
+        documents.together([("exact", one), ("other", other)])
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"kind": "simulation", "rows": []}'])
@@ -338,4 +336,4 @@ def test_files_that_are_no_results(tmp_path, content):
     path = tmp_path / "x.json"
     path.write_text(content)
     with pytest.raises(DatasetError, match=r"x\.json"):
-        page.read(path)
+        documents.read(path)

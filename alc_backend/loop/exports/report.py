@@ -21,6 +21,7 @@ from alc_backend.common.version import __version__
 from alc_backend.core import metrics
 from alc_backend.datasets.images import image_jpeg, label_png, read_image
 from alc_backend.simulate.examples import SHOWN
+from alc_backend.simulate.figures import Point
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
@@ -70,37 +71,6 @@ class Comparison:
     after: NDArray[np.int64]
     known: int
     most_changed: list[tuple[Image, int]]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point of the curves: a round, or the present moment; what is not known is None.
-
-    ``answers`` are those given before it, the qualities and ``accept_rate`` lie in [0, 1],
-    ``class_iou`` has a value for each class, ``hours`` is the annotators' time so far.
-    """
-
-    round: int
-    answers: int
-    data_miou: float | None = None
-    model_miou: float | None = None
-    accept_rate: float | None = None
-    hours: float | None = None
-    class_iou: list[float | None] | None = None
-
-    def as_json(self) -> Json:
-        """The point as the report page reads it; precision and recall need a simulation."""
-        values: Json = {
-            "round": self.round,
-            "answers": self.answers,
-            "data_miou": self.data_miou,
-            "model_miou": self.model_miou,
-            "precision": None,
-            "recall": None,
-            "accept_rate": self.accept_rate,
-            "hours": self.hours,
-        }
-        return values if self.class_iou is None else {**values, "class_iou": self.class_iou}
 
 
 def document(
@@ -189,7 +159,12 @@ def _points(live: LiveProject, compared: Comparison) -> list[Point]:
     """The rounds that were measured, and the present moment."""
     measured = [round_ for round_ in live.rounds if round_.answers is not None]
     points = [
-        Point(round_.number - 1, round_.answers or 0, round_.data_miou, round_.model_miou)
+        Point(
+            round_.number - 1,
+            round_.answers or 0,
+            data_miou=round_.data_miou,
+            model_miou=round_.model_miou,
+        )
         for round_ in measured
     ]
     kinds = (EntryKind.ACCEPT, EntryKind.CORRECT)

@@ -1,4 +1,4 @@
-"""The plots of a report; each knows its own table of numbers."""
+"""The plots of a report, each with the table of its numbers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from alc_backend.common.files import write_csv
 from alc_backend.common.types import Json
+from alc_backend.simulate import figures
 from alc_backend.simulate.oracle import ORACLES
-from alc_backend.simulate.results import at, grouped
-from alc_backend.simulate.results import points as measured
 
 matplotlib.rcParams["text.parse_math"] = False  # a $ in a name is a $
 
@@ -30,7 +29,7 @@ QUALITIES = {
     "recall": ("Found mistakes", "recall", "share of the wrong pixels that were asked about"),
     "precision": ("Precision", "precision", "share of the asked pixels that were wrong"),
 }
-"""What is drawn over the answers: title, axis, explanation."""
+"""The qualities that are plotted over the answers: title, label of the axis, explanation."""
 
 SHOWN_CLASSES = 20
 DPI = 110
@@ -38,7 +37,10 @@ DPI = 110
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with its name (of the files), title, explanation, and numbers: a header, rows."""
+    """A figure with the name of its files, a title, an explanation, and its numbers.
+
+    The first row of ``numbers`` is the header.
+    """
 
     name: str
     title: str
@@ -47,7 +49,7 @@ class Plot:
     numbers: list[list[Any]]
 
     def png(self) -> bytes:
-        """The figure as an image; equal numbers give equal bytes."""
+        """The bytes of the figure as a PNG; equal numbers give equal bytes."""
         content = io.BytesIO()
         FigureCanvasAgg(self.figure).print_figure(
             content, dpi=DPI, format="png", metadata={"Software": None}, bbox_inches="tight"
@@ -55,7 +57,7 @@ class Plot:
         return content.getvalue()
 
     def data_url(self) -> str:
-        """The image as part of a page."""
+        """The PNG as a URL that contains it."""
         return "data:image/png;base64," + base64.b64encode(self.png()).decode()
 
     def write(self, folder: Path) -> None:
@@ -67,58 +69,83 @@ class Plot:
 def curves(rows: Sequence[Json], quality: str) -> Plot | None:
     """A quality over the answers: a line for each label, its spread over the seeds as a band.
 
-    One panel for each oracle; bars where it is known at one point only. None when no row knows it.
+    There is a panel for each oracle, with bars instead of lines where the quality is known at one
+    number of answers only. None when no row has the quality.
     """
     title, axis, note = QUALITIES[quality]
-    numbers: list[list[Any]] = [["oracle", "label", "answers", "mean", "std", "seeds"]]
-    groups = grouped(rows)
-    oracles = list(dict.fromkeys(oracle for oracle, _ in groups))
-    points = {
-        group: [
-            (answers, value)
-            for answers, _ in measured(members)
-            if (value := at(members, answers, quality)) is not None
-        ]
-        for group, members in groups.items()
-    }
-    points = {group: known for group, known in points.items() if known}
-    if not points:
+    measured = _measured(rows, quality)
+    if not measured:
         return None
-    figure = Figure(figsize=(6.4 * len(oracles), 4.4), layout="constrained")
-    panels = figure.subplots(1, len(oracles), sharey=True, squeeze=False)[0]
-    once = all(len(known) == 1 for known in points.values())
-    for (oracle, label), known in points.items():
-        panel = panels[oracles.index(oracle)]
-        mean = np.array([value.mean for _, value in known])
-        spread = np.array([value.spread or 0.0 for _, value in known])
-        if once:
-            panel.barh(label, mean, xerr=spread if spread.any() else None, color="tab:blue")
-        else:
-            style = ("-", "--", ":")[len(panel.lines) // 10 % 3]
-            x = [answers for answers, _ in known]
-            (line,) = panel.plot(x, mean, marker="o", markersize=3, label=label, linestyle=style)
-            panel.fill_between(x, mean - spread, mean + spread, color=line.get_color(), alpha=0.15)
-        numbers += [
-            [oracle, label, answers, value.mean, value.spread, value.count]
-            for answers, value in known
+    draw = _mean_bars if all(len(known) == 1 for known in measured.values()) else _mean_lines
+    numbers: list[list[Any]] = [["oracle", "label", "answers", "mean", "std", "seeds"]]
+    numbers += [
+        [oracle, label, answers, value.mean, value.spread, value.count]
+        for (oracle, label), known in measured.items()
+        for answers, value in known
+    ]
+    return Plot(quality, title, note, draw(measured, axis), numbers)
+
+
+Measured = dict[tuple[str, str], list[tuple[int, figures.Figure]]]
+"""A quality by oracle and label: its values after how many answers, at least one."""
+
+
+def _measured(rows: Sequence[Json], quality: str) -> Measured:
+    values = {
+        (oracle, label): [
+            (answers, value)
+            for answers, _ in figures.points(members)
+            if (value := figures.at(members, answers, quality)) is not None
         ]
-    for panel, oracle in zip(panels, oracles, strict=True):
+        for oracle, labels in figures.by_oracle(rows).items()
+        for label, members in labels.items()
+    }
+    return {group: known for group, known in values.items() if known}
+
+
+def _panels(measured: Measured) -> tuple[Figure, dict[str, Any]]:
+    """A figure with a panel for each oracle, and the panels by oracle."""
+    oracles = list(dict.fromkeys(oracle for oracle, _ in measured))
+    figure = Figure(figsize=(6.4 * len(oracles), 4.4), layout="constrained")
+    row = figure.subplots(1, len(oracles), sharey=True, squeeze=False)[0]
+    panels = dict(zip(oracles, row, strict=True))
+    for oracle, panel in panels.items():
         panel.set_title(f"oracle {oracle}" if oracle in ORACLES else oracle, fontsize=10)
         panel.grid(alpha=0.3)
-        panel.set_xlabel(axis if once else "answers")
-        if not once:
-            panel.set_ylabel(axis)
-    if once:
-        panels[0].invert_yaxis()
-    else:
-        panels[0].figure.legend(
-            *panels[0].get_legend_handles_labels(), fontsize=8, loc="outside right center"
-        )
-    return Plot(quality, title, note, figure, numbers)
+    return figure, panels
+
+
+def _mean_bars(measured: Measured, axis: str) -> Figure:
+    figure, panels = _panels(measured)
+    for (oracle, label), ((_, value),) in measured.items():
+        panels[oracle].barh(label, value.mean, xerr=value.spread or None, color="tab:blue")
+    for panel in panels.values():
+        panel.set_xlabel(axis)
+    next(iter(panels.values())).invert_yaxis()
+    return figure
+
+
+def _mean_lines(measured: Measured, axis: str) -> Figure:
+    figure, panels = _panels(measured)
+    for (oracle, label), known in measured.items():
+        panel = panels[oracle]
+        answers = [count for count, _ in known]
+        mean = np.array([value.mean for _, value in known])
+        spread = np.array([value.spread or 0.0 for _, value in known])
+        style = ("-", "--", ":")[len(panel.lines) // 10 % 3]
+        (line,) = panel.plot(answers, mean, marker="o", markersize=3, label=label, linestyle=style)
+        colour = line.get_color()
+        panel.fill_between(answers, mean - spread, mean + spread, color=colour, alpha=0.15)
+    for panel in panels.values():
+        panel.set_xlabel("answers")
+        panel.set_ylabel(axis)
+    first = next(iter(panels.values()))
+    figure.legend(*first.get_legend_handles_labels(), fontsize=8, loc="outside right center")
+    return figure
 
 
 def class_iou(row: Json, classes: Sequence[str]) -> Plot | None:
-    """IoU of each class before the first and after the last answer; None where unknown."""
+    """The IoU of each class before the first and after the last answer; None when unknown."""
     first, last = row["rounds"][0].get("class_iou"), row["rounds"][-1].get("class_iou")
     if not first or not last:
         return None
@@ -141,14 +168,14 @@ def class_iou(row: Json, classes: Sequence[str]) -> Plot | None:
 
 
 def repaired(row: Json, classes: Sequence[str]) -> Plot | None:
-    """The classes whose wrong pixels were put right most; None without ground truth."""
+    """The classes with most pixels put right; None without ground truth."""
     before, after = (np.array(row[f"confusion_{when}"]) for when in ("before", "after"))
     if before.size == 0:
         return None
     right = np.diagonal(after) - np.diagonal(before)
     left = after.sum(axis=1) - np.diagonal(after)
     order = np.argsort(-right, kind="stable")
-    shown = [(classes[place], int(right[place]), int(left[place])) for place in order]
+    shown = [(classes[index], int(right[index]), int(left[index])) for index in order]
     figure = _bars(
         [item for item in shown if item[1] or item[2]][:SHOWN_CLASSES],
         ("put right", "still wrong"),
@@ -165,18 +192,18 @@ def repaired(row: Json, classes: Sequence[str]) -> Plot | None:
 
 
 def confusion(row: Json, classes: Sequence[str]) -> Plot | None:
-    """What each true class is labelled as, before and after; None without ground truth."""
+    """The labels of each true class, before and after; None without ground truth."""
     matrices = [np.array(row[f"confusion_{when}"], dtype=float) for when in ("before", "after")]
     if matrices[0].size == 0:
         return None
-    present = [place for place in range(len(classes)) if matrices[0][place].sum() > 0]
+    present = [index for index in range(len(classes)) if matrices[0][index].sum() > 0]
     used = [
-        place
-        for place in range(len(classes))
-        if place in present or any(matrix[:, place].sum() > 0 for matrix in matrices)
+        index
+        for index in range(len(classes))
+        if index in present or any(matrix[:, index].sum() > 0 for matrix in matrices)
     ]
     shares = [_shares(matrix)[np.ix_(present, used)] for matrix in matrices]
-    rows, columns = [classes[place] for place in present], [classes[place] for place in used]
+    rows, columns = [classes[index] for index in present], [classes[index] for index in used]
     figure = _heat(shares, ("before", "after"), rows, columns, "true class", "labelled as")
     numbers = [["when", "true class", *columns]]
     for when, share in zip(("before", "after"), shares, strict=True):
@@ -188,22 +215,25 @@ def confusion(row: Json, classes: Sequence[str]) -> Plot | None:
 
 
 def moved(matrix: NDArray[np.int64], classes: Sequence[str]) -> list[Plot]:
-    """What answers changed where no truth is known: int64 (C, C + 1), first class × class now."""
+    """The changes that answers made, for which no truth need be known; none without a change.
+
+    ``matrix`` int64 (C, C + 1) counts pixels by first class and present class.
+    """
     changed = matrix[:, : len(classes)].astype(np.int64).copy()
     np.fill_diagonal(changed, 0)
     if not changed.any():
         return []
     left, gained = changed.sum(axis=1), changed.sum(axis=0)
     order = np.argsort(-(left + gained), kind="stable")
-    shown = [(classes[place], int(left[place]), int(gained[place])) for place in order]
+    shown = [(classes[index], int(left[index]), int(gained[index])) for index in order]
     bars = _bars(
         [item for item in shown if item[1] or item[2]][:SHOWN_CLASSES],
         ("taken from the class", "given to the class"),
         "pixels",
         stacked=False,
     )
-    present = [place for place in range(len(classes)) if left[place] + gained[place] > 0]
-    names = [classes[place] for place in present]
+    present = [index for index in range(len(classes)) if left[index] + gained[index] > 0]
+    names = [classes[index] for index in present]
     part = changed[np.ix_(present, present)]
     heat = _heat([part / max(int(part.sum()), 1)], ("",), names, names, "first label", "label now")
     return [
@@ -233,15 +263,15 @@ def _bars(
 ) -> Figure:
     figure = Figure(figsize=(7.5, 1.0 + 0.28 * max(len(shown), 3)), layout="constrained")
     panel = figure.subplots()
-    places = np.arange(len(shown))
+    positions = np.arange(len(shown))
     first, second = (np.array([item[part] for item in shown]) for part in (1, 2))
     if stacked:
-        panel.barh(places, first, label=names[0], color="tab:green")
-        panel.barh(places, second, left=first, label=names[1], color="tab:red", alpha=0.6)
+        panel.barh(positions, first, label=names[0], color="tab:green")
+        panel.barh(positions, second, left=first, label=names[1], color="tab:red", alpha=0.6)
     else:
-        panel.barh(places - 0.2, first, 0.38, label=names[0], color="tab:gray")
-        panel.barh(places + 0.2, second, 0.38, label=names[1], color="tab:green")
-    panel.set_yticks(places, [item[0] for item in shown])
+        panel.barh(positions - 0.2, first, 0.38, label=names[0], color="tab:gray")
+        panel.barh(positions + 0.2, second, 0.38, label=names[1], color="tab:green")
+    panel.set_yticks(positions, [item[0] for item in shown])
     panel.invert_yaxis()
     panel.set_xlabel(axis)
     panel.grid(axis="x", alpha=0.3)

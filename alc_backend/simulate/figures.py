@@ -1,0 +1,111 @@
+"""The figures of a simulation or a live project, and their statistics over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import mean, stdev
+
+from alc_backend.common.types import Json
+
+
+@dataclass(frozen=True)
+class Point:
+    """The state of a row after a number of answers; figures that are unknown are None.
+
+    ``round`` counts from 0, which is before the first answer; ``share`` is the number of answers
+    divided by that of the superpixels. ``accept_rate``, the mIoUs, ``precision``, ``recall`` and
+    the class IoUs (one for each class) lie in [0, 1]. ``normalised_clicks`` is the cost of the
+    answers in classification queries (Theorem 3.1), ``hours`` the annotators' time so far, and
+    ``hours_classifying`` the time that naming the class of as many superpixels would have taken.
+    """
+
+    round: int
+    answers: int
+    share: float | None = None
+    accept_rate: float | None = None
+    data_miou: float | None = None
+    model_miou: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    class_iou: list[float | None] | None = None
+    model_class_iou: list[float | None] | None = None
+    normalised_clicks: float | None = None
+    hours: float | None = None
+    hours_classifying: float | None = None
+
+    def as_json(self) -> Json:
+        """The values as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value over the seeds; ``spread`` is the sample standard deviation, None for one seed."""
+
+    mean: float
+    spread: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Figure | None:
+        """The figure of the known values; None when there are none."""
+        known = [value for value in values if value is not None]
+        if not known:
+            return None
+        return cls(mean(known), stdev(known) if len(known) > 1 else None, len(known))
+
+    def __str__(self) -> str:
+        """The mean, with the spread if there is one, in percent."""
+        spread = "" if self.spread is None else f" ±{100 * self.spread:.1f}"
+        return f"{100 * self.mean:.1f}{spread}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: a figure after ``answers`` answers, or at the end where that is None.
+
+    ``name`` is that of a field of :class:`Point`, ``share`` as there.
+    """
+
+    name: str
+    answers: int | None = None
+    share: float | None = None
+
+    def of(self, rows: Sequence[Json]) -> Figure | None:
+        """The figure of the rows, which differ by their seed; None when none of them has it."""
+        if self.answers is None:
+            return Figure.of(row["rounds"][-1][self.name] for row in rows)
+        return at(rows, self.answers, self.name)
+
+
+def by_oracle(rows: Iterable[Json]) -> dict[str, dict[str, list[Json]]]:
+    """The rows by oracle, then label; those of one label differ by their seed."""
+    found: dict[str, dict[str, list[Json]]] = {}
+    for row in rows:
+        found.setdefault(row["oracle"], {}).setdefault(row["label"], []).append(row)
+    return found
+
+
+def points(rows: Iterable[Json]) -> list[tuple[int, float | None]]:
+    """The numbers of answers at which any row was measured, each with its share, ascending."""
+    found = {point["answers"]: point.get("share") for row in rows for point in row["rounds"]}
+    return sorted(found.items())
+
+
+def at(rows: Iterable[Json], answers: int, name: str) -> Figure | None:
+    """The figure ``name`` after so many answers, of the rows that were measured then."""
+    return Figure.of(
+        {point["answers"]: point[name] for point in row["rounds"]}.get(answers) for row in rows
+    )
+
+
+def quality_columns(rows: Iterable[Json]) -> list[Column]:
+    """A column of data mIoU for each number of answers at which any row was measured."""
+    return [Column("data_miou", answers, share) for answers, share in points(rows) if answers > 0]
+
+
+def hours(rows: Sequence[Json]) -> str:
+    """The mean hours of annotation of the rows, as text; a dash when they are unknown."""
+    found = Column("hours").of(rows)
+    return "–" if found is None else f"{found.mean:.2f}"

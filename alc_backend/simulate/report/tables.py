@@ -1,0 +1,89 @@
+"""The tables of a report: of simulations by oracle, or of the rounds of a live project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from alc_backend.common.types import Json
+from alc_backend.simulate import figures
+from alc_backend.simulate.figures import Column, Figure
+
+TITLES = {
+    "data_miou": "data mIoU", "precision": "precision", "recall": "recall",
+    "model_miou": "model mIoU", "accept_rate": "accepted",
+}  # fmt: skip
+
+RANKED = ("data_miou", "model_miou", "recall")
+"""The figures whose best value in a column is marked."""
+
+
+class Cell(NamedTuple):
+    """The text of a cell, and whether it is the best of its column."""
+
+    text: str
+    best: bool = False
+
+
+class Table(NamedTuple):
+    """A table of the page."""
+
+    caption: str
+    header: list[str]
+    rows: list[list[Cell]]
+
+
+def tables(document: Json) -> list[Table]:
+    """A table for each oracle of a simulation, or one of the rounds of a live project."""
+    if document["kind"] != "simulation":
+        return [_rounds(document["rows"][0])]
+    return [_compared(oracle, rows) for oracle, rows in figures.by_oracle(document["rows"]).items()]
+
+
+def _compared(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
+    """The table of one oracle, from its rows by label."""
+    columns = [
+        *figures.quality_columns(chain.from_iterable(rows.values())),
+        *(Column(name) for name in ("precision", "recall", "model_miou", "accept_rate")),
+    ]
+    values = {label: [column.of(members) for column in columns] for label, members in rows.items()}
+    best = [
+        _best([line[index] for line in values.values()]) if column.name in RANKED else None
+        for index, column in enumerate(columns)
+    ]
+    lines = []
+    for label, line in values.items():
+        cells = [
+            Cell("–") if value is None else Cell(str(value), value.mean == top)
+            for value, top in zip(line, best, strict=True)
+        ]
+        lines.append([Cell(label), *cells, Cell(figures.hours(rows[label]))])
+    caption = f"Oracle {oracle}: percent, mean ± standard deviation over the seeds"
+    return Table(caption, ["", *(_header(column) for column in columns), "hours"], lines)
+
+
+def _best(values: Sequence[Figure | None]) -> float | None:
+    return max((value.mean for value in values if value is not None), default=None)
+
+
+def _header(column: Column) -> str:
+    title = TITLES[column.name]
+    if column.answers is None:
+        return title
+    return f"{title} at {100 * (column.share or 0):.0f} % ({column.answers})"
+
+
+def _rounds(row: Json) -> Table:
+    names = ("data_miou", "model_miou", "accept_rate")
+    lines = [
+        [
+            Cell("before" if point["round"] == 0 else f"round {point['round']}"),
+            Cell(str(point["answers"])),
+            *(Cell("–" if point[name] is None else f"{100 * point[name]:.1f}") for name in names),
+            Cell("–" if point["hours"] is None else f"{point['hours']:.2f}"),
+        ]
+        for point in row["rounds"]
+    ]
+    header = ["", "answers", *(TITLES[name] for name in names), "hours"]
+    return Table("The rounds, in percent", header, lines)
