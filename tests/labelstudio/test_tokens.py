@@ -87,10 +87,14 @@ def test_another_program_that_gives_no_access_token_is_named(label_studio, statu
 
 
 class Renewing:
-    """A server that takes only the access token that it gave last."""
+    """A server that takes only the access token that it gave last.
 
-    def __init__(self, *, slow: bool = False) -> None:
-        self.given, self.now, self._slow = 0, 0.0, slow
+    It refuses others once ``together`` have come with one, and renews slowly then.
+    """
+
+    def __init__(self, together: int = 1) -> None:
+        self.given, self.now = 0, 0.0
+        self._refused, self._slow = Barrier(together), together > 1
         self.limits: list[object] = []
 
     def http(self) -> httpx.Client:
@@ -107,6 +111,8 @@ class Renewing:
             self.given += 1
             return httpx.Response(200, json={"access": f"access-{self.given}"})
         right = request.headers["Authorization"] == f"Bearer access-{self.given}"
+        if not right:
+            self._refused.wait(10)
         return httpx.Response(200 if right else 401, content=request.content)
 
 
@@ -129,7 +135,7 @@ def test_renewing_has_the_time_limit_of_the_request():
 
 @pytest.mark.parametrize("begin", ["unknown", "old", "refused"])
 def test_threads_at_once_renew_once(begin):
-    server = Renewing(slow=True)
+    server = Renewing(together=8)
     http = server.http()
     if begin != "unknown":
         http.get("/a")
