@@ -9,10 +9,9 @@ import logging
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
-from rq.job import Job
 
 from alc_backend.common import logs
-from alc_backend.service.jobs.queues import REQUEST, Jobs
+from alc_backend.service.jobs.queues import REQUEST, Jobs, job_of
 from alc_backend.service.web.app import create_app
 from alc_backend.settings import Settings
 from tests.command_line import alc, alc_with
@@ -126,7 +125,7 @@ def test_a_request_keeps_its_id_into_the_jobs_that_it_starts(settings, redis):
     with TestClient(app, headers={"Authorization": "Bearer s3cret"}) as client:
         answer = client.get("/enqueue", headers={"X-Request-ID": "abc-1"})
         assert answer.headers["X-Request-ID"] == "abc-1"
-        assert Job.fetch("import-1", connection=redis).meta[REQUEST] == "abc-1"
+        assert job_of("import-1", redis).meta[REQUEST] == "abc-1"
         for wrong in ("", "a b", "x" * 65, 'a"b'):
             made = client.get("/health", headers={"X-Request-ID": wrong}).headers["X-Request-ID"]
             assert len(made) == 16

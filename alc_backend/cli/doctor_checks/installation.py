@@ -19,7 +19,7 @@ from alc_backend.common.disk import existing, free_gib
 from alc_backend.errors import SettingsError
 from alc_backend.labelstudio import projects
 from alc_backend.service.jobs import worker_registry
-from alc_backend.service.jobs.queues import QueueName, connect
+from alc_backend.service.jobs.queues import QueueName, connect, queue_of
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.migrate import revisions
@@ -195,14 +195,12 @@ class Installation:
         ]
 
     def _failed_jobs(self) -> Result:
-        from rq.registry import FailedJobRegistry
-
         try:
             redis = connect(self._settings)
             failed = [
                 job
                 for name in QueueName
-                for job in FailedJobRegistry(name.value, redis).get_job_ids()
+                for job in queue_of(name.value, redis).failed_job_registry.get_job_ids()
             ]
         except RedisError:
             return skipped("without Redis, jobs cannot be counted")
@@ -272,6 +270,4 @@ def _lives(worker: worker_registry.RegisteredWorker) -> bool:
 
 
 def _waiting(redis: Redis) -> int:
-    from rq import Queue
-
-    return sum(len(Queue(name.value, connection=redis)) for name in QueueName)
+    return sum(len(queue_of(name.value, redis)) for name in QueueName)

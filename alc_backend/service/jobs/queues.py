@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
-import tempfile
-from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
 
 from alc_backend.common.logs import request_id
 from alc_backend.common.types import TextEnum
-from alc_backend.errors import SettingsError
+from alc_backend.errors import ServiceError, SettingsError
+from alc_backend.service.jobs.private_socket import private_connection
 from alc_backend.settings import Settings
 from alc_backend.store.models import Part
 from alc_backend.store.round_states import Step
@@ -49,25 +49,14 @@ TAKE_UP = "alc_backend.service.jobs.functions.take_up"
 LABEL_IMAGES = "alc_backend.service.jobs.functions.label_images"
 """The functions that jobs run, by their names: whoever queues a job does not import them."""
 
+FUNCTIONS = frozenset({RUN_PART, IMPORT_NEW, TAKE_UP, LABEL_IMAGES})
+"""Everything that a job can run. Each takes one id, and finds in the database what to do."""
+
 REQUEST = "request"
 """The key in a job's metadata that holds the id of the request which queued it."""
 
 KEEP_RESULTS_S = 24 * 3600
 """How long Redis remembers a job that ended."""
-
-
-def socket_path(settings: Settings) -> Path:
-    """The socket of a data folder's private Redis, in the folder for temporary files.
-
-    (The data folder's own path may be too long for a socket.) Raises SettingsError when there is
-    no folder for temporary files that can be written to.
-    """
-    digest = hashlib.sha256(str(settings.data_dir.absolute()).encode()).hexdigest()[:16]
-    try:
-        folder = Path(tempfile.gettempdir())
-    except FileNotFoundError as error:
-        raise SettingsError(f"{error}; make /tmp writable, set TMPDIR, or set REDIS_URL") from error
-    return folder / f"alc-redis-{digest}" / "redis.sock"
 
 
 def connect(settings: Settings, *, patience_s: float = 5.0) -> Redis:
@@ -76,10 +65,13 @@ def connect(settings: Settings, *, patience_s: float = 5.0) -> Redis:
     ``patience_s`` is how long it may take to answer. Raises SettingsError when REDIS_URL is not
     an address.
     """
-    url = settings.redis_url or f"unix://{socket_path(settings)}"
+    if settings.redis_url is None:
+        return private_connection(settings, timeout_s=patience_s)
     try:
         connection: Redis = Redis.from_url(
-            url, socket_connect_timeout=min(2.0, patience_s), socket_timeout=patience_s
+            settings.redis_url,
+            socket_connect_timeout=min(2.0, patience_s),
+            socket_timeout=patience_s,
         )
     except ValueError as error:
         raise SettingsError(
@@ -95,6 +87,42 @@ def is_up(connection: Redis) -> bool:
         return bool(connection.ping())
     except RedisError:
         return False
+
+
+class AlcJob(Job):  # type: ignore[misc]  # rq is not typed
+    """A job as it is in Redis, which may have been written by anybody who reaches Redis.
+
+    RQ would import and call whatever function such a job names, before, instead of and after it.
+    """
+
+    def restore(self, raw_data: Any) -> None:
+        """Read the job from Redis, without the callbacks and web addresses that RQ would call."""
+        super().restore(raw_data)
+        self._success_callback_name = None
+        self._failure_callback_name = None
+        self._stopped_callback_name = None
+        self.webhooks: list[Any] = []
+
+    @property
+    def func(self) -> Any:
+        """The function to call; ServiceError when it is not one of :data:`FUNCTIONS`."""
+        if self.func_name not in FUNCTIONS or self.instance is not None:
+            raise ServiceError(
+                f"job {self.id} names {self.func_name!r}, which is no function of a worker; "
+                "somebody else writes to this Redis: give it a password"
+            )
+        return super().func
+
+
+def queue_of(name: str, connection: Redis) -> Queue:
+    """A queue whose jobs are JSON: RQ's default is pickle, which runs code when it is read."""
+    return Queue(name, connection=connection, job_class=AlcJob, serializer=JSONSerializer)
+
+
+def job_of(job_id: str, connection: Redis) -> AlcJob:
+    """The job with an id; raises NoSuchJobError."""
+    job: AlcJob = AlcJob.fetch(job_id, connection=connection, serializer=JSONSerializer)
+    return job
 
 
 class Jobs:
@@ -126,7 +154,7 @@ class Jobs:
         """Queue jobs that label images of a project until ``shards`` of them are waiting."""
         prefix = f"pseudo-{project_id}-"
         try:
-            waiting = Queue(QueueName.PSEUDO.value, connection=self._redis).job_ids
+            waiting = queue_of(QueueName.PSEUDO.value, self._redis).job_ids
         except RedisError as error:
             log.warning("Redis does not answer (%s); images are queued when it is back", error)
             return False
@@ -140,7 +168,7 @@ class Jobs:
         """Queue a job; False, and a line in the log, when Redis does not answer."""
         try:
             if self._forget(job_id):
-                Queue(queue.value, connection=self._redis).enqueue_call(
+                queue_of(queue.value, self._redis).enqueue_call(
                     function,
                     args=(argument,),
                     job_id=job_id,
@@ -157,10 +185,10 @@ class Jobs:
     def _forget(self, job_id: str) -> bool:
         """Remove an earlier job with this id; False when it is still waiting in its queue."""
         try:
-            job = Job.fetch(job_id, connection=self._redis)
+            job = job_of(job_id, self._redis)
         except NoSuchJobError:
             return True
-        queue = Queue(job.origin, connection=self._redis)
+        queue = queue_of(job.origin, self._redis)
         try:
             if job.get_status() == JobStatus.QUEUED and queue.get_job_position(job) is not None:
                 return (

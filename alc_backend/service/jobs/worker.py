@@ -13,13 +13,14 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import SimpleWorker
+from rq.serializers import JSONSerializer
 
 from alc_backend.common import logs
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.loop.rounds import executor
 from alc_backend.service.jobs import counters, worker_registry
 from alc_backend.service.jobs.functions import enqueue_images, store
-from alc_backend.service.jobs.queues import REQUEST, Jobs, QueueName, connect, is_up
+from alc_backend.service.jobs.queues import REQUEST, AlcJob, Jobs, QueueName, connect, is_up
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,12 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
     if not is_up(connection):
         log.warning("no Redis answers, waiting for it; is REDIS_URL right, or `alc serve` running?")
         return False
-    worker = _Worker([str(name) for name in queues], connection=connection)
+    worker = _Worker(
+        [str(name) for name in queues],
+        connection=connection,
+        job_class=AlcJob,
+        serializer=JSONSerializer,
+    )
     asked_to_stop = threading.Event()
     stop = worker.request_stop
 

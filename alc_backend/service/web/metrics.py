@@ -17,7 +17,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alc_backend.common.version import __version__
@@ -25,7 +24,7 @@ from alc_backend.errors import AlcError
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.overview import Overview, Overviews
 from alc_backend.service.jobs import counters, worker_registry
-from alc_backend.service.jobs.queues import QueueName
+from alc_backend.service.jobs.queues import QueueName, queue_of
 from alc_backend.store.database import Store
 from alc_backend.store.round_states import RoundState
 
@@ -114,7 +113,7 @@ class _State(Collector):
     def _jobs(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily("alc_queue_jobs", "Jobs that wait", labels=["queue"])
         for name in QueueName:
-            waiting.add_metric([name], len(Queue(name.value, connection=self._redis)))
+            waiting.add_metric([name], len(queue_of(name.value, self._redis)))
         ended = CounterMetricFamily("alc_jobs", "Jobs that ended", labels=["queue", "outcome"])
         seconds = CounterMetricFamily("alc_job_seconds", "Time spent on jobs", labels=["queue"])
         for counted in counters.read(self._redis):

@@ -8,15 +8,13 @@ import sys
 
 import psutil
 import pytest
-from rq import Queue
-from rq.job import Job
 from sqlalchemy import select
 
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.loop.rounds import lifecycle, status
 from alc_backend.service.jobs import worker_registry
 from alc_backend.service.jobs.processes import Processes, start_redis
-from alc_backend.service.jobs.queues import Jobs
+from alc_backend.service.jobs.queues import Jobs, job_of, queue_of
 from alc_backend.service.jobs.worker import run_worker
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Part, Round, Score
@@ -100,12 +98,12 @@ def test_a_job_lost_between_queue_and_worker_is_queued_again(settings, redis):
     """A worker killed while it takes a job leaves its status `queued`, in no queue."""
     jobs = Jobs(settings, redis)
     part = Part(id=1, round_id=1, step=RoundState.TRAINING, number=0)
-    queue = Queue("train", connection=redis)
+    queue = queue_of("train", redis)
     jobs.enqueue_part(part)
     jobs.enqueue_part(part)
     assert queue.get_job_ids() == ["round-1-training-0"]
     redis.delete(queue.key)
-    assert Job.fetch("round-1-training-0", connection=redis).get_status() == "queued"
+    assert job_of("round-1-training-0", redis).get_status() == "queued"
     jobs.enqueue_part(part)
     assert queue.get_job_ids() == ["round-1-training-0"]
 
