@@ -20,6 +20,7 @@ from tests.annotations import (
     round_config,
     task_of,
 )
+from tests.conftest import BOTH_DATABASES
 from tests.fake_label_studio import FakeLabelStudio
 
 
@@ -38,6 +39,7 @@ def submit(store, project):
     return submit
 
 
+@BOTH_DATABASES
 def test_the_figures_of_a_project(store, project, submit):
     submit(
         answer(1, task_of(store, "a", 1), "cat", by=7),

@@ -27,7 +27,7 @@ from tests.annotations import (
     region,
     task_of,
 )
-from tests.conftest import CLASSES
+from tests.conftest import BOTH_DATABASES, CLASSES
 from tests.fake_label_studio import FakeLabelStudio
 
 
@@ -79,6 +79,7 @@ def painted(store, number, *regions, **changes):
     return annotation(number, image_of(store, "a").dataset_task, list(regions), **changes)
 
 
+@BOTH_DATABASES
 def test_every_answer_says_who_changed_what_from_what_to_what(store, project, submit, log):
     assert log() == []
     submit(
@@ -106,6 +107,7 @@ def test_an_edit_has_a_line_for_each_superpixel_it_changed(store, project, submi
     ]
 
 
+@BOTH_DATABASES
 def test_the_log_can_be_narrowed(store, project, submit, log):
     submit(
         answer(1, task_of(store, "a", 1), "cat", by=7),
@@ -176,6 +178,7 @@ def deleted_in(label_studio):
     return [int(path[3]) for path in paths]
 
 
+@BOTH_DATABASES
 def test_an_undone_answer_is_gone_here_and_in_label_studio(
     store, project, submit, log, revert, label_studio
 ):
@@ -254,6 +257,7 @@ def test_a_late_webhook_does_not_bring_an_undone_answer_back(store, project, sub
 # Agreement.
 
 
+@BOTH_DATABASES
 def test_agreement_counts_votes_of_those_who_were_asked_the_same(store, project, submit):
     ask(store, project, 2)
     a1, a2, b1, b2, c1 = (

@@ -29,7 +29,7 @@ from tests.annotations import (
     region,
     task_of,
 )
-from tests.conftest import CLASSES
+from tests.conftest import BOTH_DATABASES, CLASSES
 
 CAT_AT, DOG_AT = np.s_[8:24, 8:24], np.s_[24:40, 32:56]
 CORNER = (slice(0, 4), slice(0, 4))
@@ -127,6 +127,7 @@ def test_masks_left_as_they_were_change_nothing(store, project, first, shown, ed
     assert history.list_entries(store, project) == []
 
 
+@BOTH_DATABASES
 def test_a_relabelled_region(store, project, first, shown, edit):
     assert edit(1, [shown[0], relabelled(shown[1], "dog")]) == Outcome.RECORDED
     assert np.array_equal(label_map(store, project), with_(first, DOG_AT, DOG))
@@ -282,6 +283,7 @@ def test_the_same_edit_twice_is_one_edit(store, project, shown, edit):
     assert len(entries(store)) == 1
 
 
+@BOTH_DATABASES
 def test_a_revised_edit_replaces_the_earlier_one(store, project, first, shown, edit):
     edit(1, [*shown, region("dog", *CORNER)])
     edit(1, [shown[0], relabelled(shown[1], "dog")], revised=5)

@@ -36,7 +36,10 @@ from tests.annotations import (
     reply_to,
     task_of,
 )
+from tests.conftest import BOTH_DATABASES
 from tests.fake_label_studio import FakeLabelStudio
+
+pytestmark = BOTH_DATABASES
 
 LATER = NOON + timedelta(minutes=10)
 

@@ -37,8 +37,10 @@ from tests.annotations import (
     task_of,
     tasks_deleted,
 )
-from tests.conftest import CLASSES
+from tests.conftest import BOTH_DATABASES, CLASSES
 from tests.fake_label_studio import FakeLabelStudio
+
+pytestmark = BOTH_DATABASES
 
 
 @pytest.fixture

@@ -52,8 +52,11 @@ from tests.annotations import (
     task_of,
 )
 from tests.command_line import alc
+from tests.conftest import BOTH_DATABASES
 from tests.fake_label_studio import FakeLabelStudio
 from tests.loop.exports.test_export import contents
+
+pytestmark = BOTH_DATABASES
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from tests.annotations import (
     task_of,
 )
 from tests.command_line import alc
-from tests.conftest import CLASSES, write_dataset
+from tests.conftest import BOTH_DATABASES, CLASSES, write_dataset
 from tests.fake_label_studio import FakeLabelStudio
 
 KEYS = ("a", "b", "deep/c")
@@ -172,6 +172,7 @@ def test_another_machine_and_other_database_numbers_give_the_same_bytes(
     assert contents(again) == expected
 
 
+@BOTH_DATABASES
 def test_changes_are_the_pixels_that_differ(store, corrected, export):
     rows = changes_in(export())
     assert brief(rows, "image", "superpixel", "kind", "from", "to", "pixels") == [
@@ -249,6 +250,7 @@ def test_void_that_became_a_class_has_no_name(store, project, submit, export):
     assert brief(rows, "from", "to", "pixels") == [("background", "dog", 20), (None, "dog", 40)]
 
 
+@BOTH_DATABASES
 def test_agreement_is_the_share_of_the_votes(store, dataset, tmp_path):
     project = asked_project(store, dataset, overlap=3)
 
@@ -511,6 +513,7 @@ def test_a_half_written_export_is_nowhere_to_be_found(corrected, export, tmp_pat
     assert (export(progress=look) / "manifest.json").is_file()
 
 
+@BOTH_DATABASES
 def test_what_is_said_during_an_export_is_no_part_of_it(store, corrected, export, submit):
     before = contents(export())
 

@@ -40,7 +40,7 @@ from tests.annotations import (
     reply_to,
     upload_images,
 )
-from tests.conftest import write_dataset
+from tests.conftest import BOTH_DATABASES, write_dataset
 from tests.fake_label_studio import FakeLabelStudio
 
 PROJECTS = (DATASET_PROJECT, QUERY_PROJECT)
@@ -73,6 +73,7 @@ def nothing_is_left(store) -> bool:
     return rows == 0 and not files
 
 
+@BOTH_DATABASES
 def test_questions_and_answers_are_there_again(store, label_studio, images, again):
     tasks = ask_about(label_studio, images, 1)
     reply_to(label_studio, 1, tasks["a", 2], "dog")

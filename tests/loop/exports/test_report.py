@@ -21,7 +21,7 @@ from tests.annotations import (
     receive,
     task_of,
 )
-from tests.conftest import CLASSES
+from tests.conftest import BOTH_DATABASES, CLASSES
 
 SIZE = 16 * 24
 """Pixels of superpixel 2, a dog that is labelled cat."""
@@ -40,6 +40,7 @@ def answered(store, dataset):
     return project_id
 
 
+@BOTH_DATABASES
 def test_rounds_and_answers(store, dataset, tmp_path):
     project_id = answered(store, dataset)
     with store.session() as session:

@@ -24,7 +24,7 @@ from alc_backend.service.jobs import functions
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.store.importing import create_project
 from alc_backend.store.models import Arrival, Image, Project, Superpixel
-from tests.conftest import CLASSES
+from tests.conftest import BOTH_DATABASES, CLASSES
 from tests.fake_label_studio import DATASET_PROJECT, FakeLabelStudio
 from tests.foundation.tiny import write_models
 
@@ -116,6 +116,7 @@ def test_projects_of_one_name_are_told_apart(store, label_studio, client):
         connection.take_up_project(store, client, 23, name="pets")
 
 
+@BOTH_DATABASES
 def test_images_are_noted_once_and_labelled(store, project, client):
     assert image_queue.note(store, client, project) == (3, 0)
     assert image_queue.note(store, client, project) == (0, 0)
@@ -277,6 +278,7 @@ def test_classes_changed_in_label_studio_stop_it(store, project, label_studio, c
     assert "wolf" in image_queue.waiting(store, project).error
 
 
+@BOTH_DATABASES
 def test_two_workers_never_have_the_same_image(store, project, client):
     image_queue.note(store, client, project)
     first = image_queue.claim(store, project)
@@ -287,6 +289,7 @@ def test_two_workers_never_have_the_same_image(store, project, client):
     assert image_queue.due(store) == {}
 
 
+@BOTH_DATABASES
 def test_an_image_whose_workers_die_is_taken_up_again_a_few_times(store, project, client):
     image_queue.note(store, client, project)
     gone = "elsewhere/pid:[1]|1|abc"
@@ -309,6 +312,7 @@ def test_an_image_whose_workers_die_is_taken_up_again_a_few_times(store, project
     assert "3 workers died at it" in image_queue.problems(store, project)[0]
 
 
+@BOTH_DATABASES
 def test_cancelling_leaves_what_waits(store, project, client):
     image_queue.note(store, client, project)
     taken = image_queue.claim(store, project)
@@ -318,6 +322,7 @@ def test_cancelling_leaves_what_waits(store, project, client):
     assert image_queue.note(store, client, project) == (2, 0)
 
 
+@BOTH_DATABASES
 def test_jobs_are_queued_for_what_waits_and_not_twice(
     store, project, label_studio, client, redis, monkeypatch
 ):

@@ -18,6 +18,7 @@ from tests.annotations import (
     round_config,
     task_of,
 )
+from tests.conftest import BOTH_DATABASES
 
 
 @pytest.fixture
@@ -85,6 +86,7 @@ def test_a_dispute_is_asked_again_first_with_what_was_said(store, project, label
     assert (prediction["score"], prediction["model_version"]) == (0.0, "alc-round-1")
 
 
+@BOTH_DATABASES
 def test_a_dispute_is_asked_again_once(store, project, label_studio, say, ask):
     say(1, "dog", by=1)
     say(2, "cat", by=2, minute=1)
@@ -153,6 +155,7 @@ def first_in_queue(label_studio):
     return {task.id for task in label_studio.tasks.values() if task.predictions}
 
 
+@BOTH_DATABASES
 def test_what_was_undone_is_asked_again_but_not_a_batch_that_is_not_published(
     store, project, label_studio, say, ask
 ):

@@ -25,6 +25,7 @@ from tests.annotations import (
     round_config,
     task_of,
 )
+from tests.conftest import BOTH_DATABASES
 
 HOUR = timedelta(hours=1)
 
@@ -161,6 +162,7 @@ def round_of(store, number):
 # Closing.
 
 
+@BOTH_DATABASES
 def test_what_left_the_queue_is_closed_not_deleted(store, label_studio, publish, cats):
     everything = queries(label_studio)
     publish()
@@ -237,6 +239,7 @@ def test_a_closed_task_is_served_again_when_it_is_asked_again(
 # Deleting.
 
 
+@BOTH_DATABASES
 def test_what_was_closed_is_deleted_a_day_later(store, project, label_studio, publish, cats):
     dogs = queries(label_studio) - cats
     publish()
@@ -340,6 +343,7 @@ def test_predictions_of_a_round_replaced_today_stay(store, project, label_studio
     assert not round_of(store, 1).pruned
 
 
+@BOTH_DATABASES
 def test_predictions_go_a_day_after_they_were_replaced(store, project, label_studio, replaced):
     replaced(plan.HELD + HOUR)
     assert versions(label_studio) == {"alc-round-1", "alc-round-2"}
@@ -361,6 +365,7 @@ def test_predictions_that_are_gone_already_are_no_trouble(store, project, label_
     assert label_studio.writes == []
 
 
+@BOTH_DATABASES
 def test_scores_of_a_replaced_round_go_but_for_what_was_asked(store, project, replaced):
     replaced(plan.HELD + HOUR)
     with store.session() as session:

@@ -12,6 +12,7 @@ from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Score
 from alc_backend.store.round_config import BATCH_OPTIONS
 from alc_backend.store.round_states import RoundState, Step
+from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds.running import only_round, work
 
 
@@ -20,6 +21,7 @@ def project(store, dataset):
     return import_folder(store, dataset, "pets", validation=dataset).project_id
 
 
+@BOTH_DATABASES
 def test_pressing_start_three_times_starts_one_round(store, project, queue):
     answers = [lifecycle.start(store, queue.append, project) for _ in range(3)]
     assert [started for _, started in answers] == [True, False, False]
@@ -27,6 +29,7 @@ def test_pressing_start_three_times_starts_one_round(store, project, queue):
     assert only_round(store).state == RoundState.CREATED
 
 
+@BOTH_DATABASES
 def test_a_round_trains_scores_and_says_what_is_missing(store, project, queue):
     lifecycle.start(store, queue.append, project)
     work(store, queue)
@@ -55,6 +58,7 @@ def test_a_failed_round_goes_on_where_it_stopped(store, project, queue):
     assert store.files(project).network(1).stat().st_mtime_ns == trained
 
 
+@BOTH_DATABASES
 def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, queue, monkeypatch):
     monkeypatch.setattr(progress, "REPORT_EVERY_S", 0.0)
     lifecycle.start(store, queue.append, project)

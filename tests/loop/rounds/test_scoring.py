@@ -14,6 +14,7 @@ from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Score, Superpixel
 from alc_backend.store.round_states import Step
+from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds.running import hand_to_another_process, work
 
 
@@ -22,6 +23,7 @@ def project(store, dataset):
     return import_folder(store, dataset, "pets", validation=dataset).project_id
 
 
+@BOTH_DATABASES
 def test_scoring_again_after_a_crash_adds_nothing_twice(store, project, queue, monkeypatch):
     lifecycle.start(store, queue.append, project)
     work(store, queue, 2)

@@ -15,6 +15,7 @@ from alc_backend.loop.rounds import lifecycle, plan, scoring, selection, work_it
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Part, Query, Round, Score, Superpixel
 from alc_backend.store.round_states import RoundState
+from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds.running import only_round, upload, work
 
 
@@ -23,6 +24,7 @@ def project(store, dataset):
     return import_folder(store, dataset, "pets", validation=dataset).project_id
 
 
+@BOTH_DATABASES
 def test_the_batch_is_the_best_of_what_is_open(store, project, queue):
     lifecycle.start(store, queue.append, project)
     work(store, queue)
@@ -111,6 +113,7 @@ def cats_and_background():
     return np.stack([truth] * 3)
 
 
+@BOTH_DATABASES
 def test_a_batch_can_be_spread_over_images_and_leave_out_small_superpixels(store, project, queue):
     lifecycle.start(store, queue.append, project, per_image=1, min_area=300)
     work(store, queue)

@@ -12,6 +12,7 @@ from alc_backend.loop.annotations import webhooks
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.jobs.worker import run_worker
 from tests.annotations import answer, asked_project, created, receive, task_of
+from tests.conftest import BOTH_DATABASES
 from tests.fake_label_studio import FakeLabelStudio
 
 ROOT = Path(__file__).parents[3]
@@ -27,6 +28,7 @@ def scrape(client) -> dict[tuple[str, ...], float]:
     }
 
 
+@BOTH_DATABASES
 def test_the_state_of_a_project(service, store, dataset):
     project = asked_project(store, dataset)
     for number, (key, superpixel, choice) in enumerate([("a", 1, "cat"), ("a", 2, "dog")], 1):

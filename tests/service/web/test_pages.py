@@ -28,7 +28,7 @@ from tests.annotations import (
     round_config,
     task_of,
 )
-from tests.conftest import write_dataset
+from tests.conftest import BOTH_DATABASES, write_dataset
 from tests.fake_label_studio import FakeLabelStudio
 
 TOKEN = re.compile(r'name="token" value="(\w+)"')
@@ -133,6 +133,7 @@ def test_what_was_said_comes_from_a_list(client):
     assert 'role="status"' not in client.get("/?said=<b>you won</b>").text
 
 
+@BOTH_DATABASES
 def test_images_before_and_after_with_who_said_what(client, store, project):
     receive(store, project, created(answer(1, task_of(store, "b", 2), "dog", by=8)))
     webhooks.drain(store, FakeLabelStudio().client)
