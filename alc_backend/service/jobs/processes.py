@@ -147,9 +147,8 @@ def start_redis(processes: Processes, settings: Settings) -> None:
     """
     make_socket_folder(settings)
     connection = private_connection(settings, timeout_s=2, retry=Retry(NoBackoff(), 0))
-    deadline = (
-        time.monotonic() + GRACE_S
-    )  # the Redis of a backend that was killed takes a moment to end
+    # the Redis of a backend that was killed takes a moment to end
+    deadline = time.monotonic() + GRACE_S
     while is_up(connection) and time.monotonic() < deadline:
         time.sleep(0.1)
     if is_up(connection):
