@@ -1,1 +1,1 @@
-"""Timings, as ratios within one run: `make bench`."""
+"""Benchmarks: times as ratios within one run where possible; ``make bench`` runs the first."""

@@ -1,4 +1,4 @@
-"""Measure the acquisition core, which has one thread, beside one pass over the probabilities.
+"""Measure the acquisition core, in one thread, in relation to one pass over the probabilities.
 
 ``python -m benchmarks [FILE]`` prints two tables and writes all figures to FILE as JSON.
 """
@@ -27,19 +27,19 @@ from alc_backend.core.statistics import ImageStatistics
 from tests.core import reference
 
 CASES = [(21, 375, 500, 8), (21, 375, 500, 100), (19, 1024, 2048, 500)]
-"""Classes, height, width, superpixels."""
+"""The measured images: classes, height, width, superpixels."""
 
 COUNTS = [1, 8, 100, 1000, 5000]
-"""Superpixels of one image, to see that their number does not matter."""
+"""Numbers of superpixels of one image, to show that they do not matter."""
 
 REFERENCE_PIXELS = 20_000
-"""The per-pixel reference runs on so many pixels at least; its time is scaled to the image's."""
+"""The pixels that the per-pixel reference computes at least; its time is scaled to the image."""
 
 Scene = tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32]]
 
 
 def scene(classes: int, height: int, width: int, count: int) -> Scene:
-    """Smooth predictions, as networks make them; labels that agree with most of them; a grid."""
+    """Smooth probabilities like a network's, labels that mostly agree with them, and a grid."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn((2, classes, height // 16, width // 16), generator=generator)
     fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
@@ -54,13 +54,13 @@ def scene(classes: int, height: int, width: int, count: int) -> Scene:
 
 
 def pool_and_sim(arrays: Scene, **options: Any) -> None:
-    """What a round does with one image."""
+    """Score one image as a round does."""
     image = ImageStatistics(*arrays, **options)
     measure(image, representative_pixels(image))
 
 
 def all_acquisitions(arrays: Scene) -> None:
-    """Every acquisition on one pool."""
+    """Score one image by every acquisition."""
     image = ImageStatistics(*arrays)
     pool = representative_pixels(image)
     for name in ACQUISITIONS:
@@ -68,7 +68,7 @@ def all_acquisitions(arrays: Scene) -> None:
 
 
 def fastest(work: Callable[[], object], repeats: int = 5) -> float:
-    """The shortest of several runs, in seconds."""
+    """The time of the fastest of several runs, in seconds."""
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -78,7 +78,7 @@ def fastest(work: Callable[[], object], repeats: int = 5) -> float:
 
 
 def per_pixel(arrays: Scene) -> float:
-    """Seconds that pool and SIM take pixel by pixel in Python, scaled to the whole image."""
+    """The seconds that pool and SIM take pixel by pixel in Python, scaled to the whole image."""
     probabilities, labels, superpixels = arrays
     done = 0
     began = time.perf_counter()
@@ -96,7 +96,7 @@ def per_pixel(arrays: Scene) -> float:
 
 
 def extra_memory(work: Callable[[], object]) -> float | None:
-    """Bytes of resident memory that ``work`` added at its peak; None where Linux does not tell."""
+    """The bytes of resident memory that ``work`` added at its peak; None on systems but Linux."""
     status = Path("/proc/self/status")
     try:
         ctypes.CDLL(None).malloc_trim(0)  # what is free already must count when it is used again
@@ -153,7 +153,7 @@ def flatness() -> list[dict[str, Any]]:
 
 
 def show(console: Console, rows: list[dict[str, Any]]) -> None:
-    """Print figures as a table, one column a case."""
+    """Print figures as a table with a column for each case."""
     table = Table("", *(str(next(iter(row.values()))) for row in rows))
     for name in list(rows[0])[1:]:
         table.add_row(name, *("–" if row[name] is None else f"{row[name]:.3g}" for row in rows))

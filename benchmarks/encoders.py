@@ -1,7 +1,7 @@
-"""Time and memory of one training iteration: every encoder at the input size of every preset.
+"""Measure time and memory of a training iteration: each encoder at each preset's input size.
 
-``python -m benchmarks.encoders [FILE]``: images of noise, two a batch on a CPU and the preset's
-batch on a GPU. Each case runs in a process of its own, so that its peak memory is its own.
+``python -m benchmarks.encoders [FILE]``: images of noise, in batches of two on a CPU and of the
+preset's size on a GPU. Each case runs in a process of its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from alc_backend.segmentation.train import train
 
 
 def measure(encoder: str, preset: str) -> dict[str, Any]:
-    """A few iterations; the first is not counted."""
+    """The figures of one case, over a few iterations without the first."""
     cuda = torch.cuda.is_available()
     batch = PRESETS[preset].batch_size if cuda else 2
     iterations = 20 if cuda else 3

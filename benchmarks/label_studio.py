@@ -1,4 +1,4 @@
-"""Measure the backend beside a real Label Studio.
+"""Measure the backend together with a real Label Studio.
 
 ``python -m benchmarks.label_studio [--queries 2000,20000] [FILE]`` starts Label Studio and the
 backend in a temporary folder and measures
@@ -62,14 +62,14 @@ console = Console(stderr=True)
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A TCP port of this machine that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def write_images(root: Path, count: int, side: int = 120) -> Path:
-    """A dataset folder of small noisy images, each with GRID × GRID square superpixels."""
+    """Write a dataset of small noisy images, each with GRID × GRID square superpixels."""
     rng = np.random.default_rng(0)
     for name in ("images", "pseudo_labels", "objects"):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def write_images(root: Path, count: int, side: int = 120) -> Path:
 
 
 class Bench:
-    """A running Label Studio, backend, and one project."""
+    """A running Label Studio and backend, with one project."""
 
     def __init__(self, folder: Path, processes: Processes, queries: int) -> None:
         port, backend_port = free_port(), free_port()
@@ -117,18 +117,17 @@ class Bench:
         )
 
     def scored_round(self, number: int, size: int) -> Round:
-        """A round in publishing whose scores are drawn anew."""
+        """A round in the step of publishing, with random scores."""
         rng = np.random.default_rng(number)
+        config = round_config(self.store.settings, {"size": size})
         with self.store.session() as session:
             round_ = Round(
                 project_id=self.project_id,
                 number=number,
                 state=RoundState.PUBLISHING,
-                config=replace(
-                    round_config(self.store.settings, {"size": size}), acquisition="sim", epsilon=0.0
-                ),
+                config=replace(config, acquisition="sim", epsilon=0.0),
                 step_began_at=utc_now(),
-            )  # fmt: skip
+            )
             session.add(round_)
             session.flush()
             found = session.execute(
@@ -157,7 +156,7 @@ class Bench:
         return latest
 
     def publish(self, round_: Round) -> float:
-        """Publish a round as the worker does; returns the seconds it took."""
+        """The seconds that publishing a round takes, done as the worker does it."""
         began = time.perf_counter()
         publishing.publish_round(self.store, round_, lambda done, total, message: None)  # type: ignore[arg-type]
         took = time.perf_counter() - began
@@ -167,7 +166,10 @@ class Bench:
         return took
 
     def bulk_import(self, round_: Round, version: str) -> float:
-        """Label Studio's own import of a round's predictions under another name, in seconds."""
+        """The seconds that Label Studio's own import of a round's predictions takes.
+
+        ``version`` is the name that the predictions get.
+        """
         queue = query_tasks.queue_items(self.store, round_)
         predictions = [
             {
@@ -211,7 +213,7 @@ def reordering(bench: Bench, queries: int) -> dict[str, Any]:
 
 
 def webhook(project: int, task: Query, prediction: list[Any], number: int) -> dict[str, Any]:
-    """What Label Studio sends when a query is answered."""
+    """The webhook that Label Studio sends when a query is answered."""
     return {
         "action": "ANNOTATION_CREATED",
         "project": {"id": project},
@@ -230,16 +232,16 @@ def webhook(project: int, task: Query, prediction: list[Any], number: int) -> di
 
 
 def acknowledgements(bench: Bench, first: int) -> dict[str, float]:
-    """Times until webhooks are acknowledged: POSTS of them over CONNECTIONS connections."""
+    """The times until POSTS webhooks, sent over CONNECTIONS connections, are acknowledged."""
     assert bench.project.query_project is not None
     with bench.store.reading() as session:
         project = session.get_one(Project, bench.project_id)
         asked = query_tasks.contents(session, project, Query.task_id.is_not(None))[:POSTS]
     bodies = [
         webhook(
-            bench.project.query_project, entry, selection.query.prediction(content), first + place
+            bench.project.query_project, entry, selection.query.prediction(content), first + index
         )
-        for place, (entry, content) in enumerate(asked)
+        for index, (entry, content) in enumerate(asked)
     ]
     headers = {"Authorization": "Bearer s3cret"}
     times: list[float] = []
@@ -266,7 +268,7 @@ def acknowledgements(bench: Bench, first: int) -> dict[str, float]:
 
 
 def prediction_times(bench: Bench) -> dict[str, float]:
-    """Seconds that ASKED tasks take in one request, of queries and of images."""
+    """The seconds that a request for ASKED predictions takes, of queries and of images."""
     with bench.store.reading() as session:
         queries = session.scalars(select(Query.task_id).where(Query.task_id.is_not(None))).all()
         images = session.scalars(select(Image.dataset_task)).all()
@@ -289,7 +291,7 @@ def prediction_times(bench: Bench) -> dict[str, float]:
 
 
 def service(bench: Bench) -> dict[str, Any]:
-    """Webhooks and predictions, alone and while the worker trains."""
+    """The times of webhooks and predictions, alone and while the worker trains."""
     measured: dict[str, Any] = {"alone": acknowledgements(bench, 1_000_000)}
     measured["predict_alone"] = prediction_times(bench)
     jobs = Jobs(bench.settings, connect_redis(bench.settings))
@@ -308,7 +310,7 @@ def service(bench: Bench) -> dict[str, Any]:
 
 
 def scoring(folder: Path, workers: int) -> dict[str, Any]:
-    """Score images with so many workers of one thread; the network is trained beforehand."""
+    """The time of scoring by workers of one thread each; the network is trained beforehand."""
     settings = Settings(
         data_dir=folder / f"workers-{workers}",
         secret=SecretStr("s3cret"),
@@ -362,9 +364,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     sizes = [2000, 20000]
     if "--queries" in arguments:
-        place = arguments.index("--queries")
-        sizes = [int(size) for size in arguments[place + 1].split(",")]
-        del arguments[place : place + 2]
+        option = arguments.index("--queries")
+        sizes = [int(size) for size in arguments[option + 1].split(",")]
+        del arguments[option : option + 2]
     measured: dict[str, Any] = {"reordering": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -26,13 +26,13 @@ HEIGHT, WIDTH, CLASSES = 4000, 6000, 21
 
 
 def anonymous() -> int:
-    """Bytes of memory that no file stands behind (Linux)."""
+    """The bytes of resident memory that no file backs (Linux only)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
 
 
 def watch(over: threading.Event, peak: list[int]) -> None:
-    """Note the largest value until told to end."""
+    """Record the largest value of :func:`anonymous` until ``over`` is set."""
     while not over.wait(0.02):
         peak[0] = max(peak[0], anonymous())
 

@@ -1,4 +1,4 @@
-"""Screenshots for docs/screens: the admin page, and labeling screens of all kinds.
+"""Take the screenshots in docs/screens: the admin page, and labeling screens of all kinds.
 
 ``python -m benchmarks.screens FOLDER``: starts a Label Studio and a backend of its own, with the
 sample and made-up images, and takes the screenshots with a Chromium found on the path.
@@ -43,7 +43,7 @@ CASES = {
 
 
 def write_case(root: Path, classes: list[str], size: tuple[int, int], boxes: list[tuple]) -> Path:
-    """A dataset of one image with ellipses in it."""
+    """Write a dataset of one image with ellipses; returns ``root``."""
     for folder in ("images", "pseudo_labels", "objects"):
         (root / folder).mkdir(parents=True)
     height, width = size
@@ -63,7 +63,7 @@ def write_case(root: Path, classes: list[str], size: tuple[int, int], boxes: lis
 
 
 def main() -> None:
-    """Start everything, show each case, take its image."""
+    """Start everything, show each case, and take its screenshot."""
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
     console = Console()
@@ -109,15 +109,15 @@ def main() -> None:
 
 
 def show_pages(demo: Demo, browser: Browser, target: Path) -> None:
-    """The admin page and the gallery after two answered rounds of the sample."""
+    """Take screenshots of the admin page and the gallery after two rounds of the sample."""
     assert demo.settings.secret is not None
     password = demo.settings.secret.get_secret_value()
     page = browser.new_context(
         viewport={"width": 1280, "height": 1000},
         http_credentials={"username": "admin", "password": password},
     ).new_page()
-    for name, place in (("admin", ""), ("gallery", "/images")):
-        page.goto(f"{demo.settings.backend}{place}")
+    for name, path in (("admin", ""), ("gallery", "/images")):
+        page.goto(f"{demo.settings.backend}{path}")
         page.wait_for_load_state("networkidle")
         page.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=75)
 

@@ -1,8 +1,8 @@
-"""Train the cpu preset on a dataset folder and measure what it learns and what it costs.
+"""Measure what the cpu preset learns from a dataset, and the time and memory that it takes.
 
-``python -m benchmarks.training DATA [FILE]``: DATA holds ``train/`` and ``val/``. Three trainings:
-on the pseudo labels, on ground truth, and on ground truth from random weights. Then the network is
-timed beside pool and SIM, and its memory after 50 and 150 images.
+``python -m benchmarks.training DATA [FILE]``: DATA contains ``train/`` and ``val/``. The trainings
+are three: on the pseudo labels, on ground truth, and on ground truth from random weights. Then the
+network is timed in relation to pool and SIM, and its memory measured after 50 and 150 images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from alc_backend.core.acquisition import measure
 from alc_backend.core.metrics import class_iou, confusion_matrix
 from alc_backend.core.pool import representative_pixels
 from alc_backend.core.statistics import ImageStatistics
-from alc_backend.datasets.folder import read_classes
+from alc_backend.datasets.classes import read_classes
 from alc_backend.datasets.images import read_image, read_mask
 from alc_backend.segmentation.config import TrainingConfig, training_config
 from alc_backend.segmentation.infer import Predictor
@@ -37,25 +37,25 @@ TRAININGS = {
     "ground truth": ("ground_truth", "imagenet"),
     "ground truth, random weights": ("ground_truth", "none"),
 }
-"""Name → folder of the label maps, weights of the encoder."""
+"""The trainings by name: folder of the label maps, weights of the encoder."""
 
 console = Console(stderr=True)
 
 
 def image_files(folder: Path) -> dict[str, Path]:
-    """Image key → file."""
+    """The path of each image by its key, sorted."""
     return {path.stem: path for path in sorted((folder / "images").glob("*.jpg"))}
 
 
 def mask(folder: Path, key: str) -> NDArray[np.uint8]:
-    """A label map of class ids."""
+    """The label map of an image, uint8 (H, W)."""
     return read_mask(folder / f"{key}.png").astype(np.uint8)
 
 
 def run(
     root: Path, labels: str, config: TrainingConfig, classes: list[str], path: Path
 ) -> dict[str, Any]:
-    """Train once; returns wall time and IoU on the validation images."""
+    """The wall time of one training, and the IoU of its network on the validation images."""
     images = image_files(root / "train")
     began = time.perf_counter()
     train(
@@ -86,7 +86,7 @@ def run(
 
 
 def scoring(root: Path, classes: list[str], path: Path) -> dict[str, Any]:
-    """Time of network and scoring per image, and resident memory after 50 and 150 images."""
+    """The time of network and scoring per image, and the resident memory after some images."""
     predictor = Predictor(path, classes)
     spent = {"network": 0.0, "pool + SIM": 0.0}
     resident = {}
@@ -99,7 +99,7 @@ def scoring(root: Path, classes: list[str], path: Path) -> dict[str, Any]:
         between = time.perf_counter()
         statistics = ImageStatistics(probabilities, labels, superpixels)
         measure(statistics, representative_pixels(statistics))
-        if number:  # the first one loads the kernels
+        if number:  # the first image loads the kernels
             spent["network"] += between - began
             spent["pool + SIM"] += time.perf_counter() - between
         if number in (50, 150):
@@ -114,9 +114,9 @@ def scoring(root: Path, classes: list[str], path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run everything and print the JSON; with a second argument, write it there too."""
+    """Measure everything, print it as JSON, and write FILE if it is named."""
     root = Path(sys.argv[1])
-    classes = read_classes(root / "train")
+    classes = read_classes(root / "train" / "classes.txt")
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, (labels, weights) in TRAININGS.items():

@@ -1,8 +1,8 @@
-"""Orders of questions that were tried before ``default`` became what it is, on one dataset.
+"""Compare ``default`` with other orders of queries that were tried, on one dataset.
 
 Usage: ``python -m benchmarks.variants FOLDER [--seeds 0,1,2] [--images N] [--cache FOLDER]``.
-With ``--images`` every so many-th image is left out until N are left: the fewer there are, the
-better the network knows the mistakes by heart.
+``--images`` reduces the dataset to N images, spread evenly: the fewer there are, the better the
+network memorises their wrong labels.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ console = Console(width=110)
 
 
 def wrong_pixels(found: Measured, power: float, least: float) -> Scores:
-    """Expected wrong pixels: a power of the mean weighted doubt, but at least so much of all."""
+    """The expected wrong pixels: size × a power of the mean weighted doubt, at least ``least``."""
     doubt = (found.scores / found.sizes) ** power
     pixels: Scores = np.maximum(doubt, least) * found.sizes
     return pixels
 
 
 def at_once(found: Measured, power: float, accuracy: float) -> Scores:
-    """The expected gain of each superpixel by itself: nothing is asked before it."""
+    """The expected gain of each superpixel by itself, as if it were asked about first."""
     wrong = wrong_pixels(found, power, 0.0)
     differs = found.dominant != found.pseudo
     union = np.maximum(found.class_pixels, 1) + np.bincount(
@@ -78,9 +78,9 @@ VARIANTS: dict[str, Callable[[Measured], Scores]] = {
 
 
 def fewer(root: Path, count: int, into: Path) -> Path:
-    """A dataset folder of ``count`` of the images, spread evenly over all."""
+    """A dataset folder with ``count`` of the images, spread evenly over all."""
     keys = sorted(path.stem for path in (root / "images").iterdir())
-    chosen = {keys[place * len(keys) // count] for place in range(count)}
+    chosen = {keys[index * len(keys) // count] for index in range(count)}
     for folder in ("images", "pseudo_labels", "objects", "ground_truth"):
         (into / folder).mkdir()
         for path in (root / folder).iterdir():
@@ -91,7 +91,7 @@ def fewer(root: Path, count: int, into: Path) -> Path:
 
 
 def main() -> None:
-    """Ask in every order, with both oracles; print the data mIoU, a mean over the seeds."""
+    """Ask in every order, with both oracles; print the mean data mIoU over the seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", default="0,1,2")

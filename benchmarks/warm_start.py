@@ -1,7 +1,7 @@
-"""Time and memory of Grounded-SAM for one image, with the real sizes of all its models.
+"""Measure time and memory of Grounded-SAM for one image, with the real sizes of all its models.
 
-``python -m benchmarks.warm_start [FILE]``: weights are random, so what is found means nothing; a
-image of noise, 375×500, and 30 boxes. Each case runs in a process of its own, so that its peak
+``python -m benchmarks.warm_start [FILE]``: an image of noise, 375×500, and 30 boxes. Weights are
+random, so the detections are meaningless. Each case runs in a process of its own, so that its peak
 memory is its own; needs 4 GB of disk for the checkpoints that it writes and removes.
 """
 
@@ -31,7 +31,7 @@ CLASSES = [f"thing {letter}" for letter in "abcdefghijklmnopqrst"]
 
 
 def measure(case: str) -> dict[str, Any]:
-    """Write the case's checkpoint, load it, and look at the image a few times."""
+    """The figures of one case: write a checkpoint, load it, and process the image a few times."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     image = np.random.default_rng(0).integers(0, 256, (375, 500, 3)).astype(np.uint8)
     boxes = np.array([[10 * k, 8 * k, 10 * k + 90, 8 * k + 70] for k in range(30)], np.float32)
@@ -66,7 +66,7 @@ def measure(case: str) -> dict[str, Any]:
 
 
 def _save_detector(case: str, path: Path) -> Path:
-    """A checkpoint of the packaged configuration, and the folder of a text encoder beside it."""
+    """Write a checkpoint with the package's configuration, and a text encoder beside it."""
     from groundingdino.config import GroundingDINO_SwinB_cfg, GroundingDINO_SwinT_OGC
     from groundingdino.models import build_model
     from groundingdino.util.slconfig import SLConfig
