@@ -123,7 +123,7 @@ class SimulateOptions:
             raise SettingsError("give either --budgets or --budget")
         target = self.json_file
         if target is not None and (target.is_dir() or target.parent.is_file()):
-            raise SettingsError(f"--json {target} is no file that can be written; choose another")
+            raise SettingsError(f"--json {target} cannot be written; choose another file")
         if self.table is not None and self.acquisition is not None:
             raise SettingsError(
                 "--table says which acquisitions are compared; leave --acquisition out"

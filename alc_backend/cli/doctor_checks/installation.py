@@ -81,7 +81,7 @@ class Installation:
             )
         if ours in ("0.0.0.0", "::"):
             return problem(
-                f"{backend} is no address that can be reached",
+                f"{backend} is not an address that can be reached",
                 "set ALC_BACKEND_URL to the address at which Label Studio reaches this backend",
             )
         return ok(f"backend {backend}, Label Studio {label_studio}")

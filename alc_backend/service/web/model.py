@@ -11,8 +11,7 @@ from sqlalchemy.orm import Session
 
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, NotFoundError
-from alc_backend.labelstudio import query
-from alc_backend.labelstudio import model_version
+from alc_backend.labelstudio import model_version, query
 from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS, read_dataset_config
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.loop import query_tasks

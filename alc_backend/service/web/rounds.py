@@ -44,7 +44,7 @@ def rounds_router(store: Store, jobs: Jobs) -> APIRouter:
 
 
 def _options(body: Json) -> dict[str, int | None]:
-    """The options of a round that a request gives; 422 for what is no number in its range."""
+    """The options of a round that a request gives; 422 for a value out of range."""
     given = {name: body.get(name) for name in LEAST}
     for name, value in given.items():
         if value is not None and (type(value) is not int or not LEAST[name] <= value <= MAX_ID):
