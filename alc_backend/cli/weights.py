@@ -22,7 +22,7 @@ from alc_backend.errors import WeightsError
 from alc_backend.settings import settings
 
 if TYPE_CHECKING:
-    from alc_backend.foundation.weights import Weights
+    from alc_backend.foundation.catalogue import Weights
 
 app = typer.Typer(no_args_is_help=True, help="The files of the foundation models.")
 console = Console()
@@ -38,6 +38,7 @@ def list_weights(
 ) -> None:
     """Show the models, their sizes, and which of them are there."""
     from alc_backend.foundation import weights
+    from alc_backend.foundation.catalogue import WEIGHTS
 
     models = settings().models
     rows = [
@@ -48,7 +49,7 @@ def list_weights(
             "state": weights.state(models, entry),
             "files": [{"path": file.path, "url": file.url} for file in entry.files],
         }
-        for entry in weights.WEIGHTS.values()
+        for entry in WEIGHTS.values()
     ]
     if as_json:
         print(json.dumps({"folder": str(models.absolute()), "weights": rows}, indent=1))
@@ -72,9 +73,10 @@ def download(
 ) -> None:
     """Fetch models, going on where an earlier attempt stopped; a wrong hash is refused."""
     from alc_backend.foundation import weights
+    from alc_backend.foundation.catalogue import chosen
 
     models, mirror = settings().models, settings().weights_mirror
-    entries = weights.chosen(names)
+    entries = chosen(names)
     if source is not None and len(entries) != 1:
         raise WeightsError("--from goes with the name of one model")
     unproved: list[str] = []
@@ -102,11 +104,12 @@ def download(
 def verify(names: Names = None) -> None:
     """Compare the files that are there with the published hashes."""
     from alc_backend.foundation import weights
+    from alc_backend.foundation.catalogue import chosen
     from alc_backend.foundation.weights import FileState
 
     models, wrong = settings().models, False
     table = Table("file", "state")
-    for entry in weights.chosen(names or []):
+    for entry in chosen(names or []):
         for file in entry.files:
             with console.status(file.path):
                 found = weights.check(models, file)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from alc_backend.cli import main
 from alc_backend.errors import WeightsError
 from alc_backend.foundation import weights
-from alc_backend.foundation.weights import WEIGHTS, File
+from alc_backend.foundation.catalogue import WEIGHTS, File
 from alc_backend.settings import settings
 
 CONTENT = bytes(range(256)) * 4000

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from alc_backend.cli.doctor_checks.finding import Check, Result, ok, problem, skipped, warning
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, SettingsError, WeightsError
-from alc_backend.foundation import weights
+from alc_backend.foundation import catalogue, weights
 from alc_backend.foundation.warm_start import WarmStart, check_files
 from alc_backend.labelstudio import images, model_version, projects
 from alc_backend.labelstudio.client import Client
@@ -301,7 +301,7 @@ class ProjectChecks:
         models = self._settings.models
         wrong = [
             file.path
-            for entry in weights.chosen([])
+            for entry in catalogue.chosen([])
             for file in entry.files
             if entry.path_in(models) in used
             and weights.check(models, file) == weights.FileState.WRONG
