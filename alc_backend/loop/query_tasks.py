@@ -79,8 +79,8 @@ def update_changed(
             report(2, 3, f"updating the question of task {item.task_id}")
             tasks.update_task(client, item)
             with store.session() as session:
-                entry = session.get_one(Query, item.query)
-                entry.digest, entry.closed_at = query.digest(item.data), None
+                row = session.get_one(Query, item.query)
+                row.digest, row.closed_at = query.digest(item.data), None
 
 
 def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = False) -> bool:
@@ -105,14 +105,14 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
     with store.session() as session:
         ours = {key: query_id for query_id, key in keys_by_id(session, project_id).items()}
         all_queries = session.scalars(select_queries(project_id, Query))
-        entries = {entry.id: entry for entry in all_queries}
+        by_id = {row.id: row for row in all_queries}
         for key, query_id in ours.items():
-            entry = entries[query_id]
-            if entry.task_id in known or entry.task_id != before.get(query_id):
+            row = by_id[query_id]
+            if row.task_id in known or row.task_id != before.get(query_id):
                 continue
-            entry.task_id = by_key.pop(key, None)
-            entry.digest, entry.closed_at = None, None
-        held = {entry.task_id for entry in entries.values() if entry.task_id is not None}
+            row.task_id = by_key.pop(key, None)
+            row.digest, row.closed_at = None, None
+        held = {row.task_id for row in by_id.values() if row.task_id is not None}
         session.get_one(Project, project_id).other_tasks = len(known.keys() - held)
     for task_id, key in known.items():
         if task_id not in held and key in ours:
@@ -166,9 +166,9 @@ def close_again(store: Store, client: Client, project_id: int) -> None:
         closed = session.scalars(
             select_queries(project_id, Query).where(Query.closed_at.is_not(None))
         ).all()
-    for entry in closed:
-        if entry.task_id is not None:
-            tasks.close_task(client, entry.task_id)
+    for row in closed:
+        if row.task_id is not None:
+            tasks.close_task(client, row.task_id)
 
 
 def contents(
@@ -232,15 +232,15 @@ def queue_items(
         )
     found = []
     wording = texts(store.settings.language)
-    for entry, content in queue:
+    for row, content in queue:
         data = query.task_data(content, wording)
         found.append(
             tasks.QueueItem(
-                query=entry.id,
+                query=row.id,
                 key=query.asked_about(data),
-                task_id=entry.task_id,
-                changed=query.digest(data) != entry.digest,
-                closed=entry.closed_at is not None,
+                task_id=row.task_id,
+                changed=query.digest(data) != row.digest,
+                closed=row.closed_at is not None,
                 data=data,
                 result=query.prediction(content),
             )

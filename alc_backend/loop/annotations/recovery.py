@@ -153,10 +153,10 @@ def write_queries(
         )
     }
     known = {
-        (entry.superpixel_id, entry.adjudication): entry
-        for entry in session.scalars(query_tasks.select_queries(project_id, Query))
+        (row.superpixel_id, row.adjudication): row
+        for row in session.scalars(query_tasks.select_queries(project_id, Query))
     }
-    tasks = {entry.task_id for entry in known.values()}
+    tasks = {row.task_id for row in known.values()}
     queue = sorted(recovered, key=lambda r: (-r.asked.latest, r.asked.rank, r.asked.task_id))
     for rank, item in enumerate(queue):
         asked, superpixel_id = item.asked, item.superpixel_id

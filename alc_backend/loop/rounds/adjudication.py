@@ -77,15 +77,15 @@ def _write_adjudication(
     ``proposed``: the classes that annotators gave.
     """
     asked = {
-        entry.adjudication: entry
-        for entry in session.scalars(select(Query).where(Query.superpixel_id == superpixel_id))
+        query.adjudication: query
+        for query in session.scalars(select(Query).where(Query.superpixel_id == superpixel_id))
     }
     if False not in asked:
         return
     before = asked[False]
-    entry = asked.get(True) or Query(superpixel_id=superpixel_id, adjudication=True)
-    if entry.id is None:
-        session.add(entry)
-    entry.round_id, entry.rank, entry.score = round_.id, FIRST_RANK, before.score
-    entry.row, entry.col, entry.pseudo_label = before.row, before.col, before.pseudo_label
-    entry.proposed, entry.likely = list(proposed), before.likely
+    query = asked.get(True) or Query(superpixel_id=superpixel_id, adjudication=True)
+    if query.id is None:
+        session.add(query)
+    query.round_id, query.rank, query.score = round_.id, FIRST_RANK, before.score
+    query.row, query.col, query.pseudo_label = before.row, before.col, before.pseudo_label
+    query.proposed, query.likely = list(proposed), before.likely

@@ -86,11 +86,11 @@ def _close_outside(store: Store, client: Client, round_: Round, report: Reporter
     """Close the tasks outside the round's queue that Label Studio would still hand out."""
     with store.reading() as session:
         obsolete = [
-            entry for entry in queries_left_behind(session, round_) if entry.closed_at is None
+            query for query in queries_left_behind(session, round_) if query.closed_at is None
         ]
-    for done, entry in enumerate(obsolete):
+    for done, query in enumerate(obsolete):
         report(2, 3, f"closing task {done + 1} of {len(obsolete)} that are not asked any more")
-        assert entry.task_id is not None
-        tasks.close_task(client, entry.task_id)
+        assert query.task_id is not None
+        tasks.close_task(client, query.task_id)
         with store.session() as session:
-            session.get_one(Query, entry.id).closed_at = utc_now()
+            session.get_one(Query, query.id).closed_at = utc_now()
