@@ -1,7 +1,8 @@
-"""The settings of all processes, from environment variables or a ``.env`` file."""
+"""The settings of all processes: environment variables, and the file that ALC_ENV_FILE names."""
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +20,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from alc_backend.errors import SettingsError
 
+ENV_FILE = "ALC_ENV_FILE"
+"""The environment variable that names a file of settings. No other file is read: one that lies in
+the working directory, such as a dataset's, could send the token of Label Studio anywhere."""
+
 
 class Settings(BaseSettings):
     """The settings; a variable is named ``ALC_`` and the field's name, unless an alias is given."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="ALC_", env_file=".env", extra="ignore", populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_prefix="ALC_", extra="ignore", populate_by_name=True)
 
     data_dir: Path = Field(Path("alc-data"), description="folder of all state on disk")
     files_url: SecretStr | None = Field(
@@ -296,14 +299,30 @@ GROUPS = {
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once; SettingsError names each variable that is wrong."""
+    """The settings of this process, read once; SettingsError names each variable that is wrong.
+
+    Environment variables come before the lines of the file that ALC_ENV_FILE names.
+    """
     try:
-        return Settings()
+        return Settings(_env_file=_env_file())
     except ValidationError as error:
         problems = "; ".join(
             f"{_variable_at(problem['loc'])}: {problem['msg']}" for problem in error.errors()
         )
         raise SettingsError(f"environment: {problems}") from None
+
+
+def _env_file() -> Path | None:
+    """The file that ALC_ENV_FILE names; SettingsError when it cannot be read."""
+    given = os.environ.get(ENV_FILE)
+    if not given:
+        return None
+    path = Path(given)
+    try:
+        path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{ENV_FILE}={given}: cannot be read ({error})") from None
+    return path
 
 
 def _variable_at(location: tuple[int | str, ...]) -> str:

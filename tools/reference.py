@@ -24,9 +24,10 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 CONFIGURATION = """\
 # Configuration
 
-Every setting is an environment variable, or a line of a file `.env` in the working directory. All \
-`alc` processes of an installation need the same settings. Where the default is "unset", an empty \
-value means the same. This page is written by `make reference`.
+Every setting is an environment variable, or a line `NAME=VALUE` of the file that `ALC_ENV_FILE` \
+names; the variable comes first. No other file is read, least of all a `.env` in the folder where \
+a command happens to run. All `alc` processes of an installation need the same settings. Where \
+the default is "unset", an empty value means the same. This page is written by `make reference`.
 """
 
 COMMANDS = """\

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shlex
 from pathlib import Path
 
 from alc_backend.common.files import write_atomically
@@ -36,9 +35,14 @@ class Keys:
 
 
 def write_environment(path: Path, settings: Settings) -> None:
-    """Write a shell script that makes `alc` commands use these settings."""
-    lines = [f"export {key}={shlex.quote(value)}" for key, value in settings.environment().items()]
+    """Write a file for ALC_ENV_FILE; all settings are in it, secrets included."""
+    lines = [f"{key}={_quoted(value)}" for key, value in settings.environment().items()]
     write_secret(path, "\n".join(lines) + "\n")
+
+
+def _quoted(value: str) -> str:
+    """A value in single quotes, as python-dotenv reads it; it replaces ``${NAME}`` even there."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def write_secret(path: Path, content: str) -> None:

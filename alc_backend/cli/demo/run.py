@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from alc_backend.cli.demo.start import ENVIRONMENT, Demo, start_demo
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import DatasetError, SettingsError
 from alc_backend.service.jobs.processes import Processes
-from alc_backend.settings import Settings
+from alc_backend.settings import ENV_FILE, Settings
 from alc_backend.simulate.oracle import ORACLES
 
 
@@ -74,12 +75,13 @@ def _checked(options: DemoOptions) -> DemoOptions:
 
 def _greet(demo: Demo, console: Console) -> None:
     secret = demo.settings.secret.get_secret_value() if demo.settings.secret else "none"
+    environment = shlex.quote(str(demo.settings.data_dir / ENVIRONMENT))
     url = f"{demo.settings.label_studio_url}/projects/{demo.query_project}/data?labeling=1"
     console.print(
         f"\n[bold]The first query waits at {url}[/bold]\n"
         f"Log in as {EMAIL} with the password {demo.password}\n"
         "Enter accepts; a class's key, then Enter, corrects; Space skips.\n"
         f"Rounds, figures and images: {demo.settings.backend} (user admin, password {secret})\n"
-        f"For `alc` commands in another shell: . {demo.settings.data_dir / ENVIRONMENT}\n",
+        f"For `alc` commands in another shell: export {ENV_FILE}={environment}\n",
         soft_wrap=True,  # addresses and passwords stay whole
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 
 ENVIRONMENT = "environment"
-"""The file in the demonstration's folder that makes a shell's `alc` commands use it."""
+"""The file in the demonstration's folder for ALC_ENV_FILE, which makes `alc` commands use it."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def start_demo(
 
 def _settings(options: DemoOptions, settings: Settings, keys: Keys, url: str) -> Settings:
     """The settings of the demonstration's processes: all its own, on the loopback address."""
-    small = options.data is None and "ALC_PRESET" not in os.environ
+    small = options.data is None and "preset" not in settings.model_fields_set
     return settings.model_copy(
         update={
             "data_dir": options.data_dir.absolute(),
