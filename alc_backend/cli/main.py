@@ -28,6 +28,8 @@ from alc_backend.cli.demo.command import demo
 from alc_backend.cli.demo.options import DemoOptions
 from alc_backend.cli.options import command_of
 from alc_backend.common import logs
+from alc_backend.common.private import private_files
+from alc_backend.common.processes import distrust_working_folder
 from alc_backend.errors import AlcError
 from alc_backend.settings import settings
 
@@ -51,14 +53,20 @@ app.command()(reconcile.reconcile)
 app.command()(command_of(demo, DemoOptions))
 
 
+FOR_OTHERS = (["export"], ["report"], ["simulate"])
+"""The commands that write results, which others may read as the user's umask says."""
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 1."""
     signal.signal(signal.SIGTERM, _leave)
+    distrust_working_folder()
     hidden: list[str] = []
     try:
         logs.configure(settings())
         hidden = settings().hidden()
-        app()
+        with private_files(unless=sys.argv[1:2] in FOR_OTHERS):
+            app()
     except AlcError as error:
         text = logs.redact(f"Error: {error}", hidden)
         Console(stderr=True).print(text, style="red", markup=False, highlight=False)

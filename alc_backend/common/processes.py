@@ -1,4 +1,4 @@
-"""Ending child processes, and ending with one's parent."""
+"""Child processes: what code they may find, how they end, and ending with one's parent."""
 
 from __future__ import annotations
 
@@ -15,8 +15,22 @@ log = logging.getLogger(__name__)
 GRACE_S = 5.0
 """How long a process may take to end after SIGTERM before it is killed, in seconds."""
 
+_SAFE = {"PYTHONSAFEPATH": "1", "NUMBA_CACHE_DIR": "", "NUMBA_CACHE_LOCATOR_CLASSES": ""}
+"""Variables that Python and numba heed before any file; empty means numba's default."""
+
 _PR_SET_PDEATHSIG = 1
 """Linux's prctl option: the signal to get when the parent dies."""
+
+
+def distrust_working_folder() -> None:
+    """Have this process and its children take no code from the folder that they run in.
+
+    It may be a dataset's. There, Python would look for modules in a child that is started by
+    ``-m`` or ``-c`` (before version 3.11 it still does), and numba for settings, one of which
+    names a folder of compiled code. A variable that is set already stays as it is.
+    """
+    for name, value in _SAFE.items():
+        os.environ.setdefault(name, value)
 
 
 def die_with_parent() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from alc_backend.common.private import make_private_folder
 from alc_backend.settings import Settings
 from alc_backend.store.connections import (
     POSTGRESQL,
@@ -108,6 +109,6 @@ def _engine(settings: Settings) -> Engine:
     with database_errors():
         url = database_url(settings)
         if is_sqlite(url):
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            make_private_folder(settings.data_dir)
         upgrade(url)
         return store_engine(url)

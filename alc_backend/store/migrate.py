@@ -11,6 +11,7 @@ from sqlalchemy import MetaData, func, inspect, select
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
+from alc_backend.common.private import make_private_folder
 from alc_backend.errors import DatasetError, SettingsError
 from alc_backend.settings import Settings
 from alc_backend.store.connections import (
@@ -102,7 +103,7 @@ def empty_tables(settings: Settings, revision: str) -> Iterator[Connection]:
             _check_known(revision)
             url = database_url(settings)
             if is_sqlite(url):
-                settings.data_dir.mkdir(parents=True, exist_ok=True)
+                make_private_folder(settings.data_dir)
             connection = transaction.enter_context(migration_engine(url).begin())
             _check_empty(connection)
             _drop_ours(connection)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -74,3 +75,26 @@ def test_a_process_dies_with_its_parent():
     parent.kill()
     parent.wait()
     assert has_ended(pid)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no safe path")
+@pytest.mark.parametrize("arguments", [["-m", "tabnanny", "--help"], ["-c", "import tabnanny"]])
+def test_children_run_no_code_of_the_folder_they_are_in(tmp_path, monkeypatch, arguments):
+    (tmp_path / "tabnanny.py").write_text("open('planted', 'w')")
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    os.environ.pop("PYTHONSAFEPATH", None)
+    processes.distrust_working_folder()
+    subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=os.environ, check=False)
+    assert not (tmp_path / "planted").exists()
+
+
+def test_numba_reads_no_folder_of_compiled_code_from_the_folder_it_is_in(tmp_path, monkeypatch):
+    (tmp_path / ".numba_config.yaml").write_text("cache_dir: /planted\n")
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    os.environ.pop("NUMBA_CACHE_DIR", None)
+    processes.distrust_working_folder()
+    done = subprocess.run(
+        [sys.executable, "-c", "from numba import config; print(repr(config.CACHE_DIR))"],
+        cwd=tmp_path, env=os.environ, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "''\n", done.stderr

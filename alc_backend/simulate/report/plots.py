@@ -20,6 +20,7 @@ from alc_backend.common.types import Json
 from alc_backend.simulate import figures
 from alc_backend.simulate.oracle import ORACLES
 
+matplotlib.rcdefaults()  # it reads settings from the folder that it runs in: a dataset's, perhaps
 matplotlib.rcParams["text.parse_math"] = False  # a $ in a name is a $
 
 
