@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(
         None, description="password of the service; needed to listen on a public address"
     )
+    secret_previous: SecretStr | None = Field(
+        None,
+        description="the ALC_SECRET before this one, until `alc secret rotate` is done: what Label "
+        "Studio was given of it still opens what it opened",
+    )
 
     log_format: Literal["text", "json"] = Field(
         "text",
@@ -188,7 +193,7 @@ class Settings(BaseSettings):
         field = cls.model_fields[str(info.field_name)]
         return None if value == "" and field.default is None else value
 
-    @field_validator("secret", "label_studio_api_key", mode="before")
+    @field_validator("secret", "secret_previous", "label_studio_api_key", mode="before")
     @classmethod
     def _fits_a_header(cls, value: Any) -> Any:
         """Strip the line end of a secret that was read from a file; it must fit a HTTP header."""
@@ -273,7 +278,7 @@ def variable(name: str) -> str:
 GROUPS = {
     "Label Studio and addresses": (
         "label_studio_url", "label_studio_api_key", "label_studio_public_url", "backend_url",
-        "host", "port", "secret", "image_hosts",
+        "host", "port", "secret", "secret_previous", "image_hosts",
     ),
     "Where everything is kept": (
         "data_dir", "files_url", "database_url", "redis_url", "model_dir", "weights_mirror",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
+from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, SettingsError
 from alc_backend.labelstudio.client import Client
@@ -166,10 +167,12 @@ def refused_host(backend: str) -> str | None:
 
 
 def connect_backend(client: Client, project: int, backend: str, secret: str) -> None:
-    """Connect this backend to a project, with a webhook that has the password; safe to repeat.
+    """Connect this backend to a project, with a webhook; safe to repeat.
 
-    ``secret`` is that password. Raises LabelStudioError with the usual causes when Label Studio
-    cannot reach the backend, SettingsError for an address that its webhooks would not call.
+    Both get a password of their own, derived from ``secret`` for this project: every member of
+    Label Studio can find out what they have. Raises LabelStudioError with the usual causes when
+    Label Studio cannot reach the backend, SettingsError for an address that its webhooks would not
+    call.
     """
     if (host := refused_host(backend)) is not None:
         raise SettingsError(f"{NO_WEBHOOK.format(host)}; {WITH_A_DOT}")
@@ -179,14 +182,14 @@ def connect_backend(client: Client, project: int, backend: str, secret: str) -> 
         "title": "Active Label Correction",
         "auth_method": "BASIC_AUTH",
         "basic_auth_user": "alc",
-        "basic_auth_pass": secret,
+        "basic_auth_pass": Credential(Purpose.BACKEND, project).password(secret),
         "is_interactive": False,
     }
-    connected = [ml for ml in client.get("/api/ml", project=project) if ml["url"] == backend]
+    connected = backends_at(client, project, backend)
     try:
-        if connected:
-            client.patch(f"/api/ml/{connected[0]['id']}", body)
-        else:
+        for entry in connected:
+            client.patch(f"/api/ml/{entry['id']}", body)
+        if not connected:
             client.post("/api/ml", body)
     except LabelStudioError as error:
         raise LabelStudioError(
@@ -196,13 +199,25 @@ def connect_backend(client: Client, project: int, backend: str, secret: str) -> 
             "SSRF_PROTECTION_ENABLED=false",
             error.status,
         ) from error
-    hook = _webhook(backend, secret)
-    there = client.get("/api/webhooks/", project=project)
-    hooks = [each for each in there if (each["url"], each["project"]) == (hook["url"], project)]
-    if hooks:
-        client.patch(f"/api/webhooks/{hooks[0]['id']}/", hook)
-    else:  # somebody has deleted the one that Label Studio makes with a backend
+    hook = _webhook(project, backend, secret)
+    hooks = webhooks_at(client, project, backend)
+    for found in hooks:
+        client.patch(f"/api/webhooks/{found['id']}/", hook)
+    if not hooks:  # somebody has deleted the one that Label Studio makes with a backend
         client.post("/api/webhooks/", {"project": project, **hook})
+
+
+def backends_at(client: Client, project: int, backend: str) -> list[Json]:
+    """What Label Studio has connected to a project at an address."""
+    listed: list[Json] = client.get("/api/ml", project=project)
+    return [entry for entry in listed if entry["url"].rstrip("/") == backend]
+
+
+def webhooks_at(client: Client, project: int, backend: str) -> list[Json]:
+    """A project's webhooks to a backend."""
+    listed = client.get("/api/webhooks/", project=project)
+    wanted = (webhook_url(backend), project)
+    return [hook for hook in listed if (hook["url"], hook["project"]) == wanted]
 
 
 def webhook_url(backend: str) -> str:
@@ -211,12 +226,17 @@ def webhook_url(backend: str) -> str:
 
 
 def webhook_faults(hook: Json, backend: str, secret: str) -> list[str]:
-    """Why a webhook does not bring every answer: ends of sentences about it, if there are any."""
-    wanted = _webhook(backend, secret)
+    """Why a webhook is not as it must be: ends of sentences about it, if there are any.
+
+    It may keep answers from arriving, or show ``secret`` to every member of Label Studio.
+    """
+    wanted = _webhook(hook["project"], backend, secret)
     faults = {
         "is_active": "is switched off",
         "send_payload": "sends no payload",
-        "headers": "lacks the header with the password, or has another password",
+        "headers": "shows ALC_SECRET itself to every member of Label Studio"
+        if shows_secret(hook, secret)
+        else "lacks the header with the password, or has another password",
     }
     found = [fault for name, fault in faults.items() if hook[name] != wanted[name]]
     missing = sorted(set(WEBHOOK_ACTIONS) - set(hook["actions"]))
@@ -225,12 +245,18 @@ def webhook_faults(hook: Json, backend: str, secret: str) -> list[str]:
     return found
 
 
-def _webhook(backend: str, secret: str) -> Json:
+def shows_secret(hook: Json, secret: str) -> bool:
+    """Whether a webhook's headers hold the secret itself."""
+    return any(secret in str(value) for value in (hook["headers"] or {}).values())
+
+
+def _webhook(project: int, backend: str, secret: str) -> Json:
+    password = Credential(Purpose.WEBHOOK, project).password(secret)
     return {
         "url": webhook_url(backend),
         "is_active": True,
         "send_payload": True,
         "send_for_all_actions": False,
         "actions": WEBHOOK_ACTIONS,
-        "headers": {"Authorization": f"Bearer {secret}"},
+        "headers": {"Authorization": f"Bearer {password}"},
     }

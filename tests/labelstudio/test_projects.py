@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.errors import LabelStudioError, SettingsError
 from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.tasks import SAMPLING
@@ -52,21 +53,46 @@ def test_a_tab_that_is_there_keeps_all_but_its_order(label_studio, client):
     assert view["data"] == {"title": "mine", "ordering": ["tasks:predictions_score"]}
 
 
-def test_a_connected_backend_hears_of_every_answer_with_the_password(label_studio, connect):
+def passwords(secret, project=QUERY_PROJECT):
+    """What the backend and the webhook of a project are given."""
+    return [
+        Credential(purpose, project).password(secret)
+        for purpose in (Purpose.BACKEND, Purpose.WEBHOOK)
+    ]
+
+
+def test_what_label_studio_holds_is_derived_for_this_project_and_purpose(label_studio, connect):
     connect()
     ((backend,), (hook,)) = label_studio.backends.values(), label_studio.webhooks.values()
-    assert (backend["url"], backend["basic_auth_pass"]) == (BACKEND, "s3cret")
+    for_backend, for_webhook = passwords("s3cret")
+    assert (backend["url"], backend["basic_auth_pass"]) == (BACKEND, for_backend)
     assert hook["url"] == projects.webhook_url(BACKEND)
-    assert hook["headers"] == {"Authorization": "Bearer s3cret"}
+    assert hook["headers"] == {"Authorization": f"Bearer {for_webhook}"}
     assert projects.webhook_faults(hook, BACKEND, "s3cret") == []
+    assert "s3cret" not in f"{[request.body for request in label_studio.requests]}"
 
 
 def test_connecting_again_changes_what_is_there(label_studio, connect):
     connect("old")
     connect("new")
     ((backend,), (hook,)) = label_studio.backends.values(), label_studio.webhooks.values()
-    assert backend["basic_auth_pass"] == "new"
-    assert hook["headers"] == {"Authorization": "Bearer new"}
+    for_backend, for_webhook = passwords("new")
+    assert backend["basic_auth_pass"] == for_backend
+    assert hook["headers"] == {"Authorization": f"Bearer {for_webhook}"}
+
+
+def test_every_connection_of_the_backend_gets_the_new_password(label_studio, connect):
+    """Also one made by hand, with a slash at the end."""
+    connect("old")
+    ((backend,), (hook,)) = label_studio.backends.values(), label_studio.webhooks.values()
+    label_studio.backends[1] = {**backend, "id": 1, "url": f"{BACKEND}/", "basic_auth_pass": "new"}
+    label_studio.webhooks[2] = {**hook, "id": 2, "headers": {"Authorization": "Bearer new"}}
+    connect("new")
+    for_backend, for_webhook = passwords("new")
+    held = [entry["basic_auth_pass"] for entry in label_studio.backends.values()]
+    assert held == [for_backend] * 2
+    held = [entry["headers"]["Authorization"] for entry in label_studio.webhooks.values()]
+    assert held == [f"Bearer {for_webhook}"] * 2
 
 
 def test_connecting_again_makes_a_webhook_that_somebody_deleted(label_studio, connect):
@@ -84,6 +110,8 @@ def test_connecting_again_makes_a_webhook_that_somebody_deleted(label_studio, co
         ({"is_active": False}, "is switched off"),
         ({"send_payload": False}, "sends no payload"),
         ({"headers": {}}, "lacks the header with the password, or has another password"),
+        ({"headers": {"Authorization": "Bearer s3cret"}}, "shows ALC_SECRET itself"),
+        ({"project": 99}, "lacks the header with the password, or has another password"),
         ({"actions": ["ANNOTATION_CREATED"]}, "does not report ANNOTATIONS_CREATED, "),
     ],
 )

@@ -1,4 +1,4 @@
-"""What guards the service: the password, a limit on wrong ones, a limit on request sizes."""
+"""What guards the service: passwords and what they open, limits on wrong ones and on sizes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,36 @@ import threading
 import time
 from collections import OrderedDict
 
+from fastapi import HTTPException, Request
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from alc_backend.common.credentials import Credential, Purpose, recognise
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
 OPEN = ("/health", "/ready")
 """Paths that need no password: they reveal nothing, and programs without one ask for them."""
+
+OPENED: dict[Purpose, frozenset[tuple[str, str]]] = {
+    Purpose.WEBHOOK: frozenset({("POST", "/webhook")}),
+    Purpose.BACKEND: frozenset(
+        {
+            ("POST", "/setup"),
+            ("POST", "/predict"),
+            ("POST", "/train"),
+            ("GET", "/versions"),
+            ("POST", "/job_status"),
+            ("POST", "/webhook"),  # Label Studio sends START_TRAINING there, and nothing else
+        }
+    ),
+}
+"""What derived passwords open, by method and path, beside ``OPEN``; the routes check the project.
+
+ALC_SECRET opens everything.
+"""
 
 FAILURES, WITHIN_S = 20, 60.0
 """The wrong passwords that an address may send within this many seconds before it gets 429."""
@@ -61,9 +81,11 @@ class Failures:
 
 
 class Guard:
-    """ASGI middleware that asks for the password, by basic auth (any user name) or bearer token.
+    """ASGI middleware that asks for a password, by basic auth (any user name) or bearer token.
 
-    It answers before anything of the body is read, so nobody can send data without the password.
+    ALC_SECRET opens everything, the passwords derived from it what ``OPENED`` says: then
+    ``request.state.credential`` is the credential, for the routes to check the project. It answers
+    before anything of the body is read, so nobody can send data without a password.
 
     The right password is always accepted: an attacker behind the same proxy cannot lock Label
     Studio out, and none of its answers is lost. Wrong passwords are counted by address; from the
@@ -74,22 +96,31 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        secret = settings.secret
-        self._expected = secret.get_secret_value().encode() if secret is not None else None
+        given = [settings.secret, settings.secret_previous] if settings.secret else []
+        self._secrets = [each.get_secret_value() for each in given if each is not None]
+        recognise(b"webhook.1.", self._secrets)  # makes the keys, before a request waits for them
         self._failures = Failures()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with 401, or with 429 after many wrong passwords."""
+        """Pass a request on, or answer it with 401, 403, or 429 after many wrong passwords."""
         refusal = None if scope["type"] != "http" else self._refusal(scope)
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
-        if self._expected is None or scope["path"] in OPEN:
+        if not self._secrets or scope["path"] in OPEN:
             return None
         given = _password(Headers(scope=scope).get("authorization", ""))
-        if given and hmac.compare_digest(given, self._expected):
+        if given and hmac.compare_digest(given, self._secrets[0].encode()):
             return None
-        address = scope["client"][0] if scope.get("client") else ""
+        credential = recognise(given, self._secrets)
+        if credential is None:
+            return self._wrong(given, scope["client"][0] if scope.get("client") else "")
+        scope.setdefault("state", {})["credential"] = credential
+        if (scope["method"], scope["path"]) in OPENED[credential.purpose]:
+            return None
+        return JSONResponse({"detail": "this password does not open this; ALC_SECRET does"}, 403)
+
+    def _wrong(self, given: bytes, address: str) -> JSONResponse:
         wait = self._failures.add(address) if given else 0.0
         if wait:
             return JSONResponse(
@@ -102,6 +133,27 @@ class Guard:
             401,
             {"WWW-Authenticate": 'Basic realm="alc-backend"'},
         )
+
+
+def credential_of(request: Request) -> Credential | None:
+    """The derived credential that a request came with; None when everything is open to it."""
+    found: Credential | None = getattr(request.state, "credential", None)
+    return found
+
+
+def check_credential(request: Request, project: int, purpose: Purpose | None = None) -> None:
+    """Refuse with 403 a derived credential of another project, or of another purpose."""
+    credential = credential_of(request)
+    if credential is None:
+        return
+    if credential.project != project:
+        raise HTTPException(
+            403,
+            f"this password is that of project {credential.project} in Label Studio, not of "
+            f"project {project}",
+        )
+    if purpose not in (None, credential.purpose):
+        raise HTTPException(403, f"this needs the password of the {purpose}, or ALC_SECRET")
 
 
 class SizeLimit:

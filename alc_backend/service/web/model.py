@@ -44,7 +44,7 @@ class ALCModel:
         self, store: Store, jobs: Jobs, letterbox: webhooks.Letterbox, label_studio_project: int
     ) -> None:
         self._store, self._jobs, self._letterbox = store, jobs, letterbox
-        self._label_studio_project = label_studio_project
+        self.label_studio_project = label_studio_project
         self._project = store.project_of(label_studio_project)
 
     @property
@@ -72,9 +72,9 @@ class ALCModel:
                 read_dataset_config(label_config)
             except LabelStudioError as error:
                 answer["message"] = str(error)
-                log.warning("project %s: %s", self._label_studio_project, error)
+                log.warning("project %s: %s", self.label_studio_project, error)
             else:
-                self._jobs.enqueue_take_up(self._label_studio_project)
+                self._jobs.enqueue_take_up(self.label_studio_project)
         return answer
 
     def predict(
@@ -90,7 +90,7 @@ class ALCModel:
         if self._project is None:
             return [[] for _ in tasks]
         with self._store.reading() as session:
-            if self._label_studio_project == self._project.query_project:
+            if self.label_studio_project == self._project.query_project:
                 return [*self._queries(session, tasks)]
             asked = self._images(session, tasks)
             scores = self._task_scores(session)
@@ -114,7 +114,7 @@ class ALCModel:
         if event == START_TRAINING:
             if self._project is None:
                 raise NotFoundError(
-                    f"Label Studio project {self._label_studio_project} is not connected to a "
+                    f"Label Studio project {self.label_studio_project} is not connected to a "
                     "dataset; run `alc init`"
                 )
             round_, started = lifecycle.start(
