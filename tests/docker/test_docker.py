@@ -32,7 +32,7 @@ DOCKER = ROOT / "docker"
 COMPOSE = ["docker-compose.yml", "docker-compose.existing.yml"]
 OURS = ("alc", "worker", "worker-gpu")
 GIVEN = {
-    "ALC_SECRET": "s3cret",
+    "ALC_SECRET": "s3cret" * 4,
     "POSTGRES_PASSWORD": "",
     "LABEL_STUDIO_URL": "http://127.0.0.1:1",
     "ALC_BACKEND_URL": "http://127.0.0.1:9090",
@@ -149,7 +149,7 @@ def test_its_commands_start_here(name, postgres, tmp_path):
         wait_for(lambda: running.poll() is not None or asked_for(port, "/ready") == 200)
         assert running.poll() is None, (tmp_path / "log").read_text()
         assert asked_for(port, "/rounds") == 401
-        assert asked_for(port, "/rounds", "s3cret") == 200
+        assert asked_for(port, "/rounds", GIVEN["ALC_SECRET"]) == 200
         redis = Redis(port=redis_port)
         wait_for(lambda: len(Worker.all(connection=redis)) == 1)
         everything = psutil.Process(running.pid).children(recursive=True)

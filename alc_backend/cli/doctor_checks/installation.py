@@ -79,7 +79,7 @@ class Installation:
                 "Label Studio reaches this backend (in containers, an alias with a dot, such as "
                 "alc.internal)",
             )
-        if ours in ("0.0.0.0", "::"):
+        if ours in ("0.0.0.0", "::"):  # noqa: S104  # compared with, not listened on
             return problem(
                 f"{backend} is not an address that can be reached",
                 "set ALC_BACKEND_URL to the address at which Label Studio reaches this backend",

@@ -27,17 +27,18 @@ from alc_backend.store.database import Store
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+SHORTEST_SECRET = 16
+"""Characters of a password on a public address, which outsiders have years to guess."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The web application, ready to serve; Redis and Label Studio may be away.
 
-    Raises SettingsError when it would listen on a public address without a password.
+    Raises SettingsError when it would listen on a public address without a password, or with one
+    that could be guessed.
     """
-    if settings.secret is None and settings.host not in LOOPBACK:
-        raise SettingsError(
-            f"ALC_SECRET is not set; it is required to listen on {settings.host}: everyone who "
-            "reaches this port could write answers"
-        )
+    if settings.host not in LOOPBACK:
+        _check_secret(settings)
     store = Store(settings)
     redis = connect(settings)
     jobs = Jobs(settings, redis)
@@ -78,3 +79,14 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Requests)
     app.add_middleware(RequestIds)  # so that what the others log has the request's id
+
+
+def _check_secret(settings: Settings) -> None:
+    """Raise SettingsError for a missing or short secret; the message says how to make one."""
+    length = len(settings.secret.get_secret_value()) if settings.secret else 0
+    if length < SHORTEST_SECRET:
+        fault = f"has {length} characters" if length else "is not set"
+        raise SettingsError(
+            f"ALC_SECRET {fault}; to listen on {settings.host} it needs {SHORTEST_SECRET} or more: "
+            "everyone who guesses it could write answers; `openssl rand -hex 24` makes one"
+        )

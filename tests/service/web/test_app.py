@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import SecretStr
 
 from alc_backend.errors import SettingsError
 from alc_backend.service.web.app import create_app
@@ -16,8 +17,16 @@ from tests.annotations import asked_project
 def test_a_public_address_needs_a_secret(settings, redis, monkeypatch):
     monkeypatch.setenv("ALC_SECRET", "")
     blank = Settings(data_dir=settings.data_dir, host="0.0.0.0", _env_file=None)
-    with pytest.raises(SettingsError, match="ALC_SECRET"):
+    with pytest.raises(SettingsError, match="ALC_SECRET is not set"):
         create_app(blank)
+
+
+def test_a_public_address_needs_a_secret_that_is_not_guessed(settings, redis):
+    short = {"host": "0.0.0.0", "secret": SecretStr("x" * 15)}
+    with pytest.raises(SettingsError, match="has 15 characters"):
+        create_app(settings.model_copy(update=short))
+    create_app(settings.model_copy(update={**short, "secret": SecretStr("x" * 16)}))
+    create_app(settings.model_copy(update={**short, "host": "127.0.0.1"}))
 
 
 def test_the_web_process_never_loads_a_network(settings, store, dataset, redis):
