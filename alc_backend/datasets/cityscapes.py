@@ -7,7 +7,7 @@ classes that Cityscapes evaluates, and all other ids are void.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from alc_backend.common.files import read_json, write_json
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.classes import checked_classes
 from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
-from alc_backend.datasets.names import files_below, is_image, key_of, path_below
+from alc_backend.datasets.names import files_below, inside, is_image, key_of, path_below
 from alc_backend.errors import DatasetError
 
 IMAGES, MASKS, MAPPING = "leftImg8bit", "gtFine", "labelIds.json"
@@ -71,7 +71,7 @@ class Cityscapes(Dataset):
         """The path of each image by its key, ``CITY/NAME``, sorted."""
         folder = self.root / IMAGES / self.split
         by_key: dict[str, list[Path]] = {}
-        for path in filter(is_image, files_below(folder)):
+        for path in filter(is_image, files_below(self.root, f"{IMAGES}/{self.split}")):
             key = key_of(path, folder)
             if key.endswith(IMAGE_MARK):
                 by_key.setdefault(key.removesuffix(IMAGE_MARK).removeprefix(NO_CITY), []).append(
@@ -81,11 +81,15 @@ class Cityscapes(Dataset):
                 self.report(f"{path.name}: does not end in {IMAGE_MARK}; rename or remove it")
         return self.unshared(by_key)
 
+    def use_classes(self, classes: Sequence[str]) -> None:
+        """Read the ground truth as ids of ``classes``; label ids have names, other ids are void."""
+        self.classes = list(classes)
+
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """The label map of an image, uint8 (H, W); DatasetError when it is unusable."""
         name = f"{MASKS}/{self.split}/{_in_city(key)}{MASK_MARK}.png"
         mask = self.mask(name, key, shape)
-        if mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
+        if mask.max(initial=0) > 255:
             raise DatasetError(f"{name}: label ids must lie in 0..255; export it again")
         table = np.full(256, VOID, dtype=np.uint8)
         known = {UNLABELED}
@@ -108,7 +112,7 @@ def open_cityscapes(
 ) -> Cityscapes:
     """Open a dataset in Cityscapes' layout; DatasetError for an unusable ``labelIds.json``."""
     own = (root / MAPPING).is_file()
-    ids = read_mapping(root / MAPPING) if own else LABEL_IDS
+    ids = read_mapping(inside(root, root / MAPPING)) if own else LABEL_IDS
     split = VAL if validation else TRAIN
     if not (root / IMAGES / split).is_dir():
         raise DatasetError(f"{root}: has no folder {IMAGES}/{split}/; put the images there")

@@ -11,7 +11,7 @@ from alc_backend.errors import DatasetError
 MAX_CLASSES = 255
 """Class ids are uint8, and 255 is void."""
 
-BACKGROUND_NAMES = ("background", "bg", "void", "other", "none")
+BACKGROUND_NAMES = ("background", "_background_", "bg", "void", "other", "none")
 """Class names, in any letter case, of the class that pixels outside all masks belong to."""
 
 
@@ -19,6 +19,14 @@ def read_classes(path: Path) -> list[str]:
     """The class names in a text file, one per line, in the order of the class ids.
 
     Raises DatasetError when the file is missing or unreadable, or :func:`checked_classes` does.
+    """
+    return checked_classes(read_lines(path), str(path))
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a class list, without blanks around them and without empty ones.
+
+    Raises DatasetError when the file is missing or unreadable.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -30,7 +38,7 @@ def read_classes(path: Path) -> list[str]:
         raise DatasetError(f"{path}: cannot be read ({error}); check the file") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from error
-    return checked_classes([line.strip() for line in text.splitlines() if line.strip()], str(path))
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def write_classes(path: Path, classes: list[str]) -> None:

@@ -7,7 +7,8 @@ Three arrangements are read: ``images/`` and ``annotations/NAME_SPLIT.json``, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from alc_backend.common.types import Json
 from alc_backend.datasets.classes import background, checked_classes, read_classes, write_classes
 from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
 from alc_backend.datasets.images import voc_palette
-from alc_backend.datasets.names import checked_name, is_image, key_of
+from alc_backend.datasets.names import checked_name, inside, is_image, key_of
 from alc_backend.errors import DatasetError
 
 IMAGES, ANNOTATIONS, CLASSES = "images", "annotations", "classes.txt"
@@ -26,12 +27,16 @@ SINGLE = ("result.json", "_annotations.coco.json")
 
 @dataclass(frozen=True)
 class Index:
-    """The content of an index file: images, category names by id, annotations by image id."""
+    """The content of an index file: images, category names by id, annotations by image id.
+
+    ``problems`` says what had to be left out of it.
+    """
 
     path: Path
     images: list[Json]
     categories: dict[int, str]
     annotations: dict[int | str, list[Json]]
+    problems: tuple[str, ...] = ()
 
     @property
     def panoptic(self) -> bool:
@@ -50,6 +55,8 @@ class Coco(Dataset):
     def image_paths(self) -> dict[str, Path]:
         """The path of each image by its key, sorted; missing images are reported and left out."""
         by_key: dict[str, list[Path]] = {}
+        for problem in self.index.problems:
+            self.report(problem)
         for record in self.index.images:
             try:
                 path, key = self._find(record)
@@ -59,6 +66,24 @@ class Coco(Dataset):
             by_key.setdefault(key, []).append(path)
             self._records[key] = record
         return self.unshared(by_key)
+
+    def use_classes(self, classes: Sequence[str]) -> None:
+        """Read the ground truth as ids of ``classes``; categories are matched by name."""
+        self.classes = list(classes)
+
+    def check_size(self, key: str, shape: tuple[int, int]) -> None:
+        """DatasetError when the index says another size of an image than it has, (H, W).
+
+        Its annotations are then not of the image's pixels: the image was shrunk, or turned.
+        """
+        record = self.record(key)
+        declared = [record.get("height"), record.get("width")]
+        if any(found not in (None, has) for found, has in zip(declared, shape, strict=True)):
+            raise DatasetError(
+                f"{self.index.path.name}: says that {record['file_name']} is {declared[1]}×"
+                f"{declared[0]}, but it is {shape[1]}×{shape[0]}; export it again, with the image "
+                "that was annotated"
+            )
 
     def annotations(self, key: str) -> list[Json]:
         """The annotations of an image, in the order of the file."""
@@ -132,11 +157,25 @@ def read_index(path: Path) -> Index:
     """The content of an index file; DatasetError naming what is not as COCO defines it."""
     content = read_json(path)
     images = _objects(content, "images", path)
-    if not all(isinstance(image.get("id"), (int, str)) for image in images):
+    if not all(type(image.get("id")) in (int, str) for image in images):
         raise DatasetError(f"{path}: an image has no id; export it as COCO")
     categories = _categories(_objects(content, "categories", path), path)
     annotations = _by_image(_objects(content, "annotations", path), path)
-    return Index(path, images, categories, annotations)
+    counts = Counter(image["id"] for image in images)
+    problems = [
+        f"{path.name}: {counts[number]} images have the id {number!r}, so their annotations cannot "
+        "be told apart; give each image an id of its own"
+        for number in counts
+        if counts[number] > 1
+    ]
+    dangling = [number for number in annotations if number not in counts]
+    if dangling:
+        problems.append(
+            f"{path.name}: annotates {len(dangling)} images that it does not list (the first has "
+            f"the id {dangling[0]!r}); list them, or remove their annotations"
+        )
+    usable = [image for image in images if counts[image["id"]] == 1]
+    return Index(path, usable, categories, annotations, tuple(problems))
 
 
 def _objects(content: object, name: str, path: Path) -> list[Json]:
@@ -164,7 +203,7 @@ def _by_image(listed: Iterable[Json], path: Path) -> dict[int | str, list[Json]]
     annotations: dict[int | str, list[Json]] = {}
     for annotation in listed:
         number = annotation.get("image_id")
-        if not isinstance(number, (int, str)):
+        if not isinstance(number, (int, str)) or isinstance(number, bool):
             raise DatasetError(f"{path}: an annotation has no image_id; export it as COCO")
         annotations.setdefault(number, []).append(annotation)
     return annotations
@@ -177,7 +216,7 @@ def classes_of(root: Path, index: Index) -> list[str]:
     pixels which no instance covers.
     """
     if (root / CLASSES).is_file():
-        return read_classes(root / CLASSES)
+        return read_classes(inside(root, root / CLASSES))
     names = [index.categories[number] for number in sorted(index.categories)]
     if not index.panoptic and background(names) is None:
         names.insert(0, "background")

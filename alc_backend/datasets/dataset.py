@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.images import encode_ids, read_ids, read_image, read_mask
-from alc_backend.datasets.names import path_below
+from alc_backend.datasets.images import (
+    encode_ids,
+    is_black_and_white,
+    read_ids,
+    read_image,
+    read_mask,
+)
+from alc_backend.datasets.names import checked_key, file_below, inside, path_below, same_file
 from alc_backend.datasets.superpixels import slic
 from alc_backend.errors import DatasetError
 
@@ -22,11 +28,17 @@ TRAIN, VAL = "train", "val"
 
 MaskReader = Callable[[Path], NDArray[np.int64]]
 
+MaskName = Callable[[str], str]
+"""Called with an image key; returns the path of its mask below the dataset's root."""
+
 Segment = Callable[
     [NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int32] | None], NDArray[np.int32]
 ]
 """Called with an image uint8 (H, W, 3), its label map uint8 (H, W), and the superpixel map int32
 (H, W) that came with it, or None; returns the superpixel map to use, int32 (H, W)."""
+
+_UNKNOWN = 256
+"""Marks a class of a validation folder that the training images do not have."""
 
 OBJECTS = "objects"
 """The folder of the superpixel maps, in every layout."""
@@ -78,8 +90,10 @@ class Dataset(ABC):
     """A dataset folder: iterate over :meth:`samples`, then look at ``problems``.
 
     Only the given ``split`` is read. ``problems`` gains one sentence for each file that was left
-    out, naming the file and the remedy. Superpixels come from ``segment`` where it is given, else
-    from ``objects/``, else from SLIC, about ``superpixel_count`` an image.
+    out, naming the file and the remedy; ``notes`` says what was assumed, and may be wrong.
+    Superpixels come from ``segment`` where it is given, else from ``objects/``, else from SLIC,
+    about ``superpixel_count`` an image. ``classes`` are those that the folder names itself; a
+    validation folder may name none, and is given the training images' by :meth:`use_classes`.
     """
 
     root: Path
@@ -87,7 +101,10 @@ class Dataset(ABC):
     superpixel_count: int = 100
     split: str = TRAIN
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     segment: Segment | None = field(default=None, kw_only=True)
+    _renumbered: NDArray[np.uint16] | None = field(default=None, init=False)
+    _with_ids: dict[MaskName, bool] = field(default_factory=dict, init=False)
 
     @abstractmethod
     def image_paths(self) -> dict[str, Path]:
@@ -106,6 +123,27 @@ class Dataset(ABC):
         """The folder that contains ``objects/``, if the dataset has superpixel maps."""
         return self.root
 
+    def use_classes(self, classes: Sequence[str]) -> None:
+        """Read the ground truth of validation images as ids of ``classes``.
+
+        Where the folder names classes of its own, they are matched by name, whatever their order.
+        Raises DatasetError when none of them is among ``classes``.
+        """
+        if self.classes and not set(self.classes) & set(classes):
+            raise DatasetError(
+                f"{self.root}: names the classes {', '.join(self.classes)}, none of which the "
+                f"training images have ({', '.join(classes)}); rename them in its class list"
+            )
+        if not self.classes:
+            self.classes = list(classes)
+        elif self.classes != list(classes):
+            table = np.full(VOID + 1, _UNKNOWN, dtype=np.uint16)
+            table[VOID] = VOID
+            for own, name in enumerate(self.classes):
+                if name in classes:
+                    table[own] = list(classes).index(name)
+            self._renumbered = table
+
     def samples(self) -> Iterator[Sample]:
         """Read one image after another; unusable ones are reported and left out."""
         for key, path in self.image_paths().items():
@@ -119,24 +157,47 @@ class Dataset(ABC):
         for key, path in self.image_paths().items():
             try:
                 height, width = read_image(path).shape[:2]
-                truth = self.labels(key, (height, width))
+                truth = self._renumber(key, self.labels(key, (height, width)))
             except DatasetError as error:
                 self.report(str(error))
             else:
                 yield Sample(key, path, height, width, None, None, truth)
 
     def report(self, problem: str) -> None:
-        """Add a problem to ``problems`` unless it is already there."""
-        if problem not in self.problems:
-            self.problems.append(problem)
+        """Add a problem to ``problems`` unless it is already there.
+
+        What cannot be printed, as file names may hold, is written as an escape sequence.
+        """
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in problem)
+        if shown not in self.problems:
+            self.problems.append(shown)
 
     def unshared(self, by_key: dict[str, list[Path]]) -> dict[str, Path]:
-        """The path of each key that one image alone has, sorted; the others are reported."""
+        """The path of each key that one image alone has, sorted; the others are reported.
+
+        So are keys that are no names (:func:`checked_key`), and links that lead out of the folder.
+        """
+        sharing: dict[str, list[str]] = {}
         for key, paths in by_key.items():
+            sharing.setdefault(same_file(key), []).extend([key] * len(paths))
+        found: dict[str, Path] = {}
+        for key, paths in sorted(by_key.items()):
+            shared = sharing[same_file(key)]
             if len(paths) > 1:
                 names = ", ".join(path.name for path in paths)
                 self.report(f"{names}: share the name {key!r}; rename all but one")
-        return {key: paths[0] for key, paths in sorted(by_key.items()) if len(paths) == 1}
+            elif len(shared) > 1:
+                self.report(
+                    f"{' and '.join(sorted(shared))}: are one name where letter case does not "
+                    "count; rename all but one"
+                )
+            else:
+                try:
+                    checked_key(key)
+                    found[key] = inside(self.root, paths[0])
+                except DatasetError as error:
+                    self.report(str(error))
+        return found
 
     def mask(
         self, name: str, key: str, shape: tuple[int, int], read: MaskReader = read_mask
@@ -145,8 +206,8 @@ class Dataset(ABC):
 
         Raises DatasetError when it is missing, unreadable or not of the image's shape.
         """
-        path = self.root / name
-        if not path.is_file():
+        path = file_below(self.root, name)
+        if path is None:
             raise DatasetError(f"image {key}: has no {name}; add the mask or remove the image")
         try:
             mask = read(path)
@@ -159,13 +220,22 @@ class Dataset(ABC):
             )
         return mask
 
-    def class_map(self, name: str, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """The mask ``root/name`` of an image as class ids, uint8 (H, W), 255 = void.
+    def class_map(self, name_of: MaskName, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """The mask ``root/name_of(key)`` of an image as class ids, uint8 (H, W), 255 = void.
 
-        Raises DatasetError as :meth:`mask` does, and for ids that are no class.
+        Raises DatasetError as :meth:`mask` does, for ids that are no class, and for the masks of a
+        dataset that are all black and white.
         """
+        name = name_of(key)
         mask = self.mask(name, key, shape)
-        wrong = np.setdiff1d(mask, [*range(len(self.classes)), VOID])
+        ids = np.unique(mask)
+        if ids.tolist() == [0, VOID] and not self._holds_ids(name_of, name):
+            raise DatasetError(
+                f"{Path(name).parent.as_posix()}: all masks hold 0 and 255 alone, shown in black "
+                "and white, but 255 stands for void; write class ids, such as 1 for the "
+                "foreground, or use palette PNGs if 255 is meant to be void"
+            )
+        wrong = np.setdiff1d(ids, [*range(len(self.classes)), VOID])
         if len(wrong):
             shown = ", ".join(str(value) for value in wrong[:5])
             raise DatasetError(
@@ -174,6 +244,43 @@ class Dataset(ABC):
                 "list or renumber the mask"
             )
         return mask.astype(np.uint8)
+
+    def _holds_ids(self, name_of: MaskName, name: str) -> bool:
+        """Whether masks hold class ids, the one called ``name`` having but 0 and 255.
+
+        It may be of an image that is void apart from its first class; then 255 is not shown white,
+        or some other mask of the dataset holds another id.
+        """
+        path = file_below(self.root, name)
+        if path is None or not is_black_and_white(path):
+            return True
+        if name_of not in self._with_ids:
+            self._with_ids[name_of] = any(
+                self._holds_another_id(name_of(key)) for key in self.image_paths()
+            )
+        return self._with_ids[name_of]
+
+    def _holds_another_id(self, name: str) -> bool:
+        """Whether a mask holds any id but 0 and 255; False when it cannot be read."""
+        try:
+            path = file_below(self.root, name)
+            return path is not None and not set(np.unique(read_mask(path))) <= {0, VOID}
+        except DatasetError:
+            return False
+
+    def _renumber(self, key: str, truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Ground truth in the ids of the training images' classes."""
+        if self._renumbered is None:
+            return truth
+        renumbered = self._renumbered[truth]
+        unknown = truth[renumbered == _UNKNOWN]
+        if len(unknown):
+            raise DatasetError(
+                f"image {key}: has the class {self.classes[unknown[0]]!r}, which the training "
+                "images do not have; rename the class, or remove the image from the validation "
+                "images"
+            )
+        return renumbered.astype(np.uint8)
 
     def _sample(self, key: str, path: Path) -> Sample:
         image = read_image(path)
@@ -190,7 +297,4 @@ class Dataset(ABC):
 
     def _superpixels(self, key: str, shape: tuple[int, int]) -> NDArray[np.int32]:
         name = (self.base / OBJECTS / f"{key}.png").relative_to(self.root).as_posix()
-        ids = self.mask(name, key, shape, read_ids)
-        if ids.min(initial=0) < 0 or ids.max(initial=0) > np.iinfo(np.int32).max:
-            raise DatasetError(f"{name}: superpixel ids must lie in 0..2147483647; renumber them")
-        return ids.astype(np.int32)
+        return self.mask(name, key, shape, read_ids).astype(np.int32)

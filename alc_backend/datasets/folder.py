@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alc_backend.datasets.classes import read_classes, write_classes
 from alc_backend.datasets.dataset import OBJECTS, TRAIN, VAL, Dataset, OutputImage, Sample
 from alc_backend.datasets.images import encode_label_map
-from alc_backend.datasets.names import files_below, is_image, key_of, path_below
+from alc_backend.datasets.names import files_below, inside, is_image, key_of, path_below
 from alc_backend.errors import DatasetError
 
 IMAGES, LABELS, PSEUDO_LABELS, GROUND_TRUTH = "images", "labels", "pseudo_labels", "ground_truth"
@@ -30,7 +30,7 @@ class Folder(Dataset):
     def image_paths(self) -> dict[str, Path]:
         """The path of each image by its key, sorted; images that share a key are left out."""
         by_key: dict[str, list[Path]] = {}
-        for path in files_below(self.root / IMAGES):
+        for path in files_below(self.root, IMAGES):
             if is_image(path):
                 by_key.setdefault(key_of(path, self.root / IMAGES), []).append(path)
             else:
@@ -42,7 +42,8 @@ class Folder(Dataset):
         yield from super().samples()
         paths = self.image_paths()
         for name in (self._labels, OBJECTS, GROUND_TRUTH):
-            for path in files_below(self.root / name):
+            folder = self.root / name
+            for path in files_below(self.root, name) if folder.is_dir() else ():
                 if key_of(path, self.root / name) not in paths:
                     self.report(
                         f"{name}/{path.name}: no image of that name in images/; add the image "
@@ -51,14 +52,20 @@ class Folder(Dataset):
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """The label map of an image, uint8 (H, W); for a validation image its ground truth."""
-        name = GROUND_TRUTH if self.split == VAL else self._labels
-        return self.class_map(f"{name}/{key}.png", key, shape)
+        name_of = self._truth_name if self.split == VAL else self._label_name
+        return self.class_map(name_of, key, shape)
 
     def truth(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
         """The ground truth of an image, uint8 (H, W); None where the folder has none."""
         if not (self.root / GROUND_TRUTH).is_dir():
             return None
-        return self.class_map(f"{GROUND_TRUTH}/{key}.png", key, shape)
+        return self.class_map(self._truth_name, key, shape)
+
+    def _label_name(self, key: str) -> str:
+        return f"{self._labels}/{key}.png"
+
+    def _truth_name(self, key: str) -> str:
+        return f"{GROUND_TRUTH}/{key}.png"
 
     @property
     def _labels(self) -> str:
@@ -66,7 +73,7 @@ class Folder(Dataset):
 
 
 def open_folder(root: Path, superpixel_count: int = 100, validation: bool = False) -> Folder:
-    """A reader of the dataset folder ``root``; of a validation folder the caller sets ``classes``.
+    """A reader of the dataset folder ``root``; a validation folder may do without a class list.
 
     Raises DatasetError when the folder, ``images/``, the folder of masks or the class list is
     missing.
@@ -81,9 +88,10 @@ def open_folder(root: Path, superpixel_count: int = 100, validation: bool = Fals
                 "pseudo_labels/, objects/ (optional), ground_truth/ (optional) and classes.txt, or "
                 "has the layout of VOC, COCO, Cityscapes or Hugging Face"
             )
-    if validation:
-        return Folder(root, [], superpixel_count, VAL)
-    return Folder(root, read_classes(root / CLASSES), superpixel_count, TRAIN)
+    path = root / CLASSES
+    optional = validation and not path.is_file()
+    classes = [] if optional else read_classes(inside(root, path))
+    return Folder(root, classes, superpixel_count, VAL if validation else TRAIN)
 
 
 def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:

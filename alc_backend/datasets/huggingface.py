@@ -18,7 +18,7 @@ from alc_backend.common.files import read_json, read_json_lines, write_json, wri
 from alc_backend.datasets.classes import checked_classes, read_classes
 from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
 from alc_backend.datasets.images import encode_label_map
-from alc_backend.datasets.names import checked_name, is_image, key_of, path_below
+from alc_backend.datasets.names import checked_name, inside, is_image, key_of, path_below
 from alc_backend.errors import DatasetError
 
 METADATA, ID2LABEL, CLASSES = "metadata.jsonl", "id2label.json", "classes.txt"
@@ -40,7 +40,8 @@ class HuggingFace(Dataset):
     def image_paths(self) -> dict[str, Path]:
         """The path of each image by its key, sorted; rows without image or mask are reported."""
         by_key: dict[str, list[Path]] = {}
-        for number, row in enumerate(read_json_lines(self.base / METADATA), start=1):
+        listed = inside(self.root, self.base / METADATA)
+        for number, row in enumerate(read_json_lines(listed), start=1):
             try:
                 name, mask = _names(row, f"{METADATA}: row {number}")
             except DatasetError as error:
@@ -57,7 +58,10 @@ class HuggingFace(Dataset):
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """The label map of an image, uint8 (H, W); DatasetError when it is unusable."""
-        return self.class_map(self._masks[key], key, shape)
+        return self.class_map(self._mask_name, key, shape)
+
+    def _mask_name(self, key: str) -> str:
+        return self._masks[key]
 
     @property
     def base(self) -> Path:
@@ -76,7 +80,9 @@ def open_huggingface(
 ) -> HuggingFace:
     """A reader of such a dataset; DatasetError when its class list is missing or unusable."""
     split = VAL if validation else TRAIN
-    return HuggingFace(root, [] if validation else _classes(root), superpixel_count, split)
+    named = any((root / name).is_file() for name in (ID2LABEL, CLASSES))
+    classes = _classes(root) if named or not validation else []
+    return HuggingFace(root, classes, superpixel_count, split)
 
 
 def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:
@@ -112,8 +118,8 @@ def _names(row: Any, where: str) -> tuple[str, str]:
 def _classes(root: Path) -> list[str]:
     path = root / ID2LABEL
     if not path.is_file():
-        return read_classes(root / CLASSES)
-    found = read_json(path)
+        return read_classes(inside(root, root / CLASSES))
+    found = read_json(inside(root, path))
     listed = found if isinstance(found, dict) else {}
     names = [listed.get(str(number)) for number in range(len(listed))]
     if not names or not all(isinstance(name, str) for name in names):

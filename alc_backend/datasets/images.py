@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from alc_backend.errors import DatasetError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""The file extensions of images."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+"""The file extensions of images: those that Label Studio takes."""
+
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""The formats that are decoded, whatever a file is called: those that browsers show, too. Pillow
+would try some forty others, one of which runs Ghostscript."""
+
+MASK_FORMATS = ("PNG",)
+"""The format of masks; in others ids would be compressed with losses, or scaled."""
 
 MAX_PIXELS = 2**26
 """Larger images (than 8192×8192) are refused before they are decoded."""
@@ -24,28 +34,54 @@ SHOWN_SIDE = 320
 MAX_COLOUR_ID = 2**24 - 1
 """The largest id that the colour of a pixel can encode."""
 
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by its orientation in EXIF."""
+
+_STRIP = 256
+"""The rows that are put on white at a time."""
+
+_GREY_STEP = {2: 85, 4: 17}
+"""Pillow multiplies the grey values of PNGs by this, by their number of bits."""
+
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image as RGB uint8 (H, W, 3), turned upright by its EXIF orientation as in a browser.
+    """An image as RGB uint8 (H, W, 3), as browsers show it.
 
-    Raises DatasetError when it cannot be read, is truncated, or has more than MAX_PIXELS pixels.
+    It is turned by the EXIF orientation of JPEG and PNG (browsers ignore that of WebP, and XMP), of
+    16 bits the higher 8 are taken, and what is transparent is white. Colour profiles are not
+    applied. Raises DatasetError when it cannot be read, is truncated, animated, in another format
+    than IMAGE_FORMATS, or has more than MAX_PIXELS pixels.
     """
-    with _opened(path) as opened:
-        return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    with _opened(path, IMAGE_FORMATS) as (opened, turn):
+        if opened.format == "PNG" and "transparency" in opened.info and _depth(path) > 8:
+            raise DatasetError(
+                f"{path.name}: is a 16 bit image with a transparent colour; save it with 8 bits"
+            )
+        if opened.has_transparency_data:
+            shown = _on_white(opened)
+        elif opened.mode.startswith("I"):
+            shown = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)).convert("RGB")
+        else:
+            shown = opened.convert("RGB")
+        return np.asarray(shown if turn is None else shown.transpose(turn))
 
 
 def read_mask(path: Path) -> NDArray[np.int64]:
-    """The ids in a mask (8, 16 or 32 bit grey, or palette), int64 (H, W).
+    """The ids in a mask, int64 (H, W): the grey values or palette indices of a PNG.
 
-    Raises DatasetError for colour images and unreadable files.
+    Raises DatasetError for colour images, other formats and unreadable files.
     """
-    with _opened(path) as opened:
-        if opened.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
-            raise DatasetError(
-                f"{path.name}: a mask must hold one id per pixel (grey or palette PNG), this one "
-                f"is a {opened.mode} colour image; write class ids instead of colours"
-            )
-        return np.asarray(opened).astype(np.int64)
+    with _opened_mask(path) as opened:
+        return _ids(opened, path)
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:
@@ -54,10 +90,51 @@ def read_ids(path: Path) -> NDArray[np.int64]:
     A colour encodes the id R + 256·G + 65536·B, as in COCO's panoptic format. Raises DatasetError
     for unreadable files.
     """
-    with _opened(path) as opened:
-        if opened.mode != "RGB":
-            return read_mask(path)
-        red, green, blue = (np.asarray(band) for band in opened.split())
+    with _opened_mask(path) as opened:
+        return _colour_ids(opened) if opened.mode == "RGB" else _ids(opened, path)
+
+
+def read_colours(path: Path) -> NDArray[np.int64] | None:
+    """The colours in a mask as R + 256·G + 65536·B, int64 (H, W); None for a grey mask.
+
+    Raises DatasetError for unreadable files.
+    """
+    with _opened_mask(path) as opened:
+        return _colour_ids(opened.convert("RGB")) if opened.mode in ("RGB", "P") else None
+
+
+def is_black_and_white(path: Path) -> bool:
+    """Whether a mask shows its id 0 in black and its id 255 in white."""
+    with _opened_mask(path) as opened:
+        palette = opened.getpalette("RGB")
+        if opened.mode != "P" or palette is None:
+            return opened.mode == "L"
+        return palette[:3] == [0] * 3 and palette[3 * 255 :] == [255] * 3
+
+
+def _on_white(opened: Image.Image) -> Image.Image:
+    """An image with transparency on white, in RGB; made in strips, for the sake of memory."""
+    shown = Image.new("RGB", opened.size)
+    for top in range(0, opened.height, _STRIP):
+        strip = opened.crop((0, top, opened.width, min(top + _STRIP, opened.height)))
+        white = Image.new("RGBA", strip.size, "white")
+        shown.paste(Image.alpha_composite(white, strip.convert("RGBA")), (0, top))
+    return shown
+
+
+def _ids(opened: Image.Image, path: Path) -> NDArray[np.int64]:
+    """The grey values or palette indices of a mask as the file has them, int64 (H, W)."""
+    if opened.mode not in ("L", "P", "1", "I", "I;16"):
+        raise DatasetError(
+            f"{path.name}: a mask must hold one id per pixel (grey or palette PNG), this one "
+            f"is a {opened.mode} colour image; write class ids instead of colours"
+        )
+    step = _GREY_STEP.get(_depth(path), 1) if opened.mode == "L" else 1
+    return np.asarray(opened).astype(np.int64) // step
+
+
+def _colour_ids(opened: Image.Image) -> NDArray[np.int64]:
+    red, green, blue = (np.asarray(band) for band in opened.split())
     ids = blue.astype(np.int64)  # changed in place: it is the largest array of a large map
     for band in (green, red):
         ids *= 256
@@ -131,29 +208,6 @@ def _encoded(image: Image.Image, form: str) -> bytes:
     return content.getvalue()
 
 
-def _opened(path: Path) -> Image.Image:
-    """An image, decoded completely, so that a truncated file fails here and not later."""
-    try:
-        opened = Image.open(path)
-        if opened.width * opened.height > MAX_PIXELS:
-            raise DatasetError(
-                f"{path.name}: {opened.width}×{opened.height} is more than {MAX_PIXELS:,} "
-                "pixels; tile or shrink the image"
-            )
-        opened.load()
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-    ) as error:
-        raise DatasetError(
-            f"{path.name}: cannot be read ({error}); replace it with an intact image"
-        ) from error
-    return opened
-
-
 def image_jpeg(pixels: NDArray[np.uint8]) -> str:
     """A small JPEG of an image, uint8 (H, W, 3), in base64, as reports show it."""
     return base64.b64encode(image_thumbnail(pixels, SHOWN_SIDE)).decode()
@@ -162,3 +216,73 @@ def image_jpeg(pixels: NDArray[np.uint8]) -> str:
 def label_png(labels: NDArray[np.uint8]) -> str:
     """A small PNG of a label map, uint8 (H, W), in base64, as reports show it."""
     return base64.b64encode(label_thumbnail(labels, SHOWN_SIDE)).decode()
+
+
+@contextmanager
+def _opened_mask(path: Path) -> Iterator[Image.Image]:
+    """A mask, decoded completely; DatasetError when what it holds would be read in another way."""
+    with _opened(path, MASK_FORMATS) as (opened, turn):
+        if turn is not None:
+            raise DatasetError(
+                f"{path.name}: is a mask with an orientation in EXIF; turn its pixels, and save it "
+                "without EXIF"
+            )
+        if opened.mode == "RGB" and _depth(path) > 8:
+            raise DatasetError(
+                f"{path.name}: is a mask in 16 bit colours; save it with 8 bits, or in grey"
+            )
+        yield opened
+
+
+@contextmanager
+def _opened(
+    path: Path, formats: tuple[str, ...]
+) -> Iterator[tuple[Image.Image, Image.Transpose | None]]:
+    """An image, decoded completely, so that a truncated file fails here; and how to turn it."""
+    try:
+        opened = Image.open(path, formats=formats)
+        if opened.width * opened.height > MAX_PIXELS:
+            raise DatasetError(
+                f"{path.name}: {opened.width}×{opened.height} is more than {MAX_PIXELS:,} "
+                "pixels; tile or shrink the image"
+            )
+        turn = _turn(opened)  # before the rest is read: browsers ignore EXIF behind the pixels
+        opened.load()
+    except UnidentifiedImageError as error:
+        raise DatasetError(
+            f"{path.name}: cannot be read (it is no {' or '.join(formats)}, or damaged); replace "
+            "it with an intact image, converted to PNG"
+        ) from error
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise DatasetError(
+            f"{path.name}: cannot be read ({error}); replace it with an intact image"
+        ) from error
+    with opened:
+        if opened.format in ("PNG", "WEBP", "GIF") and getattr(opened, "is_animated", False):
+            raise DatasetError(f"{path.name}: is animated; save the one image that is meant")
+        yield opened, turn
+
+
+def _turn(opened: Image.Image) -> Image.Transpose | None:
+    """What turns an image upright as browsers do: by the EXIF of JPEG and PNG, by nothing else."""
+    content = opened.info.get("exif") if opened.format in ("JPEG", "MPO", "PNG") else None
+    if not content:
+        return None
+    exif = Image.Exif()
+    try:
+        exif.load(content)
+        return _TURNS.get(exif.get(_ORIENTATION, 1))
+    except (
+        SyntaxError,
+        ValueError,
+        TypeError,
+        struct.error,
+        OSError,
+    ):  # damaged: as if it had none
+        return None
+
+
+def _depth(path: Path) -> int:
+    """The bits of a PNG's channel, as its header has them."""
+    with path.open("rb") as file:
+        return file.read(25)[24]

@@ -27,15 +27,32 @@ KIND = "instances"
 
 @dataclass
 class Instances(coco.Coco):
-    """A reader of COCO instances."""
+    """A reader of COCO instances; DatasetError for boxes alone, which are no masks."""
+
+    def __post_init__(self) -> None:
+        """Look whether any annotation has a segmentation."""
+        listed = [found for annotations in self.index.annotations.values() for found in annotations]
+        if listed and all(_is_empty(found.get("segmentation")) for found in listed):
+            raise DatasetError(
+                f"{self.index.path}: none of its {len(listed)} annotations has a segmentation; "
+                "boxes are no masks (`alc init --images` makes masks of class names)"
+            )
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """The label map, uint8 (H, W): instances in the order of the file, later ones on top."""
+        self.check_size(key, shape)
         labels = np.full(shape, uncovered_class(self.classes), dtype=np.uint8)
         for annotation in self.annotations(key):
             where = f"annotation {annotation.get('id')!r} of {key}"
             class_id = self.class_of(annotation, where)
-            labels[self._pixels(annotation.get("segmentation"), shape, where)] = class_id
+            segmentation = annotation.get("segmentation")
+            if _is_empty(segmentation):
+                self.report(
+                    f"{self.index.path.name}: {where} has no segmentation; draw the outline of the "
+                    "object, or remove the annotation (the image is used without it)"
+                )
+                continue
+            labels[self._pixels(segmentation, shape, where)] = class_id
         void = self.record(key).get("void")
         if void is not None:
             labels[self._pixels(void, shape, f"the field void of {key}")] = VOID
@@ -50,6 +67,11 @@ class Instances(coco.Coco):
             raise DatasetError(
                 f"{self.index.path.name}: {where} {error}; export it again or remove it"
             ) from error
+
+
+def _is_empty(segmentation: object) -> bool:
+    """Whether an annotation has no polygon with a point and no run lengths."""
+    return not segmentation or (isinstance(segmentation, list) and not any(segmentation))
 
 
 def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alc_backend.datasets import cityscapes, coco, folder, huggingface, instances, panoptic, voc
 from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
+from alc_backend.datasets.names import inside
 from alc_backend.errors import DatasetError
 
 Writer = Callable[[Path, list[str], Iterable[OutputImage]], None]
@@ -28,9 +29,9 @@ def open_dataset(root: Path, superpixel_count: int = 100, validation: bool = Fal
     """A reader of the dataset in ``root``, whichever layout that has.
 
     ``superpixel_count`` is the approximate number of SLIC superpixels of an image where the dataset
-    has none of its own. With ``validation`` the split ``val`` is read, and the caller sets the
-    reader's ``classes`` to those of the training dataset. Raises DatasetError for a folder that
-    cannot be used at all.
+    has none of its own. With ``validation`` the split ``val`` is read, and the caller says by
+    :meth:`Dataset.use_classes` which classes the training dataset has. Raises DatasetError for a
+    folder that cannot be used at all.
     """
     split = VAL if validation else TRAIN
     if (root / voc.MASKS).is_dir():
@@ -42,7 +43,7 @@ def open_dataset(root: Path, superpixel_count: int = 100, validation: bool = Fal
     path = coco.find_index(root, split)
     if path is None:
         return folder.open_folder(root, superpixel_count, validation)
-    index = coco.read_index(path)
+    index = coco.read_index(inside(root, path))
     classes = [] if validation else coco.classes_of(root, index)
     kind = panoptic.Panoptic if index.panoptic else instances.Instances
     return kind(root, classes, superpixel_count, split, index=index)

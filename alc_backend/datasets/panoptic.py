@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets import coco
 from alc_backend.datasets.dataset import TRAIN, OutputImage
-from alc_backend.datasets.images import MAX_COLOUR_ID, encode_colour_ids, read_ids
+from alc_backend.datasets.images import encode_colour_ids, read_ids
 from alc_backend.datasets.names import checked_name, path_below
 from alc_backend.datasets.segments import segments
 from alc_backend.errors import DatasetError
@@ -33,6 +33,7 @@ class Panoptic(coco.Coco):
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """The label map, uint8 (H, W): the class of each pixel's segment."""
+        self.check_size(key, shape)
         described = self.annotations(key)
         name = self.index.path.name
         if len(described) != 1:
@@ -51,10 +52,6 @@ class Panoptic(coco.Coco):
         }
         classes[0] = VOID
         largest = int(ids.max(initial=0))
-        if ids.min(initial=0) < 0 or largest > MAX_COLOUR_ID:
-            raise DatasetError(
-                f"{file_name}: segment ids must lie in 0..{MAX_COLOUR_ID}; export it again"
-            )
         table = np.full(largest + 1, _UNKNOWN, dtype=np.uint16)
         for number, class_id in classes.items():
             if 0 <= number <= largest:

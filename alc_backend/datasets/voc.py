@@ -1,26 +1,29 @@
 """The layout of PASCAL VOC: ``JPEGImages/ SegmentationClass/ ImageSets/Segmentation/``.
 
-Masks are palette PNGs of class ids, 255 = void. Class names come from ``labels.txt`` or
-``classes.txt``; without either the dataset has the 21 classes of PASCAL VOC.
+Masks are palette PNGs of class ids, 255 = void. Class names come from one of CLASS_LISTS, or from
+``labelmap.txt``, as CVAT writes it, which also names the colour of each class: masks in colours are
+then read by colour. Without any of them the dataset has the 21 classes of PASCAL VOC.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend.datasets.classes import read_classes, write_classes
+from alc_backend.core.arrays import VOID
+from alc_backend.datasets.classes import checked_classes, read_classes, read_lines, write_classes
 from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
-from alc_backend.datasets.images import encode_label_map
-from alc_backend.datasets.names import files_below, is_image, key_of, path_below
+from alc_backend.datasets.images import encode_label_map, read_colours, read_mask, voc_palette
+from alc_backend.datasets.names import files_below, inside, is_image, key_of, path_below
 from alc_backend.errors import DatasetError
 
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
-CLASS_LISTS = ("labels.txt", "classes.txt")
+CLASS_LISTS = ("labels.txt", "classes.txt", "class_names.txt")
+LABEL_MAP = "labelmap.txt"
 
 # fmt: off
 CLASSES = [
@@ -34,12 +37,17 @@ CLASSES = [
 
 @dataclass
 class Voc(Dataset):
-    """A reader of VOC's layout: the images listed in ``train.txt``, or all that have a mask."""
+    """A reader of VOC's layout: the images listed in ``train.txt``, or all that have a mask.
+
+    ``colours`` is the class id of each colour, R + 256·G + 65536·B, where the dataset names them.
+    """
+
+    colours: dict[int, int] = field(default_factory=dict, kw_only=True)
 
     def image_paths(self) -> dict[str, Path]:
         """The path of each image by its key, sorted; missing images are reported and left out."""
         stored: dict[str, list[Path]] = {}
-        for path in filter(is_image, files_below(self.root / IMAGES)):
+        for path in filter(is_image, files_below(self.root, IMAGES)):
             stored.setdefault(key_of(path, self.root / IMAGES), []).append(path)
         found: dict[str, list[Path]] = {}
         for key in self._keys():
@@ -51,14 +59,34 @@ class Voc(Dataset):
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """The label map of an image, uint8 (H, W); DatasetError when it is unusable."""
-        return self.class_map(f"{MASKS}/{key}.png", key, shape)
+        if self.colours:
+            return self.mask(_mask_name(key), key, shape, self._by_colour).astype(np.uint8)
+        return self.class_map(_mask_name, key, shape)
+
+    def _by_colour(self, path: Path) -> NDArray[np.int64]:
+        """The class ids of a mask in colours, int64 (H, W); those of a grey mask as they are."""
+        colours = read_colours(path)
+        found, where = np.unique(
+            read_mask(path) if colours is None else colours, return_inverse=True
+        )
+        known = self.colours
+        if colours is None:
+            known = {class_id: class_id for class_id in (*range(len(self.classes)), VOID)}
+        unknown = [int(value) for value in found if int(value) not in known]
+        if unknown:
+            shown = unknown[0] if colours is None else tuple(unknown[0].to_bytes(3, "little"))
+            raise DatasetError(
+                f"{path.name}: holds {shown}, which {LABEL_MAP} names no class for; add it there"
+            )
+        ids = np.array([known[int(value)] for value in found], dtype=np.int64)
+        return ids[where].reshape(where.shape if colours is None else colours.shape)
 
     def _keys(self) -> list[str]:
         listed = self.root / LISTS / f"{self.split}.txt"
         if not listed.is_file() and self.split == TRAIN:
-            return [key_of(path, self.root / MASKS) for path in files_below(self.root / MASKS)]
+            return [key_of(path, self.root / MASKS) for path in files_below(self.root, MASKS)]
         try:
-            lines = listed.read_text("utf-8").split("\n")
+            lines = inside(self.root, listed).read_text("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DatasetError(
                 f"{listed}: cannot be read ({error}); list the images' names in it, one a line"
@@ -68,11 +96,74 @@ class Voc(Dataset):
 
 def open_voc(root: Path, superpixel_count: int = 100, validation: bool = False) -> Voc:
     """A reader of a dataset in VOC's layout; DatasetError for an unusable class list."""
-    lists = [root / name for name in CLASS_LISTS if (root / name).is_file()]
-    classes = read_classes(lists[0]) if lists else CLASSES
     if validation and not (root / LISTS / f"{VAL}.txt").is_file():
         raise DatasetError(f"{root}: has no {LISTS}/{VAL}.txt; list the validation images there")
-    return Voc(root, classes, superpixel_count, VAL if validation else TRAIN)
+    lists = {
+        name: read_classes(inside(root, root / name))
+        for name in CLASS_LISTS
+        if (root / name).is_file()
+    }
+    colours: dict[int, int] = {}
+    if (root / LABEL_MAP).is_file():
+        lists[LABEL_MAP], colours = _read_label_map(inside(root, root / LABEL_MAP))
+    first = next(iter(lists), None)
+    for name, classes in lists.items():
+        if classes != lists[str(first)]:
+            raise DatasetError(f"{root}: {first} and {name} name other classes; remove one of them")
+    found = Voc(
+        root,
+        lists[first] if first else CLASSES,
+        superpixel_count,
+        VAL if validation else TRAIN,
+        colours=colours,
+    )
+    if first is None:
+        found.notes.append(
+            f"{root}: has no class list ({', '.join((*CLASS_LISTS, LABEL_MAP))}), so the classes "
+            "are taken to be the 21 of PASCAL VOC"
+        )
+    return found
+
+
+def _read_label_map(path: Path) -> tuple[list[str], dict[int, int]]:
+    """The class names in a ``labelmap.txt``, and the class id of each colour.
+
+    A line is ``name:R,G,B:parts:actions``. VOC's colour of void stands for void unless it is named.
+    """
+    names: list[str] = []
+    palette = voc_palette()
+    colours = {_code(palette[3 * VOID :]): VOID}
+    named: dict[int, str] = {}
+    for line in read_lines(path):
+        if line.startswith("#"):
+            continue
+        name, _, rest = line.partition(":")
+        try:
+            channels = [int(value) for value in rest.partition(":")[0].split(",")]
+            code = _code(channels)
+        except ValueError:
+            raise DatasetError(
+                f"{path}: has the line {line!r}, not like sofa:0,128,0:: (a name and the red, "
+                "green and blue of its colour, each 0..255); export it again"
+            ) from None
+        if code in named:
+            raise DatasetError(
+                f"{path}: gives {named[code]!r} and {name!r} one colour; give each its own"
+            )
+        named[code], colours[code] = name, len(names)
+        names.append(name)
+    return checked_classes(names, str(path)), colours
+
+
+def _code(channels: list[int]) -> int:
+    """A colour as R + 256·G + 65536·B; ValueError unless it has three channels in 0..255."""
+    if len(channels) != 3:
+        raise ValueError(channels)
+    return int.from_bytes(bytes(channels), "little")
+
+
+def _mask_name(key: str) -> str:
+    return f"{MASKS}/{key}.png"
 
 
 def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:

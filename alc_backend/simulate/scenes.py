@@ -93,7 +93,7 @@ class Scenes:
             self._read_validation(open_dataset(validation, validation=True))
 
     def _read_validation(self, folder: Dataset) -> None:
-        folder.classes = self.classes
+        folder.use_classes(self.classes)
         for sample in folder.validation_samples():
             assert sample.truth is not None
             key = f"/val/{sample.key}"  # no key of a training image begins with /

@@ -159,7 +159,7 @@ class ProjectFiles:
     def _read_image(self, name: str) -> Image.Image:
         content = io.BytesIO(self._read(name))
         try:
-            opened = Image.open(content)
+            opened = Image.open(content, formats=("PNG",))
             opened.load()
         except (*DAMAGED, SyntaxError, Image.DecompressionBombError) as error:
             raise NotFoundError(

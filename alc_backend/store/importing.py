@@ -13,8 +13,10 @@ from rich.console import Console
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from alc_backend.common.files import sha256_of
 from alc_backend.datasets.dataset import Dataset, Sample
 from alc_backend.datasets.layouts import open_dataset
+from alc_backend.datasets.names import checked_key
 from alc_backend.errors import DatasetError
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, VAL, Image, Project, Superpixel
@@ -29,7 +31,7 @@ class ImportSummary:
 
     ``imported`` counts the images under correction, ``superpixels`` theirs, ``validation`` the
     validation images, ``present`` those that were there before. ``problems`` names every file that
-    was left out, with the remedy.
+    was left out, with the remedy; ``notes`` says what may be wrong though nothing was left out.
     """
 
     project_id: int
@@ -38,11 +40,14 @@ class ImportSummary:
     superpixels: int = 0
     validation: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def show(self, console: Console) -> None:
-        """Print the problems, then the counts."""
+        """Print the problems and notes, then the counts."""
         for problem in self.problems:
             console.print(f"left out: {problem}", markup=False, highlight=False)
+        for note in self.notes:
+            console.print(f"please check: {note}", markup=False, highlight=False)
         console.print(
             f"{self.imported} images with {self.superpixels} superpixels imported, "
             f"{self.validation} for validation, {self.present} already there, "
@@ -90,15 +95,17 @@ def import_dataset(
     """
     checked: list[tuple[Dataset, str]] = [(dataset, TRAIN)]
     if validation is not None:
-        validation.classes = dataset.classes
+        validation.use_classes(dataset.classes)
         checked.append((validation, VAL))
     if strict:
         _refuse_problems(checked)
     project_id = project_named(store, name, dataset.classes, warm_start)
     summary = ImportSummary(project_id)
     done = 0
+    twins = _Twins()
     for part, split in checked:
         for sample in _samples(part, split):
+            twins.add(split, sample)
             added = add_sample(store, project_id, split, sample)
             if added is None:
                 summary.present += 1
@@ -110,7 +117,36 @@ def import_dataset(
             done += 1
             progress(done, sample.key)
         summary.problems += part.problems
+        summary.notes += part.notes
+    summary.notes += twins.notes()
     return summary
+
+
+class _Twins:
+    """Finds validation images that are training images, too, by the content of their files."""
+
+    def __init__(self) -> None:
+        self._training: dict[str, str] = {}
+        self._held_out: list[tuple[str, str]] = []
+
+    def add(self, split: str, sample: Sample) -> None:
+        """Take note of an image; the training images come first."""
+        digest = sha256_of(sample.path)
+        if split == TRAIN:
+            self._training[digest] = sample.key
+        elif digest in self._training:
+            self._held_out.append((sample.key, self._training[digest]))
+
+    def notes(self) -> list[str]:
+        """A sentence that names the images which are both; none when there are none."""
+        if not self._held_out:
+            return []
+        key, twin = self._held_out[0]
+        return [
+            f"{len(self._held_out)} validation images are training images, too (the first: {key}, "
+            f"in training {twin}); the model mIoU is too high, since the network has seen them: "
+            "give validation images of their own"
+        ]
 
 
 def add_sample(
@@ -128,10 +164,12 @@ def add_sample(
 ) -> int | None:
     """Add one image with its arrays; returns its number of superpixels, None if it was there.
 
+    Raises DatasetError for a key that no file of an export can have (:func:`checked_key`).
     ``url`` and ``task`` are its address and its task in Label Studio. ``annotation_id`` is the
     annotation of Label Studio that its label map came from, as it was at ``annotated_at``;
     ``warm_start`` and, by superpixel, ``found`` are what a foundation model said.
     """
+    checked_key(sample.key)
     files = store.files(project_id)
     with store.session() as session:
         if _find(session, project_id, split, sample.key):

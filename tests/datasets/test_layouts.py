@@ -180,6 +180,132 @@ def test_validation_images_come_from_their_own_split(tmp_path, images):
     assert np.array_equal(sample.truth, next(p for p in images if p.key == "a").labels)
 
 
+@pytest.mark.parametrize("name", ["labels.txt", "classes.txt", "class_names.txt"])
+def test_each_class_list_of_voc_is_read(tmp_path, images, name):
+    root = written(tmp_path, "voc", images)
+    (root / "labels.txt").rename(root / name)
+    dataset, samples = read(root)
+    assert (dataset.classes, dataset.problems, dataset.notes) == (CLASSES, [], [])
+    assert_same(samples, images)
+
+
+def test_without_a_class_list_it_is_told_that_the_classes_are_those_of_voc(tmp_path, images):
+    root = written(tmp_path, "voc", images)
+    (root / "labels.txt").unlink()
+    (note,) = read(root)[0].notes
+    assert "21 of PASCAL VOC" in note
+
+
+def test_class_lists_that_differ_are_refused(tmp_path, images):
+    root = written(tmp_path, "voc", images)
+    (root / "class_names.txt").write_text("dog\ncat\nbackground\n")
+    with pytest.raises(DatasetError, match=r"labels\.txt and class_names\.txt name other classes"):
+        open_dataset(root)
+
+
+LABEL_MAP = """# label:color_rgb:parts:actions
+dog:0,128,0::
+background:0,0,0::
+cat:128,0,0:head,tail:
+"""
+"""As CVAT writes it; the order is not that of VOC's palette."""
+
+
+@pytest.fixture
+def cvat(tmp_path, images):
+    """VOC's layout as CVAT exports it, with masks in colours."""
+    root = written(tmp_path, "voc", images)
+    (root / "labels.txt").unlink()
+    (root / "labelmap.txt").write_text(LABEL_MAP)
+    return root
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_coloured_masks_are_read_by_their_labelmap(cvat, images, mode):
+    for path in (cvat / "SegmentationClass").rglob("*.png"):
+        with Image.open(path) as mask:
+            mask.convert(mode).save(path)
+    dataset, samples = read(cvat)
+    assert (dataset.classes, dataset.problems) == (["dog", "background", "cat"], [])
+    for made in images:
+        named = np.select([made.labels == c for c in range(3)], [1, 2, 0], 255)
+        assert np.array_equal(samples[made.key].labels, named)
+
+
+def test_grey_masks_beside_a_labelmap_hold_ids(cvat, images):
+    Image.fromarray(images[0].labels).save(cvat / f"SegmentationClass/{images[0].key}.png")
+    _, samples = read(cvat)
+    assert np.array_equal(samples[images[0].key].labels, images[0].labels)
+
+
+@pytest.mark.parametrize(("mode", "colour", "named"), [
+    ("RGB", (1, 2, 3), "(1, 2, 3)"), ("L", 3, "holds 3,"),
+])  # fmt: skip
+def test_colours_without_a_class_cost_their_image(cvat, mode, colour, named):
+    Image.new(mode, SHAPE[::-1], colour).save(cvat / "SegmentationClass/a.png")
+    dataset, samples = read(cvat)
+    assert "a" not in samples
+    assert named in dataset.problems[0]
+
+
+@pytest.mark.parametrize(("line", "named"), [
+    ("sofa", "sofa"), ("sofa:1,2", "sofa"), ("sofa:1,2,256::", "sofa"), ("sofa:a,b,c::", "sofa"),
+    ("sofa:128,0,0::", "one colour"), ("cat:9,9,9::", "twice"),
+])  # fmt: skip
+def test_a_wrong_labelmap_is_refused(cvat, line, named):
+    (cvat / "labelmap.txt").write_text(LABEL_MAP + line)
+    with pytest.raises(DatasetError, match=named) as raised:
+        open_dataset(cvat)
+    assert "labelmap.txt" in str(raised.value)
+
+
+def as_validation(root, layout, classes):
+    """Make what was written the validation images of its layout."""
+    if layout == "voc":
+        (root / "ImageSets/Segmentation/train.txt").rename(root / "ImageSets/Segmentation/val.txt")
+    elif layout == "cityscapes":
+        for folder in ("leftImg8bit", "gtFine"):
+            (root / folder / "train").rename(root / folder / "val")
+    elif layout == "huggingface":
+        (root / "train").rename(root / "validation")
+    elif layout == "dataset":
+        (root / "labels").rename(root / "ground_truth")
+    else:
+        for path in sorted((root / "annotations").iterdir()):
+            path.rename(path.with_name(path.name.replace("train", "val")))
+    dataset = open_dataset(root, validation=True)
+    dataset.use_classes(classes)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    "order", [["dog", "cat", "background"], ["sofa", "background", "dog", "cat"]]
+)
+def test_classes_of_validation_images_are_matched_by_name(tmp_path, layout, images, order):
+    dataset = as_validation(written(tmp_path, layout, images), layout, order)
+    samples = {sample.key: sample for sample in dataset.validation_samples()}
+    assert dataset.problems == []
+    for made in images:
+        named = np.select(
+            [made.labels == c for c in range(3)], [order.index(name) for name in CLASSES], 255
+        )
+        assert np.array_equal(samples[made.key].truth, named)
+
+
+def test_a_class_that_training_images_do_not_have_costs_the_image(tmp_path, layout, images):
+    images[0].labels[images[0].labels == 2] = 0
+    dataset = as_validation(written(tmp_path, layout, images), layout, ["background", "cat"])
+    samples = [sample.key for sample in dataset.validation_samples()]
+    assert samples == [images[0].key]
+    assert len(dataset.problems) == len(images) - 1
+
+
+def test_validation_images_without_a_known_class_are_refused(tmp_path, images):
+    root = written(tmp_path, "voc", images)
+    with pytest.raises(DatasetError, match="none of which"):
+        as_validation(root, "voc", ["road", "sky"])
+
+
 def test_cityscapes_has_its_own_ids_and_names(tmp_path):
     classes = ["sofa", "road", "car"]
     made = [output_image(tmp_path, key, classes=classes) for key in ("aachen/x_1", "y")]

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import cc3d
 import numpy as np
 import pytest
 
 from alc_backend.core.arrays import VOID
+from alc_backend.datasets.images import MAX_COLOUR_ID
 from alc_backend.datasets.superpixels import component_boxes, fill
 
 
@@ -30,6 +32,32 @@ def test_hardly_anything_to_fill(bare):
     objects.flat[:bare] = 0
     assert (fill(objects, noise(20, 30), 100) > 0).all()
     assert (fill(objects, noise(20, 30), 100).flat[bare:] == 1).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_filled_never_joins_an_object(seed):
+    """Bare pixels in small islands, for which SLIC finds no piece, get pieces of their own."""
+    rng = np.random.default_rng(seed)
+    objects = np.kron(rng.integers(1, 5, (10, 12)), np.ones((8, 8), dtype=int)).astype(np.int32)
+    objects[rng.random(objects.shape) < 0.01] = 0
+    objects[20:60, 30:80] = 0
+    filled = fill(objects, noise(*objects.shape), 30)
+    bare = objects == 0
+    assert np.array_equal(filled[~bare], objects[~bare])
+    assert not set(np.unique(filled[bare])) & set(np.unique(objects))
+    for number in np.unique(filled[bare]):
+        part = (filled == number).astype(np.uint8)
+        assert cc3d.connected_components(part, connectivity=4).max() == 1
+
+
+def test_filling_finds_ids_where_the_largest_is_taken():
+    objects = np.zeros((40, 60), dtype=np.int32)
+    objects[5:20, 10:30], objects[25:35, 40:50] = 2, MAX_COLOUR_ID
+    filled = fill(objects, noise(), 40)
+    assert filled.min() == 1
+    assert np.array_equal(filled == 2, objects == 2)
+    assert np.array_equal(filled == MAX_COLOUR_ID, objects == MAX_COLOUR_ID)
+    assert filled.max() == MAX_COLOUR_ID
 
 
 def test_all_is_filled_where_there_are_no_objects():
