@@ -37,9 +37,18 @@ SECONDS = Histogram(
 )
 """Label Studio waits 1 s for a webhook, 3 s for /setup and 100 s for /predict."""
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "other"
+"""The label of every method and route that is not this service's."""
+
 
 class Requests:
-    """ASGI middleware that counts requests, and the time they take, by route."""
+    """ASGI middleware that counts requests, and the time they take, by route.
+
+    Every label is from a closed set, because each new one stays in memory: methods are those of
+    ``METHODS``, routes are the patterns of this service's own, statuses those that it answers with.
+    Whatever else is asked for is ``OTHER``.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -60,9 +69,9 @@ class Requests:
         try:
             await self._app(scope, receive, answer)
         finally:
-            # the route's pattern: addresses that somebody makes up must not become labels
-            route = getattr(scope.get("route"), "path", "other")
-            method = scope["method"] if route != "other" else "other"
+            route = getattr(scope.get("route"), "path", OTHER)
+            known = route != OTHER and scope["method"] in METHODS
+            method = scope["method"] if known else OTHER
             REQUESTS.labels(method, route, str(status)).inc()
             SECONDS.labels(method, route).observe(time.perf_counter() - began)
 
