@@ -6,9 +6,10 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urljoin
 
 import httpx
@@ -22,6 +23,13 @@ from tenacity import (
 
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, SettingsError
+from alc_backend.labelstudio.downloads import (
+    AS_IT_IS,
+    TIMEOUT_S,
+    Deadline,
+    GuardedTransport,
+    save,
+)
 from alc_backend.labelstudio.tokens import token_auth
 from alc_backend.settings import Settings
 
@@ -66,10 +74,11 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url = url.rstrip("/")
+        self._auth, self._transport = token_auth(token, self.url), transport
         try:
             self._http = httpx.Client(
                 base_url=self.url,
-                auth=token_auth(token, self.url),
+                auth=self._auth,
                 timeout=timeout,
                 follow_redirects=False,
                 transport=transport,
@@ -136,7 +145,7 @@ class Client:
         if missing_ok and response.status_code == 404:
             return None
         if response.status_code >= 400:
-            raise _error(method, path, response)
+            raise _error(method, path, response.status_code, _detail(response))
         if not response.content:
             return None
         try:
@@ -146,19 +155,38 @@ class Client:
                 f"{self.url}{path} did not answer as Label Studio does; check LABEL_STUDIO_URL"
             ) from error
 
-    def download(self, path: str) -> tuple[bytes, str | None]:
-        """The bytes behind a path of Label Studio, or the address elsewhere that it sends on to."""
-        for _ in range(MAX_REDIRECTS):
-            response = self._send("GET", path)
-            if not response.is_redirect:
-                break
-            onward = urljoin(f"{self.url}{path}", response.headers["location"])
-            if not onward.startswith(f"{self.url}/"):
-                return b"", onward
-            path = onward.removeprefix(self.url)
-        if response.status_code != 200:
-            raise _error("GET", path.partition("?")[0], response)
-        return response.content, None
+    def download(self, path: str, target: IO[bytes], deadline: Deadline) -> str | None:
+        """Write what is behind a path of Label Studio into ``target``.
+
+        Returns None, or the address elsewhere that Label Studio sends on to. Raises
+        LabelStudioError as :func:`alc_backend.labelstudio.downloads.save` and the deadline do,
+        LabelStudioAwayError when another try may succeed.
+        """
+        about = path.partition("?")[0]
+        with httpx.Client(
+            base_url=self.url,
+            auth=self._auth,
+            headers=AS_IT_IS,
+            timeout=TIMEOUT_S,
+            transport=self._transport or GuardedTransport(deadline),
+        ) as http:
+
+            def ask(method: str, path: str) -> httpx.Response:
+                return http.send(http.build_request(method, path), stream=True)
+
+            for _ in range(MAX_REDIRECTS):
+                with closing(self._send("GET", path, send=ask)) as response:
+                    if response.status_code == 200:
+                        with self._as_away():
+                            save(response, target, about)
+                        return None
+                if not response.is_redirect:
+                    break
+                onward = urljoin(f"{self.url}{path}", response.headers["location"])
+                if not onward.startswith(f"{self.url}/"):
+                    return onward
+                path = onward.removeprefix(self.url)
+        raise _error("GET", about, response.status_code)
 
     def tasks(self, project: int, **parameters: Any) -> Iterator[Json]:
         """All tasks of a project, page by page, with annotations and predictions.
@@ -243,33 +271,50 @@ class Client:
                 raise LabelStudioError(f"{path.name}: Label Studio did not keep the upload")
         return [kept[name] for name in names]
 
-    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        send = self._http.request
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        send: Callable[..., httpx.Response] | None = None,
+        **arguments: Any,
+    ) -> httpx.Response:
+        """Send a request, by ``send`` where it is given."""
+        send = send or self._http.request
         try:
-            if method == "GET":
-                response: httpx.Response = self._retrying(send, method, path, **arguments)
-                return response
-            return send(method, path, **arguments)
+            with self._as_away():
+                if method == "GET":
+                    response: httpx.Response = self._retrying(send, method, path, **arguments)
+                    return response
+                return send(method, path, **arguments)
+        except httpx.InvalidURL as error:
+            raise LabelStudioError(f"{path!r} is not an address ({error})") from error
+
+    @contextmanager
+    def _as_away(self) -> Iterator[None]:
+        """Raise LabelStudioAwayError where the connection fails."""
+        try:
+            yield
         except httpx.HTTPError as error:
             raise LabelStudioAwayError(
                 f"Label Studio does not answer at {self.url} ({error}); check that it runs "
                 "and LABEL_STUDIO_URL"
             ) from error
-        except httpx.InvalidURL as error:
-            raise LabelStudioError(f"{path!r} is not an address ({error})") from error
 
 
 def _is_overloaded(response: httpx.Response) -> bool:
     return response.status_code in OVERLOADED
 
 
-def _error(method: str, path: str, response: httpx.Response) -> LabelStudioError:
-    status = response.status_code
+def _detail(response: httpx.Response) -> str:
     try:
         body = response.json()
-        detail = str(body.get("validation_errors") or body.get("detail") or body)[:400]
+        return str(body.get("validation_errors") or body.get("detail") or body)[:400]
     except (ValueError, AttributeError):
-        detail = "no details"
+        return "no details"
+
+
+def _error(method: str, path: str, status: int, detail: str = "no details") -> LabelStudioError:
     remedy = REMEDIES.get(status, "see Label Studio's log")
     kind = LabelStudioAwayError if status == 429 or status >= 500 else LabelStudioError
     return kind(f"Label Studio answered {status} to {method} {path}: {detail}; {remedy}", status)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import resource
 import struct
 import sys
+import tempfile
+import threading
 import time
 import zipfile
 import zlib
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +23,8 @@ from PIL import Image
 from alc_backend.datasets import rle
 from alc_backend.datasets.images import read_ids, read_image, read_mask
 from alc_backend.errors import AlcError
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.images import fetch
 from alc_backend.labelstudio.projects import read_dataset_config
 from alc_backend.labelstudio.regions import read_regions
 from alc_backend.store.files import ProjectFiles
@@ -124,6 +131,40 @@ def read_rle(folder: Path) -> None:
 
 def read_coco(folder: Path) -> None:
     rle.decode({"size": [100_000, 100_000], "counts": [10**10]}, (20, 20))
+
+
+def from_server(head: bytes, body: bytes, times: int) -> None:
+    """Fetch an image from a server that sends ``body`` so many times."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with suppress(OSError):
+                self.wfile.write(b"HTTP/1.0 200 OK\r\n" + head + b"\r\n")
+                for _ in range(times):
+                    self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_port}", "token") as client:
+            try:
+                with tempfile.TemporaryFile() as target:
+                    fetch(client, "/data/1.png", target)
+            finally:
+                server.shutdown()
+
+
+def read_compressed(folder: Path) -> None:
+    """Label Studio sends 2 GB, compressed twice."""
+    inner = gzip.compress(bytes(2**20)) * 2000
+    from_server(b"Content-Encoding: gzip, gzip\r\n", gzip.compress(inner), 1)
+
+
+def read_endless(folder: Path) -> None:
+    """Label Studio sends 4 GB as they are."""
+    from_server(b"", bytes(2**20), 4096)
 
 
 def main() -> None:

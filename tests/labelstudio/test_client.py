@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, SettingsError
 from alc_backend.labelstudio.client import OVERLOADED, PAGE, TRIES, UPLOAD_FILES, Client
+from alc_backend.labelstudio.downloads import Deadline
 from tests.fake_label_studio import DATASET_PROJECT, QUERY_PROJECT, URL, FakeLabelStudio
 
 PROJECT = f"/api/projects/{QUERY_PROJECT}"
@@ -209,10 +212,17 @@ def test_an_upload_that_label_studio_drops_is_named(label_studio, client, tmp_pa
         client.upload(DATASET_PROJECT, [path])
 
 
+def download(client, path):
+    """What a path gives: its bytes, and the address elsewhere that it leads to."""
+    content = io.BytesIO()
+    onward = client.download(path, content, Deadline("an image"))
+    return content.getvalue(), onward
+
+
 def test_a_download_follows_label_studio_to_its_own_paths(label_studio, client):
     label_studio.redirects = {"/tasks/1/resolve/": "/moved/1", "/moved/1": f"{URL}/data/1.png"}
     label_studio.files["/data/1.png"] = b"image"
-    assert client.download("/tasks/1/resolve/?fileuri=x") == (b"image", None)
+    assert download(client, "/tasks/1/resolve/?fileuri=x") == (b"image", None)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +230,7 @@ def test_a_download_follows_label_studio_to_its_own_paths(label_studio, client):
 )
 def test_a_download_tells_where_it_leads_elsewhere(label_studio, client, onward):
     label_studio.redirects = {"/tasks/1/resolve/": onward}
-    assert client.download("/tasks/1/resolve/") == (b"", onward)
+    assert download(client, "/tasks/1/resolve/") == (b"", onward)
     assert {request.path for request in label_studio.requests} == {
         "/api/token/refresh/",
         "/tasks/1/resolve/",
@@ -230,7 +240,7 @@ def test_a_download_tells_where_it_leads_elsewhere(label_studio, client, onward)
 def test_a_download_that_goes_in_circles_ends(label_studio, client):
     label_studio.redirects = {"/a": "/b", "/b": "/a"}
     with pytest.raises(LabelStudioError) as caught:
-        client.download("/a?signature=s3cret")
+        download(client, "/a?signature=s3cret")
     assert caught.value.status == 303
     assert "s3cret" not in str(caught.value)
 
@@ -271,7 +281,7 @@ def test_another_program_at_the_address_is_named(label_studio, client):
 
 def test_what_is_no_path_is_refused(client):
     with pytest.raises(LabelStudioError, match="is not an address"):
-        client.download("/data/\x00.png")
+        download(client, "/data/\x00.png")
 
 
 def test_settings_without_a_usable_address_or_token(settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -276,14 +277,16 @@ class ProjectChecks:
         if image is None or image.url is None:
             return skipped("there is none yet")
         try:
-            content = images.fetch(self._client, image.url, self._settings.trusted_hosts)
+            with tempfile.TemporaryFile() as content:
+                images.fetch(self._client, image.url, content, self._settings.trusted_hosts)
+                size = content.tell()
         except LabelStudioError as error:
             return problem(
                 f"{image.key}: {error}",
                 "labelers do not see it either: check the storage in the project's settings, or "
                 "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT",
             )
-        return ok(f"{image.key} can be read ({len(content) // 1024} kB)")
+        return ok(f"{image.key} can be read ({size // 1024} kB)")
 
     def _weights(self) -> Result:
         kept = self._project.warm_start

@@ -24,7 +24,7 @@ from alc_backend.common.types import Json
 from alc_backend.datasets.classes import checked_classes
 from alc_backend.datasets.dataset import Sample
 from alc_backend.datasets.images import IMAGE_SUFFIXES, read_image
-from alc_backend.datasets.names import checked_name
+from alc_backend.datasets.names import checked_key
 from alc_backend.errors import (
     AlcError,
     DatasetError,
@@ -158,7 +158,8 @@ class _Maker:
             return
         url = str(task["data"].get(self._tags.image_field, ""))
         path = folder / f"image{_suffix(url)}"
-        path.write_bytes(fetch(self._client, url, self._hosts))
+        with path.open("wb") as target:
+            fetch(self._client, url, target, self._hosts)
         image = read_image(path)
         kind, newest = _newest(task)
         made = self._maps(image, list(newest["result"]) if newest else [])
@@ -214,7 +215,7 @@ class _Maker:
 def _key(task: Json) -> str:
     """The image key: the one that an upload by us put into the task, else the task's number."""
     try:
-        return checked_name(asked_about(task["data"]).image, "the task's data")
+        return checked_key(asked_about(task["data"]).image)
     except DatasetError:
         return f"task-{task['id']}"
 
