@@ -9,10 +9,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from alc_backend.service.web.app import create_app
-from alc_backend.service.web.metrics import METHODS
 from tests.asgi import ask, scope
 
 REQUESTS = 10_000
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 PATHS = [
     "/health",
