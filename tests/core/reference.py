@@ -147,3 +147,12 @@ def aiou(probabilities: Any, labels: Any, superpixels: Any, number: int) -> floa
         iou = len(part & touching) / len((part | touching) - others)
         total += sum(p in part for p in pixels) * (1.0 - iou)
     return total / len(pixels)
+
+
+def on_the_edge(probabilities, superpixels, number, star, epsilon):
+    """Whether rounding decides if some pixel is reached."""
+    at_star = probabilities[:, star[0], star[1]]
+    return any(
+        0 < abs(cosine(probabilities[:, r, c], at_star) - epsilon) < 1e-6
+        for r, c in pixels_of(superpixels, number)
+    )

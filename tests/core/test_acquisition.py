@@ -41,15 +41,6 @@ def test_agrees_with_the_formulas(scene):
             assert scores[name][index] == close(value), name
 
 
-def on_the_edge(probabilities, superpixels, number, star, epsilon):
-    """Whether rounding decides if some pixel is reached."""
-    at_star = probabilities[:, star[0], star[1]]
-    return any(
-        0 < abs(reference.cosine(probabilities[:, r, c], at_star) - epsilon) < 1e-6
-        for r, c in reference.pixels_of(superpixels, number)
-    )
-
-
 @given(scenes(), st.sampled_from([0.5, 0.9, 0.999, 1.0]), st.booleans())
 def test_sim_sums_over_the_expansion(scene, epsilon, several_in_a_superpixel):
     probabilities, labels, superpixels = scene
@@ -62,7 +53,7 @@ def test_sim_sums_over_the_expansion(scene, epsilon, several_in_a_superpixel):
     scores = measure(image, pool, epsilon=epsilon)
     for index, number in enumerate(pool.ids):
         star = (int(pool.rows[index]), int(pool.cols[index]))
-        if not on_the_edge(probabilities, superpixels, number, star, epsilon):
+        if not reference.on_the_edge(probabilities, superpixels, number, star, epsilon):
             expected = reference.sim(probabilities, labels, superpixels, number, star, epsilon)
             assert scores[index] == close(expected)
 

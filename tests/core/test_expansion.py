@@ -10,7 +10,6 @@ from alc_backend.core.pool import pixelpick, representative_pixels
 from alc_backend.core.statistics import ImageStatistics
 from tests.core import reference
 from tests.core.scenes import planted_image, scenes
-from tests.core.test_acquisition import on_the_edge
 
 
 @given(scenes(), st.sampled_from([0.0, 0.5, 0.999, 1.0]))
@@ -33,7 +32,7 @@ def test_agrees_with_the_formula(scene, epsilon):
             at_star = probabilities[(slice(None), *star)]
             for pixel in found:
                 assert reference.cosine(probabilities[(slice(None), *pixel)], at_star) > 1 - 1e-9
-        elif not on_the_edge(probabilities, superpixels, number, tuple(star), epsilon):
+        elif not reference.on_the_edge(probabilities, superpixels, number, tuple(star), epsilon):
             expected = reference.reach(probabilities, superpixels, number, tuple(star), epsilon)
             assert found == set(expected)
 

@@ -13,7 +13,7 @@ from alc_backend.errors import StorageError, TrainingError
 from alc_backend.segmentation import infer
 from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.infer import Predictor
-from tests.segmentation.test_train import CLASSES, load
+from tests.segmentation.small import CLASSES, load
 
 
 @pytest.fixture(scope="module")

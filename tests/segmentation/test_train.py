@@ -19,27 +19,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from alc_backend.errors import CancelledError, SettingsError, TrainingError
 from alc_backend.segmentation import model as networks
-from alc_backend.segmentation.config import PRESETS, training_config
+from alc_backend.segmentation.config import PRESETS
 from alc_backend.segmentation.dataset import TrainingCrops
 from alc_backend.segmentation.infer import Predictor
 from alc_backend.segmentation.train import Training, train
-
-CLASSES = ["left", "right"]
-
-
-def load(key):
-    """An image dark on the left and bright on the right."""
-    rng = np.random.default_rng(int(key))
-    labels = np.zeros((70, 90), dtype=np.uint8)
-    labels[:, 40:] = 1
-    labels[:3] = 255
-    image = np.where(labels[..., None] == 1, 210, 40) + rng.normal(0, 10, (70, 90, 3))
-    return np.clip(image, 0, 255).astype(np.uint8), labels
-
-
-def config(**changes):
-    values = {"iterations": 6, "input_size": 64, "batch_size": 2, **changes}
-    return training_config("cpu", **values)
+from tests.segmentation.small import CLASSES, config, load
 
 
 def run(path, *, progress=lambda done, total, message: None, data_version="1", **changes):
@@ -329,31 +313,11 @@ def test_parts_have_the_gradient_of_the_whole_batch(tmp_path):
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
-SHARE = """
-import sys
-from pathlib import Path
-import torch
-from torch import distributed
-from alc_backend.segmentation.dataset import TrainingCrops
-from alc_backend.segmentation.train import Training
-from tests.segmentation.test_train import CLASSES, config, load
-rank, meeting, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-crops = TrainingCrops(
-    ["1", "2"], load, input_size=64, batch_size=4, fill=(0, 0, 0), seed=0, cache_bytes=0
-)
-training = Training(config(batch_size=4), CLASSES, Path(out) / "n", "1")
-training.network.eval()
-training.step(0, crops.batch(0, rank, 2), crops.keys(0))
-torch.save(training.network.state_dict(), f"{out}/{rank}.pt")
-"""
-
-
 def test_two_processes_take_the_step_of_one(tmp_path):
     """Without batch norm's statistics of the batch, shares must add up to the whole."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SHARE, str(rank), str(tmp_path / "meeting"), str(tmp_path)],
+            [sys.executable, "-m", "tests.segmentation.share", str(rank), tmp_path / "m", tmp_path],
             env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
             cwd=Path(__file__).parents[2],
         )

@@ -43,9 +43,11 @@ from tests.annotations import (
     DATASET_PROJECT,
     annotation,
     answer,
+    arrive,
     asked_project,
     created,
     image_of,
+    label_studio_of,
     receive,
     region,
     round_config,
@@ -53,8 +55,7 @@ from tests.annotations import (
 )
 from tests.command_line import alc
 from tests.conftest import BOTH_DATABASES
-from tests.fake_label_studio import FakeLabelStudio
-from tests.loop.exports.test_export import contents
+from tests.loop.exports.contents import contents
 
 pytestmark = BOTH_DATABASES
 
@@ -63,11 +64,15 @@ pytestmark = BOTH_DATABASES
 def corrected(store, dataset):
     project = asked_project(store, dataset)
     say = answer(1, task_of(store, "a", 2), "dog", by=7)
-    receive(store, project, created(say))
-    webhooks.drain(store, FakeLabelStudio().client)
-    receive(store, project, created(answer(2, task_of(store, "a", 1), "cat", by=8, minute=1)))
+    arrive(store, project, created(say))
+    receive(store, project, created(waiting_answer(store)))
     keep_networks(store, project, 1)
     return project
+
+
+def waiting_answer(store):
+    """An answer that is in Label Studio, and of which the inbox knows."""
+    return answer(2, task_of(store, "a", 1), "cat", by=8, minute=1)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -137,7 +142,9 @@ def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
         export_project(restored, corrected, tmp_path / "after")
         assert restored.files(corrected).has_network(1)
         # the answer that waited in the inbox is read in, and new rows get new numbers
-        assert webhooks.drain(restored, FakeLabelStudio().client) == {"recorded": 1}
+        label_studio = label_studio_of(restored)
+        label_studio.annotate(waiting_answer(restored))
+        assert webhooks.drain(restored, label_studio.client) == {"recorded": 1}
         with restored.reading() as session:
             assert session.scalar(select(func.count()).select_from(LedgerEntry)) == 2
             assert webhooks.waiting(restored) == 0
@@ -149,8 +156,7 @@ def test_direct_edits_come_back(store, dataset, elsewhere, tmp_path):
     project = asked_project(store, dataset)
     painted = region("dog", slice(0, 12), slice(4, 12))
     edit = annotation(9, image_of(store, "c").dataset_task, [painted], by=9)
-    receive(store, project, created(edit, project=DATASET_PROJECT))
-    webhooks.drain(store, FakeLabelStudio().client)
+    arrive(store, project, created(edit, project=DATASET_PROJECT))
     write_backup(store, tmp_path / "alc.tar")
     restore_backup(elsewhere, tmp_path / "alc.tar")
     export_project(store, project, tmp_path / "before")
@@ -265,8 +271,7 @@ def test_lost_files_are_missing_and_replace_no_good_backup(store, spread, tmp_pa
 
 
 def test_what_an_answer_reached_is_needed_after_its_scores_are_gone(store, spread, tmp_path):
-    receive(store, spread, created(answer(1, task_of(store, "a", 2), "dog", by=7)))
-    webhooks.drain(store, FakeLabelStudio().client)
+    arrive(store, spread, created(answer(1, task_of(store, "a", 2), "dog", by=7)))
     with store.session() as session:
         session.execute(Score.__table__.delete())
     for image in store.images(spread, TRAIN):
@@ -354,7 +359,7 @@ def test_what_others_made_of_our_tables_is_not_dropped(store, corrected, elsewhe
     write_backup(store, tmp_path / "alc.tar")
     Store(elsewhere).close()
     with engine_of(elsewhere).begin() as connection:
-        connection.execute(text("CREATE VIEW dashboard AS SELECT * FROM answers"))
+        connection.execute(text("CREATE VIEW dashboard AS SELECT * FROM ledger"))
     with pytest.raises(SettingsError, match=r"cannot be dropped.*depend.*of its own") as refused:
         restore_backup(elsewhere, tmp_path / "alc.tar")
     assert "CASCADE" not in str(refused.value)

@@ -7,7 +7,6 @@ import hashlib
 import json
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from sqlalchemy import select
 from alc_backend.datasets.layouts import WRITERS
 from alc_backend.errors import DatasetError
 from alc_backend.foundation.warm_start import WarmStart
-from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.exports import changes, manifest, snapshot
 from alc_backend.loop.exports.changes import Change
 from alc_backend.loop.exports.export import export_project
@@ -32,20 +30,20 @@ from tests.annotations import (
     QUERY_PROJECT,
     annotation,
     answer,
+    arrive,
     asked_project,
     created,
     deleted,
     image_of,
     label_map,
     query_of,
-    receive,
     region,
     round_config,
     task_of,
 )
 from tests.command_line import alc
 from tests.conftest import BOTH_DATABASES, CLASSES, write_dataset
-from tests.fake_label_studio import FakeLabelStudio
+from tests.loop.exports.contents import contents
 
 KEYS = ("a", "b", "deep/c")
 
@@ -69,9 +67,7 @@ def project(store, dataset):
 
 def say(store, into, *records, **options):
     """Let annotations be made in Label Studio, whose webhooks arrive."""
-    for record in records:
-        receive(store, into, created(record, **options))
-    webhooks.drain(store, FakeLabelStudio().client)
+    arrive(store, into, *(created(record, **options) for record in records))
 
 
 def say_much(store, project):
@@ -113,11 +109,6 @@ def export(store, project, tmp_path):
 @pytest.fixture(params=list(WRITERS))
 def layout(request):
     return request.param
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    files = (path for path in root.rglob("*") if path.is_file())
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
 def changes_in(root):
@@ -206,11 +197,10 @@ def test_the_table_of_changes_says_the_same(corrected, export):
 
 
 def test_what_is_not_in_force_is_no_change(store, corrected, export, submit):
-    receive(store, corrected, deleted(3))
+    arrive(store, corrected, deleted(3))
     submit(answer(1, task_of(store, "a", 2), "cat", by=7, revised=5))
     assert brief(changes_in(export()), "image", "kind") == [("deep/c", "edit")] * 2
-    receive(store, corrected, deleted(9, project=DATASET_PROJECT))
-    webhooks.drain(store, FakeLabelStudio().client)
+    arrive(store, corrected, deleted(9, project=DATASET_PROJECT))
     root = export()
     assert changes_in(root) == []
     assert len((root / "changes.csv").read_text().splitlines()) == 1
@@ -390,8 +380,7 @@ def test_an_export_equals_the_store_until_something_is_said(store, corrected, ex
 def test_a_withdrawn_answer_moves_the_ledger_on(store, corrected, export, number):
     root = export()
     of = DATASET_PROJECT if number == 9 else QUERY_PROJECT
-    receive(store, corrected, deleted(number, project=of))
-    webhooks.drain(store, FakeLabelStudio().client)
+    arrive(store, corrected, deleted(number, project=of))
     assert "moved on" in verify(store, corrected, root)[0]
 
 
