@@ -1,9 +1,10 @@
 # make demo     everything on this machine: Label Studio, the backend, the built-in sample
 # make install  both virtual environments, nothing started
 # make test     all tests, with a real Label Studio, in two processes (TEST_PROCESSES)
-# make check    ruff, mypy, the layers (import-linter), and the site of the documentation
+# make check    ruff, mypy, the layers (import-linter), semgrep, and the site of the documentation
 # make docs     the site of the documentation, in site/
 # make audit    known vulnerabilities of what is installed (asks PyPI's advisory service)
+# make lock     docker/requirements.lock anew: what the image installs, each file with its hash
 # make fuzz     thirty times the inputs that the fuzzers of `make test` try
 # make reference   docs/configuration.md and docs/commands.md anew, from the code
 # make chaos    the long proof that nothing is lost, on SQLite and on PostgreSQL
@@ -13,14 +14,16 @@
 PYTHON ?= python3
 VENV := .venv
 LS_VENV := .venv-label-studio
+SEMGREP_VENV := .venv-semgrep
 LABEL_STUDIO_VERSION := 1.23.2
+SEMGREP_VERSION := 1.185.0
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 TEST_PROCESSES ?= 2
 
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: chromium demo install test chaos fuzz check docs audit reference bench \
+.PHONY: chromium demo install test chaos fuzz check semgrep docs audit lock reference bench \
 	bench-label-studio clean
 
 demo: install
@@ -59,11 +62,24 @@ chaos: install
 fuzz: $(VENV)/.installed
 	FUZZ=long $(PYTEST) tests/fuzz $(PYTEST_ARGS)
 
-check: $(VENV)/.installed docs
+check: $(VENV)/.installed docs semgrep
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# Our own rules, which need no network; it has an environment of its own, since it pins much.
+SEMGREP := SEMGREP_SEND_METRICS=off $(SEMGREP_VENV)/bin/semgrep
+SEMGREP_OPTIONS := --config tools/semgrep.yml --metrics off --disable-version-check --quiet
+
+semgrep: $(SEMGREP_VENV)/.installed
+	$(SEMGREP) --test $(SEMGREP_OPTIONS) tools/semgrep_faults.py
+	$(SEMGREP) scan $(SEMGREP_OPTIONS) --error alc_backend
+
+$(SEMGREP_VENV)/.installed: Makefile
+	test -x $(SEMGREP_VENV)/bin/python || $(PYTHON) -m venv $(SEMGREP_VENV)
+	$(SEMGREP_VENV)/bin/pip install --quiet semgrep==$(SEMGREP_VERSION)
+	touch $@
 
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
@@ -71,6 +87,13 @@ docs: $(VENV)/.installed
 audit: $(VENV)/.installed
 	$(VENV)/bin/pip freeze --exclude-editable | $(VENV)/bin/pip-audit --strict --no-deps \
 		--disable-pip --progress-spinner off --requirement /dev/stdin
+
+# For the Python of docker/Dockerfile. UV_DEFAULT_INDEX names another registry than the usual one.
+lock: $(VENV)/.installed
+	$(VENV)/bin/uv pip compile setup.cfg docker/requirements.in --universal --python-version 3.11 \
+		--extra postgres --extra s3 --extra gcs --extra azure --extra grounded-sam \
+		--upgrade --generate-hashes --custom-compile-command 'make lock' --quiet \
+		--output-file docker/requirements.lock
 
 reference: $(VENV)/.installed
 	$(VENV)/bin/python -m tools.reference
@@ -82,4 +105,4 @@ bench-label-studio: install
 	$(VENV)/bin/python -m benchmarks.label_studio $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) $(LS_VENV) site *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LS_VENV) $(SEMGREP_VENV) site *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis

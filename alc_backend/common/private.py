@@ -27,11 +27,11 @@ def private_files(*, unless: bool = False) -> Iterator[None]:
     if unless:
         yield
         return
-    before = os.umask(OTHERS)
+    before = os.umask(OTHERS)  # nosemgrep: folder-that-others-can-enter  # keeps others out
     try:
         yield
     finally:
-        os.umask(before)
+        os.umask(before)  # nosemgrep: folder-that-others-can-enter  # what was before
 
 
 def make_private_folder(path: Path) -> None:
