@@ -175,6 +175,7 @@ def judged(store, project_id) -> ledger.Judgement:
 def label_studio_of(store) -> FakeLabelStudio:
     """A Label Studio with the tasks that a store knows."""
     made = FakeLabelStudio()
+    follow_overlap(store, made)
     with store.reading() as session:
         for image in session.scalars(select(Image).where(Image.dataset_task.is_not(None))):
             data = {"image": image.url, "alc": {"image": image.key}}
@@ -190,6 +191,14 @@ def label_studio_of(store) -> FakeLabelStudio:
                 about["adjudication"] = True
             made.add_task(asked.task_id, {"alc": about})
     return made
+
+
+def follow_overlap(store, label_studio) -> None:
+    """Let Label Studio put each query to as many annotators as the store believes."""
+    with store.reading() as session:
+        for project in session.scalars(select(Project).where(Project.query_project.is_not(None))):
+            queries = label_studio.projects[project.query_project]
+            queries["maximum_annotations"] = project.overlap
 
 
 def upload_images(label_studio, dataset, url="/data/{}.png") -> None:
@@ -254,3 +263,28 @@ def receive(store, project_id, body) -> int:
     """Let a webhook arrive; returns the event's number in the inbox."""
     with webhooks.Letterbox(store) as letterbox:
         return letterbox.receive(project_id, body["action"], body)
+
+
+def happen(label_studio, *bodies) -> None:
+    """Let what webhooks tell of be so in Label Studio."""
+    for body in bodies:
+        if "annotation" in body:
+            task = body["task"]
+            if task["id"] not in label_studio.tasks:
+                label_studio.add_task(task["id"], task["data"], body["project"]["id"])
+            label_studio.annotate(body["annotation"])
+        for item in body.get("annotations", []):
+            if any(item["id"] in task.annotations for task in label_studio.tasks.values()):
+                label_studio.remove_annotation(item["id"])
+        for item in body.get("tasks", []):
+            label_studio.tasks.pop(item["id"], None)
+
+
+def arrive(store, project_id, *bodies, label_studio=None):
+    """Let something happen in Label Studio, whose webhooks arrive; returns what became of it."""
+    label_studio = label_studio or label_studio_of(store)
+    follow_overlap(store, label_studio)
+    happen(label_studio, *bodies)
+    for body in bodies:
+        receive(store, project_id, body)
+    return webhooks.drain(store, label_studio.client)

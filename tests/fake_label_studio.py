@@ -81,6 +81,7 @@ class FakeLabelStudio:
         self.requests: list[Request] = []
         self.pauses: list[float] = []
         self.uploads: dict[int, str] = {}
+        self.unshowable: set[int] = set()
         self._failures: list[Failure] = []
         self.numbers = count(9000)
         self._access = "none yet"
@@ -150,9 +151,14 @@ class FakeLabelStudio:
         detail = {"detail": REASONS.get(status or 0, "out of order")}
         self._failures.append(Failure(status, path, method, times, after, body or detail))
 
+    def fail_at(self, task: int) -> None:
+        """Answer 500 whenever this task would have to be shown."""
+        self.unshowable.add(task)
+
     def recover(self) -> None:
         """Answer as usual again."""
         self._failures.clear()
+        self.unshowable.clear()
 
     def revoke(self) -> None:
         """Let the present access token count no more."""

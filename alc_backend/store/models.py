@@ -332,10 +332,11 @@ class Withdrawal(Base):
 
 
 class Event(Base):
-    """An event in the inbox: what Label Studio reported, word for word.
+    """An event in the inbox: that Label Studio reported something.
 
-    ``outcome`` says what became of it; ``next_try_at`` is when an event that could not be recorded
-    yet is tried again.
+    ``payload`` holds what it named and nothing else: ``annotations``, each (id, id of the task or
+    None), and ``tasks`` (ids) that are gone. ``outcome`` says what became of it; ``next_try_at`` is
+    when an event that could not be read in yet is tried again.
     """
 
     __tablename__ = "inbox"

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from alc_backend.loop import overview as overviews
-from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.overview import Overviews, overview
 from alc_backend.loop.projects import image_queue
 from alc_backend.store.models import Arrival, Project, Round
@@ -14,14 +13,13 @@ from alc_backend.store.round_states import RoundState
 from tests.annotations import (
     NOON,
     answer,
+    arrive,
     asked_project,
     created,
-    receive,
     round_config,
     task_of,
 )
 from tests.conftest import BOTH_DATABASES
-from tests.fake_label_studio import FakeLabelStudio
 
 
 @pytest.fixture
@@ -32,9 +30,7 @@ def project(store, dataset):
 @pytest.fixture
 def submit(store, project):
     def submit(*records):
-        for record in records:
-            receive(store, project, created(record))
-        webhooks.drain(store, FakeLabelStudio().client)
+        arrive(store, project, *(created(record) for record in records))
 
     return submit
 

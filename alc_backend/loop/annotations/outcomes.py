@@ -18,6 +18,12 @@ class Outcome(TextEnum):
     DELETED = "deleted"
     """It is gone from Label Studio, and withdrawn in the ledger."""
 
+    ABSENT = "not in Label Studio"
+    """It was reported as given or changed, and neither Label Studio nor the ledger has it."""
+
+    PRESENT = "still in Label Studio"
+    """It was reported as gone, and Label Studio has it."""
+
     UNKNOWN_TASK = "of an unknown task"
     UNKNOWN_CLASS = "of an unknown class"
     UNREADABLE = "unreadable"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
@@ -135,13 +136,12 @@ def _record(
         annotation = parse(item, int(task["id"]))
         if known.is_current(annotation.annotation_id, annotation.updated_at):
             return Outcome.KNOWN
-        if label_studio_project == project.query_project:
-            if known.may_lack(annotation.round_number, asked_about(task.get("data"))):
-                known.recovered = True
-                recovery.recover_queries(store, client, project)
-            outcome = answers.record(store, project, annotation, task)
-        else:
-            outcome = mask_edits.record(store, lambda: client, project, annotation)
+        about = asked_about(task.get("data"))
+        asks = label_studio_project == project.query_project
+        if asks and known.may_lack(annotation.round_number, about):
+            known.recovered = True
+            recovery.recover_queries(store, client, project)
+        outcome = write_annotation(store, lambda: client, project, label_studio_project, task, item)
     except LabelStudioError:
         raise
     except (AlcError, ValueError) as error:
@@ -150,6 +150,25 @@ def _record(
     if outcome in outcomes.PROBLEMS:
         log.warning("annotation %s is %s", item.get("id"), outcome)
     return outcome
+
+
+def write_annotation(
+    store: Store,
+    client: Callable[[], Client],
+    project: Project,
+    label_studio_project: int,
+    task: Json,
+    item: Json,
+) -> Outcome:
+    """Write one annotation (``item``) of a task, as Label Studio has them, into the ledger.
+
+    Returns what became of it. Raises ValueError for what cannot be read, LabelStudioError when what
+    an edit began from cannot be fetched.
+    """
+    annotation = parse(item, int(task["id"]))
+    if label_studio_project == project.query_project:
+        return answers.record(store, project, annotation, task)
+    return mask_edits.record(store, client, project, annotation)
 
 
 class Known:

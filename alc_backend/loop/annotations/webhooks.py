@@ -1,39 +1,46 @@
-"""The inbox: what Label Studio's webhooks report is kept at once, and read into the ledger later.
+"""The inbox: what Label Studio's webhooks name is noted at once, and read from Label Studio later.
 
-Touches the table of events, and by ``answers`` and ``mask_edits`` the ledger; reads Label Studio
-where an event cannot be understood without it. :class:`Letterbox` has a thread of its own. Called
-by the service, by commands and by ``rounds.preparation``.
+A webhook is a hint. Whoever has its password can send one, so nothing that it says enters the
+ledger: only which annotations it names is noted, and these are read from Label Studio. Touches the
+table of events, and by ``answers`` and ``mask_edits`` the ledger. :class:`Letterbox` has a thread
+of its own. Called by the service, by commands and by ``rounds.preparation``.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.exc import OperationalError
 
 from alc_backend.common.retries import pause_after
 from alc_backend.common.types import Json
-from alc_backend.errors import LabelStudioAwayError, NotFoundError
-from alc_backend.labelstudio.annotation import Annotation, parse, positive_integer
-from alc_backend.labelstudio.client import Client
-from alc_backend.loop.annotations import answers, mask_edits, outcomes
+from alc_backend.errors import LabelStudioAwayError, LabelStudioError, NotFoundError, SettingsError
+from alc_backend.labelstudio.annotation import positive_integer
+from alc_backend.labelstudio.client import OVERLOADED, Client
+from alc_backend.loop.annotations import answers, outcomes
 from alc_backend.loop.annotations.outcomes import Outcome
+from alc_backend.loop.annotations.reconciliation import FIELDS, write_annotation
+from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import MAX_ID, Event, Project, utc_now
+from alc_backend.store.models import MAX_ID, EntryKind, Event, Project, utc_now
 
 log = logging.getLogger(__name__)
 
 
 ANNOTATIONS_DELETED, TASKS_DELETED = "ANNOTATIONS_DELETED", "TASKS_DELETED"
 PAGE = 200
+"""The most events that are kept in one transaction."""
+
+AT_ONCE = 50
+"""The most events, and the most tasks, that are read in one go."""
+
 MAX_TRIES = 20
 """How often an event that cannot be read in is tried again, over more than an hour."""
 
@@ -97,21 +104,47 @@ class Letterbox:
 def read_event(project_id: int, action: str, payload: Json) -> Event:
     """An event for the inbox; raises ValueError when it is not one of Label Studio's.
 
-    Label Studio waits for this while a labeler submits: nothing else happens here.
+    Of the payload it keeps what the event names: ``annotations``, each with its task or None, and
+    the ``tasks`` that are gone. Label Studio waits for this while a labeler submits: nothing else
+    happens here.
     """
     project = payload.get("project")
     number = project.get("id") if isinstance(project, dict) else project
-    if positive_integer(number, "project") > MAX_ID:
-        raise ValueError(f"there can be no project {number}")
-    json.dumps(payload, allow_nan=False)  # what a database refuses would take others along
-    event = Event(
+    return Event(
         project_id=project_id,
-        label_studio_project=number,
+        label_studio_project=_id(number, "project"),
         action=action,
-        payload=payload,
+        payload=_named(action, payload),
     )
-    _parsed(event)
-    return event
+
+
+def _named(action: str, payload: Json) -> Json:
+    """What a payload names; raises ValueError, saying what is wrong, when that is nothing."""
+    about = "tasks" if action == TASKS_DELETED else "annotations"
+    records = payload.get(about) or payload.get(about[:-1])
+    if isinstance(records, dict):
+        records = [records]
+    if not isinstance(records, list) or not all(isinstance(item, dict) for item in records):
+        raise ValueError(f"the event has no {about}")
+    if action == TASKS_DELETED:
+        return {"annotations": [], "tasks": [_id(item.get("id"), "id") for item in records]}
+    named: list[tuple[int, int | None]] = []
+    tasks = payload.get("task")
+    for index, item in enumerate(records):
+        task = None
+        if action != ANNOTATIONS_DELETED:
+            given = tasks[index] if isinstance(tasks, list) and index < len(tasks) else tasks
+            task = _id(item.get("task") or (isinstance(given, dict) and given.get("id")), "task")
+        named.append((positive_integer(item.get("id"), "id"), task))
+    return {"annotations": named, "tasks": []}
+
+
+def _id(value: object, name: str) -> int:
+    """An id that Label Studio's database can hold; for any other one it would be out of order."""
+    number = positive_integer(value, name)
+    if number > MAX_ID:
+        raise ValueError(f"there can be no {name} {number}")
+    return number
 
 
 def waiting(store: Store, project_id: int | None = None) -> int:
@@ -126,32 +159,58 @@ def waiting(store: Store, project_id: int | None = None) -> int:
 def drain(
     store: Store, client: Callable[[], Client], stop: Callable[[], bool] = lambda: False
 ) -> Counter[str]:
-    """Read the waiting events into the ledger, oldest first; counts what became of each annotation.
+    """Read what waiting events name into the ledger, oldest first; counts what became of it.
 
-    ``client`` is called when an event cannot be understood without Label Studio. An event that
-    cannot be read in is tried again later: while Label Studio or the database is away until it can,
-    else MAX_TRIES times; after that it is left out, with its reason. ``stop`` is asked after every
-    event whether to leave the rest.
+    Tasks are read from Label Studio many at once; ``client`` is called when there is something to
+    read. An event that cannot be read in is tried again later: while Label Studio or the database
+    is away, or no token is set, until it can, else MAX_TRIES times; after that it is left out, with
+    its reason. ``stop`` is asked after every event whether to leave the rest.
     """
     counts: Counter[str] = Counter()
     after = 0
     while not stop():
-        with store.reading() as session:
-            due = or_(Event.next_try_at.is_(None), Event.next_try_at <= utc_now())
-            events = session.scalars(
-                select(Event)
-                .where(Event.processed_at.is_(None), Event.id > after, due)
-                .order_by(Event.id)
-                .limit(PAGE)
-            ).all()
+        events = _due(store, after)
         if not events:
             break
-        for event in events:
+        tasks = _Tasks(client, events)
+        for position, event in enumerate(events):
             after = event.id
-            counts += _read_in(store, client, event)
+            try:
+                counts += _read_in(store, client, tasks, event)
+            except _OutageError as error:
+                _postpone(store, events[position:], str(error))
+                return counts
             if stop():
                 break
     return counts
+
+
+def _due(store: Store, after: int) -> Sequence[Event]:
+    """The next events to read in, AT_ONCE at most, with ids above ``after``."""
+    with store.reading() as session:
+        due = or_(Event.next_try_at.is_(None), Event.next_try_at <= utc_now())
+        return session.scalars(
+            select(Event)
+            .where(Event.processed_at.is_(None), Event.id > after, due)
+            .order_by(Event.id)
+            .limit(AT_ONCE)
+        ).all()
+
+
+def _postpone(store: Store, events: Sequence[Event], reason: str) -> None:
+    """Let events wait for Label Studio, however long it takes."""
+    log.warning("%s events wait: %s", len(events), reason)
+    with store.session() as session:
+        for event in events:
+            session.execute(
+                update(Event)
+                .where(Event.id == event.id, Event.processed_at.is_(None))
+                .values(
+                    tries=event.tries + 1,
+                    next_try_at=utc_now() + timedelta(seconds=pause_after(event.tries + 1)),
+                    outcome=f"to be tried again: {reason}",
+                )
+            )
 
 
 def forget_old(store: Store) -> None:
@@ -161,18 +220,64 @@ def forget_old(store: Store) -> None:
         session.execute(delete(Event).where(Event.processed_at < limit))
 
 
-def _read_in(store: Store, client: Callable[[], Client], event: Event) -> Counter[str]:
+class _OutageError(Exception):
+    """Label Studio can be asked for nothing at all; the message says why."""
+
+
+class _Tasks:
+    """The tasks that events name, as Label Studio has them, read AT_ONCE at a time when needed."""
+
+    def __init__(self, client: Callable[[], Client], events: Sequence[Event]) -> None:
+        self._client, self._at_once = client, AT_ONCE
+        self._wanted: dict[int, list[int]] = {}
+        for event in events:
+            tasks = (task for _, task in event.payload["annotations"] if task is not None)
+            self._wanted.setdefault(event.label_studio_project, []).extend(tasks)
+        self._read: dict[int, dict[int, Json | None]] = {}
+
+    def get(self, project: int, task: int) -> Json | None:
+        """A task of a Label Studio project; None when there is none. Raises LabelStudioError."""
+        read = self._read.get(project, {})
+        if task not in read:
+            wanted = self._wanted[project]
+            ahead = wanted[wanted.index(task) :]
+            try:
+                read = self._ask(project, list(dict.fromkeys(ahead))[: self._at_once])
+            except LabelStudioError as error:
+                if error.status != 500 or self._at_once == 1:
+                    raise
+                self._at_once = 1  # one of them may be what Label Studio fails at
+                read = self._ask(project, [task])
+            self._read[project] = read
+        return read[task]
+
+    def _ask(self, project: int, tasks: list[int]) -> dict[int, Json | None]:
+        those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
+        found = self._client().tasks_by_id(
+            project, [{**those, "value": tasks}], include=f"{FIELDS},prediction"
+        )
+        return {**dict.fromkeys(tasks), **{int(task["id"]): task for task in found}}
+
+
+def _read_in(
+    store: Store, client: Callable[[], Client], tasks: _Tasks, event: Event
+) -> Counter[str]:
     counts: Counter[str] = Counter()
     problem: str | None = None
     retry, patient = True, False
     try:
-        counts = _outcomes(store, client, event)
+        counts = _outcomes(store, client, tasks, event)
         unknown = [name for name in outcomes.PROBLEMS if counts[name]]
         problem = unknown[0] if unknown else None
     except ValueError as error:
         counts[Outcome.UNREADABLE] += 1
         problem, retry = str(error), False
-    except (LabelStudioAwayError, OperationalError) as error:
+    except (LabelStudioError, SettingsError) as error:
+        if _is_outage(error):
+            raise _OutageError(str(error)) from error
+        log.warning("event %s waits: %s", event.id, error)
+        problem = str(error)
+    except OperationalError as error:
         log.warning("event %s waits: %s", event.id, error)
         problem, patient = str(error), True
     except Exception as error:  # one event must not keep the others from the ledger
@@ -192,41 +297,44 @@ def _read_in(store: Store, client: Callable[[], Client], event: Event) -> Counte
     return counts
 
 
-def _outcomes(store: Store, client: Callable[[], Client], event: Event) -> Counter[str]:
+def _is_outage(error: Exception) -> bool:
+    """Whether Label Studio can be asked for nothing, not only for what an event names."""
+    if isinstance(error, LabelStudioAwayError):
+        return error.status is None or error.status in OVERLOADED
+    return isinstance(error, SettingsError) or getattr(error, "status", None) == 401
+
+
+def _outcomes(
+    store: Store, client: Callable[[], Client], tasks: _Tasks, event: Event
+) -> Counter[str]:
     with store.reading() as session:
         project = session.get(Project, event.project_id)
     if project is None:
         raise NotFoundError(f"project {event.project_id} is gone")
-    gone, given = _parsed(event)
-    if event.action == TASKS_DELETED:
-        gone = answers.annotations_of_tasks(store, project, event.label_studio_project, gone)
-    counts = answers.withdraw(store, project.id, gone)
-    for annotation, task in given:
-        if event.label_studio_project == project.query_project:
-            counts[answers.record(store, project, annotation, task)] += 1
+    where, named = event.label_studio_project, event.payload
+    counts: Counter[str] = Counter()
+    for number in answers.annotations_of_tasks(store, project, where, named["tasks"]):
+        counts[_withdraw(store, client, project, number)] += 1
+    for number, task_id in named["annotations"]:
+        task = None if task_id is None else tasks.get(where, task_id)
+        held = {record["id"]: record for record in task["annotations"]} if task else {}
+        if task is not None and number in held:
+            outcome = write_annotation(store, client, project, where, task, held[number])
         else:
-            counts[mask_edits.record(store, client, project, annotation)] += 1
+            outcome = _withdraw(store, client, project, number)
+            if outcome == Outcome.KNOWN and task_id is not None:
+                outcome = Outcome.ABSENT
+        counts[outcome] += 1
     return counts
 
 
-def _parsed(event: Event) -> tuple[list[int], list[tuple[Annotation, Json]]]:
-    """What an event says is gone, and the annotations that it brings, each with its task.
-
-    Gone are annotations or, in a TASKS_DELETED event, tasks, by number. Raises ValueError for an
-    event that has neither, naming what is wrong.
-    """
-    about = "tasks" if event.action == TASKS_DELETED else "annotations"
-    records = event.payload.get(about) or event.payload.get(about[:-1])
-    if isinstance(records, dict):
-        records = [records]
-    if not isinstance(records, list) or not all(isinstance(item, dict) for item in records):
-        raise ValueError(f"the event has no {about}")
-    if event.action in (ANNOTATIONS_DELETED, TASKS_DELETED):
-        return [positive_integer(item.get("id"), "id") for item in records], []
-    tasks = event.payload.get("task")
-    given = []
-    for index, item in enumerate(records):
-        task = tasks[index] if isinstance(tasks, list) and index < len(tasks) else tasks
-        task = task if isinstance(task, dict) else {}
-        given.append((parse(item, item.get("task") or task.get("id")), task))
-    return [], given
+def _withdraw(store: Store, client: Callable[[], Client], project: Project, number: int) -> Outcome:
+    """Withdraw an annotation, if it is in force and Label Studio says that it does not exist."""
+    with store.reading() as session:
+        last = ledger.last_revision(session, project.id, number)
+    if last is None or last.kind == EntryKind.DELETED:
+        return Outcome.KNOWN
+    if client().get_or_none(f"/api/annotations/{number}/") is not None:
+        return Outcome.PRESENT
+    (outcome,) = answers.withdraw(store, project.id, [number])
+    return Outcome(outcome)

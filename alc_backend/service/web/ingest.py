@@ -40,8 +40,8 @@ ANSWERS = Counter(
 class Ingest:
     """Reads the inbox in the background while this context manager is open.
 
-    Reading answers needs neither Redis nor Label Studio. What webhooks lost is looked for by a
-    second thread, which may wait for Label Studio.
+    Reading answers needs Label Studio, which alone is believed, and no Redis. What webhooks lost is
+    looked for by a second thread.
     """
 
     def __init__(self, store: Store, jobs: Jobs) -> None:

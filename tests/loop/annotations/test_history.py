@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, NotFoundError, RoundError
-from alc_backend.loop.annotations import history, webhooks
+from alc_backend.loop.annotations import history
 from alc_backend.store.models import Project
 from tests.annotations import (
     DATASET_PROJECT,
@@ -14,6 +14,7 @@ from tests.annotations import (
     QUERY_PROJECT,
     annotation,
     answer,
+    arrive,
     asked_project,
     created,
     deleted,
@@ -23,12 +24,10 @@ from tests.annotations import (
     judged,
     label_map,
     label_studio_of,
-    receive,
     region,
     task_of,
 )
 from tests.conftest import BOTH_DATABASES, CLASSES
-from tests.fake_label_studio import FakeLabelStudio
 
 
 @pytest.fixture
@@ -46,11 +45,10 @@ def submit(store, project, label_studio):
     """Let annotations be made in Label Studio, whose webhooks arrive."""
 
     def submit(*records, to="query"):
-        for record in records:
-            label_studio.annotate(record)
-            where = DATASET_PROJECT if to == "dataset" else QUERY_PROJECT
-            receive(store, project, created(record, project=where))
-        webhooks.drain(store, label_studio.client)
+        where = DATASET_PROJECT if to == "dataset" else QUERY_PROJECT
+        told = [created(record, project=where) for record in records]
+        for body in told:  # each by itself: Label Studio tells no earlier revisions
+            arrive(store, project, body, label_studio=label_studio)
 
     return submit
 
@@ -136,8 +134,7 @@ def test_revised_and_withdrawn_entries_no_longer_count(store, project, submit, l
     task = task_of(store, "a", 2)
     submit(answer(1, task, "dog"), answer(1, task, "background", revised=2))
     assert brief(log(), "after", "in_force") == [("dog", False), ("background", True)]
-    receive(store, project, deleted(1))
-    webhooks.drain(store, FakeLabelStudio().client)
+    arrive(store, project, deleted(1))
     assert brief(log(), "kind", "in_force") == [
         ("correct", False),
         ("correct", False),
@@ -249,8 +246,7 @@ def test_a_late_webhook_does_not_bring_an_undone_answer_back(store, project, sub
     submit(given)
     revert(log()[0].answer)
     late = created({**given, "updated_at": "2026-01-01T13:00:00Z"}, action="ANNOTATION_UPDATED")
-    receive(store, project, late)
-    webhooks.drain(store, FakeLabelStudio().client)
+    arrive(store, project, late)  # even if Label Studio still had it
     assert in_ledger(store, project) == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
 
 from alc_backend.common.retries import pause_after
+from alc_backend.errors import SettingsError
+from alc_backend.labelstudio.client import TRIES
 from alc_backend.loop.annotations import answers, webhooks
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.models import Event, LedgerEntry, Project, Query, Withdrawal, utc_now
@@ -21,12 +24,16 @@ from tests.annotations import (
     CAT,
     DATASET_PROJECT,
     DOG,
+    NOON,
+    QUERY_PROJECT,
     annotation,
     answer,
+    arrive,
     asked_project,
     created,
     deleted,
     entries,
+    happen,
     image_of,
     in_ledger,
     label_map,
@@ -38,7 +45,6 @@ from tests.annotations import (
     tasks_deleted,
 )
 from tests.conftest import BOTH_DATABASES, CLASSES
-from tests.fake_label_studio import FakeLabelStudio
 
 pytestmark = BOTH_DATABASES
 
@@ -54,11 +60,20 @@ def label_studio(store, project):
 
 
 @pytest.fixture
-def post(store, project):
+def post(store, project, label_studio):
+    """Let something happen in Label Studio, whose webhooks arrive."""
+
     def post(*payloads):
+        happen(label_studio, *payloads)
         return [receive(store, project, body) for body in payloads]
 
     return post
+
+
+@pytest.fixture
+def hint(store, project):
+    """Let webhooks arrive, whatever is so in Label Studio."""
+    return lambda *payloads: [receive(store, project, body) for body in payloads]
 
 
 @pytest.fixture
@@ -116,13 +131,14 @@ def said(choice):
     return "accept" if choice == "cat" else "correct", CLASSES.index(choice)
 
 
-def ledger_after(store, project, events):
+def emptied(store):
     with store.session() as session:
         for table in (LedgerEntry, Withdrawal, Event):
             session.execute(delete(table))
-    for body in events:
-        receive(store, project, body)
-    webhooks.drain(store, FakeLabelStudio().client)
+    return label_studio_of(store)
+
+
+def ledger_now(store, project):
     assert webhooks.waiting(store) == 0
     maps = np.stack([label_map(store, project, key) for key in ("a", "b")])
     return in_ledger(store, project), maps
@@ -134,24 +150,210 @@ def ledger_after(store, project, events):
 def test_any_order_repetition_and_loss_of_webhooks_gives_the_same_ledger(
     store, project, overlap, history, data
 ):
+    """Whenever they are read in: between what happens, and after it."""
     with store.session() as session:
         session.get_one(Project, project).overlap = overlap
     tasks = {place: task_of(store, *place) for place in PLACES}
     events, last = told(history, tasks)
-    expected, maps = ledger_after(store, project, events)
+    label_studio = emptied(store)
+    for body in events:
+        arrive(store, project, body, label_studio=label_studio)
+    expected, maps = ledger_now(store, project)
     assert expected == {
         index + 1: said(choices[-1])
         for index, (_, _, choices, gone) in enumerate(history)
         if not gone
     }
-    kept = [
-        body
-        for body, needed in zip(events, last, strict=True)
-        for _ in range(data.draw(st.integers(1 if needed else 0, 2)))
-    ]
-    found, found_maps = ledger_after(store, project, data.draw(st.permutations(kept)))
+    label_studio = emptied(store)
+    under_way = []
+    for body, needed in zip(events, last, strict=True):
+        happen(label_studio, body)
+        under_way += [body] * data.draw(st.integers(1 if needed else 0, 2))
+        if data.draw(st.booleans()):
+            under_way = data.draw(st.permutations(under_way))
+            for _ in range(data.draw(st.integers(0, len(under_way)))):
+                receive(store, project, under_way.pop())
+            webhooks.drain(store, label_studio.client)
+    for body in data.draw(st.permutations(under_way)):
+        receive(store, project, body)
+    webhooks.drain(store, label_studio.client)
+    found, found_maps = ledger_now(store, project)
     assert found == expected
     assert np.array_equal(found_maps, maps)
+
+
+# What a webhook says is not believed.
+
+
+def test_an_answer_is_what_label_studio_has(store, project, label_studio, hint, drain):
+    task = task_of(store, "a", 2)
+    label_studio.annotate(answer(1, task, "dog", by=7))
+    forged = answer(1, task, "background", by=8, revised=30)
+    hint(created(forged), created(forged, action="ANNOTATION_UPDATED"))
+    assert drain() == {Outcome.RECORDED: 1, Outcome.KNOWN: 1}
+    (entry,) = entries(store)
+    assert (entry.annotator, entry.class_id, entry.lead_time) == ("7", DOG, 2.5)
+    assert entry.updated_at == NOON
+
+
+def test_what_label_studio_does_not_have_ends_with_that_reason(store, project, hint, drain):
+    hint(
+        created(answer(1, task_of(store, "a", 2), "dog", by=8)),  # no such annotation
+        created(answer(2, 9999, "dog", by=8)),  # no such task
+        created(annotation(3, image_of(store, "a").dataset_task, []), project=DATASET_PROJECT),
+    )
+    assert drain() == {Outcome.ABSENT: 3}
+    assert outcomes(store) == ["1 not in Label Studio"] * 3
+    assert (entries(store), webhooks.waiting(store)) == ([], 0)
+
+
+def test_nothing_is_withdrawn_that_label_studio_still_has(
+    store, project, label_studio, post, hint, drain
+):
+    task, image = task_of(store, "a", 2), image_of(store, "a").dataset_task
+    painted = annotation(2, image, [region("dog", slice(0, 4), slice(0, 4))])
+    post(created(answer(1, task, "dog")), created(painted, project=DATASET_PROJECT))
+    drain()
+    before = in_ledger(store, project)
+    assert before.keys() == {1, 2}
+    hint(
+        deleted(1),
+        tasks_deleted(task),
+        deleted(2, project=DATASET_PROJECT),
+        tasks_deleted(image, project=DATASET_PROJECT),
+        created(answer(1, 9999, "cat")),  # as if it had moved to another task
+    )
+    assert drain() == {Outcome.PRESENT: 5}
+    assert outcomes(store)[2:] == ["1 still in Label Studio"] * 5
+    assert in_ledger(store, project) == before
+
+
+def test_a_deletion_told_in_advance_keeps_no_answer_out(store, project, post, hint, drain):
+    hint(deleted(1), tasks_deleted(task_of(store, "a", 2)))
+    drain()
+    post(created(answer(1, task_of(store, "a", 2), "dog")))
+    drain()
+    assert in_ledger(store, project) == {1: ("correct", DOG)}
+
+
+def test_nothing_but_names_is_kept(store, project, hint):
+    task = task_of(store, "a", 2)
+    body = created(answer(1, task, "dog"), {"secret": "of somebody"})
+    body["project"]["title"] = "of somebody"
+    hint(body, deleted(2, 3), tasks_deleted(4))
+    with store.reading() as session:
+        kept = list(session.scalars(select(Event.payload).order_by(Event.id)))
+    assert kept == [
+        {"annotations": [[1, task]], "tasks": []},
+        {"annotations": [[2, None], [3, None]], "tasks": []},
+        {"annotations": [], "tasks": [4]},
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        created(answer(1, 2**31, "dog")),
+        created(answer(2**63, 1, "dog")),
+        created(answer(1, 1, "dog"), project=2**31),
+        tasks_deleted(2**31),
+        deleted(0),
+    ],
+)
+def test_ids_that_no_database_holds_are_refused(store, project, hint, body):
+    """Asked for them, Label Studio would fail, and with it what is asked for beside them."""
+    with pytest.raises(ValueError, match=r"there can be no|must be a positive integer"):
+        hint(body)
+    assert webhooks.waiting(store) == 0
+
+
+# How Label Studio is asked.
+
+
+def test_many_events_are_few_requests(store, project, label_studio, post):
+    post(*(created(answer(n, 5000 + n, "dog")) for n in range(1, 101)))
+    client = label_studio.client()
+    webhooks.drain(store, lambda: client)
+    paths = [request.path for request in label_studio.requests]
+    assert paths == ["/api/token/refresh/", "/api/tasks/", "/api/tasks/"]
+    assert webhooks.waiting(store) == 100  # tasks that the store does not know
+
+
+def test_a_large_event_is_read_in_parts(store, project, label_studio, drain, hint):
+    task = task_of(store, "a", 2)
+    numbers = range(1, 3 * webhooks.AT_ONCE)
+    for number in numbers:
+        label_studio.annotate(answer(number, task if number == 120 else 5000 + number, "dog"))
+    records = [label_studio.annotation(number) for number in numbers]
+    body = {
+        "action": "ANNOTATIONS_CREATED",
+        "project": {"id": QUERY_PROJECT},
+        "annotation": records,
+        "task": [{"id": record["task"]} for record in records],
+    }
+    hint(body)
+    drain()
+    assert in_ledger(store, project) == {120: ("correct", DOG)}
+    asked = [json.loads(r.parameters["query"]) for r in label_studio.asked("/api/tasks/")]
+    sizes = [len(query["filters"]["items"][0]["value"]) for query in asked]
+    assert max(sizes) <= webhooks.AT_ONCE
+
+
+def test_both_projects_are_asked_for_their_own_tasks(store, project, label_studio, post, drain):
+    images = [image_of(store, key).dataset_task for key in "abc"]
+    painted = [region("dog", slice(0, 4), slice(0, 4))]
+    for number, image in enumerate(images):
+        post(
+            created(annotation(10 + number, image, painted), project=DATASET_PROJECT),
+            created(answer(20 + number, task_of(store, "abc"[number], 2), "dog")),
+        )
+    assert drain() == {Outcome.RECORDED: 6}
+    asked = [request.parameters["project"] for request in label_studio.asked("/api/tasks/")]
+    assert sorted(asked) == [str(DATASET_PROJECT), str(QUERY_PROJECT)]
+
+
+def test_a_task_that_label_studio_fails_at_holds_up_no_other(
+    store, project, label_studio, post, drain
+):
+    bad, good = task_of(store, "a", 1), task_of(store, "a", 2)
+    post(created(answer(1, bad, "cat")), created(answer(2, good, "dog")))
+    label_studio.fail_at(bad)
+    drain()
+    assert in_ledger(store, project) == {2: ("correct", DOG)}
+    assert webhooks.waiting(store) == 1
+    assert "500" in outcomes(store)[0]
+
+
+@pytest.mark.parametrize("status", [None, 401, 429, 503])
+def test_all_events_wait_while_label_studio_is_away(
+    store, project, label_studio, post, drain, status
+):
+    post(*(created(answer(n, task_of(store, "a", 2), "dog", by=n)) for n in (1, 2, 3)))
+    label_studio.fail(status)
+    for _ in range(webhooks.MAX_TRIES + 2):
+        assert not drain()
+        hurry(store)
+    asked = len(label_studio.asked("/api/tasks/"))
+    drain()
+    assert len(label_studio.asked("/api/tasks/")) - asked <= TRIES  # not for each event
+    assert webhooks.waiting(store) == 3
+    label_studio.recover()
+    hurry(store)
+    drain()
+    assert in_ledger(store, project).keys() == {1, 2, 3}
+
+
+def test_without_a_token_events_wait_for_one(store, project, label_studio, post, drain):
+    def no_token():
+        raise SettingsError("LABEL_STUDIO_API_KEY is not set")
+
+    post(created(answer(1, task_of(store, "a", 2), "dog")))
+    for _ in range(webhooks.MAX_TRIES + 2):
+        assert not webhooks.drain(store, no_token)
+        hurry(store)
+    assert outcomes(store) == ["to be tried again: LABEL_STUDIO_API_KEY is not set"]
+    drain()
+    assert in_ledger(store, project) == {1: ("correct", DOG)}
 
 
 def test_an_answer_restored_before_news_of_its_change_arrives_stays_restored(
@@ -160,19 +362,19 @@ def test_an_answer_restored_before_news_of_its_change_arrives_stays_restored(
     task = task_of(store, "a", 2)
     post(
         created(answer(1, task, "dog")),
+        created(answer(1, task, "cat", revised=1)),
         created(answer(1, task, "dog", revised=2)),
-        created(answer(1, task, "cat", revised=1)),  # the change came between
     )
     drain()
     assert in_ledger(store, project) == {1: ("correct", DOG)}
 
 
-def test_a_deletion_may_come_before_the_answer(store, project, post, drain):
+def test_a_deletion_may_come_before_the_answer(store, project, hint, drain):
     task = task_of(store, "a", 2)
-    post(deleted(1), created(answer(1, task, "dog")))
+    hint(deleted(1), created(answer(1, task, "dog")))
     drain()
     assert entries(store) == []
-    post(created(answer(1, task, "dog", revised=3)))
+    hint(created(answer(1, task, "dog", revised=3)))
     drain()
     assert in_ledger(store, project) == {}
 
@@ -180,7 +382,9 @@ def test_a_deletion_may_come_before_the_answer(store, project, post, drain):
 def test_deleted_tasks_take_their_answers_along(store, project, post, drain):
     tasks = [task_of(store, "a", 1), task_of(store, "a", 2), task_of(store, "b", 2)]
     post(*(created(answer(n, task, "dog", by=n)) for n, task in enumerate(tasks, start=1)))
-    post(created(answer(4, tasks[0], "cat", by=9)), tasks_deleted(tasks[0], tasks[2], 9999))
+    post(created(answer(4, tasks[0], "cat", by=9)))
+    drain()
+    post(tasks_deleted(tasks[0], tasks[2], 9999))
     assert drain()[Outcome.DELETED] == 3
     assert in_ledger(store, project) == {2: ("correct", DOG)}
 
@@ -286,6 +490,8 @@ def test_an_edit_taken_back_while_an_older_event_waits_stays_taken_back(
     post(created(first, project=DATASET_PROJECT))
     drain()
     label_studio.recover()
+    hurry(store)
+    drain()
     skipped = {**first, "was_cancelled": True, "updated_at": "2026-01-01T12:09:00Z"}
     post(created(skipped, project=DATASET_PROJECT, action="ANNOTATION_UPDATED"))
     drain()
@@ -383,14 +589,16 @@ def test_two_that_drain_at_once_record_nothing_twice(store, project, post, label
 # Keeping house.
 
 
-def test_waiting_counts_each_project_for_itself(store, project, post, drain, dataset):
+def test_waiting_counts_each_project_for_itself(store, project, post, drain, label_studio):
     with store.session() as session:
         other = Project(name="other", classes=CLASSES)
         session.add(other)
         session.flush()
         number = other.id
     post(created(answer(1, task_of(store, "a", 2), "dog")))
-    receive(store, number, created(answer(2, 9999, "dog")))
+    unknown = created(answer(2, 9999, "dog"))
+    happen(label_studio, unknown)
+    receive(store, number, unknown)
     assert [webhooks.waiting(store, n) for n in (None, project, number)] == [2, 1, 1]
     drain()
     assert [webhooks.waiting(store, n) for n in (None, project, number)] == [1, 0, 1]
@@ -415,9 +623,9 @@ def test_only_events_read_in_long_ago_are_forgotten(store, project, post, drain)
 
 def test_a_refused_event_is_not_kept(store, project, post):
     broken = created(answer(1, task_of(store, "a", 2), "dog"))
-    del broken["annotation"]["created_at"]
-    with pytest.raises(ValueError, match="created_at"):
-        post(broken)
+    del broken["annotation"]["id"]
+    with pytest.raises(ValueError, match="'id' must be"):
+        receive(store, project, broken)
     assert webhooks.waiting(store) == 0
 
 

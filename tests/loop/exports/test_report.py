@@ -8,17 +8,16 @@ import shutil
 import pytest
 
 from alc_backend.core import metrics
-from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.exports import report
 from alc_backend.simulate.report import page
 from alc_backend.store.models import Round
 from tests.annotations import (
     answer,
+    arrive,
     asked_project,
     created,
     label_map,
     label_studio_of,
-    receive,
     task_of,
 )
 from tests.conftest import BOTH_DATABASES, CLASSES
@@ -34,9 +33,7 @@ def answered(store, dataset):
         (("a", 1, "cat"), ("a", 2, "dog"), ("b", 2, "dog"), ("c", 1, None)), start=1
     ):
         record = answer(number, task_of(store, key, superpixel), choice, minute=number)
-        label_studio.annotate(record)
-        receive(store, project_id, created(record))
-    webhooks.drain(store, label_studio.client)
+        arrive(store, project_id, created(record), label_studio=label_studio)
     return project_id
 
 

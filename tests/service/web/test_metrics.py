@@ -8,12 +8,10 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from alc_backend.loop.annotations import webhooks
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.jobs.worker import run_worker
-from tests.annotations import answer, asked_project, created, receive, task_of
+from tests.annotations import answer, arrive, asked_project, created, task_of
 from tests.conftest import BOTH_DATABASES
-from tests.fake_label_studio import FakeLabelStudio
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,8 +31,7 @@ def test_the_state_of_a_project(service, store, dataset):
     project = asked_project(store, dataset)
     for number, (key, superpixel, choice) in enumerate([("a", 1, "cat"), ("a", 2, "dog")], 1):
         said = answer(number, task_of(store, key, superpixel), choice)
-        receive(store, project, created(said))
-    webhooks.drain(store, FakeLabelStudio().client)
+        arrive(store, project, created(said))
     found = scrape(service)
     assert found["alc_ledger_answers", "pets"] == 2
     assert found["alc_accept_rate", "pets"] == 0.5

@@ -11,7 +11,6 @@ from fastapi.testclient import TestClient
 from PIL import Image as Picture
 from sqlalchemy import select
 
-from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import status
 from alc_backend.service.web.app import create_app
 from alc_backend.store.models import Image, Project, Round
@@ -20,16 +19,15 @@ from tests.annotations import (
     CAT,
     DOG,
     answer,
+    arrive,
     asked_project,
     created,
     image_of,
     label_map,
-    receive,
     round_config,
     task_of,
 )
 from tests.conftest import BOTH_DATABASES, write_dataset
-from tests.fake_label_studio import FakeLabelStudio
 
 TOKEN = re.compile(r'name="token" value="(\w+)"')
 
@@ -135,8 +133,7 @@ def test_what_was_said_comes_from_a_list(client):
 
 @BOTH_DATABASES
 def test_images_before_and_after_with_who_said_what(client, store, project):
-    receive(store, project, created(answer(1, task_of(store, "b", 2), "dog", by=8)))
-    webhooks.drain(store, FakeLabelStudio().client)
+    arrive(store, project, created(answer(1, task_of(store, "b", 2), "dog", by=8)))
     page = client.get("/images").text
     assert page.index("<h3>b</h3>") < page.index("<h3>a</h3>")  # answered about last
     assert re.search(r"<td>8</td><td>2</td><td>correct</td><td>cat</td><td>dog</td><td>yes", page)

@@ -18,8 +18,9 @@ from alc_backend.service.web.app import create_app
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Event, Image, LedgerEntry, Project, Query, Round, Superpixel
 from alc_backend.store.round_states import RoundState
-from tests.annotations import round_config
+from tests.annotations import happen, round_config
 from tests.conftest import BOTH_DATABASES, CLASSES, wait_for
+from tests.fake_label_studio import FakeLabelStudio
 
 DATASET_PROJECT, QUERY_PROJECT = 11, 12
 
@@ -55,6 +56,28 @@ def project(store, dataset):
     return project_id
 
 
+@pytest.fixture(autouse=True)
+def label_studio(monkeypatch):
+    """What the service reads the answers from."""
+    label_studio = FakeLabelStudio()
+    label_studio.serve(monkeypatch)
+    label_studio.add_task(77, {})
+    return label_studio
+
+
+@pytest.fixture
+def report(service, store, label_studio):
+    """Let something happen in Label Studio, whose webhook arrives and is read in."""
+
+    def report(body):
+        happen(label_studio, {"task": {"id": 77, "data": {}}, **body})
+        response = service.post("/webhook", json=body)
+        wait_for(lambda: not webhooks.waiting(store))
+        return response
+
+    return report
+
+
 def annotation(**changes):
     return {
         "id": 5,
@@ -82,15 +105,16 @@ def answers_in(store):
         ]
 
 
-def test_a_submitted_answer_is_in_the_ledger_once(service, store, project):
+def test_a_submitted_answer_is_in_the_ledger_once(report, store, project):
     posted = event("ANNOTATION_CREATED", annotation=annotation())
     for _ in range(3):
-        assert service.post("/webhook", json=posted).status_code == 200
+        assert report(posted).status_code == 200
     assert answers_in(store) == [(5, "correct", 2)]
 
 
 @BOTH_DATABASES
-def test_simultaneous_duplicates_are_recorded_once(service, store, project):
+def test_simultaneous_duplicates_are_recorded_once(service, store, project, label_studio):
+    label_studio.annotate(annotation())
     posted = event("ANNOTATION_CREATED", annotation=annotation())
     with ThreadPoolExecutor(8) as pool:
         codes = list(
@@ -100,39 +124,38 @@ def test_simultaneous_duplicates_are_recorded_once(service, store, project):
     assert answers_in(store) == [(5, "correct", 2)]
 
 
-def test_changes_skips_and_deletions_follow(service, store, project):
-    service.post(
-        "/webhook",
-        json=event(
-            "ANNOTATION_CREATED", annotation=annotation(was_cancelled=True), task={"id": 77}
-        ),
-    )
+def test_changes_skips_and_deletions_follow(report, store, project):
+    report(event("ANNOTATION_CREATED", annotation=annotation(was_cancelled=True)))
     accepted = annotation(
         result=[{"from_name": "label", "value": {"choices": ["cat"]}}],
         updated_at="2026-01-01T10:05:00Z",
     )
-    service.post("/webhook", json=event("ANNOTATION_UPDATED", annotation=accepted))
-    service.post("/webhook", json=event("ANNOTATIONS_DELETED", annotations=[{"id": 5}]))
+    report(event("ANNOTATION_UPDATED", annotation=accepted))
+    report(event("ANNOTATIONS_DELETED", annotations=[{"id": 5}]))
     assert answers_in(store) == [(5, "skip", None), (5, "accept", 1), (5, "deleted", None)]
 
 
-def test_answers_made_in_bulk_come_as_label_studio_sends_them(service, store, project):
+def test_answers_made_in_bulk_come_as_label_studio_sends_them(
+    service, store, project, label_studio
+):
+    label_studio.annotate(annotation())
     posted = {**event("ANNOTATIONS_CREATED"), "annotation": [annotation()], "task": [{"id": 77}]}
     assert service.post("/webhook", json=posted).status_code == 200
     assert answers_in(store) == [(5, "correct", 2)]
 
 
 @BOTH_DATABASES
-def test_answers_that_belong_nowhere_are_counted_not_recorded(service, store, project):
-    unknown_task = event("ANNOTATION_CREATED", annotation=annotation(task=12345))
-    unknown_class = event(
-        "ANNOTATION_CREATED",
-        annotation=annotation(result=[{"from_name": "label", "value": {"choices": ["emu"]}}]),
-    )
-    for posted in (unknown_task, unknown_class):
-        service.post("/webhook", json=posted)
+def test_answers_that_belong_nowhere_are_counted_not_recorded(
+    service, store, project, label_studio
+):
+    label_studio.add_task(12345, {})
+    unknown_task = annotation(task=12345)
+    unknown_class = annotation(id=6, result=[{"from_name": "label", "value": {"choices": ["emu"]}}])
+    for record in (unknown_task, unknown_class):
+        label_studio.annotate(record)
+        service.post("/webhook", json=event("ANNOTATION_CREATED", annotation=record))
     with store.session() as session:  # as if it had been tried for hours
-        session.execute(update(Event).values(tries=99))
+        session.execute(update(Event).values(tries=99, next_try_at=None))
     assert answers_in(store) == []
     with store.reading() as session:
         outcomes = session.scalars(select(Event.outcome).order_by(Event.id)).all()
@@ -148,7 +171,8 @@ def test_answers_that_belong_nowhere_are_counted_not_recorded(service, store, pr
         {"action": "ANNOTATION_CREATED", "project": {"id": 10**30}},
         event("ANNOTATION_CREATED"),
         event("ANNOTATION_CREATED", annotation={"id": 5}),
-        event("ANNOTATION_CREATED", annotation=annotation(created_at="yesterday")),
+        event("ANNOTATION_CREATED", annotation={"task": 77}),
+        event("ANNOTATION_CREATED", annotation=annotation(task=10**10)),
         event("ANNOTATION_CREATED", annotation=annotation(id=10**30)),
         event("ANNOTATIONS_DELETED", annotations=[{}]),
         event("ANNOTATIONS_DELETED", annotations=[{"id": "x"}]),
@@ -178,7 +202,7 @@ def test_start_training_of_an_unknown_project_says_what_to_do(service, project):
     assert "alc init" in response.json()["detail"]
 
 
-def test_predict_gives_queries_and_masks_from_the_store(service, store, project):
+def test_predict_gives_queries_and_masks_from_the_store(service, report, store, project):
     asked = service.post(
         "/predict", json={"tasks": [{"id": 77}, {"id": 78}], "project": f"{QUERY_PROJECT}.1"}
     ).json()
@@ -186,13 +210,13 @@ def test_predict_gives_queries_and_masks_from_the_store(service, store, project)
     assert asked["results"][0]["result"][0]["value"]["choices"] == ["cat"]
     assert asked["results"][1]["result"] == []
 
-    service.post("/webhook", json=event("ANNOTATION_CREATED", annotation=annotation()))
+    report(event("ANNOTATION_CREATED", annotation=annotation()))
     assert answers_in(store)
     with store.reading() as session:
         image = session.scalars(select(Image).where(Image.key == "a")).one()
     body = {"tasks": [{"id": image.dataset_task}], "project": f"{DATASET_PROJECT}.1"}
     regions = service.post("/predict", json=body).json()["results"][0]["result"]
-    labels, _ = painted(regions, CLASSES)
+    labels, _ = painted(regions, CLASSES, (image.height, image.width))
     truth = store.files(project).read_label_map("ground_truth", image.id)
     assert np.array_equal(labels, truth)  # the dog taken for a cat is corrected
 
@@ -214,7 +238,10 @@ def test_an_unseen_image_is_queued_for_import_once(service, project, settings, r
     assert Queue("pseudo", connection=redis).get_job_ids() == [f"import-{project}"]
 
 
-def test_without_redis_answers_are_read_and_a_round_waits_for_it(settings, store, project):
+def test_without_redis_answers_are_read_and_a_round_waits_for_it(
+    settings, store, project, label_studio
+):
+    label_studio.annotate(annotation())
     with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
         client.post("/webhook", json=event("ANNOTATION_CREATED", annotation=annotation()))
         started = client.post("/webhook", json=event("START_TRAINING")).json()
