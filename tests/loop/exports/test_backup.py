@@ -57,8 +57,6 @@ from tests.command_line import alc
 from tests.conftest import BOTH_DATABASES
 from tests.loop.exports.contents import contents
 
-pytestmark = BOTH_DATABASES
-
 
 @pytest.fixture
 def corrected(store, dataset):
@@ -131,6 +129,7 @@ def rows(store):
         }
 
 
+@BOTH_DATABASES
 def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
     made = write_backup(store, tmp_path / "alc.tar")
     assert made.missing == []
@@ -270,6 +269,7 @@ def test_lost_files_are_missing_and_replace_no_good_backup(store, spread, tmp_pa
         assert set(whole.getnames()) - set(rest.getnames()) == {f"files/{lost}"}
 
 
+@BOTH_DATABASES
 def test_what_an_answer_reached_is_needed_after_its_scores_are_gone(store, spread, tmp_path):
     arrive(store, spread, created(answer(1, task_of(store, "a", 2), "dog", by=7)))
     with store.session() as session:
@@ -291,6 +291,7 @@ def test_true_label_maps_of_images_under_correction_may_be_unknown(store, correc
     assert write_backup(store, tmp_path / "alc.tar").missing == []
 
 
+@BOTH_DATABASES
 def test_a_place_with_projects_is_left_alone(store, corrected, settings, tmp_path):
     write_backup(store, tmp_path / "alc.tar")
     store.storage.delete(f"projects/{corrected}/rounds/1/model.safetensors")
