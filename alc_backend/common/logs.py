@@ -29,6 +29,9 @@ _SIGNED = re.compile(
 
 _AUTHORIZATION = re.compile(r"(?i)\b(bearer|basic|token)(\s+)[\w.+/=~-]{8,}")
 
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+"""Characters that end a line, or that a terminal obeys; tabs are harmless."""
+
 _SHORTEST_HIDDEN = 4
 """Shorter words are not hidden: they are parts of too many others."""
 
@@ -72,10 +75,34 @@ def redact(text: str, hidden: Sequence[str] = ()) -> str:
     return _AUTHORIZATION.sub(r"\1\2…", _SIGNED.sub(r"\1…", text))
 
 
+def one_line(text: str) -> str:
+    """``text`` with line ends and other control characters written as escapes, such as ``\\n``."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _OneLineText(logging.Formatter):
+    """Text in which a message is one line, and no line of a traceback looks like a message."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"    {one_line(line)}" for line in lines)
+
+
+class _OneLineJson(JsonFormatter):
+    """JSON in which those control characters are escaped, too, that JSON allows."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+
+
 def _formatter(log_format: str, hidden: Sequence[str]) -> logging.Formatter:
     if log_format == JSON:  # which escapes quotes and backslashes
         hidden = [*hidden, *(json.dumps(word, ensure_ascii=False)[1:-1] for word in hidden)]
-    base: Any = JsonFormatter if log_format == JSON else logging.Formatter
+    base: Any = _OneLineJson if log_format == JSON else _OneLineText
 
     class Redacting(base):  # type: ignore[misc]
         def format(self, record: logging.LogRecord) -> str:

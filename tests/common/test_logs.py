@@ -138,3 +138,48 @@ def test_a_command_logs_as_the_environment_says(settings, tmp_path):
     assert done.returncode == 1
     assert "log_format" in done.stderr.lower()
     assert "Traceback" not in done.stderr
+
+
+FORGED = "x\n2030-01-01 00:00:00,000 INFO alc_backend: round 9 deleted\r\x1b[2J\x9b\u2028\u0085y"
+
+
+@pytest.fixture(params=["text", "json"])
+def written(request, settings, monkeypatch):
+    """What is logged, in either format."""
+    root, stream = logging.getLogger(), io.StringIO()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr("sys.stderr", stream)
+    logs.configure(settings.model_copy(update={"log_format": request.param}))
+    return stream
+
+
+def test_nothing_that_is_sent_makes_a_log_line(written):
+    """A line break or a control character in a path is logged as an escape."""
+    logging.getLogger("alc_backend").warning("GET %s: there is no such page", FORGED)
+    text = written.getvalue()
+    assert len(text.splitlines()) == 1
+    assert "round 9 deleted" in text
+    assert all(character.isprintable() for character in text.rstrip("\n"))
+
+
+def test_no_error_makes_a_log_line(written):
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        logging.getLogger("alc_backend").exception("it failed")
+    first, *others = written.getvalue().splitlines()
+    assert "it failed" in first
+    assert all(line.startswith("    ") for line in others)
+    assert all(character.isprintable() for line in (first, *others) for character in line)
+
+
+def test_a_path_forges_no_line(written, settings, redis):
+    headers = {"Authorization": "Bearer s3cret"}
+    path = "/images/1%0a2030-01-01%2000:00:00,000%20INFO%20forged%1b/after"
+    with TestClient(create_app(settings), headers=headers) as client:
+        client.post(path, content=b"x" * 5000)
+    assert "forged" in written.getvalue()
+    for line in written.getvalue().splitlines():
+        assert not line.startswith("2030")
+        assert all(character.isprintable() for character in line)
