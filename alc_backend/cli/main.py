@@ -19,6 +19,7 @@ from alc_backend.cli import (
     reconcile,
     report,
     rounds,
+    secret,
     serve,
     simulate,
     version,
@@ -37,6 +38,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 app.add_typer(rounds.app, name="round")
 app.add_typer(answers.app, name="answers")
 app.add_typer(weights.app, name="weights")
+app.add_typer(secret.app, name="secret")
 app.command()(command_of(init.init, init.InitOptions))
 app.command()(pseudo.pseudo)
 app.command()(export.export)

@@ -64,6 +64,12 @@ class Installation:
                 "the service could write answers",
                 "choose a password and put it into the environment of every alc process",
             )
+        if self._settings.secret_previous is not None:
+            return warning(
+                "ALC_SECRET_PREVIOUS is set: what was made of the secret before still opens the "
+                "service to Label Studio",
+                "run `alc secret rotate`, then remove it",
+            )
         return ok("ALC_SECRET is set")
 
     def _addresses(self) -> Result:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from sqlalchemy import func, select
 
+from alc_backend.cli.doctor_checks import connections
 from alc_backend.cli.doctor_checks.finding import Check, Result, ok, problem, skipped, warning
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, SettingsError, WeightsError
@@ -27,6 +28,8 @@ from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
 from alc_backend.store.round_states import RoundState
 
 CONNECT_AGAIN = "run `alc doctor --fix`, or `alc init` again"
+ROTATE = "make a new secret: `alc secret rotate`"
+EXPOSED = f"run `alc doctor --fix`, then {ROTATE}"
 BEST_FIRST = ["tasks:predictions_score"]
 SILENT_ROUNDS = 3
 """How many pauses of reconciling may pass without one before that is a problem."""
@@ -112,11 +115,17 @@ class ProjectChecks:
     def _backend(self, number: int) -> Result:
         """Whether Label Studio reaches the backend with the address and password that it keeps."""
         backend = self._settings.backend
-        listed = self._client.get("/api/ml", project=number)
-        found = [entry for entry in listed if entry["url"] == backend]
+        found = projects.backends_at(self._client, number, backend)
         if not found:
             return problem(f"{backend} is not connected to project {number}", CONNECT_AGAIN)
-        entry = self._client.get(f"/api/ml/{found[0]['id']}")  # Label Studio calls /health, /setup
+        for each in found:
+            entry = self._client.get(f"/api/ml/{each['id']}")  # Label Studio calls /health, /setup
+            if connections.sent_the_secret(self._settings, number):
+                return problem(
+                    f"the connection of project {number} holds ALC_SECRET itself, which every "
+                    "user of Label Studio can obtain",
+                    EXPOSED,
+                )
         if entry["state"] in ("CO", "TR", "PR"):
             return ok(f"Label Studio reaches {backend}")
         if entry["state"] == "DI":
@@ -126,8 +135,8 @@ class ProjectChecks:
                 "Predictions and webhooks fail silently until then; answers are collected later",
             )
         said = str(entry.get("error_message") or "no reason was given")
-        if "401" in said:
-            said = "its password for the backend is not ALC_SECRET"
+        if "401" in said or "403" in said:
+            said = "its password for the backend is not the one made of ALC_SECRET for it"
         return problem(f"Label Studio cannot use the backend: {said}", CONNECT_AGAIN)
 
     def _connect(self, number: int) -> None:
@@ -140,11 +149,17 @@ class ProjectChecks:
 
     def _webhook(self, number: int) -> Result:
         url = projects.webhook_url(self._settings.backend)
-        found = [
-            hook
+        found = projects.webhooks_at(self._client, number, self._settings.backend)
+        foreign = [
+            hook["url"]
             for hook in self._client.get("/api/webhooks/", project=number)
-            if hook["url"] == url and hook["project"] == number
+            if hook not in found and projects.shows_secret(hook, self._secret())
         ]
+        if foreign:
+            return problem(
+                f"the webhook to {foreign[0]} shows ALC_SECRET to every user of Label Studio",
+                f"remove it under Settings → Webhooks, then {ROTATE}",
+            )
         if not found:
             return problem(
                 f"project {number} has no webhook to {url}: answers arrive only by reconciling",
@@ -156,7 +171,11 @@ class ProjectChecks:
             for reason in projects.webhook_faults(hook, self._settings.backend, self._secret())
         ]
         if wrong:
-            return problem(f"the webhook of project {number} {', and '.join(wrong)}", CONNECT_AGAIN)
+            shown = any(projects.shows_secret(hook, self._secret()) for hook in found)
+            return problem(
+                f"the webhook of project {number} {', and '.join(wrong)}",
+                EXPOSED if shown else CONNECT_AGAIN,
+            )
         return ok(url)
 
     def _sampling(self) -> Result:

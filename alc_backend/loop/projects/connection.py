@@ -33,7 +33,7 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
 
     What exists already is kept. Raises LabelStudioError when Label Studio refuses something.
     """
-    secret = _secret(store.settings)
+    checked_secret(store.settings)
     with store.reading() as session:
         project = session.get_one(Project, project_id)
     if project.dataset_project is None:
@@ -50,10 +50,19 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
         )
         project = _remember(store, project_id, query_project=number, overlap=overlap)
     report("connecting the backend")
-    for connected in (project.dataset_project, project.query_project):
-        assert connected is not None
-        projects.connect_backend(client, connected, store.settings.backend, secret)
+    connect_backends(store.settings, client, project)
     return project
+
+
+def connect_backends(settings: Settings, client: Client, project: Project) -> None:
+    """Connect this backend to those of a project's two projects that are in Label Studio.
+
+    Safe to repeat; the passwords there become those of the present secret.
+    """
+    secret = checked_secret(settings)
+    for number in (project.dataset_project, project.query_project):
+        if number is not None:
+            projects.connect_backend(client, number, settings.backend, secret)
 
 
 def take_up_project(
@@ -194,7 +203,8 @@ def _remember(store: Store, project_id: int, **values: Any) -> Project:
         return project
 
 
-def _secret(settings: Settings) -> str:
+def checked_secret(settings: Settings) -> str:
+    """ALC_SECRET; SettingsError when it is not set."""
     if settings.secret is None:
         raise SettingsError(
             "ALC_SECRET is not set; choose a password for the backend and give the same one to "

@@ -11,6 +11,7 @@ from alc_backend.cli.doctor_checks.examination import examine
 from alc_backend.cli.doctor_checks.finding import State, run_checks
 from alc_backend.cli.doctor_checks.installation import Installation
 from alc_backend.cli.doctor_checks.projects import ProjectChecks
+from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.errors import SettingsError
 from alc_backend.labelstudio import projects
 from alc_backend.service.jobs import worker_registry
@@ -126,3 +127,66 @@ def test_nothing_secret_is_told(settings, monkeypatch):
     assert "it could not be checked" in told
     assert "TopSecret123" not in told
     assert "redispass" not in told
+
+
+@pytest.fixture
+def connected(store, dataset, settings):
+    """A project, and its Label Studio, connected as it should be."""
+    with store.reading() as session:
+        project = session.get_one(Project, asked_project(store, dataset))
+    label_studio = FakeLabelStudio()
+    for number in (project.dataset_project, project.query_project):
+        projects.connect_backend(label_studio.client(), number, settings.backend, "s3cret")
+    return project, label_studio
+
+
+def looked_at_webhooks(store, connected, *, fix=False):
+    project, label_studio = connected
+    checks = ProjectChecks(store, label_studio.client(), project).checks()
+    (check,) = (check for check in checks if check.name == "webhook of the query project")
+    (finding,) = run_checks([check], fix=fix)
+    return finding
+
+
+def hooks_of_queries(connected):
+    project, label_studio = connected
+    hooks = label_studio.webhooks.values()
+    return [hook for hook in hooks if hook["project"] == project.query_project]
+
+
+def test_a_webhook_that_shows_the_secret_is_found_and_replaced(store, connected):
+    assert looked_at_webhooks(store, connected).state == State.OK
+    (hook,) = hooks_of_queries(connected)
+    hook["headers"] = {"Authorization": "Bearer s3cret"}
+    found = looked_at_webhooks(store, connected)
+    assert found.state == State.PROBLEM
+    assert "shows ALC_SECRET itself" in found.detail
+    assert "alc secret rotate" in found.remedy
+    assert looked_at_webhooks(store, connected, fix=True).state == State.REPAIRED
+    assert "s3cret" not in str(hooks_of_queries(connected))
+    assert looked_at_webhooks(store, connected).state == State.OK
+
+
+def test_a_webhook_elsewhere_that_shows_the_secret_is_named(store, connected):
+    _, label_studio = connected
+    (hook,) = hooks_of_queries(connected)
+    elsewhere = {**hook, "id": 1, "url": "http://b.example/x", "headers": {"X": "k s3cret"}}
+    label_studio.webhooks[1] = elsewhere
+    found = looked_at_webhooks(store, connected, fix=True)
+    assert found.state == State.PROBLEM
+    assert "http://b.example/x shows ALC_SECRET" in found.detail
+    assert label_studio.webhooks[1] == elsewhere  # it is somebody else's
+
+
+def test_another_projects_password_is_found(store, connected):
+    project, _ = connected
+    theirs = Credential(Purpose.WEBHOOK, project.dataset_project).password("s3cret")
+    (hook,) = hooks_of_queries(connected)
+    hook["headers"] = {"Authorization": f"Bearer {theirs}"}
+    assert "another password" in looked_at_webhooks(store, connected).detail
+
+
+def test_a_rotation_that_was_not_ended_is_named(settings):
+    rotating = settings.model_copy(update={"secret_previous": SecretStr("old")})
+    found = checked(Installation(rotating), "secret")
+    assert (found.state, "alc secret rotate" in found.remedy) == (State.WARNING, True)
