@@ -260,8 +260,9 @@ def test_the_dataset_project_shows_the_present_masks(running):
         ).first()
     retrieve_predictions(demo, project.dataset_project, image.dataset_task)
     task = demo.client.get(f"/api/tasks/{image.dataset_task}/")
-    labels, superpixels = painted(task["predictions"][-1]["result"], project.classes)
     own = files.read_superpixels(image.id)
+    result = task["predictions"][-1]["result"]
+    labels, superpixels = painted(result, project.classes, own.shape)
     assert np.array_equal(labels[own > 0], maps.read(image.id)[own > 0])
     assert np.array_equal(superpixels > 0, own > 0)
 

@@ -32,8 +32,8 @@ def pictures(tmp_path):
     (folder / "garden").mkdir(parents=True)
     (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
     for number, name in enumerate(("a.png", "b.jpg", "garden/c.png")):
-        pixels = np.full((60, 80, 3), 90, dtype=np.uint8)
-        pixels[10:40, 10 + 10 * number : 40 + 10 * number] = (200, 40 + 70 * number, 40)
+        pixels = np.full((24, 160, 3), 90, dtype=np.uint8)  # wide: the detector enlarges it less
+        pixels[4:18, 10 + 30 * number : 70 + 30 * number] = (200, 40 + 70 * number, 40)
         Picture.fromarray(pixels).save(folder / name)
     (folder / "broken.jpg").write_bytes(b"no image")
     return folder
@@ -74,7 +74,7 @@ def test_images_and_class_names_become_masks_in_label_studio(running, models, pi
         task = images[key].dataset_task
         retrieve_predictions(demo, project.dataset_project, task)
         shown = demo.client.get(f"/api/tasks/{task}/")["predictions"][-1]["result"]
-        labels, superpixels = painted(shown, CLASSES)
+        labels, superpixels = painted(shown, CLASSES, maps.labels.shape)
         assert np.array_equal(labels, maps.labels)
         assert np.array_equal(superpixels > 0, maps.superpixels > 0)
 

@@ -230,7 +230,7 @@ def test_a_project_connected_by_the_form_shows_masks_and_edits_reach_the_export(
     shown = demo.client.get(f"/api/tasks/{task}")["predictions"]
     newest = max(shown, key=lambda prediction: prediction["id"])
     assert newest["model_version"].startswith("alc-")
-    assert np.array_equal(painted(newest["result"], classes)[0], labels)
+    assert np.array_equal(painted(newest["result"], classes, labels.shape)[0], labels)
 
     # A relabelled region, submitted there, is in the exported dataset.
     edited = [

@@ -56,10 +56,18 @@ def picture():
     return image
 
 
-def test_from_image_to_maps(detector, segmenter, picture):
+@pytest.fixture(scope="module")
+def wide():
+    """An image that stays small: the detector enlarges it until its longer side is 1333."""
+    image = np.zeros((24, 160, 3), dtype=np.uint8)
+    image[4:16, 10:90], image[12:22, 80:140] = (200, 40, 40), (40, 200, 90)
+    return image
+
+
+def test_from_image_to_maps(detector, segmenter, wide):
     wanted = detector.captions(PROMPTS)
-    maps = first_maps(picture, wanted, detector, segmenter, threshold=0.2, uncovered=0)
-    assert maps.labels.shape == maps.superpixels.shape == (60, 80)
+    maps = first_maps(wide, wanted, detector, segmenter, threshold=0.2, uncovered=0)
+    assert maps.labels.shape == maps.superpixels.shape == (24, 160)
     assert len(maps.found) > 2
     assert set(np.unique(maps.superpixels)) - {0} == set(maps.found)
     for number, found in maps.found.items():
@@ -68,16 +76,16 @@ def test_from_image_to_maps(detector, segmenter, picture):
         assert 0 < np.count_nonzero(here) <= found.area
         assert 0.2 < found.score <= 1
         left, top, right, bottom = found.box
-        assert 0 <= left <= right <= 80
-        assert 0 <= top <= bottom <= 60
+        assert 0 <= left <= right <= 160
+        assert 0 <= top <= bottom <= 24
     assert (maps.labels[maps.superpixels == 0] == 0).all()
 
 
-def test_the_same_image_gives_the_same_maps(files, detector, segmenter, picture):
+def test_the_same_image_gives_the_same_maps(files, detector, segmenter, wide):
     wanted = detector.captions(PROMPTS)
-    once = first_maps(picture, wanted, detector, segmenter, threshold=0.2, uncovered=0)
+    once = first_maps(wide, wanted, detector, segmenter, threshold=0.2, uncovered=0)
     again = first_maps(
-        picture,
+        wide,
         wanted,
         GroundingDino(files["detector"], files["text"]),
         Sam(files["segmenter"]),
@@ -88,23 +96,23 @@ def test_the_same_image_gives_the_same_maps(files, detector, segmenter, picture)
     assert once.found == again.found
 
 
-def test_a_higher_threshold_keeps_fewer_boxes(detector, picture):
+def test_a_higher_threshold_keeps_fewer_boxes(detector, wide):
     wanted = detector.captions(PROMPTS)
-    counts = [len(detector.detect(picture, wanted, t).scores) for t in (0.0, 0.5, 0.99, 1.0)]
+    counts = [len(detector.detect(wide, wanted, t).scores) for t in (0.0, 0.5, 0.99, 1.0)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[2]
     assert counts[3] == 0
 
 
-def test_nothing_found_is_an_image_of_background(detector, segmenter, picture):
+def test_nothing_found_is_an_image_of_background(detector, segmenter, wide):
     wanted = detector.captions(PROMPTS)
-    maps = first_maps(picture, wanted, detector, segmenter, threshold=1.0, uncovered=255)
+    maps = first_maps(wide, wanted, detector, segmenter, threshold=1.0, uncovered=255)
     assert (maps.labels == 255).all()
     assert not maps.superpixels.any()
     assert maps.found == {}
 
 
-def test_as_the_package_itself_does_it_on_a_swin_t(files, picture, tmp_path):
+def test_as_the_package_itself_does_it_on_a_swin_t(files, wide, tmp_path):
     """The architecture read from the file is that of the package's own configuration."""
     from groundingdino.config import GroundingDINO_SwinT_OGC as packaged
     from groundingdino.models import build_model
@@ -124,13 +132,13 @@ def test_as_the_package_itself_does_it_on_a_swin_t(files, picture, tmp_path):
     ours = GroundingDino(path, files["text"])
     (caption,) = ours.captions(PROMPTS)
     boxes, scores, _ = predict(
-        model, grounding._prepared(picture), caption.text, 0.0, 0.0, device="cpu"
+        model, grounding._prepared(wide), caption.text, 0.0, 0.0, device="cpu"
     )
     with torch.inference_mode():
-        tokens = model(grounding._prepared(picture)[None], captions=[caption.text])
-    found = ours.detect(picture, [caption], 0.0)
+        tokens = model(grounding._prepared(wide)[None], captions=[caption.text])
+    found = ours.detect(wide, [caption], 0.0)
     assert len(found.scores) == 50
-    centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 / [80, 60]
+    centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 / [160, 24]
     inside = ((boxes[:, :2] - boxes[:, 2:] / 2 >= 0) & (boxes[:, :2] + boxes[:, 2:] / 2 <= 1)).all(
         1
     )
@@ -270,13 +278,13 @@ def test_captions_that_find_the_same_box_keep_the_better_one(detector):
     assert len(grounding._merged([twice]).scores) == 2  # one caption's own boxes all stay
 
 
-def test_long_class_lists_are_asked_for_in_several_captions(files, picture):
+def test_long_class_lists_are_asked_for_in_several_captions(files, wide):
     from alc_backend.foundation.prompts import captions
 
     detector = GroundingDino(files["detector"], files["text"])
     wanted = captions(PROMPTS, detector._model.tokenizer, 6)
     assert len(wanted) > 1
-    found = detector.detect(picture, wanted, 0.0)
+    found = detector.detect(wide, wanted, 0.0)
     assert set(found.classes.tolist()) == {1, 2, 3}
 
 
