@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -12,6 +13,15 @@ VOID: Final = 255
 
 TOLERANCE: Final = np.float32(1e-3)
 """How far the sum of a pixel's probabilities may be from 1, to admit half precision."""
+
+STRIP = 2**18
+"""About how many pixels of a map are worked on at once where a copy of all would be too large."""
+
+
+def strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """The rows of a map (H, W), about STRIP pixels at a time."""
+    rows = max(STRIP // max(shape[1], 1), 1)
+    return (slice(top, top + rows) for top in range(0, shape[0], rows))
 
 
 def checked_probabilities(probabilities: Any) -> NDArray[np.float32]:

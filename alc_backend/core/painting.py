@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.core.arrays import strips
+
 
 @dataclass(frozen=True)
 class Painted:
@@ -37,24 +39,41 @@ def paint(
     fits into memory. Raises ValueError for a mask of another shape.
     """
     owner = np.zeros(shape, dtype=np.int32)
-    owner_area = np.full(shape, np.iinfo(np.int64).max, dtype=np.int64)
     labels = np.full(shape, uncovered, dtype=np.uint8)
     areas: list[int] = []
     for number, (mask, class_id) in enumerate(masks, start=1):
         if mask.shape != shape:
             raise ValueError(f"mask {number} is {mask.shape}, the image {shape}")
         area = int(np.count_nonzero(mask))
+        on_top = np.array([True, *(other >= area for other in areas)])
         areas.append(area)
-        wins = mask & (owner_area >= area)
-        owner[wins], owner_area[wins], labels[wins] = number, area, class_id
-    visible, superpixels = np.unique(owner, return_inverse=True)
-    first = 0 if len(visible) and visible[0] == 0 else 1
-    sources = [int(number) - 1 for number in visible if number > 0]
+        for rows in strips(shape) if area else ():
+            wins = mask[rows]
+            if wins.any():
+                wins = wins & on_top[owner[rows]]
+                owner[rows][wins], labels[rows][wins] = number, class_id
+    visible = _renumber(owner, len(areas))
+    sources = [number - 1 for number in visible]
     return Painted(
         labels,
-        (superpixels.reshape(shape) + first).astype(np.int32),
+        owner,
         sources,
         [areas[source] for source in sources],
         hidden=sum(area > 0 for area in areas) - len(sources),
         empty=sum(area == 0 for area in areas),
     )
+
+
+def _renumber(owner: NDArray[np.int32], highest: int) -> list[int]:
+    """Renumber a map (H, W) of numbers, 0 to ``highest``, in place to 1..n; returns the n numbers.
+
+    0 stays 0.
+    """
+    present = np.zeros(highest + 1, dtype=np.bool_)
+    for rows in strips(owner.shape):
+        present[owner[rows]] = True
+    present[0] = False
+    index = np.cumsum(present, dtype=np.int32) * present
+    for rows in strips(owner.shape):
+        owner[rows] = index[owner[rows]]
+    return [int(number) for number in np.flatnonzero(present)]

@@ -10,11 +10,18 @@ from numpy.typing import NDArray
 
 from alc_backend.common.types import Json
 from alc_backend.core.painting import paint
-from alc_backend.datasets.images import MAX_PIXELS
+from alc_backend.labelstudio import run_lengths
 
-MAX_RLE_BYTES = 2**20
-"""Longer run lengths are refused: a painted region has some kilobytes, and a mebibyte takes 4 s to
-read."""
+MAX_RLE_BYTES = 2**24
+"""More run lengths in one annotation are refused: a painted region has some kilobytes, and a
+mebibyte takes up to 3 s to read."""
+
+MAX_COUNT = 10_000
+"""Annotations of more regions are refused."""
+
+MAX_PAINTED = 2**34
+"""Annotations of more regions times pixels are refused: on an image of 6 megapixels, 2863 regions.
+The largest image may still have a region for each of 255 classes, as our own predictions may."""
 
 MAX_REGIONS = 30
 """Above this many superpixels, regions are merged per class: more make the screen slow."""
@@ -72,72 +79,105 @@ def brush_regions(
 
 @dataclass(frozen=True)
 class Region:
-    """A brush region: its id in Label Studio, its class id, and its pixels, bool (H, W)."""
+    """A brush region: its id in Label Studio, its class id, and its pixels.
+
+    ``shape`` is (H, W) of the image; ``edges`` int32 (2·R,) are where its pixels begin and end, as
+    :func:`alc_backend.labelstudio.run_lengths.decode` has them. Equal regions have equal edges.
+    """
 
     name: str
     class_id: int
-    mask: NDArray[np.bool_]
+    shape: tuple[int, int]
+    edges: NDArray[np.int32]
+
+    @property
+    def area(self) -> int:
+        """The number of its pixels."""
+        return int(self.edges[1::2].sum(dtype=np.int64) - self.edges[::2].sum(dtype=np.int64))
+
+    def paint(self, target: NDArray[np.generic], value: int) -> None:
+        """Write a value into its pixels of an array (H, W), which must be contiguous."""
+        flat = target.reshape(-1)
+        for begin, end in self.edges.reshape(-1, 2).tolist():
+            flat[begin:end] = value
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Its pixels, bool (H, W), made anew: hold one at a time."""
+        return run_lengths.mask(self.edges, self.shape)
 
 
-def read_regions(
-    results: list[Json], classes: list[str], shape: tuple[int, ...] | None = None
-) -> list[Region]:
+def read_regions(results: list[Json], classes: list[str], shape: tuple[int, int]) -> list[Region]:
     """The brush regions of known classes in an annotation's or a prediction's ``result``.
 
-    ``shape`` is (H, W) of the image, where it is known. Raises ValueError for regions of another
-    size, of differing sizes, or that lack a field or cannot be decoded.
+    ``shape`` is (H, W) of the image itself: what a region claims is compared with it before
+    anything is made. Raises ValueError for regions of another size, that lack a field or cannot be
+    decoded, or that are too many (MAX_COUNT, MAX_PAINTED, MAX_RLE_BYTES).
     """
-    from label_studio_sdk.converter import brush
-
+    found = [item for item in results if _is_brush_region(item, classes)]
+    pixels = shape[0] * shape[1]
+    most = min(MAX_COUNT, MAX_PAINTED // max(pixels, 1))
+    if len(found) > most:
+        raise ValueError(
+            f"there are {len(found):,} brush regions; an image of {shape[1]}×{shape[0]} pixels may "
+            f"have {most:,}"
+        )
     regions: list[Region] = []
-    for item in results:
-        value = item.get("value") if isinstance(item, dict) else None
-        names = value.get("brushlabels") if isinstance(value, dict) else None
-        if not isinstance(value, dict) or not isinstance(names, list) or not names:
-            continue
-        if item.get("type") != "brushlabels" or names[0] not in classes:
-            continue
-        missing = {"original_height", "original_width"} - item.keys() or {"rle"} - value.keys()
-        if missing:
-            raise ValueError(f"a brush region has no field {sorted(missing)[0]!r}")
-        lengths = value["rle"]
-        if not isinstance(lengths, list) or len(lengths) > MAX_RLE_BYTES:
-            raise ValueError(
-                f"a brush region's run lengths are not a list of {MAX_RLE_BYTES:,} at most"
-            )
-        try:
-            size = (int(item["original_height"]), int(item["original_width"]))
-            rle = bytes(lengths)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"a brush region cannot be read ({error})") from error
-        shape = shape or size
-        if size != shape:
-            raise ValueError(f"brush regions differ in size: {size} and {shape}")
-        if not 0 < size[0] * size[1] <= MAX_PIXELS:
-            raise ValueError(f"a brush region claims an image of {size[1]}×{size[0]} pixels")
-        if int.from_bytes(rle[:4], "big") != 4 * size[0] * size[1]:
-            raise ValueError("a brush region's length does not fit the image's size")
-        try:
-            pixels = brush.decode_rle(list(rle)).reshape(*size, 4)[:, :, 3]
-        except (IndexError, ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"a brush region's run lengths are damaged ({error})") from error
-        regions.append(Region(str(item.get("id")), classes.index(names[0]), pixels > 127))
+    left = MAX_RLE_BYTES
+    for item in found:
+        packed = _packed(item, shape, left)
+        left -= len(packed)
+        class_id = classes.index(item["value"]["brushlabels"][0])
+        edges = run_lengths.decode(packed, pixels)
+        regions.append(Region(str(item.get("id")), class_id, shape, edges))
     return regions
 
 
+def _is_brush_region(item: object, classes: list[str]) -> bool:
+    """Whether an item of a result is a brush region of a known class."""
+    value = item.get("value") if isinstance(item, dict) else None
+    names = value.get("brushlabels") if isinstance(value, dict) else None
+    if not isinstance(item, dict) or not isinstance(names, list) or not names:
+        return False
+    return item.get("type") == "brushlabels" and names[0] in classes
+
+
+def _packed(item: Json, shape: tuple[int, int], most: int) -> bytes:
+    """The run lengths of a brush region of an image, ``most`` bytes at most."""
+    value = item["value"]
+    missing = {"original_height", "original_width"} - item.keys() or {"rle"} - value.keys()
+    if missing:
+        raise ValueError(f"a brush region has no field {sorted(missing)[0]!r}")
+    try:
+        height, width = int(item["original_height"]), int(item["original_width"])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"a brush region's size cannot be read ({error})") from error
+    if (height, width) != shape:
+        raise ValueError(
+            f"a brush region differs in size: it is for {width}×{height} pixels, and the image has "
+            f"{shape[1]}×{shape[0]}"
+        )
+    lengths = value["rle"]
+    if not isinstance(lengths, list) or len(lengths) > most:
+        raise ValueError(
+            f"the run lengths of brush regions are not lists of {MAX_RLE_BYTES:,} bytes together"
+        )
+    try:
+        return bytes(lengths)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"a brush region's run lengths cannot be read ({error})") from error
+
+
 def painted(
-    results: list[Json], classes: list[str], uncovered: int = 0
+    results: list[Json], classes: list[str], shape: tuple[int, int], uncovered: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | None:
     """The label map, uint8 (H, W), and the superpixel map, int32 (H, W), of brush regions.
 
     Small regions are painted over large ones. Each region that stays visible is a superpixel; other
-    pixels get the label ``uncovered`` and superpixel 0. Returns None without a brush region of a
-    known class. Raises ValueError as :func:`read_regions` does.
+    pixels get the label ``uncovered`` and superpixel 0. ``shape`` is (H, W) of the image. Returns
+    None without a brush region of a known class. Raises ValueError as :func:`read_regions` does.
     """
-    regions = read_regions(results, classes)
+    regions = read_regions(results, classes, shape)
     if not regions:
         return None
-    height, width = regions[0].mask.shape
-    masks = ((region.mask, region.class_id) for region in regions)
-    painting = paint(masks, (height, width), uncovered)
+    painting = paint(((region.mask(), region.class_id) for region in regions), shape, uncovered)
     return painting.labels, painting.superpixels

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.store.models import (
+    Attempt,
     EntryKind,
     Image,
     LedgerEntry,
@@ -152,6 +153,8 @@ def withdraw(session: Session, project_id: int, annotation_id: int) -> LedgerEnt
     reports it.
     """
     lock(session, project_id)
+    tried = (Attempt.project_id == project_id, Attempt.annotation_id == annotation_id)
+    session.execute(delete(Attempt).where(*tried))
     last = last_revision(session, project_id, annotation_id)
     if last is None:
         if session.get(Withdrawal, (project_id, annotation_id)) is None:

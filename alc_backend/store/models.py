@@ -331,6 +331,23 @@ class Withdrawal(Base):
     noted_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class Attempt(Base):
+    """An annotation of the dataset project that could not be written into the ledger.
+
+    ``updated_at`` is when it was last changed, ``tries`` the number of attempts at it since then
+    that have begun and not ended; ``reason`` says why it was left out.
+    """
+
+    __tablename__ = "attempts"
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    annotation_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
+    updated_at: Mapped[datetime]
+    tries: Mapped[int] = mapped_column(default=0)
+    reason: Mapped[str | None]
+    tried_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
 class Event(Base):
     """An event in the inbox: that Label Studio reported something.
 

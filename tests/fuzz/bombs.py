@@ -13,7 +13,7 @@ import threading
 import time
 import zipfile
 import zlib
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,12 +23,21 @@ from PIL import Image
 from alc_backend.datasets import rle
 from alc_backend.datasets.images import read_ids, read_image, read_mask
 from alc_backend.errors import AlcError
+from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.images import fetch
 from alc_backend.labelstudio.projects import read_dataset_config
-from alc_backend.labelstudio.regions import read_regions
+from alc_backend.labelstudio.regions import painted, read_regions
+from alc_backend.loop.annotations import mask_edits
+from alc_backend.loop.annotations.outcomes import Outcome
+from alc_backend.settings import Settings
+from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
+from alc_backend.store.models import Project
 from alc_backend.store.storage import Storage
+from tests.annotations import annotation, asked_project, image_of, region
+from tests.conftest import write_dataset
+from tests.fake_label_studio import FakeLabelStudio
 
 
 def png(width: int, height: int) -> bytes:
@@ -122,7 +131,7 @@ def read_rle(folder: Path) -> None:
         value = {"rle": lengths, "brushlabels": ["a"]}
         size = {"original_width": side, "original_height": side}
         try:
-            read_regions([{"type": "brushlabels", **size, "value": value}], ["a"])
+            read_regions([{"type": "brushlabels", **size, "value": value}], ["a"], (100, 100))
         except ValueError:
             refused += 1
     if refused == 4:
@@ -165,6 +174,34 @@ def read_compressed(folder: Path) -> None:
 def read_endless(folder: Path) -> None:
     """Label Studio sends 4 GB as they are."""
     from_server(b"", bytes(2**20), 4096)
+
+
+def read_claims(folder: Path) -> None:
+    """A region of 8192×8192 pixels, which would be right, for an image of 20×20."""
+    side = 8192
+    bits = f"{4 * side * side:032b}" + f"{7:05b}" + "".join(f"{n - 1:04b}" for n in (3, 4, 8, 16))
+    bits += ("111" + f"{65535:016b}" + f"{255:08b}") * (4 * side * side // 65536)
+    rle = [int(bits[bit : bit + 8].ljust(8, "0"), 2) for bit in range(0, len(bits), 8)]
+    size = {"original_width": side, "original_height": side}
+    value = {"rle": rle, "brushlabels": ["a"]}
+    painted([{"type": "brushlabels", **size, "value": value}], ["a"], (20, 20))
+
+
+def read_edits(folder: Path) -> None:
+    """An annotation of 350 regions, each all over an image of 6 megapixels; and one of too many."""
+    write_dataset(folder / "dataset", ["a"], 2000, 3000)
+    with closing(Store(Settings(data_dir=folder / "data", _env_file=None))) as store:
+        project_id = asked_project(store, folder / "dataset")
+        with store.reading() as session:
+            project = session.get_one(Project, project_id)
+        everywhere = region("dog", slice(None), slice(None), shape=(2000, 3000))
+
+        def save(number: int, count: int) -> Outcome:
+            given = annotation(number, image_of(store, "a").dataset_task, [everywhere] * count)
+            return mask_edits.record(store, FakeLabelStudio().client, project, parse(given))
+
+        if save(1, 350) == Outcome.RECORDED:
+            save(2, 20_000)
 
 
 def main() -> None:

@@ -120,7 +120,7 @@ def test_brush_regions():
                 found = read_regions(results, CLASSES, (48, 64))
         except ValueError:
             return
-        assert all(item.mask.shape == (48, 64) for item in found)
+        assert all(item.mask().shape == (48, 64) for item in found)
 
     @examples(200)
     @given(st.lists(st.integers(0, 255), max_size=60))
@@ -282,7 +282,7 @@ def bomb(name, folder):
 
 
 @pytest.mark.parametrize("name", [
-    "png", "gif", "npz", "laughs", "rle", "coco", "zip", "compressed", "endless",
+    "png", "gif", "npz", "laughs", "rle", "coco", "zip", "compressed", "endless", "claims",
 ])  # fmt: skip
 def test_bombs(tmp_path, name):
     """Small files that claim to be huge are refused within 1 GiB and 5 s."""
@@ -292,3 +292,8 @@ def test_bombs(tmp_path, name):
 def test_the_largest_images(tmp_path):
     """Those that are still taken stay within 1 GiB."""
     assert "8193" in bomb("large", tmp_path)["refused"]
+
+
+def test_an_annotation_of_very_many_regions(tmp_path):
+    """What is still read stays within 1 GiB; more is refused."""
+    assert "20,000 brush regions" in bomb("edits", tmp_path)["refused"]

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alc_backend.labelstudio.regions import MAX_REGIONS, brush_regions, painted
+from alc_backend.labelstudio import regions
+from alc_backend.labelstudio.regions import MAX_REGIONS, brush_regions, painted, read_regions
 
 CLASSES = ["background", "cat", "dog"]
 
@@ -12,7 +13,7 @@ def test_masks_come_back_exactly():
     superpixels = np.zeros((30, 41), dtype=np.int32)
     superpixels[2:20, 3:30], superpixels[5:9, 5:9] = 4, 9
     labels = np.where(superpixels == 4, 1, np.where(superpixels == 9, 2, 0)).astype(np.uint8)
-    again = painted(brush_regions(labels, superpixels, CLASSES), CLASSES)
+    again = painted(brush_regions(labels, superpixels, CLASSES), CLASSES, labels.shape)
     assert np.array_equal(again[0], labels)
     assert np.array_equal(again[1] > 0, superpixels > 0)
     assert len(np.unique(again[1])) == 3
@@ -22,9 +23,9 @@ def test_many_superpixels_become_one_region_per_class():
     superpixels = np.arange(1, 10 * 10 + 1, dtype=np.int32).reshape(10, 10)
     labels = (superpixels % 3).astype(np.uint8)
     assert superpixels.max() > MAX_REGIONS
-    regions = brush_regions(labels, superpixels, CLASSES)
-    assert sorted(r["value"]["brushlabels"][0] for r in regions) == sorted(CLASSES)
-    assert np.array_equal(painted(regions, CLASSES)[0], labels)
+    made = brush_regions(labels, superpixels, CLASSES)
+    assert sorted(r["value"]["brushlabels"][0] for r in made) == sorted(CLASSES)
+    assert np.array_equal(painted(made, CLASSES, labels.shape)[0], labels)
 
 
 def test_small_regions_lie_on_top_and_hidden_ones_are_no_superpixels():
@@ -37,7 +38,7 @@ def test_small_regions_lie_on_top_and_hidden_ones_are_no_superpixels():
     small = region("cat", slice(5, 8), slice(5, 8))
     same = region("dog", slice(5, 8), slice(5, 8))
     large = region("dog", slice(0, 12), slice(0, 12))
-    labels, superpixels = painted([small, same, large], CLASSES)
+    labels, superpixels = painted([small, same, large], CLASSES, (20, 20))
     assert (labels[5:8, 5:8] == 2).all()  # equal area: the later region wins
     assert labels[0, 0] == 2
     assert labels[19, 19] == superpixels[19, 19] == 0
@@ -45,16 +46,47 @@ def test_small_regions_lie_on_top_and_hidden_ones_are_no_superpixels():
 
 
 def test_without_known_regions_there_is_nothing_to_paint():
-    assert painted([], CLASSES) is None
-    assert painted([{"type": "choices", "value": {"choices": ["cat"]}}], CLASSES) is None
+    assert painted([], CLASSES, (20, 20)) is None
+    assert painted([{"type": "choices", "value": {"choices": ["cat"]}}], CLASSES, (20, 20)) is None
 
 
-def test_a_region_of_false_length_is_refused():
+def test_a_region_is_compared_with_the_image_itself():
     labels = np.ones((8, 8), dtype=np.uint8)
-    regions = brush_regions(labels, labels.astype(np.int32), CLASSES)
-    regions[0]["original_width"] = 10_000
+    (region,) = brush_regions(labels, labels.astype(np.int32), CLASSES)
+    with pytest.raises(ValueError, match="for 8×8 pixels, and the image has 12×9"):
+        painted([region], CLASSES, (9, 12))
+    with pytest.raises(ValueError, match="for 10000×8 pixels"):
+        painted([{**region, "original_width": 10_000}], CLASSES, (8, 8))
     with pytest.raises(ValueError, match="length"):
-        painted(regions, CLASSES)
-    del regions[0]["value"]["rle"]
+        painted([{**region, "original_width": 10_000}], CLASSES, (8, 10_000))
+    del region["value"]["rle"]
     with pytest.raises(ValueError, match="'rle'"):
-        painted(regions, CLASSES)
+        painted([region], CLASSES, (8, 8))
+
+
+def test_too_many_regions_and_pixels_are_refused(monkeypatch):
+    labels = np.ones((8, 8), dtype=np.uint8)
+    (region,) = brush_regions(labels, labels.astype(np.int32), CLASSES)
+    monkeypatch.setattr(regions, "MAX_COUNT", 5)
+    assert len(read_regions([region] * 5, CLASSES, (8, 8))) == 5
+    with pytest.raises(ValueError, match=r"there are 6 brush regions; .* may have 5"):
+        read_regions([region] * 6, CLASSES, (8, 8))
+    monkeypatch.setattr(regions, "MAX_PAINTED", 3 * 64)
+    with pytest.raises(ValueError, match="may have 3"):
+        read_regions([region] * 4, CLASSES, (8, 8))
+    monkeypatch.setattr(regions, "MAX_RLE_BYTES", 2 * len(region["value"]["rle"]))
+    assert len(read_regions([region] * 2, CLASSES, (8, 8))) == 2
+    with pytest.raises(ValueError, match="run lengths"):
+        read_regions([region] * 3, CLASSES, (8, 8))
+
+
+def test_regions_know_their_area():
+    labels = np.zeros((8, 9), dtype=np.uint8)
+    labels[2:5, 3:7] = 1
+    (region,) = brush_regions(labels, labels.astype(np.int32), CLASSES)
+    (found,) = read_regions([region], CLASSES, (8, 9))
+    assert (found.area, found.class_id) == (12, 1)
+    assert np.array_equal(found.mask(), labels == 1)
+    canvas = np.zeros((8, 9), dtype=np.uint8)
+    found.paint(canvas, 7)
+    assert np.array_equal(canvas, labels * 7)

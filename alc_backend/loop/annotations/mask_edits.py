@@ -2,14 +2,16 @@
 
 An annotation there is a whole set of masks, begun from those that were shown. What counts is what
 the annotator changed: regions relabelled, added or erased. Everything else stays with the answers.
-Writes the ledger and the map of each edit; reads label and superpixel maps, and from Label Studio
-the prediction that an edit began from. Called by ``webhooks`` and ``reconciliation``.
+Writes the ledger, the map of each edit and, by ``attempts``, what could not be read; reads label
+and superpixel maps, and from Label Studio the prediction that an edit began from. Called by
+``webhooks`` and ``reconciliation``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,12 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from alc_backend.common.types import Json
+from alc_backend.core.arrays import strips
 from alc_backend.datasets.classes import uncovered_class
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.regions import Region, read_regions
+from alc_backend.loop.annotations import attempts
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -40,7 +44,8 @@ def record(
 ) -> Outcome:
     """Write what an annotation of a dataset task changed into the ledger, once.
 
-    Returns what became of it. Raises ValueError for regions that do not fit the image,
+    Returns what became of it. Raises ValueError for regions that do not fit the image or are too
+    many, and for an annotation at which several attempts have ended with the process;
     LabelStudioError when the prediction it began from cannot be fetched.
     """
     with store.reading() as session:
@@ -54,20 +59,19 @@ def record(
         return Outcome.UNKNOWN_TASK
     if _is_known(image, last, annotation):
         return Outcome.KNOWN
+    with attempts.attempt(store, image, annotation.annotation_id, annotation.updated_at):
+        return _record(store, client, project, annotation, image)
+
+
+def _record(
+    store: Store,
+    client: Callable[[], Client],
+    project: Project,
+    annotation: Annotation,
+    image: Image,
+) -> Outcome:
     files = store.files(project.id)
-    superpixels = files.read_superpixels(image.id)
-    if annotation.annotation_id == image.initial_annotation:
-        initial = files.read_label_map("initial", image.id)
-        before, after = _since_initial(project, annotation, initial)
-    else:
-        before, after = _since_prediction(client, project, annotation, superpixels.shape)
-    changed = (before.covered | after.covered) & ~(before.covered & (before.labels == after.labels))
-    with store.reading() as session:
-        rows = session.execute(
-            select(Superpixel.number, Superpixel.id, Superpixel.size).where(
-                Superpixel.image_id == image.id
-            )
-        ).all()
+    found, edited, changed = _read(store, client, project, annotation, image)
     edit = ledger.Edit(
         annotation_id=annotation.annotation_id,
         annotator=annotation.annotator,
@@ -75,16 +79,45 @@ def record(
         answered_at=annotation.created_at,
         updated_at=annotation.updated_at,
         skipped=annotation.cancelled,
-        changes=changes(
-            before, after.labels, changed, superpixels, {row.number: row for row in rows}
-        ),
+        changes=found,
     )
     with store.session() as session:
         entry = ledger.record_edit(session, image, edit)
         if entry is None:
             return Outcome.KNOWN
-        files.write_edit(entry.annotation_id, entry.revision, after.labels, changed)
+        files.write_edit(entry.annotation_id, entry.revision, edited, changed)
     return Outcome.RECORDED
+
+
+def _read(
+    store: Store,
+    client: Callable[[], Client],
+    project: Project,
+    annotation: Annotation,
+    image: Image,
+) -> tuple[list[Json], NDArray[np.uint8], NDArray[np.bool_]]:
+    """What an edit changed: for the ledger, the label map after it, and where, both (H, W)."""
+    files = store.files(project.id)
+    shape = (image.height, image.width)
+    if annotation.annotation_id == image.initial_annotation:
+        initial = files.read_label_map("initial", image.id)
+        before, after = _since_initial(project, annotation, initial)
+    else:
+        before, after = _since_prediction(client, project, annotation, shape)
+    changed = (before.covered | after.covered) & ~(before.covered & (before.labels == after.labels))
+    with store.reading() as session:
+        rows = session.execute(
+            select(Superpixel.number, Superpixel.id, Superpixel.size).where(
+                Superpixel.image_id == image.id
+            )
+        ).all()
+    superpixels = files.read_superpixels(image.id)
+    by_number = {row.number: row for row in rows}
+    return (
+        changes(before, after.labels, changed, superpixels, by_number),
+        after.labels,
+        changed,
+    )
 
 
 def _is_known(image: Image, last: LedgerEntry | None, annotation: Annotation) -> bool:
@@ -102,13 +135,14 @@ def _since_initial(
     before = Masks(initial, np.ones(initial.shape, dtype=np.bool_))
     if annotation.cancelled:
         return before, before
-    now = read_regions(annotation.result, project.classes, initial.shape)
-    now.sort(key=lambda region: -int(region.mask.sum()))  # as the first label map was painted
-    return before, _paint(now, initial.shape, uncovered_class(project.classes))
+    shape = (initial.shape[0], initial.shape[1])
+    now = read_regions(annotation.result, project.classes, shape)
+    now.sort(key=lambda region: -region.area)  # as the first label map was painted
+    return before, _paint(now, shape, uncovered_class(project.classes))
 
 
 def _since_prediction(
-    client: Callable[[], Client], project: Project, annotation: Annotation, shape: tuple[int, ...]
+    client: Callable[[], Client], project: Project, annotation: Annotation, shape: tuple[int, int]
 ) -> tuple[Masks, Masks]:
     """The masks before and after an edit that began from what a prediction showed."""
     uncovered = uncovered_class(project.classes)
@@ -135,46 +169,71 @@ def changes(
     (``from``, None where nothing was shown, and ``to``), how many ``pixels``, and whether that is
     ``most`` of the superpixel. Number 0, row id None, is what cannot be asked about.
     """
-    found: list[Json] = []
-    for number in np.unique(superpixels[changed]).tolist():
-        here = changed & (superpixels == number)
-        row = rows.get(number)
-        pixels = int(here.sum())
-        shown = here & before.covered
-        found.append(
-            {
-                "superpixel": row.id if row else None,
-                "number": number,
-                "from": _mode(before.labels[shown]) if shown.any() else None,
-                "to": _mode(edited[here]),
-                "pixels": pixels,
-                "most": row is not None and 2 * pixels > row.size,
-            }
-        )
-    return found
+    counts: dict[int, _Counts] = {}
+    for strip in strips(changed.shape):
+        here = changed[strip]
+        if not here.any():
+            continue
+        shown = np.where(before.covered[strip][here], before.labels[strip][here], _NOT_SHOWN)
+        keys = superpixels[strip][here].astype(np.int64) << 17 | shown.astype(np.int64) << 8
+        found, pixels = np.unique(keys | edited[strip][here], return_counts=True)
+        for key, many in zip(found.tolist(), pixels.tolist(), strict=True):
+            counts.setdefault(key >> 17, _Counts()).add(key >> 8 & 511, key & 255, many)
+    return [_change(number, counts[number], rows.get(number)) for number in sorted(counts)]
 
 
-def _mode(classes: NDArray[np.uint8]) -> int:
-    return int(np.bincount(classes).argmax())
+def _change(number: int, counts: _Counts, row: Any) -> Json:
+    """What an edit changed in one superpixel, ``row`` None where there is none in the database."""
+    pixels = sum(counts.after.values())
+    return {
+        "superpixel": row.id if row else None,
+        "number": number,
+        "from": _mode(counts.before) if counts.before else None,
+        "to": _mode(counts.after),
+        "pixels": pixels,
+        "most": row is not None and 2 * pixels > row.size,
+    }
 
 
-def _paint(regions: Sequence[Region], shape: tuple[int, ...], uncovered: int) -> Masks:
+_NOT_SHOWN = np.int64(256)
+"""In place of the class of a pixel where nothing was shown."""
+
+
+@dataclass
+class _Counts:
+    """How many changed pixels of a superpixel had each class before and have it after an edit."""
+
+    before: Counter[int] = field(default_factory=Counter)
+    after: Counter[int] = field(default_factory=Counter)
+
+    def add(self, before: int, after: int, pixels: int) -> None:
+        self.after[after] += pixels
+        if before != _NOT_SHOWN:
+            self.before[before] += pixels
+
+
+def _mode(counts: Counter[int]) -> int:
+    """The most frequent class; of equally frequent ones the smallest."""
+    return min(counts, key=lambda class_id: (-counts[class_id], class_id))
+
+
+def _paint(regions: Sequence[Region], shape: tuple[int, int], uncovered: int) -> Masks:
     """Regions painted in their order; ``uncovered`` is the class where there are none."""
     labels = np.full(shape, uncovered, dtype=np.uint8)
     covered = np.zeros(shape, dtype=np.bool_)
     for region in regions:
-        labels[region.mask] = region.class_id
-        covered |= region.mask
+        region.paint(labels, region.class_id)
+        region.paint(covered, True)
     return Masks(labels, covered)
 
 
 def _order(now: Sequence[Region], before: Sequence[Region]) -> list[Region]:
     """The regions of now in the order to paint them: those that were left alone come first."""
-    known = {(region.name, region.class_id): region.mask for region in before}
+    known = {(region.name, region.class_id): region.edges for region in before}
 
     def is_new(region: Region) -> bool:
-        mask = known.get((region.name, region.class_id))
-        return mask is None or not np.array_equal(mask, region.mask)
+        edges = known.get((region.name, region.class_id))
+        return edges is None or not np.array_equal(edges, region.edges)
 
     return sorted(now, key=is_new)
 
@@ -183,7 +242,7 @@ def _shown(
     client: Callable[[], Client],
     annotation: Annotation,
     classes: list[str],
-    shape: tuple[int, ...],
+    shape: tuple[int, int],
 ) -> list[Region]:
     """The regions that an annotator began from: those of the prediction that was shown.
 

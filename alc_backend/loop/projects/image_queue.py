@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -37,13 +37,15 @@ MAX_CLAIMS = 3
 class Waiting:
     """How many images of a project wait, are being worked at (claimed), and could not be done.
 
-    ``error`` is what keeps all of them waiting, or None.
+    ``error`` is what keeps all of them waiting, ``problem`` names the first that could not be done,
+    with the reason; each may be None.
     """
 
     waiting: int
     claimed: int
     failed: int
     error: str | None
+    problem: str | None
 
     @property
     def left(self) -> int:
@@ -124,8 +126,15 @@ def waiting(store: Store, project_id: int) -> Waiting:
                 .group_by(claimed, failed)
             )
         }
+        first = session.scalars(_failed(project_id).limit(1)).first()
     over = counts.get((False, True), 0) + counts.get((True, True), 0)
-    return Waiting(counts.get((False, False), 0), counts.get((True, False), 0), over, error)
+    return Waiting(
+        waiting=counts.get((False, False), 0),
+        claimed=counts.get((True, False), 0),
+        failed=over,
+        error=error,
+        problem=first and _problem(first),
+    )
 
 
 def count(store: Store, project_id: int) -> Count:
@@ -142,12 +151,20 @@ def count(store: Store, project_id: int) -> Count:
 def problems(store: Store, project_id: int) -> list[str]:
     """A sentence for each image that could not be done, with the reason."""
     with store.reading() as session:
-        left = session.scalars(
-            select(Arrival)
-            .where(Arrival.project_id == project_id, Arrival.finished_at.is_not(None))
-            .order_by(Arrival.dataset_task)
-        ).all()
-    return [f"task {arrival.dataset_task}: {arrival.error}" for arrival in left]
+        return [_problem(arrival) for arrival in session.scalars(_failed(project_id))]
+
+
+def _failed(project_id: int) -> Select[Any]:
+    """The images that could not be done, by their tasks."""
+    return (
+        select(Arrival)
+        .where(Arrival.project_id == project_id, Arrival.finished_at.is_not(None))
+        .order_by(Arrival.dataset_task)
+    )
+
+
+def _problem(arrival: Arrival) -> str:
+    return f"task {arrival.dataset_task}: {arrival.error}"
 
 
 def cancel(store: Store, project_id: int) -> int:

@@ -188,7 +188,8 @@ class _Maker:
 
     def _maps(self, image: NDArray[np.uint8], regions: list[Json]) -> _FirstMaps:
         """The maps of an image: painted from the regions of its task, or made by the models."""
-        maps = painted(regions, self._project.classes, self._warmer.uncovered)
+        shape = (image.shape[0], image.shape[1])
+        maps = painted(regions, self._project.classes, shape, self._warmer.uncovered)
         if maps is None:
             first = self._warmer.from_image(image)
             return _FirstMaps(
@@ -198,11 +199,6 @@ class _Maker:
                 self._warmer.start.as_dict() | {"hidden": first.hidden, "empty": first.empty},
                 first.hidden,
                 first.empty,
-            )
-        if maps[0].shape != image.shape[:2]:
-            raise DatasetError(
-                f"its regions are for {maps[0].shape[1]}×{maps[0].shape[0]} pixels, the image "
-                f"has {image.shape[1]}×{image.shape[0]}; import the image again"
             )
         return _FirstMaps(maps[0], self._warmer.from_masks(image, *maps))
 

@@ -335,7 +335,7 @@ def begun_from(store, project):
     """Let the first label map of image a come from annotation 40, as it was at noon."""
 
     def begun_from(regions):
-        labels, superpixels = painted(regions, CLASSES)
+        labels, superpixels = painted(regions, CLASSES, (48, 64))
         with store.session() as session:
             image = session.get_one(Image, image_of(store, "a").id)
             image.initial_annotation, image.initial_annotation_at = 40, NOON
@@ -393,7 +393,7 @@ def test_an_older_annotation_is_not_written_over_the_one_that_was_imported(
 
 
 def test_regions_of_another_size_are_refused(store, project, shown, edit):
-    with pytest.raises(ValueError, match="differ in size"):
+    with pytest.raises(ValueError, match="differs in size"):
         edit(1, [region("dog", *CORNER, shape=(24, 32))])
     with pytest.raises(ValueError, match="length"):
         edit(2, [{**shown[0], "value": {**shown[0]["value"], "rle": [0, 0, 0, 4, 0, 0]}}])

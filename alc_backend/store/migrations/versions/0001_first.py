@@ -147,6 +147,19 @@ def upgrade() -> None:
         sa.UniqueConstraint("round_id", "step", "number", name="uq_parts_round_id_step_number"),
     )
     op.create_table(
+        "attempts",
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("annotation_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("image_id", sa.Integer(), nullable=False),
+        sa.Column("updated_at", MOMENT, nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("tried_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_attempts_image_id"),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_attempts_project_id"),
+        sa.PrimaryKeyConstraint("project_id", "annotation_id", name="pk_attempts"),
+    )
+    op.create_table(
         "superpixels",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("image_id", sa.Integer(), nullable=False),
