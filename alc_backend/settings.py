@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -23,6 +24,19 @@ from alc_backend.errors import SettingsError
 ENV_FILE = "ALC_ENV_FILE"
 """The environment variable that names a file of settings. No other file is read: one that lies in
 the working directory, such as a dataset's, could send the token of Label Studio anywhere."""
+
+
+MOST_QUERIES = 1_000_000
+"""The most queries of a round; months of work for ten people."""
+
+MOST_AREA = 2**26
+"""The largest area, in pixels, from which on superpixels may be asked about: a whole image's."""
+
+MOST_SUPERPIXELS = 65_535
+"""The most SLIC superpixels of an image."""
+
+MOST_FOLDS = 100
+"""The most networks of a round; each is a file, and cross-fitting gains nothing beyond some ten."""
 
 
 class Settings(BaseSettings):
@@ -66,6 +80,11 @@ class Settings(BaseSettings):
         description="hosts, separated by commas, that images may be fetched from by http(s), "
         "beside Label Studio and its storages",
     )
+    trusted_proxies: str = Field(
+        "",
+        description="addresses or networks, separated by commas, of proxies in front of the "
+        "service, whose X-Forwarded-For and X-Forwarded-Proto are believed",
+    )
     host: str = Field("127.0.0.1", description="address the service listens on")
     port: int = Field(9090, ge=1, le=65535, description="port the service listens on")
     backend_url: str | None = Field(
@@ -86,10 +105,13 @@ class Settings(BaseSettings):
         description="how processes log: text for people, json (one object a line) for machines",
     )
     min_free_gb: float = Field(
-        2.0, ge=0, description="free disk space, in GiB, below which `alc doctor` and /ready warn"
+        2.0,
+        ge=0,
+        le=1_000_000,
+        description="free disk space, in GiB, below which `alc doctor` and /ready warn",
     )
     max_request_mb: int = Field(
-        64, ge=1, description="longest request that the service reads, in MiB"
+        16, ge=1, le=64, description="longest request that the service reads, in MiB"
     )
 
     model_dir: Path | None = Field(
@@ -119,7 +141,7 @@ class Settings(BaseSettings):
         "entropy bvsb classbal random size",
     )
     epsilon: float = Field(0.0, ge=0, le=1, description="similarity an expansion requires, eq. 12")
-    round_size: int = Field(100, ge=1, description="queries of one round (B)")
+    round_size: int = Field(100, ge=1, le=MOST_QUERIES, description="queries of one round (B)")
     start_by_itself: bool = Field(
         False, description="start the next round as soon as the queries of one are answered"
     )
@@ -140,28 +162,44 @@ class Settings(BaseSettings):
         "en",
         description="language of what labelers read: en, de, es, fr, or the path of a JSON file",
     )
-    overlap: int = Field(1, ge=1, description="annotators per query, for `alc init`")
+    overlap: int = Field(1, ge=1, le=100, description="annotators per query, for `alc init`")
     reconcile_every_s: float = Field(
-        300.0, ge=10, description="seconds between searches for answers whose webhooks were lost"
+        300.0,
+        ge=10,
+        le=86_400,
+        description="seconds between searches for answers whose webhooks were lost",
     )
-    per_image: int | None = Field(None, ge=1, description="most queries of a round in one image")
+    per_image: int | None = Field(
+        None, ge=1, le=MOST_QUERIES, description="most queries of a round in one image"
+    )
     gap: int = Field(
-        0, ge=0, description="queries about other images between two about the same one"
+        0, ge=0, le=10_000, description="queries about other images between two about the same one"
     )
-    min_area: int = Field(0, ge=0, description="smallest superpixel that is asked about, in pixels")
-    seed: int = Field(0, ge=0, description="seed of every random choice")
+    min_area: int = Field(
+        0, ge=0, le=MOST_AREA, description="smallest superpixel that is asked about, in pixels"
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of every random choice")
     preset: str = Field("cpu", description="training preset")
     encoder: str | None = Field(None, description="overrides the preset's encoder")
-    input_size: int | None = Field(None, description="overrides the preset's crop, in pixels")
-    iterations: int | None = Field(None, description="overrides the preset's iterations")
-    batch_size: int | None = Field(None, description="overrides the preset's batch size")
-    base_rate: float | None = Field(None, description="overrides the preset's learning rate")
+    input_size: int | None = Field(
+        None, ge=64, le=4096, description="overrides the preset's crop, in pixels"
+    )
+    iterations: int | None = Field(
+        None, ge=1, le=10_000_000, description="overrides the preset's iterations"
+    )
+    batch_size: int | None = Field(
+        None, ge=2, le=4096, description="overrides the preset's batch size"
+    )
+    base_rate: float | None = Field(
+        None, gt=0, le=100, description="overrides the preset's learning rate"
+    )
     encoder_weights: str | None = Field(
         None, description="the encoder's first weights: imagenet, none (random), or a file"
     )
     folds: int = Field(
         1,
         ge=1,
+        le=MOST_FOLDS,
         description="networks for cross-fitting; 1 scores with the one network of the paper",
     )
     share_iterations: bool = Field(
@@ -174,16 +212,23 @@ class Settings(BaseSettings):
         "where there are no validation images",
     )  # fmt: skip
     train_processes: int | None = Field(
-        None, ge=1, description="processes that train together; default: one for each GPU"
+        None, ge=1, le=1024, description="processes that train together; default: one for each GPU"
     )
-    loader_threads: int = Field(2, ge=1, description="threads that prepare training crops")
-    checkpoint_every: int = Field(50, ge=1, description="iterations between checkpoints")
+    loader_threads: int = Field(2, ge=1, le=256, description="threads that prepare training crops")
+    checkpoint_every: int = Field(
+        50, ge=1, le=1_000_000, description="iterations between checkpoints"
+    )
     image_cache_mb: int = Field(
-        2048, ge=0, description="memory for decoded training images, in MiB"
+        2048, ge=0, le=2**20, description="memory for decoded training images, in MiB"
     )
-    job_timeout_hours: float = Field(48.0, gt=0, description="longest time one job may take")
+    job_timeout_hours: float = Field(
+        48.0, gt=0, le=8760, description="longest time one job may take"
+    )
     stale_after_s: float = Field(
-        60.0, gt=5, description="seconds of silence after which a worker is taken for dead"
+        60.0,
+        gt=5,
+        le=86_400,
+        description="seconds of silence after which a worker is taken for dead",
     )
 
     @field_validator("*", mode="before")
@@ -203,6 +248,16 @@ class Settings(BaseSettings):
         if not all("!" <= character <= "~" for character in word):
             raise ValueError("may hold visible ASCII characters only, no blanks")
         return word
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _holds_addresses(cls, value: str) -> str:
+        for word in value.split(","):
+            try:
+                ip_network(word.strip() or "::")
+            except ValueError as error:
+                raise ValueError(f"holds no addresses or networks: {error}") from None
+        return value
 
     @field_validator("database_url", "redis_url")
     @classmethod
@@ -254,6 +309,13 @@ class Settings(BaseSettings):
         return [host.strip().lower() for host in self.image_hosts.split(",") if host.strip()]
 
     @property
+    def proxy_networks(self) -> list[IPv4Network | IPv6Network]:
+        """The addresses and networks of ``trusted_proxies``."""
+        return [
+            ip_network(word.strip()) for word in self.trusted_proxies.split(",") if word.strip()
+        ]
+
+    @property
     def models(self) -> Path:
         """The folder of the foundation models' files in force."""
         return self.model_dir or self.data_dir / "models"
@@ -278,7 +340,7 @@ def variable(name: str) -> str:
 GROUPS = {
     "Label Studio and addresses": (
         "label_studio_url", "label_studio_api_key", "label_studio_public_url", "backend_url",
-        "host", "port", "secret", "secret_previous", "image_hosts",
+        "host", "port", "secret", "secret_previous", "trusted_proxies", "image_hosts",
     ),
     "Where everything is kept": (
         "data_dir", "files_url", "database_url", "redis_url", "model_dir", "weights_mirror",

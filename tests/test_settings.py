@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
+from pydantic import ValidationError
 
 from alc_backend.errors import SettingsError
 from alc_backend.settings import ENV_FILE, Settings, settings
@@ -18,6 +21,33 @@ def test_settings_survive_the_way_through_the_environment(monkeypatch, tmp_path)
     for name, value in sent.environment().items():
         monkeypatch.setenv(name, value)
     assert Settings() == sent
+
+
+NUMBERS = [
+    name
+    for name, field in Settings.model_fields.items()
+    if {int, float} & {field.annotation, *get_args(field.annotation)}
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_a_least_and_a_greatest_value(name):
+    """Else one request or one slip of a finger takes all memory."""
+    for value in (-1e30, 1e30, float("inf"), float("nan")):
+        with pytest.raises(ValidationError):
+            Settings(**{name: value if value in (float("inf"),) or value != value else int(value)})
+
+
+@pytest.mark.parametrize("given", ["proxy", "*", "10.0.0.1/8", "10.0.0.0/8,nginx", "fe80::1/129"])
+def test_trusted_proxies_are_addresses(given):
+    with pytest.raises(ValidationError, match="holds no addresses or networks"):
+        Settings(trusted_proxies=given)
+
+
+def test_trusted_proxies():
+    assert Settings().proxy_networks == []
+    given = Settings(trusted_proxies=" 127.0.0.1, 10.0.0.0/8 ,::1")
+    assert [str(each) for each in given.proxy_networks] == ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]
 
 
 def test_secrets_are_not_shown():

@@ -110,7 +110,7 @@ def _cell(text: str | None) -> str:
 def _about(field: FieldInfo) -> str:
     text = _cell(field.description)
     bounds = [
-        f"{sign} {getattr(rule, name):g}"
+        f"{sign} {_number(getattr(rule, name))}"
         for rule in field.metadata
         for name, sign in (("gt", "above"), ("ge", "from"), ("le", "to"), ("lt", "below"))
         if getattr(rule, name, None) is not None
@@ -121,6 +121,10 @@ def _about(field: FieldInfo) -> str:
     if bounds:
         text += f" ({' '.join(bounds)})"
     return text
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from alc_backend.cli.common import open_store, telling
 from alc_backend.cli.labelling import label_waiting
 from alc_backend.cli.warm_start import OBJECTS, SLIC, is_filled, open_with, warm_start
 from alc_backend.errors import SettingsError
+from alc_backend.settings import MOST_SUPERPIXELS
 
 if TYPE_CHECKING:
     from alc_backend.foundation.warm_start import WarmStart
@@ -63,7 +64,9 @@ class InitOptions:
             "for a dataset, slic for --from-project."
         ),
     ] = None
-    superpixel_count: Annotated[int, typer.Option(help="SLIC superpixels per image.", min=1)] = 100
+    superpixel_count: Annotated[
+        int, typer.Option(help="SLIC superpixels per image.", min=1, max=MOST_SUPERPIXELS)
+    ] = 100
     fill: Annotated[
         str | None,
         typer.Option(help="slic: cover what no object covers with SLIC superpixels."),

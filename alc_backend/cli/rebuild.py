@@ -10,6 +10,7 @@ from rich.console import Console
 
 from alc_backend.cli.common import open_store, telling
 from alc_backend.cli.warm_start import OBJECTS, is_filled, open_with, warm_start
+from alc_backend.settings import MOST_SUPERPIXELS
 
 console = Console()
 
@@ -30,7 +31,10 @@ def rebuild(
         typer.Option(help="As `alc init` had it: objects (or else slic), slic, or sam."),
     ] = OBJECTS,
     superpixel_count: Annotated[
-        int, typer.Option(help="SLIC superpixels per image, as `alc init` had it.", min=1)
+        int,
+        typer.Option(
+            help="SLIC superpixels per image, as `alc init` had it.", min=1, max=MOST_SUPERPIXELS
+        ),
     ] = 100,
     fill: Annotated[
         str | None, typer.Option(help="slic, where `alc init` had it: SLIC covers the rest.")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alc_backend.cli.common import ProjectOption, open_store, project_id_of
+from alc_backend.settings import MOST_AREA, MOST_FOLDS, MOST_QUERIES
 from alc_backend.store.round_states import RUNNING
 
 if TYPE_CHECKING:
@@ -23,20 +24,32 @@ console = Console()
 def start(
     project: ProjectOption = None,
     size: Annotated[
-        int | None, typer.Option(help="Queries of this round; default ALC_ROUND_SIZE.", min=1)
+        int | None,
+        typer.Option(
+            help="Queries of this round; default ALC_ROUND_SIZE.", min=1, max=MOST_QUERIES
+        ),
     ] = None,
     per_image: Annotated[
-        int | None, typer.Option(help="Most queries in one image; default ALC_PER_IMAGE.", min=1)
+        int | None,
+        typer.Option(
+            help="Most queries in one image; default ALC_PER_IMAGE.", min=1, max=MOST_QUERIES
+        ),
     ] = None,
     min_area: Annotated[
         int | None,
         typer.Option(
-            help="Smallest superpixel to ask about, in pixels; default ALC_MIN_AREA.", min=0
+            help="Smallest superpixel to ask about, in pixels; default ALC_MIN_AREA.",
+            min=0,
+            max=MOST_AREA,
         ),
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(help="Networks for cross-fitting, 1 = the paper; default ALC_FOLDS.", min=1),
+        typer.Option(
+            help="Networks for cross-fitting, 1 = the paper; default ALC_FOLDS.",
+            min=1,
+            max=MOST_FOLDS,
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Stay until the round is open.")] = False,
 ) -> None:

@@ -13,7 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from alc_backend.common.types import Json
 from alc_backend.errors import SettingsError
-from alc_backend.settings import Settings, settings
+from alc_backend.settings import (
+    MOST_FOLDS,
+    MOST_QUERIES,
+    MOST_SUPERPIXELS,
+    Settings,
+    settings,
+)
 
 if TYPE_CHECKING:
     from alc_backend.simulate.experiment import Experiment
@@ -56,7 +62,9 @@ class SimulateOptions:
     superpixels: Annotated[
         str, typer.Option(help="Superpixels: objects of the dataset, or slic.")
     ] = "objects"
-    slic_count: Annotated[int, typer.Option(help="SLIC superpixels per image.", min=1)] = 100
+    slic_count: Annotated[
+        int, typer.Option(help="SLIC superpixels per image.", min=1, max=MOST_SUPERPIXELS)
+    ] = 100
     expansion: Annotated[
         str, typer.Option(help="on: an answer spreads over its superpixel; off: one pixel.")
     ] = "on"
@@ -64,7 +72,8 @@ class SimulateOptions:
         float | None, typer.Option(help="Similarity an expansion requires; default ALC_EPSILON.")
     ] = None
     folds: Annotated[
-        int | None, typer.Option(help="Networks for cross-fitting; default ALC_FOLDS.", min=1)
+        int | None,
+        typer.Option(help="Networks for cross-fitting; default ALC_FOLDS.", min=1, max=MOST_FOLDS),
     ] = None
     oracle: Annotated[
         str, typer.Option(help="Oracle annotators, separated by commas: object, pixel.")
@@ -75,16 +84,21 @@ class SimulateOptions:
         typer.Option(help="Where to measure: shares of the superpixels, or numbers of answers."),
     ] = None
     budget: Annotated[
-        int | None, typer.Option(help="Answers in all, measured after every round.", min=1)
+        int | None,
+        typer.Option(help="Answers in all, measured after every round.", min=1, max=MOST_QUERIES),
     ] = None
     rounds: Annotated[
-        int, typer.Option(help="Rounds that the answers are given in; each trains anew.", min=1)
+        int,
+        typer.Option(
+            help="Rounds that the answers are given in; each trains anew.", min=1, max=1000
+        ),
     ] = 1
     preset: Annotated[
         str | None, typer.Option(help="Training preset; default ALC_PRESET (sample: sample).")
     ] = None
     iterations: Annotated[
-        int | None, typer.Option(help="Training iterations instead of the preset's.", min=1)
+        int | None,
+        typer.Option(help="Training iterations instead of the preset's.", min=1, max=10_000_000),
     ] = None
     train: Annotated[
         bool, typer.Option(help="Train anew before every round, or keep the first network.")
@@ -103,7 +117,9 @@ class SimulateOptions:
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2"
     jobs: Annotated[
         int | None,
-        typer.Option(help="Rows side by side; default: one per GPU, else per four cores.", min=1),
+        typer.Option(
+            help="Rows side by side; default: one per GPU, else per four cores.", min=1, max=256
+        ),
     ] = None
     cache: Annotated[
         Path | None,

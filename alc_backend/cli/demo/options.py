@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from alc_backend.settings import MOST_QUERIES
+
 
 @dataclass(frozen=True)
 class DemoOptions:
@@ -20,9 +22,14 @@ class DemoOptions:
         Path | None, typer.Option(help="Validation folder; default: val beside a folder train.")
     ] = None
     auto: Annotated[
-        int, typer.Option(help="Let an oracle annotator answer so many queries.", min=0)
+        int,
+        typer.Option(
+            help="Let an oracle annotator answer so many queries.", min=0, max=MOST_QUERIES
+        ),
     ] = 0
-    rounds: Annotated[int, typer.Option(help="Rounds that --auto is spread over.", min=1)] = 2
+    rounds: Annotated[
+        int, typer.Option(help="Rounds that --auto is spread over.", min=1, max=1000)
+    ] = 2
     oracle: Annotated[str, typer.Option(help="Oracle annotator: object or pixel.")] = "object"
     stop: Annotated[bool, typer.Option("--exit", help="End after that.")] = False
     data_dir: Annotated[Path, typer.Option(help="Folder for all state.")] = Path("alc-data/demo")

@@ -12,11 +12,17 @@ from alc_backend.errors import NotFoundError
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.loop.rounds.status import RoundSummary
 from alc_backend.service.jobs.queues import Jobs
+from alc_backend.settings import MOST_AREA, MOST_FOLDS, MOST_QUERIES
 from alc_backend.store.database import Store
-from alc_backend.store.models import MAX_ID, Project, Round
+from alc_backend.store.models import Project, Round
 
-LEAST = {"size": 1, "per_image": 1, "min_area": 0, "folds": 1}
-"""The options of a round, and the least value of each."""
+RANGES = {
+    "size": (1, MOST_QUERIES),
+    "per_image": (1, MOST_QUERIES),
+    "min_area": (0, MOST_AREA),
+    "folds": (1, MOST_FOLDS),
+}
+"""The options of a round, with the least and the greatest value of each."""
 
 
 def rounds_router(store: Store, jobs: Jobs) -> APIRouter:
@@ -45,10 +51,11 @@ def rounds_router(store: Store, jobs: Jobs) -> APIRouter:
 
 def _options(body: Json) -> dict[str, int | None]:
     """The options of a round that a request gives; 422 for a value out of range."""
-    given = {name: body.get(name) for name in LEAST}
+    given = {name: body.get(name) for name in RANGES}
     for name, value in given.items():
-        if value is not None and (type(value) is not int or not LEAST[name] <= value <= MAX_ID):
-            raise HTTPException(422, f"{name} must be an integer from {LEAST[name]} on")
+        least, most = RANGES[name]
+        if value is not None and (type(value) is not int or not least <= value <= most):
+            raise HTTPException(422, f"{name} must be an integer from {least} to {most}")
     return given
 
 

@@ -37,10 +37,19 @@ def test_an_unknown_project_is_not_found(service, project, given):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "least"),
-    [("size", 0, 1), ("folds", "2", 1), ("per_image", True, 1), ("min_area", -1, 0)],
+    ("name", "value", "allowed"),
+    [
+        ("size", 0, "1 to 1000000"),
+        ("size", 10**6 + 1, "1 to 1000000"),
+        ("folds", "2", "1 to 100"),
+        ("folds", 101, "1 to 100"),
+        ("folds", 2**62, "1 to 100"),
+        ("per_image", True, "1 to 1000000"),
+        ("min_area", -1, "0 to 67108864"),
+        ("min_area", 2**63, "0 to 67108864"),
+    ],
 )
-def test_options_out_of_range_are_refused(service, project, name, value, least):
+def test_options_out_of_range_are_refused(service, project, name, value, allowed):
     answer = service.post("/rounds", json={"project": "pets", name: value})
     assert answer.status_code == 422
-    assert answer.json()["detail"] == f"{name} must be an integer from {least} on"
+    assert answer.json()["detail"] == f"{name} must be an integer from {allowed}"
