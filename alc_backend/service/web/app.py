@@ -11,7 +11,9 @@ from alc_backend.common.version import __version__
 from alc_backend.errors import SettingsError
 from alc_backend.loop.annotations import webhooks
 from alc_backend.service.jobs.queues import Jobs, connect
-from alc_backend.service.web.guard import Guard, SizeLimit
+from alc_backend.service.web.bodies import BodyLimit
+from alc_backend.service.web.guard import OPEN, Guard
+from alc_backend.service.web.hosts import LoopbackHosts, is_loopback
 from alc_backend.service.web.ingest import Ingest
 from alc_backend.service.web.metrics import Requests
 from alc_backend.service.web.operations import operations_router
@@ -19,13 +21,14 @@ from alc_backend.service.web.pages.admin import admin_router
 from alc_backend.service.web.pages.gallery import gallery_router
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.service.web.protocol import protocol_router
+from alc_backend.service.web.proxies import ForwardedFor
 from alc_backend.service.web.request_ids import RequestIds
 from alc_backend.service.web.responses import AsciiJSONResponse, answer_errors
 from alc_backend.service.web.rounds import rounds_router
+from alc_backend.service.web.security_headers import SecurityHeaders
+from alc_backend.service.web.turns import Turns
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 SHORTEST_SECRET = 16
 """Characters of a password on a public address, which outsiders have years to guess."""
@@ -37,7 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
     Raises SettingsError when it would listen on a public address without a password, or with one
     that could be guessed.
     """
-    if settings.host not in LOOPBACK:
+    if not is_loopback(settings.host):
         _check_secret(settings)
     store = Store(settings)
     redis = connect(settings)
@@ -75,10 +78,15 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """What each request passes through; the last one added is the outermost."""
-    app.add_middleware(SizeLimit, megabytes=settings.max_request_mb)
+    app.add_middleware(Turns, free=OPEN)
+    app.add_middleware(BodyLimit, megabytes=settings.max_request_mb)
     app.add_middleware(Guard, settings=settings)
+    if settings.secret is None:
+        app.add_middleware(LoopbackHosts, settings=settings)
+    app.add_middleware(ForwardedFor, trusted=settings.proxy_networks)
     app.add_middleware(Requests)
     app.add_middleware(RequestIds)  # so that what the others log has the request's id
+    app.add_middleware(SecurityHeaders)
 
 
 def _check_secret(settings: Settings) -> None:

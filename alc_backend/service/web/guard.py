@@ -1,4 +1,4 @@
-"""What guards the service: passwords and what they open, limits on wrong ones and on sizes."""
+"""What guards the service: passwords and what they open, and a limit on wrong ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections import OrderedDict
 from fastapi import HTTPException, Request
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from alc_backend.common.credentials import Credential, Purpose, recognise
 from alc_backend.settings import Settings
@@ -46,8 +46,6 @@ FAILURES, WITHIN_S = 20, 60.0
 
 ADDRESSES = 10_000
 """The most addresses that are remembered; those seen longest ago are forgotten first."""
-
-MIB = 2**20
 
 
 class Failures:
@@ -154,53 +152,6 @@ def check_credential(request: Request, project: int, purpose: Purpose | None = N
         )
     if purpose not in (None, credential.purpose):
         raise HTTPException(403, f"this needs the password of the {purpose}, or ALC_SECRET")
-
-
-class SizeLimit:
-    """ASGI middleware that refuses bodies longer than ``megabytes`` MiB with 413."""
-
-    def __init__(self, app: ASGIApp, megabytes: int) -> None:
-        self._app, self._most = app, megabytes * MIB
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, its body counted as it arrives."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > self._most:
-            await self._refuse(scope, receive, send)
-            return
-        seen, begun = 0, False
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._most:
-                raise _TooLongError
-            return message
-
-        async def answer(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, counted, answer)
-        except _TooLongError:
-            if begun:
-                raise
-            await self._refuse(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        text = f"the request is longer than {self._most // MIB} MiB (ALC_MAX_REQUEST_MB)"
-        log.warning("%s %s: %s", scope["method"], scope["path"], text)
-        await JSONResponse({"detail": text}, 413)(scope, receive, send)
-
-
-class _TooLongError(BaseException):
-    """Not an Exception, so that no handler takes it for a failure of its own."""
 
 
 def _password(authorization: str) -> bytes:

@@ -19,7 +19,7 @@ def operations_router(store: Store, redis: Redis) -> APIRouter:
     metrics_of_all, readiness = Metrics(store, redis), Readiness(store)
 
     @router.get("/health")
-    def health() -> Json:
+    async def health() -> Json:  # needs no thread, of which all may be busy
         return {"status": "UP", "model_class": "ALCModel"}
 
     @router.get("/ready")

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from alc_backend.errors import AlcError, NotFoundError
+from alc_backend.service.web.security_headers import HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,16 @@ class AsciiJSONResponse(JSONResponse):
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Answer the package's errors with 404 or 409, and requests of a wrong form with 422."""
+    """Answer the package's errors with 404 or 409, requests of a wrong form with 422.
+
+    Any other error is a fault of this program: 500, without what the error says.
+    """
+
+    @app.exception_handler(Exception)
+    def fault(request: Request, error: Exception) -> AsciiJSONResponse:
+        """Answer outside of all middleware, where nothing adds the headers."""
+        del request, error  # uvicorn logs it
+        return AsciiJSONResponse({"detail": "internal error; the log has the reason"}, 500, HEADERS)
 
     @app.exception_handler(AlcError)
     def alc_error(request: Request, error: AlcError) -> AsciiJSONResponse:

@@ -10,6 +10,7 @@ import uvicorn
 from alc_backend.errors import ServiceError
 from alc_backend.service.jobs.processes import Processes, start_redis, start_worker
 from alc_backend.service.web.app import create_app
+from alc_backend.service.web.connections import Connection
 from alc_backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,11 @@ def run_service(settings: Settings) -> None:
                 create_app(settings),
                 host=settings.host,
                 port=settings.port,
-                log_level="warning",
+                http=Connection,
+                ws="none",
+                proxy_headers=False,  # ForwardedFor reads them, from trusted proxies
+                server_header=False,
+                log_level="error",  # its warnings are about clients, which may send any number
                 log_config=None,  # logs as the rest of this program does
                 access_log=False,
             )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,9 +10,9 @@ from fastapi.testclient import TestClient
 from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.service.web.app import create_app
 from alc_backend.store.models import Project, Round
+from tests.access_table import documented
 from tests.annotations import DATASET_PROJECT, QUERY_PROJECT, asked_project, round_config
 
-TABLE = Path(__file__).parents[3] / "docs/security.md"
 OTHER_PROJECT = 77
 """A Label Studio project of another project of the store."""
 
@@ -60,22 +58,6 @@ PASSWORDS = {
 """The columns of the table, and a password for each."""
 
 
-def documented():
-    """The table of docs/security.md: (method, path) → column → what the cell says."""
-    lines = [line for line in TABLE.read_text("utf-8").splitlines() if line.startswith("|")]
-    head = next(i for i, line in enumerate(lines) if line.startswith("| route "))
-    columns = [cell.strip() for cell in lines[head].strip("|").split("|")][1:]
-    assert columns == [*PASSWORDS]
-    found = {}
-    for line in lines[head + 2 :]:
-        routes, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        for method, path in re.findall(r"`([A-Z]+) (\S+)`", routes):
-            found[method, path] = dict(zip(columns, cells, strict=True))
-        if not re.search(r"`[A-Z]+ /", routes):
-            break
-    return found
-
-
 def routes_of(app):
     found = [*app.routes]
     for route in app.routes:
@@ -106,6 +88,7 @@ def is_refused(answer):
 
 def test_the_table_has_every_route_and_no_other(app):
     assert sorted(documented()) == routes_of(app)
+    assert {column for cells in documented().values() for column in cells} == {*PASSWORDS}
 
 
 @pytest.mark.parametrize("column", PASSWORDS)
@@ -197,7 +180,8 @@ def test_connections_that_carry_the_secret_itself_are_known(client):
 
 def test_without_a_secret_everything_is_open(settings, project, redis):
     """Only to this machine: see the test that a public address needs a secret."""
-    with TestClient(create_app(settings.model_copy(update={"secret": None}))) as client:
+    app = create_app(settings.model_copy(update={"secret": None}))
+    with TestClient(app, base_url="http://127.0.0.1:9090") as client:
         assert client.get("/metrics").status_code == 200
         assert client.post("/setup", json=body_of("/setup")).status_code == 200
         assert client.get("/rounds", headers=bearer("anything")).status_code == 200

@@ -1,4 +1,4 @@
-"""Passwords, failed attempts and long requests."""
+"""Passwords and failed attempts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPEN = {"/health", "/ready"}
 
 @pytest.fixture
 def app(settings):
-    return create_app(settings.model_copy(update={"max_request_mb": 1}))
+    return create_app(settings)
 
 
 @pytest.fixture
@@ -120,18 +120,3 @@ def test_without_a_password_nothing_is_read(app):
     anyio.run(app, scope, receive, send)
     assert answered[0]["status"] == 401
     assert asked == []
-
-
-def parts(count: int):
-    yield from (b" " * 2**18 for _ in range(count))
-
-
-@pytest.mark.parametrize("path", ["/webhook", "/predict", "/setup"])
-def test_long_requests(client, path, caplog):
-    long = b'{"a": "' + b"x" * 2**20 + b'"}'
-    for content in (long, parts(8)):  # with a length, and without
-        answer = client.post(path, content=content, headers=bearer("s3cret"))
-        assert answer.status_code == 413
-        assert "ALC_MAX_REQUEST_MB" in answer.json()["detail"]
-        assert f"POST {path}: the request is longer" in caplog.text
-    assert client.post(path, content=parts(2), headers=bearer("s3cret")).status_code == 422

@@ -14,10 +14,10 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader
 
 from alc_backend.loop.overview import Overview
+from alc_backend.service.web.bodies import FORM_BYTES
 from alc_backend.settings import Settings
 
 COOKIE = "alc_page"
-MAX_FORM_BYTES = 4096
 CURVES = {"data_miou": "Quality of the label maps", "model_miou": "Quality of the network"}
 """The qualities that are plotted over the rounds, with the titles of their plots."""
 
@@ -46,16 +46,18 @@ class Renderer:
             label_studio=self._label_studio,
             **values,
         )
-        response = HTMLResponse(content, status, _headers(nonce))
+        response = HTMLResponse(content, status, {"Content-Security-Policy": _policy(nonce)})
         if COOKIE not in request.cookies:
-            response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict")
+            secure = request.url.scheme == "https"
+            response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", secure=secure)
         return response
 
     async def check_form(self, request: Request) -> None:
         """Refuse a form that is not one of this site's pages: 403, or 413 when it is too long."""
-        if int(request.headers.get("content-length") or 0) > MAX_FORM_BYTES:
+        body = await request.body()
+        if len(body) > FORM_BYTES:
             raise HTTPException(413, "the form is too long")
-        given = parse_qs((await request.body()).decode("ascii", "replace")).get("token", [""])[0]
+        given = parse_qs(body.decode("ascii", "replace")).get("token", [""])[0]
         expected = self._token_of(request.cookies.get(COOKIE, ""))
         if COOKIE not in request.cookies or not hmac.compare_digest(
             given.encode(), expected.encode()
@@ -66,18 +68,13 @@ class Renderer:
         return hmac.new(self._key.encode(), f"form {cookie}".encode(), hashlib.sha256).hexdigest()
 
 
-def _headers(nonce: str) -> dict[str, str]:
-    """Headers that forbid everything but the page's own style, script and images."""
-    return {
-        "Cache-Control": "no-store",
-        "Content-Security-Policy": (
-            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
-            "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-            "frame-ancestors 'none'"
-        ),
-        "Referrer-Policy": "same-origin",
-        "X-Content-Type-Options": "nosniff",
-    }
+def _policy(nonce: str) -> str:
+    """What forbids everything but the page's own style, script and images."""
+    return (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+        "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    )
 
 
 def _environment() -> Environment:

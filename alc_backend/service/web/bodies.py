@@ -1,0 +1,148 @@
+"""Bounds on the bodies of requests: how long, how intricate, how slow, how many at once.
+
+A body is read as a whole before the application sees the request. Reading JSON holds up all other
+requests of the process while it lasts, which for some bytes is a hundred times longer than for
+others, so what is counted is not only bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+MIB = 2**20
+
+FORM_BYTES = 4096
+"""The longest body that is not JSON: the forms of the pages hold one token."""
+
+SMALL_BYTES = 256 * 1024
+LARGE_AT_ONCE = 2
+"""Of bodies longer than ``SMALL_BYTES`` so many are in memory at once; others wait to be read."""
+
+WITHIN_S = 60.0
+"""How long a body may take to arrive, waiting for its turn included."""
+
+MOST_VALUES, MOST_NUMBERS = 1_000_000, 4_000_000
+"""Of a JSON body: the most lists, objects and strings, and the most values of any kind.
+
+They take about a microsecond and 200 bytes each, and 0.1 microseconds and 32 bytes.
+"""
+
+
+class BodyLimit:
+    """ASGI middleware that refuses bodies out of bounds: 413, or 408 for one that never ends.
+
+    JSON may have ``megabytes`` MiB, anything else ``FORM_BYTES``.
+    """
+
+    def __init__(self, app: ASGIApp, megabytes: int) -> None:
+        self._app, self._most = app, megabytes * MIB
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read a request's body, and pass the request on with it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        most = self._most if _is_json(headers) else FORM_BYTES
+        async with AsyncExitStack() as turn:
+            try:
+                if _declared(headers) > most:
+                    raise _RefusedError(413, _too_long(most))
+                with anyio.fail_after(WITHIN_S):
+                    body = await self._read(receive, most, turn)
+                _check_values(body)
+            except _RefusedError as refused:
+                await _refuse(scope, receive, send, refused)
+            except TimeoutError:
+                late = _RefusedError(408, f"the request did not arrive within {WITHIN_S:.0f} s")
+                await _refuse(scope, receive, send, late)
+            except _LeftError:
+                return
+            else:
+                await self._app(scope, _again(bytes(body), receive), send)
+
+    async def _read(self, receive: Receive, most: int, turn: AsyncExitStack) -> bytearray:
+        """The whole body; ``turn`` is kept from when it turns out to be a long one."""
+        body, waits = bytearray(), True
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _LeftError
+            body += message.get("body", b"")
+            if len(body) > most:
+                raise _RefusedError(413, _too_long(most))
+            if len(body) > SMALL_BYTES and waits:
+                await turn.enter_async_context(self._large)
+                waits = False
+            if not message.get("more_body", False):
+                return body
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class _LeftError(Exception):
+    """The client has closed the connection."""
+
+
+def _is_json(headers: Headers) -> bool:
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind.startswith("application/") and kind.endswith(("/json", "+json"))
+
+
+def _declared(headers: Headers) -> int:
+    """The length that a request claims to have; 0 when it claims nothing."""
+    given = headers.get("content-length", "")
+    if not given:
+        return 0
+    if not (given.isascii() and given.isdigit() and len(given) < 20):
+        raise _RefusedError(400, "Content-Length is not a number")
+    return int(given)
+
+
+def _too_long(most: int) -> str:
+    if most == FORM_BYTES:
+        return (
+            f"the request is longer than {FORM_BYTES} bytes, and is not JSON "
+            "(Content-Type: application/json)"
+        )
+    return f"the request is longer than {most // MIB} MiB (ALC_MAX_REQUEST_MB)"
+
+
+def _check_values(body: bytearray) -> None:
+    """Refuse JSON that would take long to read; strings may hold brackets, which count as well."""
+    values = body.count(b"[") + body.count(b"{") + body.count(b'"') // 2
+    if values > MOST_VALUES or body.count(b",") > MOST_NUMBERS:
+        raise _RefusedError(
+            413,
+            f"the request has more than {MOST_VALUES:,} lists, objects and strings, or more than "
+            f"{MOST_NUMBERS:,} values",
+        )
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, refused: _RefusedError) -> None:
+    log.warning("%s %s: %s", scope["method"], scope["path"], refused)
+    await JSONResponse({"detail": str(refused)}, refused.status)(scope, receive, send)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """What gives ``body`` once, and after that what ``receive`` gives: that the client has left."""
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def give() -> Message:
+        return left.pop() if left else await receive()
+
+    return give
