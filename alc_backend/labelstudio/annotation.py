@@ -22,7 +22,7 @@ class Annotation:
     ``choice`` is the class that was chosen, None for a skip or an empty answer; ``annotator`` the
     user's id; ``lead_time`` in seconds. ``round_number`` is the round whose question was on the
     screen, None when the regions do not tell. ``parent_prediction`` is the prediction (id) that
-    the annotator started from, ``shown`` its result where the record holds it.
+    the annotator started from.
     """
 
     annotation_id: int
@@ -36,7 +36,6 @@ class Annotation:
     cancelled: bool
     result: list[Any]
     parent_prediction: int | None
-    shown: list[Any] | None
 
 
 def parse(record: Json, task_id: int | None = None) -> Annotation:
@@ -47,8 +46,7 @@ def parse(record: Json, task_id: int | None = None) -> Annotation:
     """
     task = record.get("task") if task_id is None else task_id
     result = record.get("result")
-    parent, begun_from = record.get("parent_prediction"), record.get("prediction")
-    shown = begun_from.get("result") if isinstance(begun_from, dict) else None
+    parent = record.get("parent_prediction")
     try:
         return Annotation(
             annotation_id=positive_integer(record["id"], "id"),
@@ -62,7 +60,6 @@ def parse(record: Json, task_id: int | None = None) -> Annotation:
             cancelled=bool(record.get("was_cancelled")),
             result=result if isinstance(result, list) else [],
             parent_prediction=None if parent is None else positive_integer(parent, "prediction"),
-            shown=shown if isinstance(shown, list) else None,
         )
     except KeyError as error:
         raise ValueError(f"annotation has no field {error}") from None

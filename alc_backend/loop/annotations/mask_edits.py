@@ -246,11 +246,11 @@ def _shown(
 ) -> list[Region]:
     """The regions that an annotator began from: those of the prediction that was shown.
 
-    They come with the annotation, or else from Label Studio. When the prediction is gone there,
-    they are the regions that Label Studio marks as taken over from it unchanged.
+    When that is gone from Label Studio, they are the regions that Label Studio marks as taken over
+    from it unchanged.
     """
-    shown = annotation.shown
-    if shown is None and annotation.parent_prediction is not None:
+    shown = None
+    if annotation.parent_prediction is not None:
         prediction = client().get_or_none(f"/api/predictions/{annotation.parent_prediction}/")
         shown = None if prediction is None else prediction["result"]
     if shown is None:

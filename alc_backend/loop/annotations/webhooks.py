@@ -253,9 +253,7 @@ class _Tasks:
 
     def _ask(self, project: int, tasks: list[int]) -> dict[int, Json | None]:
         those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
-        found = self._client().tasks_by_id(
-            project, [{**those, "value": tasks}], include=f"{FIELDS},prediction"
-        )
+        found = self._client().tasks_by_id(project, [{**those, "value": tasks}], include=FIELDS)
         return {**dict.fromkeys(tasks), **{int(task["id"]): task for task in found}}
 
 

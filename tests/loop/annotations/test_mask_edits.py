@@ -215,18 +215,9 @@ def test_more_than_half_of_a_superpixel_changed_by_hand_settles_it(
 # What the annotator began from.
 
 
-def no_client():
-    raise AssertionError("Label Studio was asked")
-
-
-def test_the_prediction_in_the_webhook_is_what_the_annotator_began_from(
-    store, project, first, shown
-):
-    task = image_of(store, "a").dataset_task
-    given = annotation(1, task, shown[:1], parent_prediction=900, prediction={"result": shown})
-    with store.reading() as session:
-        row = session.get_one(Project, project)
-    assert mask_edits.record(store, no_client, row, parse(given)) == Outcome.RECORDED
+def test_what_an_annotation_says_it_began_from_is_not_believed(store, project, first, shown, edit):
+    """Label Studio takes that from whoever submits it; the prediction is Label Studio's own."""
+    edit(1, shown[:1], prediction={"result": []})
     assert np.array_equal(label_map(store, project), with_(first, DOG_AT, BACKGROUND))
 
 
