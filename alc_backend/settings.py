@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         description="free disk space, in GiB, below which `alc doctor` and /ready warn",
     )
     max_request_mb: int = Field(
-        16, ge=1, le=64, description="longest request that the service reads, in MiB"
+        32, ge=1, le=64, description="longest request that the service reads, in MiB"
     )
 
     model_dir: Path | None = Field(

@@ -25,6 +25,9 @@ HEAD_WITHIN_S = 15.0
 READ_WITHIN_S = 60.0
 """How long a client may take to read what was answered."""
 
+READ_AT_ONCE = 2**14
+"""The bytes taken at a time: a body in chunks of one byte keeps others waiting while it is read."""
+
 LINGER_S, LINGER_BYTES = 2.0, 2**20
 """How long, and for how many bytes, a body is still taken after its request was answered.
 
@@ -54,6 +57,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, in the place of another one if there are too many."""
         super().connection_made(transport)
+        if hasattr(transport, "max_size"):  # that of asyncio itself reads 256 KiB at a time
+            transport.max_size = READ_AT_ONCE
         self._start("head", HEAD_WITHIN_S)
         if len(self.connections) > MOST:
             idle = [each for each in self.connections if isinstance(each, Connection)]

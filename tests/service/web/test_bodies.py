@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import anyio
 import pytest
 from hypothesis import given
@@ -112,12 +114,12 @@ def test_json_that_takes_long_to_read_is_refused(name):
     unit = INTRICATE[name]
     answered = send([b"[" + unit * (6 * MIB // len(unit)) + b"0]"], JSON, megabytes=16)
     assert answered.status == 413
-    assert b"lists, objects and strings" in answered.body
+    assert re.search(rb"more than [\d,]+ (lists, objects and strings|keys)", answered.body)
 
 
 def test_a_long_mask_is_taken():
     """A mask's run lengths are the longest JSON that Label Studio sends."""
-    run_lengths = b"[" + b"255," * 3_000_000 + b"0]"
+    run_lengths = b"[" + b"255," * 2_500_000 + b"0]"
     assert send([run_lengths], JSON, megabytes=16).status == 200
     assert send([run_lengths[:-1] + b",0" * 2 * MIB + b"]"], JSON, megabytes=16).status == 413
 

@@ -158,12 +158,14 @@ def test_an_answer_that_is_not_read(port):
     assert got < LARGE
 
 
-def test_an_answer_that_is_read_arrives_whole(port):
-    with connect(port) as client:
+def test_an_answer_that_is_read_arrives_whole():
+    with serving() as port, connect(port) as client:
         client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
         got = 0
         while got < LARGE:
-            got += len(client.recv(2**20))
+            part = client.recv(2**20)
+            assert part, "the connection was closed"
+            got += len(part)
 
 
 def test_idle_connections_make_room(monkeypatch):
