@@ -8,6 +8,7 @@ import json
 import resource
 import struct
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -30,10 +31,12 @@ from alc_backend.labelstudio.projects import read_dataset_config
 from alc_backend.labelstudio.regions import painted, read_regions
 from alc_backend.loop.annotations import mask_edits
 from alc_backend.loop.annotations.outcomes import Outcome
+from alc_backend.loop.exports.archive import Manifest, add_member, table_member, write_manifest
+from alc_backend.loop.exports.restore import restore_backup
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.models import Project
+from alc_backend.store.models import Base, Project
 from alc_backend.store.storage import Storage
 from tests.annotations import annotation, asked_project, image_of, region
 from tests.conftest import write_dataset
@@ -202,6 +205,27 @@ def read_edits(folder: Path) -> None:
 
         if save(1, 350) == Outcome.RECORDED:
             save(2, 20_000)
+
+
+def restore_ledger(folder: Path, packed: bytes) -> None:
+    """Restore a backup with this ledger, packed."""
+    members = {table_member(table): gzip.compress(b"") for table in Base.metadata.tables}
+    members[table_member("ledger")] = packed
+    with tarfile.open(folder / "alc.tar", "w") as archive:
+        digests = {n: add_member(archive, n, io.BytesIO(c)) for n, c in members.items()}
+        write_manifest(archive, Manifest("0001", digests), {})
+    restore_backup(Settings(data_dir=folder / "data", _env_file=None), folder / "alc.tar")
+
+
+def read_row(folder: Path) -> None:
+    """A backup with a row of 2 GB in 2 MB."""
+    restore_ledger(folder, gzip.compress(b" " * 2**20) * 2000)
+
+
+def read_rows(folder: Path) -> None:
+    """A backup with rows of 2 GB in 8 MB."""
+    rows = b'{"changes":[' + b"[]," * 10_000 + b"[]]}\n"
+    restore_ledger(folder, gzip.compress(rows * 40) * 1650)
 
 
 def main() -> None:

@@ -1,12 +1,13 @@
 """Attempts at edits: which annotations could not be read, why, and at which the process has died.
 
 An edit is a whole set of masks, and what reads it may be killed for want of memory. So the attempt
-is noted before it begins. Touches its own table. Called by ``mask_edits`` and ``overview``.
+is noted before it begins. Touches its own table. Called by ``mask_edits``,
+``reconciliation`` and ``overview``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -57,6 +58,13 @@ def set_aside(session: Session, project_id: int, limit: int) -> list[str]:
         f"Annotation {one.annotation_id} of image {key} was left out: {one.reason}"
         for one, key in found
     ]
+
+
+def forget_gone(session: Session, project_id: int, present: Collection[int]) -> None:
+    """Forget annotations that are not among the ones that Label Studio has, ``present``."""
+    for one in session.scalars(select(Attempt).where(Attempt.project_id == project_id)):
+        if one.annotation_id not in present:
+            session.delete(one)
 
 
 def _begin(store: Store, image: Image, annotation_id: int, updated_at: datetime) -> None:

@@ -23,7 +23,7 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import Key, asked_about
 from alc_backend.labelstudio.times import read_time
 from alc_backend.loop import query_tasks
-from alc_backend.loop.annotations import answers, mask_edits, outcomes, recovery
+from alc_backend.loop.annotations import answers, attempts, mask_edits, outcomes, recovery
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -99,6 +99,8 @@ def reconcile(
     counts += answers.withdraw(store, project_id, gone)
     with store.session() as session:
         _propose(session, project_id)
+        if since is None:
+            attempts.forget_gone(session, project_id, seen)
         row = session.get_one(Project, project_id)
         row.reconciled_to, row.reconciled_at = newest, utc_now()
     return counts

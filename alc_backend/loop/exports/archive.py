@@ -35,6 +35,20 @@ PROJECT_FILES = f"{FILES}projects/"
 
 MANIFEST = "manifest.json"
 
+MAX_MANIFEST = 2**27
+"""Larger manifests, in bytes, are refused: an image has some hundred bytes in it."""
+
+MAX_RATIO, FREE_BYTES = 200, 2**20
+"""How many times its size a table may unfold to, beside the first mebibyte. Ours unfold to some
+twenty times; gzip could do a thousand."""
+
+MAX_ROW = 2**24
+"""Longer rows, in bytes, are refused: of an edit, the longest ones, each superpixel has a hundred
+bytes."""
+
+PART_ROWS, PART_BYTES = 1000, 2**22
+"""How many rows, and about how many bytes of them, are in memory at once."""
+
 
 @dataclass
 class Summary:
@@ -86,17 +100,6 @@ def add_member(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> str:
     return digest
 
 
-def read_member(archive: tarfile.TarFile, name: str, path: Path) -> IO[bytes]:
-    """A member of the archive at ``path``, to be read; DatasetError when there is none."""
-    try:
-        content = archive.extractfile(name)
-    except KeyError:
-        content = None
-    if content is None:
-        raise DatasetError(f"{path}: has no {name}; it is no backup, or a damaged one")
-    return content
-
-
 def write_manifest(archive: tarfile.TarFile, manifest: Manifest, networks: dict[str, bool]) -> None:
     """Add the manifest, the last member; ``networks`` tells of each whether it was kept."""
     content = {
@@ -108,32 +111,6 @@ def write_manifest(archive: tarfile.TarFile, manifest: Manifest, networks: dict[
         "sha256": manifest.sha256,
     }
     add_member(archive, MANIFEST, io.BytesIO(json.dumps(content, indent=1).encode()))
-
-
-def read_manifest(archive: tarfile.TarFile, path: Path) -> Manifest:
-    """The manifest of the archive at ``path``.
-
-    Raises DatasetError for what is no backup of this format, or names files that belong to no
-    project.
-    """
-    try:
-        content = json.load(read_member(archive, MANIFEST, path))
-    except ValueError as error:
-        raise DatasetError(f"{path}: its manifest cannot be read ({error})") from error
-    known = content.get("sha256") if isinstance(content, dict) else None
-    if not isinstance(known, dict) or content.get("format") != FORMAT:
-        raise DatasetError(f"{path}: is no backup that this version of alc-backend can read")
-    revision = content.get("revision")
-    if not isinstance(revision, str):
-        raise DatasetError(
-            f"{path}: its manifest does not tell the revision of its tables; use another backup"
-        )
-    for name in known:
-        if not name.startswith((TABLES, PROJECT_FILES)):
-            raise DatasetError(
-                f"{path}: names {name!r}, which belongs to no project; use another backup"
-            )
-    return Manifest(revision, known)
 
 
 def pack_rows(rows: Iterable[Json], target: IO[bytes]) -> int:
@@ -148,17 +125,99 @@ def pack_rows(rows: Iterable[Json], target: IO[bytes]) -> int:
     return count
 
 
-def unpack_rows(source: IO[bytes]) -> Iterator[Json]:
-    """The rows of a table's member; ValueError for a line that is no row.
+class Reader:
+    """Reads an opened archive, which may come from anywhere; ``path`` names it in errors.
 
-    Moments are texts in ISO format.
+    Raises DatasetError for members that are not plain files: links and sparse files would unfold to
+    any size.
     """
-    with gzip.GzipFile(fileobj=source, mode="rb") as lines:
-        for line in lines:
+
+    def __init__(self, tar: tarfile.TarFile, path: Path) -> None:
+        self._tar, self._path = tar, path
+        self._members: dict[str, tarfile.TarInfo] = {}
+        for member in tar:
+            if not member.isreg() or member.issparse():
+                raise DatasetError(
+                    f"{path}: its member {member.name!r} is a link or a sparse file, which no "
+                    "backup has; use another backup"
+                )
+            self._members[member.name] = member
+
+    def open(self, name: str) -> IO[bytes]:
+        """A member, to be read; DatasetError when there is none."""
+        found = self._members.get(name)
+        content = None if found is None else self._tar.extractfile(found)
+        if content is None:
+            raise DatasetError(f"{self._path}: has no {name}; it is no backup, or a damaged one")
+        return content
+
+    def manifest(self) -> Manifest:
+        """The manifest.
+
+        Raises DatasetError for what is no backup of this format, or names files that belong to no
+        project.
+        """
+        text = self.open(MANIFEST).read(MAX_MANIFEST + 1)
+        if len(text) > MAX_MANIFEST:
+            raise DatasetError(f"{self._path}: its manifest is larger than {MAX_MANIFEST:,} bytes")
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{self._path}: its manifest cannot be read ({error})") from error
+        known = content.get("sha256") if isinstance(content, dict) else None
+        if not isinstance(known, dict) or content.get("format") != FORMAT:
+            raise DatasetError(
+                f"{self._path}: is no backup that this version of alc-backend can read"
+            )
+        revision = content.get("revision")
+        if not isinstance(revision, str):
+            raise DatasetError(
+                f"{self._path}: its manifest does not tell the revision of its tables; use another "
+                "backup"
+            )
+        for name in known:
+            if not name.startswith((TABLES, PROJECT_FILES)):
+                raise DatasetError(
+                    f"{self._path}: names {name!r}, which belongs to no project; use another backup"
+                )
+        return Manifest(revision, known)
+
+    def check_rows(self, name: str) -> None:
+        """See that a table's member unfolds to what a backup's may; DatasetError otherwise."""
+        for _ in self._lines(name):
+            pass
+
+    def rows(self, name: str) -> Iterator[list[Json]]:
+        """The rows of a table's member, in parts that fit into memory.
+
+        Moments are texts in ISO format. Raises ValueError for a line that is no row.
+        """
+        part: list[Json] = []
+        size = 0
+        for line in self._lines(name):
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError(f"{row!r:.40} is no row")
-            yield row
+            part.append(row)
+            size += len(line)
+            if len(part) == PART_ROWS or size > PART_BYTES:
+                yield part
+                part, size = [], 0
+        if part:
+            yield part
+
+    def _lines(self, name: str) -> Iterator[bytes]:
+        packed = self.open(name)
+        most = MAX_RATIO * self._members[name].size + FREE_BYTES
+        with gzip.GzipFile(fileobj=packed, mode="rb") as lines:
+            while line := lines.readline(MAX_ROW + 1):
+                most -= len(line)
+                if len(line) > MAX_ROW or most < 0:
+                    raise DatasetError(
+                        f"{self._path}: {name} unfolds to far more than a backup's tables do; use "
+                        "another backup"
+                    )
+                yield line
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from alc_backend.common.files import sha256_of, sha256_of_stream
 from alc_backend.common.types import Json, Progress
 from alc_backend.errors import DatasetError, NotFoundError, SettingsError, StorageError
 from alc_backend.loop.exports import archive
-from alc_backend.loop.exports.archive import FILES, Summary
+from alc_backend.loop.exports.archive import FILES, TABLES, Reader, Summary
 from alc_backend.settings import Settings
 from alc_backend.store import migrate
 from alc_backend.store.column_types import UtcDateTime
@@ -32,9 +32,6 @@ from alc_backend.store.storage import Storage
 
 BLOCK = 2**20
 """Bytes copied at once."""
-
-ROWS = 1000
-"""Rows written into a database at once."""
 
 
 def restore_backup(
@@ -54,24 +51,27 @@ def restore_backup(
     summary = Summary(path)
     try:
         with tarfile.open(path, "r:") as tar:
-            manifest = archive.read_manifest(tar, path)
+            reader = Reader(tar, path)
+            manifest = reader.manifest()
             migrate.check_empty(settings, manifest.revision)
             storage = Storage(settings.files, settings.data_dir / "cache")
             known, steps = manifest.sha256, 2 * len(manifest.sha256)
             there = set()
             for done, (name, wanted) in enumerate(known.items()):
                 progress(done, steps, f"checking {name}")
-                if sha256_of_stream(archive.read_member(tar, name, path)) != wanted:
+                if sha256_of_stream(reader.open(name)) != wanted:
                     raise DatasetError(f"{path}: {name} is damaged; use another backup")
+                if name.startswith(TABLES):
+                    reader.check_rows(name)
                 if name.startswith(FILES) and _is_there(storage, name, wanted):
                     there.add(name)
             for done, name in enumerate(known, start=len(known)):
                 progress(done, steps, f"restoring {name}")
                 if name.startswith(FILES):
                     if name not in there:
-                        _put(storage, name, archive.read_member(tar, name, path))
+                        _put(storage, name, reader.open(name))
                     summary.files += 1
-            _fill(settings, manifest.revision, tar, summary)
+            _fill(settings, manifest.revision, reader, summary)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(f"{path}: is no backup, or a damaged one ({error})") from error
     except OSError as error:
@@ -81,30 +81,21 @@ def restore_backup(
     return summary
 
 
-def insert_rows(connection: Connection, table: Table, rows: Iterable[Json]) -> int:
-    """Insert rows as an archive has them, their ids included; how many.
+def insert_rows(connection: Connection, table: Table, parts: Iterable[list[Json]]) -> int:
+    """Insert rows as an archive has them, their ids included, part by part; how many.
 
     On PostgreSQL the ids that it gives later come after them. Raises ValueError for what is no
     moment, SQLAlchemyError.
     """
     moments = [c.name for c in table.c if isinstance(c.type, DateTime | UtcDateTime)]
     count = 0
-    part: list[Json] = []
-
-    def flush() -> None:
-        if part:
-            connection.execute(insert(table), part)
-            part.clear()
-
-    for row in rows:
-        for name in moments:
-            if row.get(name) is not None:
-                row[name] = datetime.fromisoformat(str(row[name]))
-        part.append(row)
-        count += 1
-        if len(part) == ROWS:
-            flush()
-    flush()
+    for part in parts:
+        for row in part:
+            for name in moments:
+                if row.get(name) is not None:
+                    row[name] = datetime.fromisoformat(str(row[name]))
+        connection.execute(insert(table), part)
+        count += len(part)
     if connection.dialect.name == "postgresql" and "id" in table.c:
         highest = select(func.coalesce(func.max(table.c.id), 0) + 1)
         connection.execute(
@@ -119,14 +110,14 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Json]) -> i
     return count
 
 
-def _fill(settings: Settings, revision: str, tar: tarfile.TarFile, summary: Summary) -> None:
+def _fill(settings: Settings, revision: str, reader: Reader, summary: Summary) -> None:
     """Put the tables into the database, all or none."""
     path = summary.path
     try:
         with migrate.empty_tables(settings, revision) as connection:
             for table in _tables(connection):
-                member = archive.read_member(tar, archive.table_member(table.name), path)
-                summary.rows += insert_rows(connection, table, archive.unpack_rows(member))
+                rows = reader.rows(archive.table_member(table.name))
+                summary.rows += insert_rows(connection, table, rows)
     except OperationalError as error:
         raise StorageError(
             f"the database cannot be written ({error.orig}), and is as it was; look at its disk "

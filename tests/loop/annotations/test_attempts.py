@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import select
 
 from alc_backend.errors import LabelStudioAwayError
 from alc_backend.labelstudio.annotation import parse
-from alc_backend.loop.annotations import answers, attempts, mask_edits
+from alc_backend.loop.annotations import answers, attempts, mask_edits, reconciliation
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.overview import overview
 from alc_backend.store.models import Attempt, Project
@@ -112,3 +113,18 @@ def test_an_edit_that_cannot_be_read_is_told_until_it_can_or_is_gone(store, proj
     assert begin(later(edit)) == Outcome.RECORDED
     answers.withdraw(store, project.id, [2])
     assert told(store, project) == noted(store) == []
+
+
+def test_what_was_left_out_and_is_gone_is_forgotten_when_everything_is_looked_at(
+    store, project, begin, edit, label_studio
+):
+    for number in (1, 2):
+        task = edit.task_id
+        wrong = annotation(number, task, [region("dog", *CORNER, shape=(24, 32))])
+        label_studio.annotate(wrong)
+    look = partial(reconciliation.reconcile, store, label_studio.client(), project.id)
+    assert look() == {Outcome.UNREADABLE: 2}
+    label_studio.remove_annotation(1)
+    look(full=True)
+    (problem,) = told(store, project)
+    assert "Annotation 2" in problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -494,6 +495,56 @@ def test_a_database_that_fails_stays_as_it_was(
         restore_backup(elsewhere, tmp_path / "alc.tar")
     with engine_of(elsewhere).connect() as connection:
         assert inspect(connection).get_table_names() == []
+
+
+def with_member(path, name, content=b"", **fields):
+    """The same backup with another member, named in the manifest, in place of one or beside it."""
+    with tarfile.open(path) as archive:
+        members = {each: archive.extractfile(each).read() for each in archive.getnames()}
+    manifest = json.loads(members.pop("manifest.json"))
+    members[name] = content
+    manifest["sha256"][name] = hashlib.sha256(content).hexdigest()
+    with tarfile.open(path, "w") as archive:
+        for each, kept in {**members, "manifest.json": json.dumps(manifest).encode()}.items():
+            entry = tarfile.TarInfo(each)
+            entry.size = len(kept)
+            for field, value in fields.items() if each == name else ():
+                setattr(entry, field, value)
+            archive.addfile(entry, io.BytesIO(kept))
+
+
+LEDGER = "tables/ledger.jsonl.gz"
+
+
+@pytest.mark.parametrize(
+    "rows", [b'{"id": 1}\n' * 10**6, b'{"id": "' + b"0" * 10**8 + b'"}\n'], ids=["many", "long"]
+)
+def test_a_table_that_unfolds_to_far_more_is_refused_before_anything_is_written(
+    store, corrected, elsewhere, tmp_path, rows
+):
+    write_backup(store, tmp_path / "alc.tar")
+    with_member(tmp_path / "alc.tar", LEDGER, gzip.compress(rows))
+    with pytest.raises(DatasetError, match="unfolds to far more"):
+        restore_backup(elsewhere, tmp_path / "alc.tar")
+    assert not (elsewhere.data_dir / "projects").exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": tarfile.LNKTYPE, "linkname": LEDGER, "size": 0},
+        {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd", "size": 0},
+        {"pax_headers": {"GNU.sparse.size": str(5 * 10**9), "GNU.sparse.map": "0,0"}, "size": 0},
+    ],
+    ids=["hard link", "link", "sparse"],
+)
+def test_what_is_no_plain_file_in_a_backup_is_refused(
+    store, corrected, elsewhere, tmp_path, fields
+):
+    write_backup(store, tmp_path / "alc.tar")
+    with_member(tmp_path / "alc.tar", "files/projects/1/images/9.png", **fields)
+    with pytest.raises(DatasetError, match="is a link or a sparse file"):
+        restore_backup(elsewhere, tmp_path / "alc.tar")
 
 
 def test_the_command_line(store, corrected, settings, elsewhere, tmp_path):
