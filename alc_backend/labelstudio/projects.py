@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, SettingsError
+from alc_backend.labelstudio import label_configs
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import label_config
 from alc_backend.labelstudio.tasks import SAMPLING
@@ -64,9 +65,9 @@ def read_dataset_config(config: str) -> DatasetTags:
     Raises LabelStudioError when there is no ``Image`` with ``BrushLabels`` of two classes or more.
     """
     try:
-        root = ElementTree.fromstring(config)
-    except (ElementTree.ParseError, UnicodeError) as error:
-        raise LabelStudioError(f"the label config is not XML ({error})") from error
+        root = label_configs.parse(config)
+    except ValueError as error:
+        raise LabelStudioError(f"the label config cannot be read: {error}") from error
     images = {tag.get("name"): tag for tag in root.iter("Image")}
     for brush in root.iter("BrushLabels"):
         image = images.get(brush.get("toName"))

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
-from xml.etree import ElementTree
 
 from sqlalchemy import func, select
 
@@ -16,7 +15,7 @@ from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, SettingsError, WeightsError
 from alc_backend.foundation import catalogue, weights
 from alc_backend.foundation.warm_start import WarmStart, check_files
-from alc_backend.labelstudio import images, model_version, projects
+from alc_backend.labelstudio import images, label_configs, model_version, projects
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import label_config
 from alc_backend.labelstudio.tasks import SAMPLING, switch
@@ -358,10 +357,10 @@ class ProjectChecks:
 
 
 def _controls(config: str) -> set[tuple[str, str | None, str | None, str | None]]:
-    """The named tags of a label config, as (tag, name, toName, value); none when it is not XML."""
+    """The named tags of a label config, as (tag, name, toName, value); none if it is unreadable."""
     try:
-        root = ElementTree.fromstring(config)
-    except ElementTree.ParseError:
+        root = label_configs.parse(config)
+    except ValueError:
         return set()
     return {
         (tag.tag, tag.get("name"), tag.get("toName"), tag.get("value"))
