@@ -28,6 +28,9 @@ MASK_FORMATS = ("PNG",)
 MAX_PIXELS = 2**26
 """Larger images (than 8192×8192) are refused before they are decoded."""
 
+MAX_SHOWN_WEBP = 2**25
+"""Larger WebP images have no thumbnail: their decoder needs 16 bytes a pixel, at full size."""
+
 SHOWN_SIDE = 320
 """The longest side of an image in a report, in pixels."""
 
@@ -62,17 +65,24 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     than IMAGE_FORMATS, or has more than MAX_PIXELS pixels.
     """
     with _opened(path, IMAGE_FORMATS) as (opened, turn):
-        if opened.format == "PNG" and "transparency" in opened.info and _depth(path) > 8:
-            raise DatasetError(
-                f"{path.name}: is a 16 bit image with a transparent colour; save it with 8 bits"
-            )
-        if opened.has_transparency_data:
-            shown = _on_white(opened)
-        elif opened.mode.startswith("I"):
-            shown = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)).convert("RGB")
-        else:
-            shown = opened.convert("RGB")
+        _check_colours(opened, path)
+        shown = _in_rgb(opened)
         return np.asarray(shown if turn is None else shown.transpose(turn))
+
+
+def read_thumbnail(path: Path, side: int) -> bytes:
+    """The bytes of a JPEG of an image as :func:`read_image` gives it, but small.
+
+    It is at most ``side`` pixels wide and high, and shrunk while it is read, so that nothing is in
+    memory at its full size but what the decoder needs: nothing for a JPEG, four bytes a pixel for a
+    PNG. Raises DatasetError as :func:`read_image` does, and for a WebP image of more than
+    MAX_SHOWN_WEBP pixels.
+    """
+    with _opened(path, IMAGE_FORMATS, side) as (opened, turn):
+        _check_colours(opened, path)
+        small = _reduced(opened, max(1, max(opened.size) // (2 * side)))
+        small.thumbnail((side, side))
+        return _encoded(small if turn is None else small.transpose(turn), "JPEG")
 
 
 def read_mask(path: Path) -> NDArray[np.int64]:
@@ -110,6 +120,34 @@ def is_black_and_white(path: Path) -> bool:
         if opened.mode != "P" or palette is None:
             return opened.mode == "L"
         return palette[:3] == [0] * 3 and palette[3 * 255 :] == [255] * 3
+
+
+def _check_colours(opened: Image.Image, path: Path) -> None:
+    """Refuse an image whose transparent colour Pillow forgets: it has 16 bits."""
+    if opened.format == "PNG" and "transparency" in opened.info and _depth(path) > 8:
+        raise DatasetError(
+            f"{path.name}: is a 16 bit image with a transparent colour; save it with 8 bits"
+        )
+
+
+def _in_rgb(opened: Image.Image) -> Image.Image:
+    """An image in RGB with 8 bits, on white."""
+    if opened.has_transparency_data:
+        return _on_white(opened)
+    if opened.mode.startswith("I"):
+        return Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)).convert("RGB")
+    return opened.convert("RGB")
+
+
+def _reduced(opened: Image.Image, factor: int) -> Image.Image:
+    """An image in RGB, on white, with the means of ``factor`` × ``factor`` pixels; in strips."""
+    width, height = opened.size
+    shown = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    rows = factor * max(1, _STRIP // factor)
+    for top in range(0, height, rows):
+        strip = _in_rgb(opened.crop((0, top, width, min(top + rows, height))))
+        shown.paste(strip.reduce(factor), (0, top // factor))
+    return shown
 
 
 def _on_white(opened: Image.Image) -> Image.Image:
@@ -236,9 +274,12 @@ def _opened_mask(path: Path) -> Iterator[Image.Image]:
 
 @contextmanager
 def _opened(
-    path: Path, formats: tuple[str, ...]
+    path: Path, formats: tuple[str, ...], side: int | None = None
 ) -> Iterator[tuple[Image.Image, Image.Transpose | None]]:
-    """An image, decoded completely, so that a truncated file fails here; and how to turn it."""
+    """An image, decoded completely, so that a truncated file fails here; and how to turn it.
+
+    With ``side``, a JPEG is decoded smaller, but with twice as many pixels on each side at least.
+    """
     try:
         opened = Image.open(path, formats=formats)
         if opened.width * opened.height > MAX_PIXELS:
@@ -247,6 +288,12 @@ def _opened(
                 "pixels; tile or shrink the image"
             )
         turn = _turn(opened)  # before the rest is read: browsers ignore EXIF behind the pixels
+        if side is not None:
+            if opened.format == "WEBP" and opened.width * opened.height > MAX_SHOWN_WEBP:
+                raise DatasetError(
+                    f"{path.name}: is too large a WebP image to be shown here; PNG or JPEG can be"
+                )
+            opened.draft(None, (2 * side, 2 * side))
         opened.load()
     except UnidentifiedImageError as error:
         raise DatasetError(

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import func, select
 
-from alc_backend.datasets.images import image_thumbnail, label_thumbnail, read_image, voc_palette
+from alc_backend.datasets.images import label_thumbnail, read_thumbnail, voc_palette
 from alc_backend.errors import NotFoundError
 from alc_backend.loop.annotations import history
 from alc_backend.loop.annotations.history import HistoryLine
 from alc_backend.service.web.pages.lookup import image_of, project_of
 from alc_backend.service.web.pages.rendering import Renderer
+from alc_backend.service.web.pages.thumbnails import Thumbnails
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
@@ -54,6 +55,7 @@ class GalleryPage:
 def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
     """The page at /images and the thumbnails that it shows."""
     router = APIRouter(include_in_schema=False)
+    kept = Thumbnails()
 
     @router.get("/images")
     def images(request: Request, project: int | None = None, start: int = 0) -> HTMLResponse:
@@ -81,23 +83,36 @@ def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
     @router.get("/images/{image_id}/image")
     def image(image_id: int) -> Response:
         found = image_of(store, image_id)
-        path = store.files(found.project_id).image(found.id, found.suffix)
-        thumbnail = image_thumbnail(read_image(path), THUMBNAIL_SIDE)
-        return Response(thumbnail, 200, KEEP, "image/jpeg")
+        files = store.files(found.project_id)
+
+        def make() -> bytes:
+            return read_thumbnail(files.image(found.id, found.suffix), THUMBNAIL_SIDE)
+
+        return Response(kept.get(("image", image_id), make), 200, KEEP, "image/jpeg")
 
     @router.get("/images/{image_id}/before")
     def before(image_id: int) -> Response:
         found = image_of(store, image_id)
-        labels = store.files(found.project_id).read_label_map("initial", found.id)
-        return Response(label_thumbnail(labels, THUMBNAIL_SIDE), 200, KEEP, "image/png")
+        files = store.files(found.project_id)
+
+        def make() -> bytes:
+            return label_thumbnail(files.read_label_map("initial", found.id), THUMBNAIL_SIDE)
+
+        return Response(kept.get(("before", image_id), make), 200, KEEP, "image/png")
 
     @router.get("/images/{image_id}/after")
     def after(image_id: int) -> Response:
         found = image_of(store, image_id)
         files = store.files(found.project_id)
         with store.reading() as session:
-            labels = LabelMaps(session, files, found.project_id, images=[found.id]).read(found.id)
-        return Response(label_thumbnail(labels, THUMBNAIL_SIDE), 200, KEEP, "image/png")
+            position = ledger.position(session, found.project_id)
+
+            def make() -> bytes:
+                maps = LabelMaps(session, files, found.project_id, position, images=[found.id])
+                return label_thumbnail(maps.read(found.id), THUMBNAIL_SIDE)
+
+            made = kept.get(("after", image_id, position), make)
+        return Response(made, 200, KEEP, "image/png")
 
     return router
 
