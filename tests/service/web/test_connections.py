@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
-import uvicorn
 
 from alc_backend.service.web import connections
-from alc_backend.service.web.connections import Connection
+from tests.serving import serving
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ANSWERED = b"HTTP/1.1 200"
@@ -20,31 +18,16 @@ LARGE = 64 * 2**20
 
 async def app(asked, receive, send):
     """Answers at once; with 64 MiB to a request for /large, and without reading any body."""
-    if asked["type"] != "http":
+    if asked["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
         return
     length = LARGE if asked["path"] == "/large" else 2
     headers = [(b"content-length", str(length).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"x" * length})
-
-
-@contextmanager
-def serving():
-    """A server in a thread; its port."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, http=Connection, ws="none", lifespan="off", log_config=None)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            server.should_exit = server.force_exit = True
-            thread.join(10)
-            assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -56,7 +39,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def port(quick):
-    with serving() as port:
+    with serving(app) as port:
         yield port
 
 
@@ -138,7 +121,7 @@ def test_a_body_that_ends_soon_after_the_answer_leaves_the_connection_open(port)
 
 def test_a_long_body_after_the_answer_is_cut_off(monkeypatch):
     monkeypatch.setattr(connections, "LINGER_BYTES", 1000)
-    with serving() as port, connect(port) as client:
+    with serving(app) as port, connect(port) as client:
         post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n"
         assert answer(client, post).startswith(ANSWERED)
         client.sendall(b"x" * 2000)
@@ -159,7 +142,7 @@ def test_an_answer_that_is_not_read(port):
 
 
 def test_an_answer_that_is_read_arrives_whole():
-    with serving() as port, connect(port) as client:
+    with serving(app) as port, connect(port) as client:
         client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
         got = 0
         while got < LARGE:
@@ -171,7 +154,7 @@ def test_an_answer_that_is_read_arrives_whole():
 def test_idle_connections_make_room(monkeypatch):
     """The one that has waited longest is closed; who asks something is answered."""
     monkeypatch.setattr(connections, "MOST", 10)
-    with serving() as port, ExitStack() as opened:
+    with serving(app) as port, ExitStack() as opened:
         waiting = [opened.enter_context(connect(port)) for _ in range(30)]
         with connect(port) as client:
             assert answer(client).startswith(ANSWERED)
@@ -182,7 +165,7 @@ def test_idle_connections_make_room(monkeypatch):
 
 def test_nobody_is_closed_who_is_being_answered(monkeypatch):
     monkeypatch.setattr(connections, "MOST", 3)
-    with serving() as port, ExitStack() as opened:
+    with serving(app) as port, ExitStack() as opened:
         reading = opened.enter_context(connect(port))
         reading.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
         got = len(reading.recv(100))
