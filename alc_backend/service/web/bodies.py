@@ -27,15 +27,15 @@ SMALL_BYTES = 256 * 1024
 LARGE_AT_ONCE = 2
 """Of bodies longer than ``SMALL_BYTES`` so many are in memory at once; others wait to be read."""
 
+PAUSE_S = 0.1
+"""The time that other requests get after each reading of a long body's JSON."""
+
 WITHIN_S = 60.0
 """How long a body may take to arrive, waiting for its turn included."""
 
-MOST_VALUES, MOST_KEYS, MOST_NUMBERS = 1_000_000, 500_000, 3_000_000
-"""Of a JSON body: the most lists, objects and strings, the most keys, and the most commas.
-
-Lists take up to 0.5 microseconds each, keys that differ 1.4, fractions 0.3: less than a second in
-all, on the machine of docs/benchmarks.md.
-"""
+MOST = {"lists and objects": 300_000, "strings": 1_000_000, "keys": 400_000, "values": 3_000_000}
+"""What a JSON body may hold. Lists and objects take up to 0.5 microseconds each, strings 0.1, keys
+that differ 1.4, fractions 0.3: half a second, on the machine of docs/benchmarks.md."""
 
 
 class BodyLimit:
@@ -47,6 +47,7 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, megabytes: int) -> None:
         self._app, self._most = app, megabytes * MIB
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._parsing = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read a request's body, and pass the request on with it."""
@@ -70,7 +71,7 @@ class BodyLimit:
             except _LeftError:
                 return
             else:
-                await self._app(scope, _again(bytes(body), receive), send)
+                await self._app(scope, self._again(bytes(body), receive), send)
 
     async def _read(self, receive: Receive, most: int, turn: AsyncExitStack) -> bytearray:
         """The whole body; ``turn`` is kept from when it turns out to be a long one."""
@@ -87,6 +88,22 @@ class BodyLimit:
                 waits = False
             if not message.get("more_body", False):
                 return body
+
+    def _again(self, body: bytes, receive: Receive) -> Receive:
+        """What gives ``body`` once, and after that what ``receive`` gives: that the client left."""
+        left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def give() -> Message:
+            if not left:
+                return await receive()
+            if len(body) > SMALL_BYTES:
+                await self._parsing.acquire()
+                loop = asyncio.get_running_loop()
+                # it is read before the loop goes on, and the pause begins when the loop does
+                loop.call_soon(loop.call_later, PAUSE_S, self._parsing.release)
+            return left.pop()
+
+        return give
 
 
 class _RefusedError(Exception):
@@ -125,29 +142,18 @@ def _too_long(most: int) -> str:
 
 def _check_values(body: bytearray) -> None:
     """Refuse JSON that would take long to read; strings may hold brackets, which count as well."""
-    counted = {
-        "lists, objects and strings": (
-            body.count(b"[") + body.count(b"{") + body.count(b'"') // 2,
-            MOST_VALUES,
-        ),
-        "keys": (body.count(b":"), MOST_KEYS),
-        "values": (body.count(b","), MOST_NUMBERS),
+    counts = {
+        "lists and objects": body.count(b"[") + body.count(b"{"),
+        "strings": body.count(b'"') // 2,
+        "keys": body.count(b":"),
+        "values": body.count(b","),
     }
-    for name, (count, most) in counted.items():
-        if count > most:
-            raise _RefusedError(413, f"the request has more than {most:,} {name}; send it in parts")
+    for name, count in counts.items():
+        if count > MOST[name]:
+            reason = f"the request has more than {MOST[name]:,} {name}; send it in parts"
+            raise _RefusedError(413, reason)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, refused: _RefusedError) -> None:
     log.warning("%s %s: %s", scope["method"], scope["path"], refused)
     await JSONResponse({"detail": str(refused)}, refused.status)(scope, receive, send)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """What gives ``body`` once, and after that what ``receive`` gives: that the client has left."""
-    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def give() -> Message:
-        return left.pop() if left else await receive()
-
-    return give

@@ -24,20 +24,7 @@ def run_service(settings: Settings) -> None:
         if settings.redis_url is None:
             start_redis(processes, settings)
             start_worker(processes)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(settings),
-                host=settings.host,
-                port=settings.port,
-                http=Connection,
-                ws="none",
-                proxy_headers=False,  # ForwardedFor reads them, from trusted proxies
-                server_header=False,
-                log_level="error",  # its warnings are about clients, which may send any number
-                log_config=None,  # logs as the rest of this program does
-                access_log=False,
-            )
-        )
+        server = server_of(settings)
         over = threading.Event()
         threading.Thread(
             target=_watch, args=(processes, server, over), name="processes", daemon=True
@@ -46,6 +33,24 @@ def run_service(settings: Settings) -> None:
             server.run()
         finally:
             over.set()
+
+
+def server_of(settings: Settings) -> uvicorn.Server:
+    """The server of the web application, to be run; raises SettingsError as create_app does."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            http=Connection,
+            ws="none",
+            proxy_headers=False,  # ForwardedFor reads them, from trusted proxies
+            server_header=False,
+            log_level="error",  # its warnings are about clients, which may send any number
+            log_config=None,  # logs as the rest of this program does
+            access_log=False,
+        )
+    )
 
 
 def _watch(processes: Processes, server: uvicorn.Server, over: threading.Event) -> None:
