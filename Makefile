@@ -53,7 +53,7 @@ chromium: $(VENV)/.installed
 		|| (apt-get update && apt-get install -y libatomic1) >/dev/null  # playwright's node needs it
 
 test: install chromium
-	OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_PROCESSES) --dist loadgroup \
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_PROCESSES) --dist loadscope \
 		--no-loadscope-reorder $(PYTEST_ARGS)
 
 chaos: install

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
+from xdist.scheduler import LoadScopeScheduling
 
 from alc_backend.service.jobs.processes import Processes, start_redis
 from alc_backend.service.jobs.queues import connect
@@ -35,16 +36,45 @@ def wait_for(condition, limit_s=120):
     return found
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Begin with Label Studio's tests, the longest, and keep together what shares fixtures.
+DEMONSTRATION = "tests/e2e/"
+"""The tests below this folder share one running demonstration, all but those of CHAOS."""
 
-    Of the processes of ``-n``, one runs all tests of a file, and all that use the demonstration.
+CHAOS = "tests/e2e/test_chaos.py"
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest: the demonstration, then what has a Label Studio of its own.
+
+    The fuzzers come between: while they run, the first run of all on a machine makes Label
+    Studio's database, which the tests with a Label Studio of their own copy after that.
     """
-    items.sort(key=lambda item: item.get_closest_marker("ls") is None)
-    for item in items:
-        shared = "demonstration" if "running" in item.fixturenames else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(shared))
+    items.sort(key=_turn)
+
+
+def _turn(item) -> int:
+    if _together(item.nodeid) == DEMONSTRATION:
+        return 0
+    if item.path.parent.name == "fuzz":
+        return 1
+    return 2 if item.get_closest_marker("ls") else 3
+
+
+def _together(nodeid: str) -> str:
+    """What one process runs as a whole: a file, or all that use the demonstration."""
+    file = nodeid.partition("::")[0]
+    shared = file.startswith(DEMONSTRATION) and file != CHAOS
+    return DEMONSTRATION if shared else file
+
+
+class _WholeFiles(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return _together(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Of the processes of ``-n``, one runs all that belongs together."""
+    return _WholeFiles(config, log)
 
 
 @pytest.fixture(autouse=True)

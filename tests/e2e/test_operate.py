@@ -37,7 +37,7 @@ def installed(running):
     """The demonstration with an open round and nothing wrong."""
     demo, processes = running
     if status.latest_round(demo.store, demo.project_id) is None:
-        alc(demo, "round", "start", "--size", "10")
+        alc(demo, "round", "start", "--size", "10", "--project", project_row(demo).name)
         wait_open(demo, processes)
     project = project_row(demo)
     assert problems(demo, project=project.name) == {}
