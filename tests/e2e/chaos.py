@@ -119,10 +119,14 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         for victim in islice(cycle(self.VICTIMS), self._kills):
-            while not self._a_worker_is_there():
-                time.sleep(0.2)
-            time.sleep(self._random.uniform(*self._pause_s))
-            self.kill(victim)
+            self._wait()
+            while not self.kill(victim):  # it went down by itself meanwhile
+                self._wait()
+
+    def _wait(self) -> None:
+        while not self._a_worker_is_there():
+            time.sleep(0.2)
+        time.sleep(self._random.uniform(*self._pause_s))
 
     def _a_worker_is_there(self) -> bool:
         """Whether the service, Redis and a worker that has signed in are up."""
@@ -133,8 +137,8 @@ class Killer(threading.Thread):
         except (psutil.Error, RedisError):
             return False
 
-    def kill(self, name: str) -> None:
-        """SIGKILL the worker, the service, Redis, or Label Studio."""
+    def kill(self, name: str) -> bool:
+        """SIGKILL the worker, the service, Redis, or Label Studio; whether it was there."""
         try:
             if name in ("backend", "label-studio"):
                 pid = self._processes.pid_of(name)
@@ -148,8 +152,9 @@ class Killer(threading.Thread):
                 )
             os.kill(pid, signal.SIGKILL)
         except (psutil.Error, ProcessLookupError, StopIteration):
-            return  # it is down already
+            return False
         self.did[name] += 1
+        return True
 
 
 @contextmanager
