@@ -27,6 +27,9 @@ pytest_plugins = ["tests.fuzz.report"]
 
 CLASSES = ["background", "cat", "dog"]
 
+OURS = ("DATABASE_URL", "REDIS_URL", "PYTHONSAFEPATH")
+"""Variables that are settings, and the one that `alc`, run in the tests' process, leaves behind."""
+
 
 def wait_for(condition, limit_s=120):
     deadline = time.monotonic() + limit_s
@@ -81,7 +84,7 @@ def pytest_xdist_make_scheduler(config, log):
 def _no_settings_from_outside(monkeypatch):
     """Tests see no setting of the person who runs them."""
     for name in list(os.environ):
-        if name.startswith(("ALC_", "LABEL_STUDIO_")) or name in ("DATABASE_URL", "REDIS_URL"):
+        if name.startswith(("ALC_", "LABEL_STUDIO_")) or name in OURS:
             monkeypatch.delenv(name)
 
 
