@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -128,8 +129,19 @@ def settings(tmp_path, database_url) -> Settings:
     )
 
 
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory) -> Path:
+    """A SQLite database as this version makes it; copying it is quicker than making another."""
+    folder = tmp_path_factory.mktemp("new")
+    Store(Settings(data_dir=folder, database_url=None, _env_file=None)).close()
+    return folder / "alc.sqlite"
+
+
 @pytest.fixture
-def store(settings):
+def store(settings, new_database):
+    if settings.database_url is None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        shutil.copy(new_database, settings.data_dir)
     opened = Store(settings)
     yield opened
     opened.close()
