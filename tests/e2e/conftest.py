@@ -7,6 +7,8 @@ from alc_backend.cli.demo.options import DemoOptions
 from alc_backend.cli.demo.start import start_demo
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
+from alc_backend.simulate.sample import write_sample
+from tests.e2e.demonstration import HELD_OUT, IMAGES
 from tests.e2e.label_studio import copy_migrated
 from tests.ports import free_port
 
@@ -17,14 +19,15 @@ def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loop")
     options = DemoOptions(data_dir=folder, port=free_port(), backend_port=free_port())
     settings = Settings(
-        iterations=30,
+        iterations=20,
         input_size=64,
         batch_size=4,
         round_size=40,
-        checkpoint_every=5,
+        checkpoint_every=3,
         stale_after_s=20,
         _env_file=None,
     )
+    write_sample(folder / "sample", settings.seed, images=IMAGES, held_out=HELD_OUT)
     copy_migrated(options)
     with (folder / "console.txt").open("w") as told, Processes(folder / "logs") as processes:
         demo = start_demo(options, settings, processes, Console(file=told))

@@ -12,6 +12,9 @@ from rich.console import Console
 from alc_backend.cli.round_progress import wait_until_open
 from alc_backend.store.models import Project
 
+IMAGES, HELD_OUT = 32, 8
+"""Images of the tests' sample: half of what `alc demo` writes, so that rounds are short."""
+
 
 def alc(demo, *arguments: str, status: int = 0, **environment: str) -> str:
     """What a command says: its output, its error output when it is to fail."""

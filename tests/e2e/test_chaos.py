@@ -44,9 +44,9 @@ from tests.ports import free_port
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
 LONG = os.environ.get("CHAOS") == "long"
-ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (60, 2, 40, 40)
+ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (50, 2, 32, 36)
 LABELERS = 4 if LONG else 2
-KILLS, PAUSE_S = (40, (4.0, 20.0)) if LONG else (6, (0.5, 4.0))
+KILLS, PAUSE_S = (40, (4.0, 20.0)) if LONG else (5, (0.5, 3.0))
 EMAIL, PASSWORD = "demo@example.com", "correct horse 7"
 
 

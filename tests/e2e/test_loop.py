@@ -30,7 +30,7 @@ from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Que
 from alc_backend.store.round_states import RUNNING, RoundState
 from tests.conftest import wait_for
 from tests.docs.blocks import ROOT, shell_blocks
-from tests.e2e.demonstration import alc, retrieve_predictions, wait_open
+from tests.e2e.demonstration import IMAGES, alc, retrieve_predictions, wait_open
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
@@ -183,7 +183,7 @@ def test_two_rounds(running, tmp_path):
 
     # The export is what the ledger says, image by image.
     out = tmp_path / "export"
-    assert "64 label maps" in alc(demo, "export", str(out))
+    assert f"{IMAGES} label maps" in alc(demo, "export", str(out))
     assert_export_is_the_replay(demo, out)
 
 
@@ -288,7 +288,7 @@ def test_the_quick_start(running, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert latest_round(demo.store, demo.project_id).number == before + 1
     assert "0 problems" in done.stdout
-    assert "64 label maps" in done.stdout
+    assert f"{IMAGES} label maps" in done.stdout
 
 
 def test_an_existing_dataset_project_is_taken_over(running):

@@ -26,7 +26,7 @@ from alc_backend.service.jobs.processes import Processes
 from alc_backend.store import migrate
 from alc_backend.store.database import Store
 from tests.conftest import wait_for
-from tests.e2e.demonstration import alc, is_up, project_row, wait_open
+from tests.e2e.demonstration import IMAGES, alc, is_up, project_row, wait_open
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
@@ -301,7 +301,7 @@ def test_a_lost_store_is_made_again_from_label_studio(installed, tmp_path):
     assert {name: after[name] for name in after.keys() - told} == {
         name: before[name] for name in before.keys() - told
     }
-    assert len(before) > 100
+    assert len(before) > IMAGES
     again = alc(demo, "rebuild", str(sample / "train"), *numbers, status=1, **elsewhere)
     assert "has this project already" in again
 

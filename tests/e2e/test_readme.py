@@ -17,7 +17,7 @@ from alc_backend.store.models import Project, Query
 from alc_backend.store.round_states import RoundState
 from tests.conftest import wait_for
 from tests.docs.blocks import ROOT, shell_blocks
-from tests.e2e.demonstration import is_up
+from tests.e2e.demonstration import IMAGES, is_up
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
@@ -80,5 +80,5 @@ def test_connecting_an_existing_label_studio(running, tmp_path):
     assert status.latest_round(store, project.id).state == RoundState.OPEN
     tasks = list(demo.client.tasks(project.query_project))
     assert len(tasks) == len(asked) == 30
-    assert len(list((tmp_path / "repaired/labels").glob("*.png"))) == 64
+    assert len(list((tmp_path / "repaired/labels").glob("*.png"))) == IMAGES
     store.close()
