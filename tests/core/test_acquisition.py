@@ -132,10 +132,10 @@ def expected_order(dataset):
     while left:
 
         def gain(number):
-            worth = 1 / union[pseudo[number]] + 8 * held / everything
+            worth = 1 / union[pseudo[number]]
             if dominant[number] != pseudo[number]:
                 worth += 1 / union[dominant[number]]
-            return wrong[number] * worth
+            return wrong[number] * (worth + 8 * held / everything)
 
         best = max(left, key=lambda number: (gain(number), -number))
         union[pseudo[best]] = max(union[pseudo[best]] - wrong[best], 1)
@@ -160,6 +160,30 @@ def test_default_takes_the_greatest_expected_gain_again_and_again(seed):
     assert order_of(compared) == expected_order(dataset)
     assert compared.min() > 0
     assert compared.max() == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_superpixels_that_default_values_alike_keep_the_order_that_they_are_given_in(seed):
+    rng = np.random.default_rng(seed)
+    dataset = found(
+        rng.choice([4.0, 8.0], 90), rng.integers(0, 6, 90), rng.integers(0, 6, 90), [2**20] * 6
+    )
+    assert order_of(compare(dataset, "default")) == expected_order(dataset)
+
+
+def test_default_takes_the_first_of_superpixels_with_swapped_classes():
+    dataset = found([5.0] * 4, [2, 1, 2, 1], [1, 2, 1, 2], [1000, 1000, 1000])
+    assert order_of(compare(dataset, "default")) == [0, 1, 2, 3]
+
+
+def test_default_orders_superpixels_of_255_classes():
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 2000, 400)
+    dataset = found(
+        sizes * rng.random(400), rng.integers(0, 255, 400), rng.integers(0, 255, 400),
+        rng.integers(0, 9000, 255), sizes=sizes,
+    )  # fmt: skip
+    assert order_of(compare(dataset, "default")) == expected_order(dataset)
 
 
 def test_default_asks_first_about_rare_classes_and_what_the_network_sees_as_another():
