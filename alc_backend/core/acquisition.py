@@ -147,7 +147,7 @@ def expected_gain(found: Measured) -> Scores:
     count, classes = len(found.scores), len(found.class_pixels)
     wrong = np.maximum(found.scores, LEAST_DOUBT * found.sizes)
     elsewhere = found.dominant != found.pseudo
-    union = np.maximum(found.class_pixels, 1) + np.bincount(
+    union: NDArray[np.float64] = np.maximum(found.class_pixels, 1) + np.bincount(
         found.dominant, weights=wrong * elsewhere, minlength=classes
     )
     present = np.count_nonzero(found.class_pixels)
