@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.common.types import Json
-from alc_backend.labelstudio import query
+from alc_backend.labelstudio import model_version, query
 from alc_backend.labelstudio.annotation import chosen, round_of
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.times import read_time
@@ -41,8 +41,9 @@ class QueryTask:
     """A query task: what it is about, and what it asked in each round (by the round's number).
 
     ``marks`` are the box and the outlines that its latest prediction shows, ``rank`` is that
-    prediction's score. ``closed``: Label Studio serves the task to nobody, though nobody has
-    answered it.
+    prediction's score, ``queue`` the round (number) whose queue it puts the task into: a later one
+    than the question's, when it was asked again; None when it does not tell. ``closed``: Label
+    Studio serves the task to nobody, though nobody has answered it.
     """
 
     task_id: int
@@ -51,11 +52,12 @@ class QueryTask:
     digest: str
     closed: bool
     rank: float = 0.0
+    queue: int | None = None
     marks: list[Json] = field(default_factory=list, repr=False)
 
     @property
     def latest(self) -> int:
-        """The number of the last round that asked it; ValueError when none did."""
+        """The number of the last round that chose its pixel; ValueError when none did."""
         return max(self.questions)
 
     @property
@@ -105,6 +107,7 @@ def _query_task(task: Json, classes: Sequence[str]) -> QueryTask:
         digest=query.digest(task["data"]),
         closed=bool(task.get("is_labeled")) and not task["annotations"],
         rank=float(latest.get("score") or 0.0),
+        queue=model_version.round_number(latest.get("model_version")),
         marks=_marks(latest.get("result")),
     )
 

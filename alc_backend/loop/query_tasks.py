@@ -176,15 +176,15 @@ def contents(
 ) -> list[tuple[Row[Any], query.QueryContent]]:
     """The queries of a project that ``where`` selects, best first, with what each shows.
 
-    The rows carry the query's ``id``, ``task_id``, ``round_id``, ``rank``, ``digest`` and
-    ``closed_at``. (They are columns because thousands of Query objects would take twice as long.)
+    The rows carry the query's ``id``, ``task_id``, ``round_id``, ``round_number`` (of the round
+    that asks it), ``rank``, ``digest`` and ``closed_at``. (They are columns because thousands of Query objects would take twice as long.)
     Queries whose superpixel has no shape yet are left out.
     """
     rows: Result[Any] = session.execute(
         select_queries(
             project.id,
             Query.id, Query.task_id, Query.round_id, Query.rank, Query.digest, Query.closed_at,
-            Query.row, Query.col, Query.pseudo_label, Query.adjudication, Query.proposed,
+            Query.row, Query.col, Query.pseudo_label, Query.chosen_in, Query.adjudication, Query.proposed,
             Query.likely, Superpixel.number, Superpixel.shape, Round.number.label("round_number"),
             Image.url, Image.key, Image.height, Image.width,
         )
@@ -207,16 +207,21 @@ def contents(
                 col=row.col,
                 pseudo_label=row.pseudo_label,
                 classes=project.classes,
-                round_number=row.round_number,
+                round_number=_question_round(row),
                 shape=row.shape,
                 proposed=tuple(row.proposed or ()) if row.adjudication else (),
                 likely=tuple(row.likely or ()),
-                epsilon=epsilon[row.round_number],
+                epsilon=epsilon[_question_round(row)],
             ),
         )
         for row in rows
         if row.shape is not None
     ]
+
+
+def _question_round(row: Row[Any]) -> int:
+    """The number of the round that chose what a query asks."""
+    return int(row.round_number if row.chosen_in is None else row.chosen_in)
 
 
 def queue_items(

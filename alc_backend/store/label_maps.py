@@ -98,12 +98,12 @@ class LabelMaps:
     def _written(
         self, image_id: int, superpixels: NDArray[np.int32], number: int, answer: LedgerEntry
     ) -> NDArray[np.bool_]:
-        """The pixels, bool (H, W), that an answer labels: its superpixel.
+        """The pixels, bool (H, W), that an answer is about: its superpixel.
 
-        With ε > 0 (eq. 12), a correction labels only the part of it that is similar enough.
+        With ε > 0 (eq. 12), only the part of it that is similar enough to the pixel asked about.
         """
         written: NDArray[np.bool_] = superpixels == number
-        if answer.kind == EntryKind.CORRECT and answer.round_number in self._reach_rounds:
+        if answer.round_number in self._reach_rounds:
             written &= self._files.read_reach(answer.round_number, image_id)
         return written
 
@@ -111,7 +111,8 @@ class LabelMaps:
         """The label map of an image, uint8 (H, W), with answers and edits written over it.
 
         Corrections and edits are written in replay order. An accept writes its class only where
-        the representative pixel has lost it, because the entry that wrote it was deleted.
+        the representative pixel does not have it: the map is void there, or the entry that wrote it
+        was deleted.
         Superpixels (row ids) in ``hidden`` become void.
         """
         labels = self._files.read_label_map("initial", image_id)

@@ -223,7 +223,7 @@ def _as_shown(
     session: Session, query: Query, project_id: int, round_number: int | None
 ) -> _Question:
     """The query as the annotator saw it: a task may stay open in a browser across rounds."""
-    if round_number not in (None, query.round.number):
+    if round_number not in (None, query.question_round):
         shown = session.scalars(
             select(Score)
             .join(Round, Round.id == Score.round_id)
@@ -235,7 +235,7 @@ def _as_shown(
         ).first()
         if shown is not None and round_number is not None:
             return _Question(shown.pseudo_label, shown.row, shown.col, round_number)
-    return _Question(query.pseudo_label, query.row, query.col, query.round.number)
+    return _Question(query.pseudo_label, query.row, query.col, query.question_round)
 
 
 def position(session: Session, project_id: int) -> int:

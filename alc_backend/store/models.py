@@ -259,7 +259,9 @@ class Query(Base):
     """The correction query about one superpixel, as it stands in Label Studio.
 
     ``task_id`` is its task there, None until it is published. ``rank`` is its position in the
-    queue of ``round_id``, from 0 = next (-1: put before all others later); ``digest`` is the
+    queue of ``round_id``, from 0 = next (-1: put before all others later). ``chosen_in`` is the
+    number of the round that chose ``row``, ``col`` and ``pseudo_label``, where that is not the
+    one it is asked in; what an answer reaches is what that round found. ``digest`` is the
     digest of the task data that Label Studio holds. An ``adjudication`` query asks again what
     annotators disagree about; ``proposed`` are the classes they gave, ``likely`` those that a
     round found most probable. ``closed_at`` is when its task, no longer asked, was closed in Label
@@ -280,10 +282,21 @@ class Query(Base):
     pseudo_label: Mapped[int]
     score: Mapped[float]
     rank: Mapped[int]
+    chosen_in: Mapped[int | None]
     digest: Mapped[str | None]
     closed_at: Mapped[datetime | None]
     superpixel: Mapped[Superpixel] = relationship()
     round: Mapped[Round] = relationship()
+
+    @property
+    def question_round(self) -> int:
+        """The number of the round whose question it is: which chose its pixel."""
+        return self.round.number if self.chosen_in is None else self.chosen_in
+
+    def ask_again(self, round_: Round, rank: int) -> None:
+        """Put it, as it is, into the queue of a later round."""
+        self.chosen_in = self.question_round
+        self.round_id, self.rank = round_.id, rank
 
 
 class LedgerEntry(Base):

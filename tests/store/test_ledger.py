@@ -191,6 +191,70 @@ def test_with_epsilon_only_the_reached_part_is_written(store, project):
     assert np.array_equal(after[~written], labels[~written])
 
 
+def reaches(store, number, key, rows):
+    """Let a round above ε = 0 reach some rows of an image."""
+    with store.session() as session:
+        image = session.scalars(select(Image).where(Image.key == key)).one()
+        reached = np.zeros((image.height, image.width), dtype=bool)
+        reached[rows] = True
+        store.files(image.project_id).write_reach(number, image.id, reached)
+    return reached
+
+
+def test_an_accept_at_a_void_pixel_writes_no_more_than_is_reached(store, project):
+    """The network's guess was asked about, for the pixel had no label."""
+    query_id = add_query(store, project, "b", 2, epsilon=0.5, round_number=2)
+    reached = reaches(store, 2, "b", slice(24, 30))
+    with store.session() as session:
+        image = session.scalars(select(Image).where(Image.key == "b")).one()
+        files = store.files(project)
+        void = files.read_label_map("initial", image.id).copy()
+        void[20:28, 32:48] = 255
+        files.write_label_map("initial", image.id, void)
+        asked = session.get_one(Query, query_id)
+        assert void[asked.row, asked.col] == 255
+        said = dataclasses.replace(reply(9, DOG), round_number=2)
+        asked.pseudo_label = DOG
+        ledger.record(session, asked, said)
+    after, superpixels = label_map(store, project, "b")
+    written = (superpixels == 2) & reached
+    assert (after[written] == DOG).all()
+    assert np.array_equal(after[~written], void[~written])
+
+
+@pytest.mark.parametrize("said", [CAT, DOG])
+def test_an_answer_vouches_for_no_more_than_is_reached(store, project, said):
+    """By it the network is measured."""
+    query_id = add_query(store, project, "b", 2, epsilon=0.5, round_number=2)
+    reached = reaches(store, 2, "b", slice(24, 30))
+    with store.session() as session:
+        asked = session.get_one(Query, query_id)
+        ledger.record(session, asked, reply(9, said))
+        chosen, image_id = {asked.superpixel_id}, asked.superpixel.image_id
+    with store.reading() as session:
+        maps = LabelMaps(session, store.files(project), project)
+    _, superpixels = label_map(store, project, "b")
+    assert np.array_equal(maps.judged(image_id, chosen), (superpixels == 2) & reached)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_question_asked_again_reaches_what_its_star_reached(store, project, told):
+    """The later round, whose queue it is in, has not chosen its star."""
+    query_id = add_query(store, project, "b", 2, epsilon=0.5, round_number=2)
+    add_query(store, project, "c", 2, epsilon=0.5, round_number=3)
+    first = reaches(store, 2, "b", slice(24, 30))
+    reaches(store, 3, "b", slice(30, 40))
+    with store.session() as session:
+        asked = session.get_one(Query, query_id)
+        later = session.scalar(select(Round).where(Round.number == 3))
+        asked.ask_again(later, rank=-1)
+        session.flush()
+        given = dataclasses.replace(reply(9, DOG), round_number=2 if told else None)
+        assert ledger.record(session, asked, given).round_number == 2
+    after, superpixels = label_map(store, project, "b")
+    assert np.array_equal(after == DOG, (superpixels == 2) & first)
+
+
 def test_an_answer_belongs_to_the_question_that_was_shown(store, project):
     """The round moved on while the task was open in a browser: the star was elsewhere."""
     query_id = add_query(store, project, "c", 2, round_number=2)  # proposes a cat

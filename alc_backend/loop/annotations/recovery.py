@@ -157,9 +157,10 @@ def write_queries(
         for row in session.scalars(query_tasks.select_queries(project_id, Query))
     }
     tasks = {row.task_id for row in known.values()}
-    queue = sorted(recovered, key=lambda r: (-r.asked.latest, r.asked.rank, r.asked.task_id))
+    queues = {id(item): _queue(item.asked, rounds) for item in recovered}
+    queue = sorted(recovered, key=lambda r: (-queues[id(r)], r.asked.rank, r.asked.task_id))
     for rank, item in enumerate(queue):
-        asked, superpixel_id = item.asked, item.superpixel_id
+        asked, superpixel_id, number = item.asked, item.superpixel_id, queues[id(item)]
         if item.shape is not None:
             session.get_one(Superpixel, superpixel_id).shape = item.shape
         _write_scores(session, rounds, item, scored)
@@ -168,18 +169,24 @@ def write_queries(
             query = Query(superpixel_id=superpixel_id, adjudication=asked.key.adjudication)
             known[superpixel_id, asked.key.adjudication] = query
             session.add(query)
-        elif query.task_id not in (None, asked.task_id) or numbers[query.round_id] >= asked.latest:
+        elif query.task_id not in (None, asked.task_id) or numbers[query.round_id] >= number:
             continue  # another task asks the same, or the store knows more
         if asked.task_id not in tasks:
             project.other_tasks = max(0, project.other_tasks - 1)
             tasks.add(asked.task_id)
         question = asked.questions[asked.latest]
-        query.round_id, query.task_id = rounds[asked.latest].id, asked.task_id
+        query.round_id, query.task_id = rounds[number].id, asked.task_id
+        query.chosen_in = None if number == asked.latest else asked.latest
         query.row, query.col = question.row, question.col
         query.pseudo_label = question.pseudo_label
         query.rank, query.score = rank, float(-rank)
         query.digest = asked.digest
         query.closed_at = utc_now() if asked.closed else None
+
+
+def _queue(asked: QueryTask, rounds: Mapping[int, Round]) -> int:
+    """The number of the round in whose queue a task is."""
+    return max(asked.latest, asked.queue if asked.queue in rounds else 0)
 
 
 def _write_scores(

@@ -182,12 +182,12 @@ def _scored_images(session: Session, round_: Round) -> set[int]:
         .join(Score, Score.superpixel_id == Superpixel.id)
         .where(Score.round_id == round_.id)
     )
-    corrected = select(LedgerEntry.image_id).where(  # their scores go after the next round
+    answered = select(LedgerEntry.image_id).where(  # their scores go after the next round
         LedgerEntry.project_id == round_.project_id,
         LedgerEntry.round_number == round_.number,
-        LedgerEntry.kind == EntryKind.CORRECT,
+        LedgerEntry.kind.in_((EntryKind.ACCEPT, EntryKind.CORRECT)),
     )
-    return {*session.scalars(scored.distinct()), *session.scalars(corrected.distinct())}
+    return {*session.scalars(scored.distinct()), *session.scalars(answered.distinct())}
 
 
 def _networks_of_project(

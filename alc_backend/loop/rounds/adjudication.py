@@ -34,7 +34,7 @@ def ask_missing(store: Store, round_: Round) -> int:
             _write_adjudication(session, round_, superpixel_id, proposed)
         for query in query_tasks.queries_left_behind(session, round_):
             if query.closed_at is None and query.superpixel_id not in judged.settled:
-                query.round_id, query.rank = round_.id, FIRST_RANK
+                query.ask_again(round_, FIRST_RANK)
         session.flush()
         first = _first(session, round_)
     with Client.from_settings(store.settings) as client:
@@ -83,9 +83,11 @@ def _write_adjudication(
     if False not in asked:
         return
     before = asked[False]
+    chosen_in = before.question_round
     query = asked.get(True) or Query(superpixel_id=superpixel_id, adjudication=True)
     if query.id is None:
         session.add(query)
     query.round_id, query.rank, query.score = round_.id, FIRST_RANK, before.score
+    query.chosen_in = chosen_in
     query.row, query.col, query.pseudo_label = before.row, before.col, before.pseudo_label
     query.proposed, query.likely = list(proposed), before.likely

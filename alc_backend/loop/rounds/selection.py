@@ -211,6 +211,7 @@ def _persist(store: Store, round_: Round, queue: Sequence[Choice]) -> None:
                 "adjudication": choice.adjudication,
                 "proposed": None if choice.proposed is None else list(choice.proposed),
                 "round_id": round_.id,
+                "chosen_in": None,
                 "rank": rank,
                 "score": item.score,
                 "row": item.row,

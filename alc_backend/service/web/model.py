@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import model_version, query
-from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS, read_dataset_config
+from alc_backend.labelstudio.dataset_config import read_dataset_config
+from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS
 from alc_backend.labelstudio.regions import brush_regions
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import webhooks
@@ -147,7 +148,7 @@ class ALCModel:
             {
                 "result": query.prediction(found[number][1]),
                 "score": max(found[number][0].rank, 0) / lengths[found[number][0].round_id],
-                "model_version": model_version.of_round(found[number][1].round_number),
+                "model_version": model_version.of_round(found[number][0].round_number),
             }
             if (number := _number(task)) in found
             else self._empty()

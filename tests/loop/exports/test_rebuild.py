@@ -97,6 +97,22 @@ def test_questions_and_answers_are_there_again(store, label_studio, images, agai
     assert query_of(store, "b", 2).closed_at is None
 
 
+def test_a_question_asked_again_is_in_the_later_rounds_queue(store, label_studio, images, again):
+    """With the star that the earlier round chose."""
+    tasks = ask_about(label_studio, images, 1)
+    ask_about(label_studio, images, 2, [1], minute=10)
+    asked = label_studio.tasks[tasks["c", 2]]
+    label_studio.predict(
+        asked.id, asked.predictions[0]["result"], number=50_000, model_version="alc-round-2"
+    )
+    again()
+    known = query_of(store, "c", 2)
+    with store.reading() as session:
+        assert session.get_one(Round, known.round_id).number == 2
+    assert known.chosen_in == 1
+    assert (known.row, known.col) == query.starred(asked.predictions[0]["result"], 48, 64)
+
+
 # Superpixels that are not those of the queries.
 
 

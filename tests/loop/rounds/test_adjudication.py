@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from alc_backend.labelstudio.annotation import parse
+from alc_backend.labelstudio.query import epsilon_of
 from alc_backend.loop.annotations import answers
 from alc_backend.loop.rounds import adjudication
 from alc_backend.store.models import Project, Query, Round, utc_now
@@ -138,6 +139,34 @@ def test_a_dispute_that_comes_back_is_served_again(store, project, label_studio,
     ask()
     assert not made.is_labeled
     assert query_of(store, "a", 2, adjudication=True).closed_at is None
+
+
+def test_a_question_asked_again_is_that_of_the_round_that_chose_its_star(
+    store, project, label_studio, say, ask
+):
+    """What its answer reaches was found by that round; the queue is the later one's."""
+    say(1, "dog", by=1)
+    again = query_of(store, "a", 2).id
+    with store.session() as session:
+        before = session.scalars(select(Round)).one()
+        before.state, before.config = "closed", round_config(epsilon=0.25)
+        opened = Round(
+            project_id=project, number=2, state="open", config=round_config(), opened_at=utc_now()
+        )
+        session.add(opened)
+        session.flush()
+        for query in session.scalars(select(Query)):
+            if query.id != again:
+                query.round_id = opened.id
+    answers.withdraw(store, project, [1])
+    ask()
+    asked = query_of(store, "a", 2)
+    (made,) = label_studio.tasks[asked.task_id].predictions
+    assert made["model_version"] == "alc-round-2"
+    assert all(region["id"].startswith("r1-") for region in made["result"])
+    assert epsilon_of(made["result"]) == 0.25
+    with store.reading() as session:
+        assert session.get_one(Round, asked.round_id).number == 2
 
 
 def test_a_withdrawn_settlement_is_asked_again(store, project, label_studio, say, ask):

@@ -222,6 +222,7 @@ def upgrade() -> None:
         sa.Column("pseudo_label", sa.Integer(), nullable=False),
         sa.Column("score", sa.Double(), nullable=False),
         sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("chosen_in", sa.Integer(), nullable=True),
         sa.Column("digest", sa.String(), nullable=True),
         sa.Column("closed_at", MOMENT, nullable=True),
         sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], name="fk_queries_round_id"),
