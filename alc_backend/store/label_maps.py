@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from alc_backend.core.arrays import VOID
 from alc_backend.core.draws import chance
+from alc_backend.core.runs import SuperpixelRuns
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.ledger import FEW_IMAGES, judge, replay_order, standing
 from alc_backend.store.models import EntryKind, LedgerEntry, Project, Round, Superpixel
@@ -90,21 +92,20 @@ class LabelMaps:
         """The pixels, bool (H, W), that answers about superpixels ``chosen`` (row ids) label."""
         superpixels = self._files.read_superpixels(image_id)
         judged = np.zeros(superpixels.shape, dtype=np.bool_)
+        places = _Places(self._files, image_id, superpixels)
         for number, answer in self._answered.get(image_id, []):
             if answer.superpixel_id in chosen:
-                judged |= self._written(image_id, superpixels, number, answer)
+                judged.reshape(-1)[self._written(places, number, answer)] = True
         return judged
 
-    def _written(
-        self, image_id: int, superpixels: NDArray[np.int32], number: int, answer: LedgerEntry
-    ) -> NDArray[np.bool_]:
-        """The pixels, bool (H, W), that an answer is about: its superpixel.
+    def _written(self, places: _Places, number: int, answer: LedgerEntry) -> NDArray[np.int64]:
+        """The flat indices, int64 (P,), of the pixels that an answer is about: its superpixel's.
 
         With ε > 0 (eq. 12), only the part of it that is similar enough to the pixel asked about.
         """
-        written: NDArray[np.bool_] = superpixels == number
+        written = places.superpixels.pixels(number)
         if answer.round_number in self._reach_rounds:
-            written &= self._files.read_reach(answer.round_number, image_id)
+            written = written[places.reach(answer.round_number)[written]]
         return written
 
     def read(self, image_id: int, hidden: Collection[int] = ()) -> NDArray[np.uint8]:
@@ -146,7 +147,7 @@ class LabelMaps:
             superpixels = self._files.read_superpixels(image_id)
             for entry, written in self._replay(image_id, labels, superpixels, answered):
                 entries.append(entry)
-                authors[written] = len(entries)
+                authors.reshape(-1)[written] = len(entries)
         return labels, authors, entries
 
     def _replay(
@@ -155,20 +156,42 @@ class LabelMaps:
         labels: NDArray[np.uint8],
         superpixels: NDArray[np.int32],
         answered: list[tuple[int, LedgerEntry]],
-    ) -> Iterator[tuple[LedgerEntry, NDArray[np.bool_]]]:
+    ) -> Iterator[tuple[LedgerEntry, NDArray[np.int64] | NDArray[np.bool_]]]:
         """Write answers and edits over ``labels``; yield each entry that writes, and its pixels.
 
-        ``answered`` has the answers with the numbers of their superpixels.
+        ``answered`` has the answers with the numbers of their superpixels. The pixels index the
+        flattened map. All answers together take one pass over the image.
         """
+        places = _Places(self._files, image_id, superpixels)
+        flat = labels.reshape(-1)
         writes = [*answered, *((0, edit) for edit in self._edits.get(image_id, []))]
         for number, entry in sorted(writes, key=lambda write: replay_order(write[1])):
             if entry.kind == EntryKind.EDIT:
-                edited, written = self._files.read_edit(entry.annotation_id, entry.revision)
-                labels[written] = edited[written]
+                edited, changed = self._files.read_edit(entry.annotation_id, entry.revision)
+                labels[changed] = edited[changed]
+                yield entry, changed.reshape(-1)
             elif entry.kind == EntryKind.CORRECT or labels[entry.row, entry.col] != entry.class_id:
                 assert entry.class_id is not None  # an accept or a correction names a class
-                written = self._written(image_id, superpixels, number, entry)
-                labels[written] = entry.class_id
-            else:
-                continue
-            yield entry, written
+                written = self._written(places, number, entry)
+                flat[written] = entry.class_id
+                yield entry, written
+
+
+class _Places:
+    """Where the superpixels of an image lie, and what rounds reach of them."""
+
+    def __init__(self, files: ProjectFiles, image_id: int, superpixels: NDArray[np.int32]) -> None:
+        self._files, self._image_id = files, image_id
+        self._map = superpixels
+        self._reached: tuple[int, NDArray[np.bool_]] | None = None
+
+    @cached_property
+    def superpixels(self) -> SuperpixelRuns:
+        """The pixels of each superpixel; found when an answer asks for the first of them."""
+        return SuperpixelRuns(self._map)
+
+    def reach(self, number: int) -> NDArray[np.bool_]:
+        """The pixels that a round reaches, bool (H·W,); those of the last round are kept."""
+        if self._reached is None or self._reached[0] != number:
+            self._reached = number, self._files.read_reach(number, self._image_id).reshape(-1)
+        return self._reached[1]
