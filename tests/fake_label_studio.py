@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from alc_backend.common.types import Json
-from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.dataset_config import dataset_config
 from tests.conftest import CLASSES
 from tests.label_studio_api import LONG_AGO, REASONS, ROUTES, Task, new_project, refuse
 
@@ -68,7 +68,7 @@ class FakeLabelStudio:
     def __init__(self) -> None:
         self.projects: dict[int, Json] = {
             DATASET_PROJECT: new_project(
-                DATASET_PROJECT, title="pets", label_config=projects.dataset_config(CLASSES)
+                DATASET_PROJECT, title="pets", label_config=dataset_config(CLASSES)
             ),
             QUERY_PROJECT: new_project(QUERY_PROJECT, title="pets: queries"),
         }

@@ -212,12 +212,13 @@ class Client:
 
         Unlike :meth:`tasks` it misses none that stays when others come and go meanwhile.
         """
-        after = 0
-        while True:
+        after: int | None = 0
+        while after is not None:
             beyond = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number"}
             # Label Studio joins all filters in one way; "or" is asked in one request for each.
             groups = [filters] if conjunction == "and" else [[one] for one in filters]
             found: dict[int, Json] = {}
+            ends: list[int] = []
             for group in groups:
                 items = [*group, {**beyond, "value": after}]
                 query = {
@@ -231,11 +232,10 @@ class Client:
                     **{"fields": "all", "page_size": PAGE, **parameters},
                 )["tasks"]
                 found.update((int(task["id"]), task) for task in page)
-            numbers = sorted(found)[:PAGE]
-            yield from (found[number] for number in numbers)
-            if len(found) < PAGE:
-                return
-            after = numbers[-1]
+                if len(page) == PAGE:  # a task comes once for each annotation that passes
+                    ends.append(int(page[-1]["id"]))
+            after = min(ends, default=None)
+            yield from (found[n] for n in sorted(found) if after is None or n <= after)
 
     def upload(self, project: int, images: list[Path]) -> list[str]:
         """Upload images; returns their addresses inside Label Studio, in the same order.

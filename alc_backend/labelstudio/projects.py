@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlsplit
-from xml.etree import ElementTree
 
 from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, SettingsError
-from alc_backend.labelstudio import label_configs
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.dataset_config import dataset_config
 from alc_backend.labelstudio.query import label_config
 from alc_backend.labelstudio.tasks import SAMPLING
 from alc_backend.labelstudio.texts import Texts
@@ -32,68 +30,6 @@ WITH_A_DOT = (
     "set ALC_BACKEND_URL to such an address; in containers, give the service an alias such as "
     "alc.internal"
 )
-
-
-@dataclass(frozen=True)
-class DatasetTags:
-    """What a dataset project's label config names: its tags and its classes, in order.
-
-    ``image_field`` is the field of a task's data that holds the image's address. ``prompts`` are
-    the ``predicted_values`` of the classes that have some: what a detector is asked to look for.
-    """
-
-    image_name: str
-    image_field: str
-    brush_name: str
-    classes: list[str]
-    prompts: dict[str, list[str]]
-
-
-def dataset_config(classes: list[str]) -> str:
-    """The label config of a new dataset project with these classes."""
-    view = ElementTree.Element("View")
-    ElementTree.SubElement(view, "Image", name="image", value="$image", zoom="true")
-    brush = ElementTree.SubElement(view, "BrushLabels", name="label", toName="image")
-    for name in classes:
-        ElementTree.SubElement(brush, "Label", value=name)
-    return ElementTree.tostring(view, encoding="unicode")
-
-
-def read_dataset_config(config: str) -> DatasetTags:
-    """The tags and classes of a dataset project's label config.
-
-    Raises LabelStudioError when there is no ``Image`` with ``BrushLabels`` of two classes or more.
-    """
-    try:
-        root = label_configs.parse(config)
-    except ValueError as error:
-        raise LabelStudioError(f"the label config cannot be read: {error}") from error
-    images = {tag.get("name"): tag for tag in root.iter("Image")}
-    for brush in root.iter("BrushLabels"):
-        image = images.get(brush.get("toName"))
-        classes = [label.get("value", "") for label in brush.iter("Label")]
-        if image is not None and len(classes) >= 2:
-            return DatasetTags(
-                str(image.get("name")),
-                str(image.get("value", "$image")).lstrip("$"),
-                str(brush.get("name")),
-                classes,
-                _prompts(brush),
-            )
-    raise LabelStudioError(
-        "the project's label config needs an <Image> and a <BrushLabels> for it with at least two "
-        "<Label>s; add them in Settings → Labeling Interface"
-    )
-
-
-def _prompts(brush: ElementTree.Element) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for label in brush.iter("Label"):
-        values = label.get("predicted_values", "").split(",")
-        words = [value.strip() for value in values if value.strip()]
-        if words:
-            found[label.get("value", "")] = words
-    return found
 
 
 def create_dataset_project(client: Client, name: str, classes: list[str]) -> int:

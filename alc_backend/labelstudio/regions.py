@@ -1,4 +1,4 @@
-"""Label maps as Label Studio's brush regions (run-length encoded masks), and back."""
+"""Label maps as Label Studio's brush regions (run-length encoded masks), and regions as masks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 
 from alc_backend.common.types import Json
 from alc_backend.core.painting import paint
-from alc_backend.labelstudio import run_lengths
+from alc_backend.labelstudio import run_lengths, shapes
 
 MAX_RLE_BYTES = 2**24
-"""More run lengths in one annotation are refused: a painted region has some kilobytes, and a
-mebibyte takes up to 3 s to read."""
+"""More run lengths and bitmasks in one annotation are refused: a painted region has some kilobytes,
+and a mebibyte takes up to 3 s to read."""
+
+MAX_CROSSINGS = 2**23
+"""Annotations whose outlines cross rows of pixels more often are refused; a plain polygon crosses
+each row of its height twice."""
 
 MAX_COUNT = 10_000
 """Annotations of more regions are refused."""
@@ -79,7 +83,7 @@ def brush_regions(
 
 @dataclass(frozen=True)
 class Region:
-    """A brush region: its id in Label Studio, its class id, and its pixels.
+    """A region: its id in Label Studio, its class id, and its pixels.
 
     ``shape`` is (H, W) of the image; ``edges`` int32 (2·R,) are where its pixels begin and end, as
     :func:`alc_backend.labelstudio.run_lengths.decode` has them. Equal regions have equal edges.
@@ -107,74 +111,67 @@ class Region:
 
 
 def read_regions(results: list[Json], classes: list[str], shape: tuple[int, int]) -> list[Region]:
-    """The brush regions of known classes in an annotation's or a prediction's ``result``.
+    """The pixels of regions that are masks, as ``DatasetTags.masks`` gives them, in their order.
 
     ``shape`` is (H, W) of the image itself: what a region claims is compared with it before
-    anything is made. Raises ValueError for regions of another size, that lack a field or cannot be
-    decoded, or that are too many (MAX_COUNT, MAX_PAINTED, MAX_RLE_BYTES).
+    anything is made. Raises a ValueError that names the region where its class is not among
+    ``classes``, for another size, for what lacks a field or cannot be decoded, and where there is
+    too much of it (MAX_COUNT, MAX_PAINTED, MAX_RLE_BYTES, MAX_CROSSINGS).
     """
-    found = [item for item in results if _is_brush_region(item, classes)]
     pixels = shape[0] * shape[1]
     most = min(MAX_COUNT, MAX_PAINTED // max(pixels, 1))
-    if len(found) > most:
+    if len(results) > most:
         raise ValueError(
-            f"there are {len(found):,} brush regions; an image of {shape[1]}×{shape[0]} pixels may "
+            f"there are {len(results):,} regions; an image of {shape[1]}×{shape[0]} pixels may "
             f"have {most:,}"
         )
-    regions: list[Region] = []
-    left = MAX_RLE_BYTES
-    for item in found:
-        packed = _packed(item, shape, left)
-        left -= len(packed)
-        class_id = classes.index(item["value"]["brushlabels"][0])
-        edges = run_lengths.decode(packed, pixels)
-        regions.append(Region(str(item.get("id")), class_id, shape, edges))
-    return regions
+    left = shapes.Budget(MAX_RLE_BYTES, MAX_CROSSINGS)
+    return [_read(item, classes, shape, left) for item in results]
 
 
-def _is_brush_region(item: object, classes: list[str]) -> bool:
-    """Whether an item of a result is a brush region of a known class."""
-    value = item.get("value") if isinstance(item, dict) else None
-    names = value.get("brushlabels") if isinstance(value, dict) else None
-    if not isinstance(item, dict) or not isinstance(names, list) or not names:
-        return False
-    return item.get("type") == "brushlabels" and names[0] in classes
+def _read(item: Json, classes: list[str], shape: tuple[int, int], left: shapes.Budget) -> Region:
+    kind, value = str(item["type"]), item["value"]
+    name = str(item.get("id"))
+    class_name = value[kind][0]
+    try:
+        if class_name not in classes:
+            raise ValueError(
+                f"its class {str(class_name)[:80]!r} is not among those of the project: "
+                f"{', '.join(classes)}"[:400]
+            )
+        _check_size(item, shape, needed=kind.removesuffix("labels") in ("brush", "bitmask"))
+        edges = shapes.READERS[kind.removesuffix("labels")](value, shape, left)
+    except ValueError as error:
+        raise ValueError(f"region {name[:40]!r} ({kind}): {error}; correct or delete it") from error
+    return Region(name, classes.index(class_name), shape, edges)
 
 
-def _packed(item: Json, shape: tuple[int, int], most: int) -> bytes:
-    """The run lengths of a brush region of an image, ``most`` bytes at most."""
-    value = item["value"]
-    missing = {"original_height", "original_width"} - item.keys() or {"rle"} - value.keys()
+def _check_size(item: Json, shape: tuple[int, int], *, needed: bool) -> None:
+    """Compare the size that a region was drawn in with the image's."""
+    missing = {"original_height", "original_width"} - item.keys()
     if missing:
-        raise ValueError(f"a brush region has no field {sorted(missing)[0]!r}")
+        if not needed:
+            return  # what is drawn in percent fits any size
+        raise ValueError(f"it has no field {sorted(missing)[0]!r}")
     try:
         height, width = int(item["original_height"]), int(item["original_width"])
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"a brush region's size cannot be read ({error})") from error
+        raise ValueError(f"its size cannot be read ({error})") from error
     if (height, width) != shape:
         raise ValueError(
-            f"a brush region differs in size: it is for {width}×{height} pixels, and the image has "
+            f"it differs in size: it is for {width}×{height} pixels, and the image has "
             f"{shape[1]}×{shape[0]}"
         )
-    lengths = value["rle"]
-    if not isinstance(lengths, list) or len(lengths) > most:
-        raise ValueError(
-            f"the run lengths of brush regions are not lists of {MAX_RLE_BYTES:,} bytes together"
-        )
-    try:
-        return bytes(lengths)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"a brush region's run lengths cannot be read ({error})") from error
 
 
 def painted(
     results: list[Json], classes: list[str], shape: tuple[int, int], uncovered: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | None:
-    """The label map, uint8 (H, W), and the superpixel map, int32 (H, W), of brush regions.
+    """The label map, uint8 (H, W), and the superpixel map, int32 (H, W), of regions.
 
     Small regions are painted over large ones. Each region that stays visible is a superpixel; other
     pixels get the label ``uncovered`` and superpixel 0. ``shape`` is (H, W) of the image. Returns
-    None without a brush region of a known class. Raises ValueError as :func:`read_regions` does.
+    None without any region. Raises ValueError as :func:`read_regions` does.
     """
     regions = read_regions(results, classes, shape)
     if not regions:

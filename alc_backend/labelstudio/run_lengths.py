@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 
 _HEADER_BITS = 32 + 5 + 4 * 4
 _VALUE_BITS = 8
-_OPAQUE = 127
-"""Alpha above this is opaque."""
+_SIZES = (3, 4, 8, 16)
+"""The bits of counts in what we write."""
+
+_AT_ONCE = 2**16
+"""How many pieces are written at once."""
+
+OPAQUE = 127
+"""Alpha above this is opaque: the pixel belongs to the region."""
 
 
 def decode(packed: bytes, pixels: int) -> NDArray[np.int32]:
@@ -48,12 +54,12 @@ def decode(packed: bytes, pixels: int) -> NDArray[np.int32]:
         if window >> 39:
             value = (window >> (37 - size - _VALUE_BITS)) & 255
             position += 3 + size + _VALUE_BITS
-            if done // 4 < (done + count) // 4 and (value > _OPAQUE) != opaque:
+            if done // 4 < (done + count) // 4 and (value > OPAQUE) != opaque:
                 edges.append(done // 4)
                 opaque = not opaque
         else:
             position += 3 + size
-            alpha = _literals(padded, position, count)[3 - done % 4 :: 4] > _OPAQUE
+            alpha = _literals(padded, position, count)[3 - done % 4 :: 4] > OPAQUE
             position += count * _VALUE_BITS
             changes = np.flatnonzero(np.diff(alpha, prepend=opaque)) + done // 4
             edges.extend(changes.tolist())
@@ -64,6 +70,40 @@ def decode(packed: bytes, pixels: int) -> NDArray[np.int32]:
     if opaque:
         edges.append(pixels)
     return np.array(edges, dtype=np.int32)
+
+
+def encode(edges: NDArray[np.integer], pixels: int) -> bytes:
+    """The run lengths of the pixels between ``edges``, (2·R,), which :func:`decode` returns.
+
+    ``pixels`` is the number of the image's. The bytes are those that Label Studio's library makes
+    of the same mask, which may end with a byte of zeros more.
+    """
+    lengths = 4 * np.diff(edges.astype(np.int64), prepend=0, append=pixels)
+    values = np.where(np.arange(len(lengths)) % 2 == 1, 255, 0)
+    longest = 1 << _SIZES[-1]
+    pieces = -(-lengths // longest)  # none of length 0
+    counts = np.full(pieces.sum(), longest)
+    counts[np.cumsum(pieces)[pieces > 0] - 1] = (lengths - (pieces - 1) * longest)[pieces > 0]
+    which = np.searchsorted([1 << size for size in _SIZES], counts)
+    sizes = np.array(_SIZES)[which]
+    codes = (4 | which) << sizes | (counts - 1)
+    codes = codes << _VALUE_BITS | np.repeat(values, pieces)
+    header = 4 * pixels
+    for value, size in ((_VALUE_BITS - 1, 5), *((size - 1, 4) for size in _SIZES)):
+        header = header << size | value
+    bits = [_bits(np.array([header]), np.array([_HEADER_BITS]))]
+    widths = 3 + sizes + _VALUE_BITS
+    for first in range(0, len(codes), _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        bits.append(_bits(codes[part], widths[part]))
+    return np.packbits(np.concatenate(bits)).tobytes()
+
+
+def _bits(codes: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The lowest ``widths`` bits of each of the codes, one after the other, uint8 of 0 and 1."""
+    unpacked = np.unpackbits(codes.astype(">i8").view(np.uint8).reshape(-1, 8), axis=1)
+    bits: NDArray[np.uint8] = unpacked[np.arange(64) >= 64 - widths[:, None]]
+    return bits
 
 
 def mask(edges: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -26,8 +26,8 @@ from alc_backend.datasets.images import read_ids, read_image, read_mask
 from alc_backend.errors import AlcError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.images import fetch
-from alc_backend.labelstudio.projects import read_dataset_config
 from alc_backend.labelstudio.regions import painted, read_regions
 from alc_backend.loop.annotations import mask_edits
 from alc_backend.loop.annotations.outcomes import Outcome

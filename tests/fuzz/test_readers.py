@@ -22,8 +22,8 @@ from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import AlcError, DatasetError, LabelStudioError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.dataset_config import dataset_config, read_dataset_config
 from alc_backend.labelstudio.images import fetch
-from alc_backend.labelstudio.projects import dataset_config, read_dataset_config
 from alc_backend.labelstudio.query import asked_about, starred
 from alc_backend.labelstudio.regions import read_regions
 from alc_backend.store.files import ProjectFiles
@@ -31,6 +31,15 @@ from alc_backend.store.storage import Storage
 from tests.annotations import answer, region
 from tests.conftest import CLASSES
 from tests.fuzz.values import LIMIT_S, anything, changed, examples, promptly, text
+
+DRAWN = {
+    "polygonlabels": {"points": [[0, 0], [50, 0], [50, 50]], "polygonlabels": ["dog"]},
+    "rectanglelabels": {
+        "x": 1, "y": 1, "width": 30, "height": 9, "rotation": 30, "rectanglelabels": ["cat"]
+    },
+    "ellipselabels": {"x": 9, "y": 9, "radiusX": 3, "radiusY": 9, "ellipselabels": ["cat"]},
+    "bitmasklabels": {"imageDataURL": "data:image/png;base64,AAAA", "bitmasklabels": ["cat"]},
+}  # fmt: skip
 
 IMAGE = np.arange(24 * 20 * 3, dtype=np.uint8).reshape(24, 20, 3)
 
@@ -109,15 +118,17 @@ def test_arrays_of_the_store(tmp_path, kind):
     read()
 
 
-def test_brush_regions():
+def test_regions():
+    tags = read_dataset_config(dataset_config(CLASSES))
     painted = region("dog", slice(0, 12), slice(4, 12))
+    drawn = [{**painted, "type": kind, "value": value} for kind, value in DRAWN.items()]
 
     @examples(300)
-    @given(changed([painted]).filter(lambda results: isinstance(results, list)))
+    @given(changed([painted, *drawn]).filter(lambda results: isinstance(results, list)))
     def read(results):
         try:
             with promptly():
-                found = read_regions(results, CLASSES, (48, 64))
+                found = read_regions(tags.masks(results), CLASSES, (48, 64))
         except ValueError:
             return
         assert all(item.mask().shape == (48, 64) for item in found)
@@ -297,4 +308,4 @@ def test_the_largest_images(tmp_path):
 
 def test_an_annotation_of_very_many_regions(tmp_path):
     """What is still read stays within 1 GiB; more is refused."""
-    assert "20,000 brush regions" in bomb("edits", tmp_path)["refused"]
+    assert "20,000 regions" in bomb("edits", tmp_path)["refused"]

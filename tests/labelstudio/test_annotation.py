@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.annotation import Annotation, parse
-from alc_backend.labelstudio.projects import dataset_config, read_dataset_config
+from alc_backend.labelstudio.dataset_config import dataset_config, read_dataset_config
 
 
 def record(**changes):

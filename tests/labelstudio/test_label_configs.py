@@ -4,7 +4,7 @@ import pytest
 
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio import label_configs
-from alc_backend.labelstudio.projects import dataset_config, read_dataset_config
+from alc_backend.labelstudio.dataset_config import dataset_config, read_dataset_config
 
 CONFIG = dataset_config(["cat", "dog"])
 

@@ -7,6 +7,7 @@ import pytest
 from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.errors import LabelStudioError, SettingsError
 from alc_backend.labelstudio import projects
+from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.tasks import SAMPLING
 from alc_backend.labelstudio.texts import texts
 from tests.fake_label_studio import QUERY_PROJECT, FakeLabelStudio
@@ -31,7 +32,7 @@ def connect(client):
 
 def test_a_dataset_project_has_the_classes(label_studio, client):
     number = projects.create_dataset_project(client, "pets", ["a", "b"])
-    tags = projects.read_dataset_config(label_studio.projects[number]["label_config"])
+    tags = read_dataset_config(label_studio.projects[number]["label_config"])
     assert tags.classes == ["a", "b"]
 
 

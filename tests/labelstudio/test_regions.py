@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alc_backend.labelstudio import regions
+from alc_backend.labelstudio import regions, shapes
 from alc_backend.labelstudio.regions import MAX_REGIONS, brush_regions, painted, read_regions
 
 CLASSES = ["background", "cat", "dog"]
@@ -45,9 +45,8 @@ def test_small_regions_lie_on_top_and_hidden_ones_are_no_superpixels():
     assert len(np.unique(superpixels)) == 3  # none, the large one, the one on top
 
 
-def test_without_known_regions_there_is_nothing_to_paint():
+def test_without_regions_there_is_nothing_to_paint():
     assert painted([], CLASSES, (20, 20)) is None
-    assert painted([{"type": "choices", "value": {"choices": ["cat"]}}], CLASSES, (20, 20)) is None
 
 
 def test_a_region_is_compared_with_the_image_itself():
@@ -69,15 +68,34 @@ def test_too_many_regions_and_pixels_are_refused(monkeypatch):
     (region,) = brush_regions(labels, labels.astype(np.int32), CLASSES)
     monkeypatch.setattr(regions, "MAX_COUNT", 5)
     assert len(read_regions([region] * 5, CLASSES, (8, 8))) == 5
-    with pytest.raises(ValueError, match=r"there are 6 brush regions; .* may have 5"):
+    with pytest.raises(ValueError, match=r"there are 6 regions; .* may have 5"):
         read_regions([region] * 6, CLASSES, (8, 8))
     monkeypatch.setattr(regions, "MAX_PAINTED", 3 * 64)
     with pytest.raises(ValueError, match="may have 3"):
         read_regions([region] * 4, CLASSES, (8, 8))
     monkeypatch.setattr(regions, "MAX_RLE_BYTES", 2 * len(region["value"]["rle"]))
     assert len(read_regions([region] * 2, CLASSES, (8, 8))) == 2
-    with pytest.raises(ValueError, match="run lengths"):
+    with pytest.raises(ValueError, match=r"run lengths .* too long"):
         read_regions([region] * 3, CLASSES, (8, 8))
+
+
+def test_outlines_must_not_be_too_intricate(monkeypatch):
+    points = [[0, 0], [10, 100], [20, 0]]
+    region = {"type": "polygonlabels", "value": {"points": points, "polygonlabels": ["cat"]}}
+    monkeypatch.setattr(regions, "MAX_CROSSINGS", 3 * 16)
+    assert len(read_regions([region] * 3, CLASSES, (8, 8))) == 3
+    with pytest.raises(ValueError, match="too intricate"):
+        read_regions([region] * 4, CLASSES, (8, 8))
+    monkeypatch.setattr(shapes, "MOST_CROSSINGS", 15)
+    with pytest.raises(ValueError, match="too intricate"):
+        read_regions([region], CLASSES, (8, 8))
+
+
+def test_an_unknown_class_is_named_with_its_region():
+    labels = np.ones((8, 8), dtype=np.uint8)
+    (region,) = brush_regions(labels, labels.astype(np.int32), CLASSES)
+    with pytest.raises(ValueError, match=r"region 's1c1' .*'cat' is not among .*background, dog"):
+        read_regions([region], ["background", "dog"], (8, 8))
 
 
 def test_regions_know_their_area():

@@ -69,6 +69,29 @@ def test_what_the_library_writes_comes_back(height, width, data):
     assert np.array_equal(run_lengths.mask(edges, mask.shape), mask)
 
 
+@pytest.mark.parametrize("kind", ["long runs", "pixels", "nothing", "everything"])
+def test_what_we_write_is_what_the_library_writes(kind):
+    rng = np.random.default_rng(0)
+    mask = {
+        "long runs": np.arange(300 * 400) // 40_001 % 2 == 1,  # beyond the longest count
+        "pixels": rng.random(300 * 400) < 0.5,
+        "nothing": np.zeros(300 * 400, dtype=bool),
+        "everything": np.ones(300 * 400, dtype=bool),
+    }[kind]
+    content = run_lengths.encode(
+        np.flatnonzero(np.diff(mask, prepend=False, append=False)), mask.size
+    )
+    expected = bytes(brush.mask2rle(mask.reshape(300, 400).astype(np.uint8) * 255))
+    assert expected in (content, content + b"\0")
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=300))
+def test_what_we_write_is_read_back(cells):
+    edges = np.flatnonzero(np.diff(cells, prepend=False, append=False))
+    content = run_lengths.encode(edges, len(cells))
+    assert np.array_equal(run_lengths.decode(content, len(cells)), edges)
+
+
 @given(packed(), st.data())
 def test_what_is_damaged_is_refused_or_stays_within_the_image(given_, data):
     content, pixels = given_

@@ -17,6 +17,7 @@ from alc_backend.foundation import catalogue, weights
 from alc_backend.foundation.warm_start import WarmStart, check_files
 from alc_backend.labelstudio import images, label_configs, model_version, projects
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.query import label_config
 from alc_backend.labelstudio.tasks import SAMPLING, switch
 from alc_backend.labelstudio.texts import texts
@@ -261,7 +262,7 @@ class ProjectChecks:
         project = self._project
         remedy = "restore it in Settings → Labeling Interface"
         try:
-            tags = projects.read_dataset_config(
+            tags = read_dataset_config(
                 self._config(project.dataset_project)["label_config"]
             )
         except LabelStudioError as error:

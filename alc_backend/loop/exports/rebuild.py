@@ -18,8 +18,9 @@ from sqlalchemy import delete, select
 from alc_backend.common.types import Json
 from alc_backend.datasets.dataset import Dataset
 from alc_backend.errors import DatasetError, SettingsError
-from alc_backend.labelstudio import projects, query, recovered_queries
+from alc_backend.labelstudio import query, recovered_queries
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.loop.annotations import answers, outcomes, recovery
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.projects.connection import free_name
@@ -71,7 +72,7 @@ def rebuild_project(
     _refuse_known(store, dataset_project, query_project)
     config = client.get(f"/api/projects/{dataset_project}")
     overlap = client.get(f"/api/projects/{query_project}").get("maximum_annotations")
-    tags = projects.read_dataset_config(config["label_config"])
+    tags = read_dataset_config(config["label_config"])
     if tags.classes != dataset.classes:
         raise DatasetError(
             f"Label Studio project {dataset_project} has the classes {', '.join(tags.classes)}, "

@@ -18,6 +18,7 @@ from alc_backend.datasets.classes import checked_classes
 from alc_backend.errors import DatasetError, LabelStudioError, SettingsError
 from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.texts import texts
 from alc_backend.settings import Settings
@@ -82,7 +83,7 @@ def take_up_project(
     ``name`` is taken.
     """
     config = client.get(f"/api/projects/{label_studio_project}")
-    tags = projects.read_dataset_config(config["label_config"])
+    tags = read_dataset_config(config["label_config"])
     classes = checked_classes(tags.classes, f"the label config of project {label_studio_project}")
     with store.reading() as session:
         project = session.scalar(

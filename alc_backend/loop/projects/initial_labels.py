@@ -32,9 +32,9 @@ from alc_backend.errors import (
     StorageError,
 )
 from alc_backend.foundation.warm_start import Warmer, WarmStart
-from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.images import fetch
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.regions import painted
@@ -138,7 +138,7 @@ class _Maker:
         with store.reading() as session:
             project = session.get_one(Project, project_id)
         config = client.get(f"/api/projects/{project.dataset_project}")["label_config"]
-        self._tags = projects.read_dataset_config(config)
+        self._tags = read_dataset_config(config)
         source = f"the label config of Label Studio project {project.dataset_project}"
         if checked_classes(self._tags.classes, source) != project.classes:
             raise DatasetError(
@@ -189,7 +189,8 @@ class _Maker:
     def _maps(self, image: NDArray[np.uint8], regions: list[Json]) -> _FirstMaps:
         """The maps of an image: painted from the regions of its task, or made by the models."""
         shape = (image.shape[0], image.shape[1])
-        maps = painted(regions, self._project.classes, shape, self._warmer.uncovered)
+        masks = self._tags.masks(regions)
+        maps = painted(masks, self._project.classes, shape, self._warmer.uncovered)
         if maps is None:
             first = self._warmer.from_image(image)
             return _FirstMaps(

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from rq import Queue
 from sqlalchemy import select, update
 
-from alc_backend.labelstudio.projects import dataset_config
+from alc_backend.labelstudio.dataset_config import dataset_config
 from alc_backend.labelstudio.regions import painted
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import executor

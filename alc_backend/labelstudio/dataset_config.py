@@ -1,0 +1,205 @@
+"""The label config of a dataset project: its tags, its classes, and which regions are masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+from alc_backend.common.types import Json
+from alc_backend.datasets.classes import background
+from alc_backend.errors import LabelStudioError
+from alc_backend.labelstudio import label_configs
+
+SHAPES = ("brush", "bitmask", "polygon", "rectangle", "ellipse")
+"""The shapes that are masks: a region's type is one of these words, or with ``labels`` after it."""
+
+MAIN_TAGS = ("BrushLabels", "BitmaskLabels", "PolygonLabels")
+"""The tags whose labels can be a project's classes; the first kind that there is counts."""
+
+ADDED_BACKGROUND = "background"
+"""The class, with id 0, that a label config of one label gets: what is not of the label."""
+
+
+@dataclass(frozen=True)
+class DatasetTags:
+    """What a dataset project's label config names: its tags and its classes, in order.
+
+    ``image_field`` is the field of a task's data that holds the image's address. ``brush_name`` is
+    the tag that shows masks, empty where no brush can. ``labels`` are the labels that the tag has:
+    the classes, but for ADDED_BACKGROUND. ``aliases`` are the classes by what Label Studio writes
+    into annotations in place of their names. Regions of the tags ``own`` are masks of the image;
+    those of ``others`` are something else: of another image, or with labels of their own.
+    ``prompts`` are the ``predicted_values`` of the classes that have some: what a detector is asked
+    to look for.
+    """
+
+    image_name: str
+    image_field: str
+    brush_name: str
+    classes: list[str]
+    labels: list[str]
+    prompts: dict[str, list[str]]
+    aliases: Mapping[str, str]
+    own: frozenset[str]
+    others: frozenset[str]
+
+    def masks(self, results: Iterable[object]) -> list[Json]:
+        """The regions, in an annotation's or a prediction's ``result``, that are masks.
+
+        Each has, under its type in its ``value``, the name of its class in place of an alias. Left
+        out is what tags in ``others`` made, and what no shape belongs to. Raises a ValueError that
+        names the region for what is a mask but cannot be understood: of an unknown tag or type, or
+        without exactly one label.
+        """
+        return [
+            self._named(item) for item in results if isinstance(item, dict) and self._is_mask(item)
+        ]
+
+    def _is_mask(self, item: Json) -> bool:
+        kind, tag = item.get("type"), str(item.get("from_name"))
+        if tag in self.others or item.get("to_name", self.image_name) != self.image_name:
+            return False
+        if tag not in self.own:
+            if not _is_shape(kind):
+                return False  # such as a relation, or what a tag has left that was removed
+            raise ValueError(
+                f"{_region(item)} is of the tag {tag!r}, which the label config does not have; "
+                "restore the tag, or delete the region"
+            )
+        if not _is_shape(kind):
+            raise ValueError(
+                f"{_region(item)} has the type {str(kind)[:40]!r}, which covers no pixels; draw it "
+                f"with one of {', '.join(SHAPES)}, or delete it"
+            )
+        if item.get("item_index"):
+            raise ValueError(f"{_region(item)} is of a further image of its task; delete it")
+        return True
+
+    def _named(self, item: Json) -> Json:
+        kind, value = str(item["type"]), item.get("value")
+        names = value.get(kind) if isinstance(value, dict) else None
+        if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
+            some = isinstance(names, list) and len(names) > 1
+            raise ValueError(
+                f"{_region(item)} has {'several labels' if some else 'no label'}; give it one, or "
+                "delete it"
+            )
+        return {**item, "value": {**value, kind: [self.aliases.get(names[0], names[0])]}}
+
+
+def dataset_config(classes: list[str]) -> str:
+    """The label config of a new dataset project with these classes."""
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Image", name="image", value="$image", zoom="true")
+    brush = ElementTree.SubElement(view, "BrushLabels", name="label", toName="image")
+    for name in classes:
+        ElementTree.SubElement(brush, "Label", value=name)
+    return ElementTree.tostring(view, encoding="unicode")
+
+
+def read_dataset_config(config: str) -> DatasetTags:
+    """The tags and classes of a dataset project's label config.
+
+    One label stands for two classes: itself, and ADDED_BACKGROUND before it. Raises
+    LabelStudioError when there is no ``Image`` with one of MAIN_TAGS that has labels, when a task
+    has several images of one tag, and when one word stands for two labels.
+    """
+    try:
+        root = label_configs.parse(config)
+    except ValueError as error:
+        raise LabelStudioError(f"the label config cannot be read: {error}") from error
+    images = {str(tag.get("name")): tag for tag in root.iter("Image")}
+    tags = [tag for tag in root.iter() if tag.get("name") and tag.get("toName")]
+    main = _main_tag(tags, images)
+    image = next(images[name] for name in _targets(main) if name in images)
+    if image.get("valueList"):
+        raise LabelStudioError(
+            f"the <Image> {image.get('name')!r} of the label config shows several images of one "
+            "task (valueList); make a task of each image, and give the tag a value"
+        )
+    name, labels = str(image.get("name")), _labels(main)
+    known = set(labels)
+    own = [tag for tag in tags if tag is main or _shares(tag, name, known)]
+    ours = frozenset(str(tag.get("name")) for tag in own)
+    return DatasetTags(
+        image_name=name,
+        image_field=str(image.get("value", "$image")).lstrip("$"),
+        brush_name=str(main.get("name")) if main.tag == MAIN_TAGS[0] else "",
+        classes=_classes(labels),
+        labels=labels,
+        prompts=_prompts(main),
+        aliases=_aliases(own, known),
+        own=ours,
+        others=frozenset(str(tag.get("name")) for tag in tags) - ours,
+    )
+
+
+def _main_tag(
+    tags: Sequence[ElementTree.Element], images: Mapping[str, ElementTree.Element]
+) -> ElementTree.Element:
+    """The tag whose labels are the classes."""
+    for kind in MAIN_TAGS:
+        for tag in tags:
+            if tag.tag == kind and images.keys() & set(_targets(tag)) and _labels(tag):
+                return tag
+    raise LabelStudioError(
+        "the project's label config needs an <Image> and a <BrushLabels> for it with a <Label> for "
+        "each class; add them in Settings → Labeling Interface"
+    )
+
+
+def _classes(labels: list[str]) -> list[str]:
+    """The classes that labels stand for."""
+    if len(labels) > 1 or background(labels) is not None:
+        return labels
+    return [ADDED_BACKGROUND, *labels]
+
+
+def _targets(tag: ElementTree.Element) -> list[str]:
+    """The names of the tags that a tag is for."""
+    return [name.strip() for name in tag.get("toName", "").split(",")]
+
+
+def _labels(tag: ElementTree.Element) -> list[str]:
+    return [label.get("value", "") for label in tag.iter("Label")]
+
+
+def _shares(tag: ElementTree.Element, image: str, known: set[str]) -> bool:
+    """Whether a tag has labels of the classes, for the image."""
+    return image in _targets(tag) and not known.isdisjoint(_labels(tag))
+
+
+def _aliases(tags: Sequence[ElementTree.Element], known: set[str]) -> dict[str, str]:
+    """The labels by their aliases; LabelStudioError where a word stands for two of them."""
+    found: dict[str, str] = {}
+    for label in (label for tag in tags for label in tag.iter("Label")):
+        name, alias = label.get("value", ""), label.get("alias", "")
+        if not alias or alias == name:
+            continue
+        if alias in known or found.get(alias, name) != name:
+            raise LabelStudioError(
+                f"the label config calls two labels {alias!r}: the alias of {name!r} is also the "
+                "name or the alias of another label; choose another alias"
+            )
+        found[alias] = name
+    return found
+
+
+def _prompts(brush: ElementTree.Element) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for label in brush.iter("Label"):
+        values = label.get("predicted_values", "").split(",")
+        words = [value.strip() for value in values if value.strip()]
+        if words:
+            found[label.get("value", "")] = words
+    return found
+
+
+def _is_shape(kind: Any) -> bool:
+    return isinstance(kind, str) and kind.removesuffix("labels") in SHAPES
+
+
+def _region(item: Json) -> str:
+    return f"region {str(item.get('id'))[:40]!r}"
