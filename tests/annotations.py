@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import select
 
 from alc_backend.labelstudio import query
-from alc_backend.labelstudio.regions import brush_regions
+from alc_backend.labelstudio.shown_regions import brush_regions
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.config import round_config as by_settings

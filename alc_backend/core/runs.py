@@ -11,13 +11,15 @@ from alc_backend.core.arrays import strips
 
 
 def runs(
-    shape: tuple[int, int], read: Callable[[slice], NDArray[np.integer]]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    shape: tuple[int, int], read: Callable[[slice], NDArray[np.integer]], most: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Where the runs of a map (H, W) begin, int64 (R,) flat indices, and their values, int64 (R,).
 
     ``read`` is called with some rows of the map after the others and returns their values, so that
-    the map need not exist as a whole. Two runs beside each other have different values.
+    the map need not exist as a whole. Two runs beside each other have different values. Returns
+    None where there are more than ``most`` runs, as soon as that is known.
     """
+    count = 0
     begins: list[NDArray[np.int64]] = []
     values: list[NDArray[np.int64]] = []
     last: int | None = None
@@ -31,6 +33,9 @@ def runs(
         begins.append(changes + rows.start * shape[1])
         values.append(strip[changes].astype(np.int64))
         last = int(strip[-1])
+        count += len(changes)
+        if most is not None and count > most:
+            return None
     empty = np.empty(0, dtype=np.int64)
     return np.concatenate([empty, *begins]), np.concatenate([empty, *values])
 
@@ -43,9 +48,9 @@ class SuperpixelRuns:
     """
 
     def __init__(self, superpixels: NDArray[np.int32]) -> None:
-        begins, numbers = runs(
-            (superpixels.shape[0], superpixels.shape[1]), lambda rows: superpixels[rows]
-        )
+        found = runs((superpixels.shape[0], superpixels.shape[1]), lambda rows: superpixels[rows])
+        assert found is not None  # any number of runs is welcome
+        begins, numbers = found
         order = np.argsort(numbers, kind="stable")
         self._numbers = numbers[order]
         self._begins = begins[order]

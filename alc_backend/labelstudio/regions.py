@@ -1,8 +1,7 @@
-"""Label maps as Label Studio's brush regions (run-length encoded masks), and regions as masks."""
+"""Regions of Label Studio, of any shape, as masks; and masks as label maps and superpixel maps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,59 +25,6 @@ MAX_COUNT = 10_000
 MAX_PAINTED = 2**34
 """Annotations of more regions times pixels are refused: on an image of 6 megapixels, 2863 regions.
 The largest image may still have a region for each of 255 classes, as our own predictions may."""
-
-MAX_REGIONS = 30
-"""Above this many superpixels, regions are merged per class: more make the screen slow."""
-
-
-def brush_regions(
-    labels: NDArray[np.uint8],
-    superpixels: NDArray[np.int32],
-    classes: list[str],
-    *,
-    from_name: str = "label",
-    to_name: str = "image",
-    by_class: bool = False,
-    scores: Mapping[int, float] | None = None,
-) -> list[Json]:
-    """The masks of a label map as brush regions, one per superpixel and class within it.
-
-    ``labels`` is uint8 (H, W), of which 255 (void) is left out; ``superpixels`` int32 (H, W), of
-    which 0 is left out. With more than MAX_REGIONS superpixels, or ``by_class``, there is one
-    region per class. ``scores`` (0..1) of superpixels, by their numbers, become those of their
-    regions.
-    """
-    from label_studio_sdk.converter import brush
-
-    height, width = labels.shape
-    inside = (superpixels > 0) & (labels < len(classes))
-    numbers = np.unique(superpixels[inside])
-    by_class = by_class or len(numbers) > MAX_REGIONS
-    groups = inside.astype(np.int32) if by_class else superpixels
-    regions: list[Json] = []
-    for number in np.unique(groups[inside]):
-        here = inside & (groups == number)
-        for class_id in np.unique(labels[here]):
-            mask = ((labels == class_id) & here).astype(np.uint8) * 255
-            score = None if by_class else (scores or {}).get(int(number))
-            regions.append(
-                ({} if score is None else {"score": score})
-                | {
-                    "id": f"s{number}c{class_id}",
-                    "type": "brushlabels",
-                    "from_name": from_name,
-                    "to_name": to_name,
-                    "original_width": width,
-                    "original_height": height,
-                    "image_rotation": 0,
-                    "value": {
-                        "format": "rle",
-                        "rle": brush.mask2rle(mask),
-                        "brushlabels": [classes[int(class_id)]],
-                    },
-                }
-            )
-    return regions
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,12 @@ def test_runs_put_together_are_the_map(seed):
     assert (found[1:] != found[:-1]).all()
 
 
+def test_too_many_runs_are_none():
+    values = np.arange(12).reshape(3, 4)
+    assert runs(values.shape, lambda rows: values[rows], most=11) is None
+    assert len(runs(values.shape, lambda rows: values[rows], most=12)[0]) == 12
+
+
 @given(MAPS)
 def test_the_pixels_of_each_superpixel(superpixels):
     found = SuperpixelRuns(superpixels)

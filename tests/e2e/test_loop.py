@@ -18,7 +18,8 @@ from sqlalchemy import select
 
 from alc_backend.cli.demo.labeler import answer_queries
 from alc_backend.labelstudio.projects import connect_backend
-from alc_backend.labelstudio.regions import brush_regions, painted
+from alc_backend.labelstudio.regions import painted
+from alc_backend.labelstudio.shown_regions import brush_regions
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.annotations.outcomes import Outcome

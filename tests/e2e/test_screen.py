@@ -15,7 +15,8 @@ from alc_backend.cli.demo.processes import EMAIL
 from alc_backend.cli.demo.rounds import ensure_open_round
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.projects import set_keys
-from alc_backend.labelstudio.regions import brush_regions, painted
+from alc_backend.labelstudio.regions import painted
+from alc_backend.labelstudio.shown_regions import brush_regions
 from alc_backend.loop.rounds import status
 from alc_backend.store.models import LedgerEntry, Project
 from alc_backend.store.round_states import RoundState

@@ -4,28 +4,10 @@ import numpy as np
 import pytest
 
 from alc_backend.labelstudio import regions, shapes
-from alc_backend.labelstudio.regions import MAX_REGIONS, brush_regions, painted, read_regions
+from alc_backend.labelstudio.regions import painted, read_regions
+from alc_backend.labelstudio.shown_regions import brush_regions
 
 CLASSES = ["background", "cat", "dog"]
-
-
-def test_masks_come_back_exactly():
-    superpixels = np.zeros((30, 41), dtype=np.int32)
-    superpixels[2:20, 3:30], superpixels[5:9, 5:9] = 4, 9
-    labels = np.where(superpixels == 4, 1, np.where(superpixels == 9, 2, 0)).astype(np.uint8)
-    again = painted(brush_regions(labels, superpixels, CLASSES), CLASSES, labels.shape)
-    assert np.array_equal(again[0], labels)
-    assert np.array_equal(again[1] > 0, superpixels > 0)
-    assert len(np.unique(again[1])) == 3
-
-
-def test_many_superpixels_become_one_region_per_class():
-    superpixels = np.arange(1, 10 * 10 + 1, dtype=np.int32).reshape(10, 10)
-    labels = (superpixels % 3).astype(np.uint8)
-    assert superpixels.max() > MAX_REGIONS
-    made = brush_regions(labels, superpixels, CLASSES)
-    assert sorted(r["value"]["brushlabels"][0] for r in made) == sorted(CLASSES)
-    assert np.array_equal(painted(made, CLASSES, labels.shape)[0], labels)
 
 
 def test_small_regions_lie_on_top_and_hidden_ones_are_no_superpixels():

@@ -14,7 +14,7 @@ from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import model_version, query
 from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS
-from alc_backend.labelstudio.regions import brush_regions
+from alc_backend.labelstudio.shown_regions import brush_regions
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import lifecycle

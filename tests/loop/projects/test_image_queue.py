@@ -15,10 +15,11 @@ from alc_backend.errors import (
     DatasetError,
     FoundationError,
     LabelStudioAwayError,
+    LabelStudioError,
     WeightsError,
 )
 from alc_backend.foundation.warm_start import Warmer, WarmStart
-from alc_backend.labelstudio.regions import brush_regions
+from alc_backend.labelstudio.shown_regions import brush_regions
 from alc_backend.loop.projects import connection, image_queue, initial_labels
 from alc_backend.service.jobs import functions
 from alc_backend.service.jobs.queues import Jobs
@@ -237,20 +238,110 @@ def test_a_task_deleted_meanwhile_is_forgotten(store, project, label_studio, cli
     assert counts(store, project) == (0, 0, 0)
 
 
-def test_while_label_studio_is_away_images_wait(store, project, label_studio, client):
-    image_queue.note(store, client, project)
-    label_studio.fail(path="/data/")
-    with pytest.raises(LabelStudioAwayError):
-        initial_labels.work(store, client, project)
-    assert counts(store, project) == (3, 0, 0)
-    label_studio.recover()
-    assert initial_labels.work(store, client, project).labelled == 2  # one waits for a moment
-    assert image_queue.due(store) == {}
+def due_at_once(store):
+    """Let nothing wait for its next try."""
     with store.session() as session:
         session.execute(update(Arrival).values(retry_at=None))
-    assert image_queue.due(store) == {project: 1}
-    assert initial_labels.work(store, client, project).labelled == 1
+
+
+def arrivals(store):
+    with store.reading() as session:
+        return {row.dataset_task: row for row in session.scalars(select(Arrival))}
+
+
+@pytest.mark.parametrize("status", [None, 401, 503])
+def test_while_label_studio_is_away_images_wait(store, project, label_studio, client, status):
+    image_queue.note(store, client, project)
+    label_studio.fail(status, after=6)  # the token, the project, and the first image
+    for _ in range(5):
+        with pytest.raises(LabelStudioError):
+            initial_labels.work(store, client, project)
+        due_at_once(store)
+    assert counts(store, project) == (2, 0, 0)
+    assert {row.claims for row in arrivals(store).values()} == {0}
+    label_studio.recover()
+    assert initial_labels.work(store, client, project).labelled == 2
     assert len(images(store)) == 3
+
+
+def test_images_wait_while_what_holds_all_of_them_is_away(store, project, label_studio, client):
+    """Label Studio answers, but not to those who ask for images."""
+    for number in range(4, 9):
+        add(label_studio, number)
+    image_queue.note(store, client, project)
+    label_studio.fail(path="/data/")
+    for _ in range(5):
+        with pytest.raises(LabelStudioAwayError):
+            initial_labels.work(store, client, project)
+        due_at_once(store)
+    assert counts(store, project) == (8, 0, 0)
+    assert {row.claims for row in arrivals(store).values()} == {0}
+    label_studio.recover()
+    assert initial_labels.work(store, client, project).labelled == 8
+
+
+@BOTH_DATABASES
+@pytest.mark.parametrize("status", [500, None, 503])
+def test_one_image_that_cannot_be_had_is_left_after_some_tries(
+    store, project, label_studio, client, status
+):
+    image_queue.note(store, client, project)
+    label_studio.fail(status, path="/data/upload/1.png")
+    done = initial_labels.work(store, client, project)
+    assert (done.labelled, done.problems) == (2, [])
+    assert counts(store, project) == (1, 0, 0)
+    assert image_queue.due(store) == {}
+    for _ in range(image_queue.MAX_CLAIMS - 1):
+        assert image_queue.pause(store, project) > 0
+        due_at_once(store)
+        done = initial_labels.work(store, client, project)
+    assert counts(store, project) == (0, 0, 1)
+    assert image_queue.problems(store, project) == done.problems
+    assert done.problems[0].startswith("task 1: Label Studio ")
+    label_studio.recover()
+    image_queue.note(store, client, project, retry=True)
+    assert initial_labels.work(store, client, project).labelled == 1
+
+
+def test_a_task_that_label_studio_fails_at_is_left_after_some_tries(
+    store, project, label_studio, client
+):
+    image_queue.note(store, client, project)
+    label_studio.fail(500, path="/api/tasks/2")
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        due_at_once(store)
+
+    done = initial_labels.work(store, client, project, limit=None, sleep=sleep)
+    assert done.labelled == 2
+    assert "task 2: Label Studio answered 500 to GET /api/tasks/2" in done.problems[0]
+    assert [round(pause / 5) for pause in pauses] == [1, 2]
+    assert counts(store, project) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_is_forbidden_or_gone_is_left_at_once(store, project, label_studio, client, status):
+    image_queue.note(store, client, project)
+    label_studio.fail(status, path="/data/upload/2.png")
+    done = initial_labels.work(store, client, project)
+    assert done.labelled == 2
+    assert f"answered {status} to GET /data/upload/2.png" in done.problems[0]
+    assert counts(store, project) == (0, 0, 1)
+
+
+def test_images_that_can_never_be_reached_do_not_wait_for_ever(
+    store, project, label_studio, client
+):
+    image_queue.note(store, client, project)
+    label_studio.fail(path="/data/")
+    with store.session() as session:
+        session.execute(update(Arrival).values(retries=image_queue.MAX_RETRIES))
+    for _ in range(image_queue.MAX_CLAIMS):
+        due_at_once(store)
+        initial_labels.work(store, client, project)
+    assert counts(store, project) == (0, 0, 3)
 
 
 def test_what_keeps_every_image_waiting_is_told_until_it_is_tried_again(store, project, client):
