@@ -27,6 +27,15 @@ from alc_backend.store.migrate import upgrade
 from alc_backend.store.models import Image, Project
 from alc_backend.store.storage import Storage
 
+
+class NestedSessionError(RuntimeError):
+    """A second session was asked for while the same thread has one open.
+
+    Whoever holds a connection while it waits for another one can keep all of them from everybody,
+    and a second writer of SQLite waits for the first for ever.
+    """
+
+
 SEEN_S = 5.0
 """How long :meth:`Store.project_of` gives a project as it was last read, in seconds."""
 
@@ -41,6 +50,7 @@ class Store:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._seen: dict[int, tuple[float, Project]] = {}
+        self._here = threading.local()
         self.storage = Storage(settings.files, settings.data_dir / "cache")
         self.engine = _engine(settings)
         kind = self.engine.dialect.name
@@ -58,15 +68,34 @@ class Store:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """One transaction: committed at the end, rolled back when an exception leaves it."""
-        with self._turn, self._writing.begin() as session:
+        """One transaction: committed at the end, rolled back when an exception leaves it.
+
+        Raises NestedSessionError in a thread that has a session of this store open.
+        """
+        with self._only_one(), self._turn, self._writing.begin() as session:
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """One transaction for reading: a consistent view that never makes a writer wait."""
-        with self._reading.begin() as session:
+        """One transaction for reading: a consistent view that never makes a writer wait.
+
+        Raises NestedSessionError in a thread that has a session of this store open.
+        """
+        with self._only_one(), self._reading.begin() as session:
             yield session
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Refuse a second session of one thread, for as long as the context lasts."""
+        if getattr(self._here, "busy", False):
+            raise NestedSessionError(
+                "this thread has a database session open already; pass that one on, or end it first"
+            )
+        self._here.busy = True
+        try:
+            yield
+        finally:
+            self._here.busy = False
 
     def project_of(self, label_studio_project: int) -> Project | None:
         """The project that a Label Studio project belongs to, as it was up to 5 seconds ago."""

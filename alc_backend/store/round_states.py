@@ -38,6 +38,9 @@ class Step(TextEnum):
 RUNNING = (RoundState.CREATED, RoundState.TRAINING, RoundState.SCORING, RoundState.PUBLISHING)
 """The states in which workers have a step to do."""
 
+STOPPED = (RoundState.FAILED, RoundState.CANCELLED)
+"""The states from which a round goes on when it is started again."""
+
 NEXT = {
     Step.CREATED: RoundState.TRAINING,
     Step.TRAINING: RoundState.SCORING,

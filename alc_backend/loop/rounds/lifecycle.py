@@ -15,17 +15,26 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from alc_backend.errors import NotFoundError, RoundError
+from alc_backend.errors import NotFoundError, RoundError, SettingsError
 from alc_backend.loop.config import round_config
 from alc_backend.loop.leases import count_workers
 from alc_backend.loop.rounds import plan, work_items
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.status import newest_round
+from alc_backend.segmentation import folds as folds_of
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import EntryKind, LedgerEntry, Part, Project, Query, Round
+from alc_backend.store.models import (
+    TRAIN,
+    EntryKind,
+    LedgerEntry,
+    Part,
+    Project,
+    Query,
+    Round,
+)
 from alc_backend.store.round_config import BATCH_OPTIONS, RoundConfig
-from alc_backend.store.round_states import RUNNING, RoundState
+from alc_backend.store.round_states import RUNNING, STOPPED, RoundState
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +60,10 @@ def start(
     """
     asked = {"size": size, "per_image": per_image, "min_area": min_area, "folds": folds}
     given = {name: value for name, value in asked.items() if value is not None}
+    trained = _is_trained(store, project_id)
     try:
         with store.session() as session:
-            round_, started = _start(store, session, project_id, given)
+            round_, started = _start(store, session, project_id, given, trained)
     except IntegrityError:  # somebody else was a moment faster
         with store.reading() as session:
             running = newest_round(session, project_id)
@@ -64,22 +74,36 @@ def start(
     return round_, started
 
 
+def _is_trained(store: Store, project_id: int) -> bool:
+    """Whether the networks of a project's latest round are there, where it was stopped.
+
+    Folds without images have no network. No session is open meanwhile: the storage may be slow.
+    """
+    with store.reading() as session:
+        latest = newest_round(session, project_id)
+    if latest is None or latest.state not in STOPPED:
+        return False
+    keys = [image.key for image in store.images(project_id, TRAIN)]
+    try:
+        networks = folds_of.networks(keys, latest.config.training.seed, latest.config.folds)
+    except SettingsError:  # too few images for the folds, which the training has told
+        return False
+    files = store.files(project_id)
+    return all(files.has_network(latest.number, fold) for fold in networks)
+
+
 def _start(
-    store: Store, session: Session, project_id: int, given: dict[str, int]
+    store: Store, session: Session, project_id: int, given: dict[str, int], trained: bool
 ) -> tuple[Round, bool]:
     if session.get(Project, project_id) is None:
         raise NotFoundError(f"there is no project {project_id}; `alc round status` lists them")
     latest = newest_round(session, project_id, lock=True)
     if latest is not None and latest.state in RUNNING:
         return latest, False
-    if latest is not None and latest.state in (RoundState.FAILED, RoundState.CANCELLED):
+    if latest is not None and latest.state in STOPPED:
         config = round_config(store.settings, {**latest.config.given, **given})
-        files, folds = store.files(project_id), latest.config.folds
-        trained = given.get("folds", folds) == folds and all(
-            files.has_network(latest.number, fold)
-            for fold in (None, *(range(folds) if folds > 1 else ()))
-        )
-        _resume(session, latest, config, trained)
+        folds = latest.config.folds
+        _resume(session, latest, config, trained and given.get("folds", folds) == folds)
         return latest, True
     number = latest.number + 1 if latest else 1
     config = round_config(store.settings, given)
@@ -132,24 +156,27 @@ def start_due(store: Store, enqueue: work_items.Enqueue) -> list[Round]:
 
 
 def _is_answered(session: Session, round_: Round) -> bool:
-    """Whether as many superpixels were settled since the round began as its batch has queries."""
-    asked = session.scalar(
-        select(func.count()).select_from(Query).where(Query.round_id == round_.id)
-    )
-    wanted = min(round_.config.size, asked or 0)
-    given = session.scalar(  # counted first: judging the whole ledger takes longer
-        select(func.count())
-        .select_from(LedgerEntry)
+    """Whether all that the round asks is settled, or as much, since it began, as its batch has.
+
+    A superpixel counts once, however often it was asked about; one that was mended by hand counts.
+    """
+    asked = set(session.scalars(select(Query.superpixel_id).where(Query.round_id == round_.id)))
+    since = session.execute(  # counted first: judging the whole ledger takes longer
+        select(LedgerEntry.kind, func.count().label("many"))
         .where(
             LedgerEntry.project_id == round_.project_id,
             LedgerEntry.recorded_at >= round_.created_at,
-            LedgerEntry.kind.in_((EntryKind.ACCEPT, EntryKind.CORRECT)),
         )
+        .group_by(LedgerEntry.kind)
     )
-    if not wanted or (given or 0) < wanted:
+    new = {row.kind: row.many for row in since}
+    given = new.get(EntryKind.ACCEPT, 0) + new.get(EntryKind.CORRECT, 0)
+    few = given < min(round_.config.size, len(asked)) and EntryKind.EDIT not in new
+    if not asked or few:
         return False
-    settled = ledger.judgement(session, round_.project_id).resolved
-    return len(settled) - (round_.answers or 0) >= wanted
+    settled = ledger.judgement(session, round_.project_id).settled
+    before = ledger.judgement(session, round_.project_id, round_.ledger_position).settled
+    return asked <= settled or len(settled - before) >= round_.config.size
 
 
 def cancel(store: Store, project_id: int) -> Round:

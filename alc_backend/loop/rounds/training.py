@@ -80,7 +80,8 @@ def train_networks(store: Store, round_: Round, report: Progress) -> None:
             load,
             classes=round_.project.classes,
             path=files.network(round_.number, fold),
-            data_version=f"ledger entry {round_.ledger_position}, {len(hidden)} held out",
+            data_version=f"ledger entry {round_.ledger_position}, overlap {round_.config.overlap}, "
+            f"held out {sorted(hidden)}",
             progress=progress,
             checkpoint_every=store.settings.checkpoint_every,
             cache_bytes=store.settings.image_cache_mb * 2**20,

@@ -25,8 +25,9 @@ CORNER = (slice(0, 4), slice(0, 4))
 
 @pytest.fixture
 def project(store, dataset):
+    made = asked_project(store, dataset)
     with store.reading() as session:
-        return session.get_one(Project, asked_project(store, dataset))
+        return session.get_one(Project, made)
 
 
 @pytest.fixture

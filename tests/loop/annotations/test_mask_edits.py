@@ -7,7 +7,8 @@ import pytest
 
 from alc_backend.errors import LabelStudioAwayError
 from alc_backend.labelstudio.annotation import parse
-from alc_backend.labelstudio.regions import brush_regions, painted
+from alc_backend.labelstudio.regions import painted
+from alc_backend.labelstudio.shown_regions import brush_regions
 from alc_backend.loop.annotations import answers, history, mask_edits
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.models import Image, Project
@@ -30,6 +31,7 @@ from tests.annotations import (
     task_of,
 )
 from tests.conftest import BOTH_DATABASES, CLASSES
+from tests.fake_label_studio import DATASET_PROJECT
 
 CAT_AT, DOG_AT = np.s_[8:24, 8:24], np.s_[24:40, 32:56]
 CORNER = (slice(0, 4), slice(0, 4))
@@ -327,11 +329,12 @@ def begun_from(store, project):
 
     def begun_from(regions):
         labels, superpixels = painted(regions, CLASSES, (48, 64))
+        found = image_of(store, "a")
+        store.files(project).write_label_map("initial", found.id, labels)
+        store.files(project).write_superpixels(found.id, superpixels)
         with store.session() as session:
-            image = session.get_one(Image, image_of(store, "a").id)
+            image = session.get_one(Image, found.id)
             image.initial_annotation, image.initial_annotation_at = 40, NOON
-            store.files(project).write_label_map("initial", image.id, labels)
-            store.files(project).write_superpixels(image.id, superpixels)
         return labels
 
     return begun_from
@@ -391,9 +394,38 @@ def test_regions_of_another_size_are_refused(store, project, shown, edit):
     assert entries(store) == []
 
 
-def test_regions_of_unknown_classes_are_left_alone(store, project, first, shown, edit):
-    edit(1, [relabelled(shown[0], "emu"), shown[1]])
-    assert np.array_equal(label_map(store, project), with_(first, CAT_AT, BACKGROUND))
+def test_an_edit_with_a_region_that_is_not_understood_changes_nothing(
+    store, project, first, shown, edit
+):
+    point = {**shown[0], "type": "keypointlabels", "id": "k"}
+    gone = {**shown[0], "from_name": "gone", "id": "g"}
+    for number, (region_, reason) in enumerate([
+        (relabelled(shown[0], "emu"), "region 's1c1' .*'emu' is not among"),
+        (point, "region 'k' .*covers no pixels"),
+        (gone, "region 'g' .*tag 'gone'"),
+    ]):  # fmt: skip
+        with pytest.raises(ValueError, match=reason):
+            edit(number + 1, [region_, shown[1]])
+    assert np.array_equal(label_map(store, project), first)
+    assert in_ledger(store, project) == {}
+
+
+def test_edits_may_use_aliases_shapes_and_tags_that_were_added_meanwhile(
+    store, project, first, shown, edit, label_studio
+):
+    config = '<View><Image name="image" value="$image"/><Image name="depth" value="$depth"/>'
+    config += '<BrushLabels name="label" toName="image"><Label value="background"/>'
+    config += '<Label value="cat" alias="c"/><Label value="dog" alias="d"/></BrushLabels>'
+    config += '<RectangleLabels name="box" toName="image"><Label value="dog"/></RectangleLabels>'
+    config += '<BrushLabels name="far" toName="depth"><Label value="dog"/></BrushLabels></View>'
+    label_studio.projects[DATASET_PROJECT]["label_config"] = config
+    drawn = {"x": 0, "y": 0, "width": 6.25, "height": 100 / 12, "rotation": 0}
+    box = {**shown[0], "id": "b", "type": "rectanglelabels", "from_name": "box"}
+    far = {**shown[0], "id": "f", "from_name": "far", "to_name": "depth"}
+    box["value"] = {**drawn, "rectanglelabels": ["dog"]}
+    edit(1, [shown[0], relabelled(shown[1], "d"), box, far])
+    expected = with_(with_(first, DOG_AT, DOG), CORNER, DOG)
+    assert np.array_equal(label_map(store, project), expected)
 
 
 def test_a_task_that_was_never_imported_is_unknown(store, project, label_studio):

@@ -14,7 +14,7 @@ from alc_backend.labelstudio import query
 from alc_backend.loop.annotations import reconciliation
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Project, Query, Round, Superpixel
+from alc_backend.store.models import Project, Query, Round
 from tests.annotations import (
     DATASET_PROJECT,
     DOG,
@@ -106,7 +106,7 @@ def test_a_deletion_in_a_deleted_task_is_found_by_looking_at_everything(
     label_studio.annotate(answer(1, task, "dog"))
     look()
     del label_studio.tasks[task]
-    label_studio.add_task(9999, {})  # their number does not tell
+    label_studio.add_task(9999, {}, updated_at=at(60))  # their number does not tell
     assert look() == {}
     assert look(full=True) == {Outcome.DELETED: 1}
     assert in_ledger(store, project) == {}
@@ -134,13 +134,14 @@ def looks(label_studio):
 
 
 def looked_since(label_studio):
-    """The moments that tasks were looked for since."""
+    """The moments that tasks were looked for since, and the numbers of annotations."""
     found = looks(label_studio)
     assert [item[:3] for item in found] == [
-        (project, "filter:tasks:updated_at", "greater")
+        (project, f"filter:tasks:{name}", "greater")
         for project in (QUERY_PROJECT, DATASET_PROJECT)
+        for name in ("updated_at", "annotations_ids")
     ]
-    return [moment for *_, moment in found]
+    return [known for *_, known in found]
 
 
 def test_later_looks_are_at_what_changed_since(store, project, label_studio, look):
@@ -152,7 +153,7 @@ def test_later_looks_are_at_what_changed_since(store, project, label_studio, loo
     look()
     slack = (LATER - reconciliation.SLACK).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
     assert slack == "2026-01-01T12:08:00.000000Z"
-    assert looked_since(label_studio) == [slack, slack]
+    assert looked_since(label_studio) == [slack, 2, slack, 2]
     label_studio.annotate(answer(2, task_of(store, "b", 2), "cat", minute=5, revised=10.5))
     assert look()[Outcome.RECORDED] == 1
     assert project_row(store, project).reconciled_to == LATER + timedelta(seconds=30)
@@ -170,7 +171,7 @@ def test_the_moment_is_in_utc_whatever_the_databases_clock_shows(
     look()
     label_studio.requests.clear()
     look()
-    assert looked_since(label_studio) == ["2026-01-01T12:08:00.000000Z"] * 2
+    assert looked_since(label_studio) == ["2026-01-01T12:08:00.000000Z", 1] * 2
 
 
 def test_without_tasks_there_is_no_moment_yet(store, project, label_studio, look):
@@ -342,11 +343,12 @@ def test_a_later_round_that_puts_a_known_question_anew_is_learned(
     reply_to(beyond, 2, asked["b", 2], "dog", 3, minute=40)
     reconciliation.reconcile(store, beyond.client(), restored)
     assert entries(store)[-1].round_number == 3
+    asked_in = {number: query_of(store, "c", number).round_id for number in (1, 2)}
     with store.reading() as session:
         numbers = {round_.number: round_.state for round_ in session.scalars(select(Round)).all()}
         assert numbers == {1: "closed", 2: "closed", 3: "open"}
-        assert session.get_one(Round, query_of(store, "c", 2).round_id).number == 3
-        assert session.get_one(Round, query_of(store, "c", 1).round_id).number == 2
+        assert session.get_one(Round, asked_in[2]).number == 3
+        assert session.get_one(Round, asked_in[1]).number == 2
 
 
 def test_tasks_that_cannot_be_matched_stay_unknown(store, restored, beyond, asked):
@@ -417,10 +419,8 @@ def test_a_dispute_found_together_with_the_overlap_is_asked_again(
     label_studio.annotate(answer(1, task, "dog", by=1))
     label_studio.annotate(answer(2, task, "cat", by=2, minute=1))
     look()
+    superpixel = query_of(store, "a", 2).superpixel_id
     with store.reading() as session:
-        superpixel = session.scalars(
-            select(Superpixel.id).where(Superpixel.id == query_of(store, "a", 2).superpixel_id)
-        ).one()
         noted = session.scalars(select(Round.unasked)).one()
     assert judged(store, project).disputed.keys() == {superpixel}
     assert noted

@@ -19,7 +19,7 @@ from alc_backend.errors import SettingsError
 from alc_backend.labelstudio.client import TRIES
 from alc_backend.loop.annotations import answers, webhooks
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.store.models import Event, LedgerEntry, Project, Query, Withdrawal, utc_now
+from alc_backend.store.models import Event, LedgerEntry, Project, Query, utc_now
 from tests.annotations import (
     CAT,
     DATASET_PROJECT,
@@ -133,7 +133,7 @@ def said(choice):
 
 def emptied(store):
     with store.session() as session:
-        for table in (LedgerEntry, Withdrawal, Event):
+        for table in (LedgerEntry, Event):
             session.execute(delete(table))
     return label_studio_of(store)
 
@@ -408,8 +408,9 @@ def test_a_deleted_dataset_task_takes_its_edits_along_and_no_answer(store, proje
 
 def forget_task(store, key, number):
     """As if the process died between making a task and noting its number."""
+    asked = query_of(store, key, number)
     with store.session() as session:
-        session.get_one(Query, query_of(store, key, number).id).task_id = None
+        session.get_one(Query, asked.id).task_id = None
 
 
 def test_a_task_of_unknown_number_is_found_by_what_it_asks(store, project, post, drain):
@@ -425,8 +426,9 @@ def test_an_answer_to_an_unknown_task_is_read_in_once_the_task_is_known(
     post(created(answer(1, 9999, "dog")))
     assert not drain()
     assert webhooks.waiting(store) == 1
+    asked = query_of(store, "a", 2)
     with store.session() as session:
-        session.get_one(Query, query_of(store, "a", 2).id).task_id = 9999
+        session.get_one(Query, asked.id).task_id = 9999
     assert not drain()  # its pause is not over
     hurry(store)
     assert drain() == {Outcome.RECORDED: 1}

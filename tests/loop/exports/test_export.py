@@ -226,8 +226,9 @@ def test_only_the_pixels_that_an_answer_reached_are_changed(store, project, subm
 
 
 def test_a_pixel_that_was_changed_back_is_no_change(store, project, submit, export):
+    asked = query_of(store, "a", 2)
     with store.session() as session:
-        session.get_one(Query, query_of(store, "a", 2).id).pseudo_label = DOG
+        session.get_one(Query, asked.id).pseudo_label = DOG
     submit(answer(1, task_of(store, "a", 2), "cat"))  # it was a cat in the beginning
     assert changes_in(export()) == []
 
@@ -254,10 +255,10 @@ def test_agreement_is_the_share_of_the_votes(store, dataset, tmp_path):
     export_project(store, project, tmp_path / "out")
     rows = changes_in(tmp_path / "out")
     assert brief(rows, "superpixel", "agreement", "annotators") == [(2, 1.0, ["7", "8", "9"])]
+    first = query_of(store, "a", 1)
+    names = ("superpixel_id", "round_id", "row", "col", "pseudo_label", "score", "rank")
+    shown = {name: getattr(first, name) for name in names}
     with store.session() as session:  # the disputed one is asked again, and settled
-        first = query_of(store, "a", 1)
-        names = ("superpixel_id", "round_id", "row", "col", "pseudo_label", "score", "rank")
-        shown = {name: getattr(first, name) for name in names}
         session.add(Query(**shown, adjudication=True, proposed=[DOG, CAT], task_id=900))
     say(store, project, answer(20, 900, "dog", by=5, minute=20))
     export_project(store, project, tmp_path / "out")

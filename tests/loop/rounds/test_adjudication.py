@@ -123,6 +123,7 @@ def test_a_dispute_that_comes_back_is_served_again(store, project, label_studio,
     say(2, "dog", by=2, minute=1, revised=5)  # agreed after all: the next round closes the task
     (made,) = disputes(label_studio)
     made.is_labeled = True
+    asked = query_of(store, "a", 2, adjudication=True)
     with store.session() as session:
         session.scalars(select(Round)).one().state = "closed"
         session.add(
@@ -134,7 +135,7 @@ def test_a_dispute_that_comes_back_is_served_again(store, project, label_studio,
                 opened_at=utc_now(),
             )
         )
-        session.get_one(Query, query_of(store, "a", 2, adjudication=True).id).closed_at = utc_now()
+        session.get_one(Query, asked.id).closed_at = utc_now()
     say(2, "cat", by=2, minute=1, revised=9)  # and not agreed again
     ask()
     assert not made.is_labeled
@@ -189,13 +190,14 @@ def test_what_was_undone_is_asked_again_but_not_a_batch_that_is_not_published(
     store, project, label_studio, say, ask
 ):
     say(1, "dog", by=1)
+    others = [query_of(store, *place) for place in (("b", 2), ("c", 1), ("c", 2))]
     with store.session() as session:
         before = session.scalars(select(Round)).one()
         failed = Round(project_id=project, number=2, state="failed", config=before.config)
         session.add(failed)
         session.flush()
-        for place in (("b", 2), ("c", 1), ("c", 2)):  # its batch was chosen when it failed
-            query = session.get_one(Query, query_of(store, *place).id)
+        for other in others:  # its batch was chosen when it failed
+            query = session.get_one(Query, other.id)
             query.round_id, query.rank = failed.id, 5
     answers.withdraw(store, project, [1])
     with store.reading() as session:

@@ -103,8 +103,8 @@ def publish(store, label_studio):
     def publish():
         publishing.publish_round(store, round_of(store, 2), lambda done, total, message: None)
         with store.session() as session:
-            session.get_one(Round, round_of(store, 1).id).state = "closed"
-            second = session.get_one(Round, round_of(store, 2).id)
+            first, second = session.scalars(select(Round).order_by(Round.number))
+            first.state = "closed"
             second.state, second.opened_at = "open", utc_now() - HOUR
         label_studio.requests.clear()
 
@@ -118,8 +118,9 @@ def test_a_version_that_label_studio_knows_already_is_not_taken_for_a_published_
     label_studio.projects[QUERY_PROJECT]["model_version"] = "alc-round-2"
     label_studio.predict(min(cats), [], model_version="alc-round-2")
     publishing.publish_round(store, round_of(store, 2), lambda done, total, message: None)
+    second = round_of(store, 2)
     with store.reading() as session:
-        chosen = session.scalars(select(Query).where(Query.round_id == round_of(store, 2).id)).all()
+        chosen = session.scalars(select(Query).where(Query.round_id == second.id)).all()
     assert len(chosen) == 3
     assert closed(label_studio) == cats  # and not everything
 
@@ -221,8 +222,8 @@ def test_a_closed_task_is_served_again_when_it_is_asked_again(
     store, project, label_studio, publish, cats
 ):
     publish()
+    second = round_of(store, 2)
     with store.session() as session:
-        second = round_of(store, 2)
         third = Round(
             project_id=project, number=3, state="publishing", config=replace(second.config, size=6)
         )
@@ -329,8 +330,9 @@ def replaced(store, publish):
 
     def replaced(age):
         publish()
+        second = round_of(store, 2)
         with store.session() as session:
-            session.get_one(Round, round_of(store, 2).id).opened_at = utc_now() - age
+            session.get_one(Round, second.id).opened_at = utc_now() - age
 
     return replaced
 
@@ -368,8 +370,8 @@ def test_predictions_that_are_gone_already_are_no_trouble(store, project, label_
 @BOTH_DATABASES
 def test_scores_of_a_replaced_round_go_but_for_what_was_asked(store, project, replaced):
     replaced(plan.HELD + HOUR)
+    never_asked = query_of(store, "c", 1)
     with store.session() as session:
-        never_asked = query_of(store, "c", 1)
         session.delete(session.get_one(Query, never_asked.id))
     clear_away(store)
     gone = (round_of(store, 1).id, never_asked.superpixel_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -89,6 +90,39 @@ def test_networks_of_folds_are_not_used_without_folds(store, six_images, monkeyp
     assert only_round(store).state == RoundState.CREATED
     work(store, queue)
     assert used == {None}
+
+
+def test_a_round_with_an_empty_fold_does_not_train_again_after_a_publishing_failure(
+    store, six_images
+):
+    filled = {fold_of(key, 0, 5) for key in "abcdef"}
+    assert len(filled) < 5
+    project = import_folder(store, six_images, "pets").project_id
+    queue = []
+    lifecycle.start(store, queue.append, project, folds=5)
+    work(store, queue)
+    assert only_round(store).failed_in == RoundState.PUBLISHING  # there is no query project
+    lifecycle.start(store, queue.append, project)
+    assert only_round(store).state == RoundState.PUBLISHING
+    store.files(project).delete_network(1, min(filled))
+    work(store, queue)
+    lifecycle.start(store, queue.append, project)
+    assert only_round(store).state == RoundState.CREATED  # one that is needed is missing
+
+
+def test_a_training_with_another_overlap_is_another_one(store, six_images, monkeypatch):
+    """What annotators who disagree have settled, and so the label maps, depends on it."""
+    versions = []
+    monkeypatch.setattr(
+        training, "train", lambda *_, data_version, **__: versions.append(data_version)
+    )
+    project = import_folder(store, six_images, "pets").project_id
+    lifecycle.start(store, [].append, project)
+    round_ = only_round(store)
+    for overlap in (1, 2, 2):
+        round_.config = replace(round_.config, overlap=overlap)
+        training_step.train_networks(store, round_, lambda done, total, message: None)
+    assert versions[0] != versions[1] == versions[2]
 
 
 def test_folds_depend_on_key_and_seed_alone():
