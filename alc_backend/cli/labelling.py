@@ -53,7 +53,12 @@ def _label_here(store: Store, project_id: int, total: int) -> None:
 
     with Client.from_settings(store.settings) as client, _Bar(store, project_id, total) as bar:
         initial_labels.work(
-            store, client, project_id, limit=None, progress=lambda count, name: bar.show(name)
+            store,
+            client,
+            project_id,
+            limit=None,
+            progress=lambda count, name: bar.show(name),
+            sleep=time.sleep,
         )
 
 

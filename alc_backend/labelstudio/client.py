@@ -302,6 +302,17 @@ class Client:
             ) from error
 
 
+def is_outage(error: Exception) -> bool:
+    """Whether an error is of the kind that meets every request, not only the one that was sent.
+
+    The server cannot be reached, or is overloaded, or refuses the token; unlike, say, an answer 500
+    to the request for one image.
+    """
+    if isinstance(error, LabelStudioAwayError):
+        return error.status is None or error.status in OVERLOADED
+    return isinstance(error, LabelStudioError) and error.status == 401
+
+
 def _is_overloaded(response: httpx.Response) -> bool:
     return response.status_code in OVERLOADED
 
@@ -316,5 +327,12 @@ def _detail(response: httpx.Response) -> str:
 
 def _error(method: str, path: str, status: int, detail: str = "no details") -> LabelStudioError:
     remedy = REMEDIES.get(status, "see Label Studio's log")
-    kind = LabelStudioAwayError if status == 429 or status >= 500 else LabelStudioError
-    return kind(f"Label Studio answered {status} to {method} {path}: {detail}; {remedy}", status)
+    return answered(
+        f"Label Studio answered {status} to {method} {path}: {detail}; {remedy}", status
+    )
+
+
+def answered(message: str, status: int) -> LabelStudioError:
+    """The error for an answer with a status: LabelStudioAwayError where another may come later."""
+    away = status == 429 or status >= 500
+    return (LabelStudioAwayError if away else LabelStudioError)(message, status)

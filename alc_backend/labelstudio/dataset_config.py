@@ -79,7 +79,8 @@ class DatasetTags:
 
     def _named(self, item: Json) -> Json:
         kind, value = str(item["type"]), item.get("value")
-        names = value.get(kind) if isinstance(value, dict) else None
+        value = value if isinstance(value, dict) else {}
+        names = value.get(kind)
         if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
             some = isinstance(names, list) and len(names) > 1
             raise ValueError(

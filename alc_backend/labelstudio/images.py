@@ -12,8 +12,8 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from alc_backend.errors import LabelStudioError
-from alc_backend.labelstudio.client import Client
+from alc_backend.errors import LabelStudioAwayError, LabelStudioError
+from alc_backend.labelstudio.client import Client, answered
 from alc_backend.labelstudio.downloads import (
     AS_IT_IS,
     TIMEOUT_S,
@@ -87,13 +87,15 @@ def _ask(url: str, target: IO[bytes], deadline: Deadline, *, trusted: bool) -> s
             if response.is_redirect:
                 return _joined(url, response.headers["location"])
             if response.status_code != 200:
-                raise LabelStudioError(
+                raise answered(
                     f"{_shown(url)}: answered {response.status_code}; check the address",
                     response.status_code,
                 )
             save(response, target, _shown(url))
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except httpx.InvalidURL as error:
         raise LabelStudioError(f"{_shown(url)}: cannot be fetched ({error})") from error
+    except httpx.HTTPError as error:
+        raise LabelStudioAwayError(f"{_shown(url)}: cannot be fetched ({error})") from error
     return None
 
 

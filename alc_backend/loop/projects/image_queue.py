@@ -9,6 +9,7 @@ the table of arrivals; reads the list of tasks in Label Studio. Called by comman
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,10 @@ MAX_SHARDS = 64
 """Jobs that one project puts on the queue at once."""
 
 MAX_CLAIMS = 3
-"""How many workers may die at an image before it is left."""
+"""How often an image is tried that something fails at, or workers die at, before it is left."""
+
+MAX_RETRIES = 20
+"""How often an image is put off at most while Label Studio itself answers; more than an hour."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ def shards(count: int) -> int:
 def claim(store: Store, project_id: int) -> Arrival | None:
     """Claim the next image for this process; None when there is none to be claimed.
 
-    An image that MAX_CLAIMS workers have died at is marked as failed instead.
+    An image that was tried MAX_CLAIMS times is marked as failed instead.
     """
     with store.session() as session:
         while (arrival := _free(store, session, project_id)) is not None:
@@ -218,7 +222,7 @@ def claim(store: Store, project_id: int) -> Arrival | None:
                 leases.claim(arrival)
                 return arrival
             arrival.claimed_by, arrival.finished_at = None, utc_now()
-            arrival.error = (
+            arrival.error = arrival.error or (
                 f"{MAX_CLAIMS} workers died at it, probably for want of memory; see their logs, or "
                 "replace the image with a smaller one"
             )
@@ -247,12 +251,55 @@ def _may_begin() -> ColumnElement[bool]:
 
 
 def give_back(store: Store, arrival: Arrival) -> None:
-    """Put an image off that this worker could not do because something was away."""
+    """Put an image off because something is away that all images need; the try does not count."""
     with store.session() as session:
         row = session.get(Arrival, arrival.id, with_for_update=True)
         if row is not None and row.claimed_by == arrival.claimed_by:
-            row.claims -= 1  # nobody died at it
+            row.claims -= 1  # nothing is wrong with it
             leases.put_off(row)
+
+
+def put_off(store: Store, arrival: Arrival, reason: str) -> bool:
+    """Put an image off at which something failed that may pass; whether it will be tried again.
+
+    After MAX_CLAIMS tries it is marked as failed, with the reason.
+    """
+    if arrival.claims >= MAX_CLAIMS:
+        fail(store, arrival, reason)
+        return False
+    with store.session() as session:
+        row = session.get(Arrival, arrival.id, with_for_update=True)
+        if row is not None and row.claimed_by == arrival.claimed_by:
+            row.error = reason
+            leases.put_off(row)
+    return True
+
+
+def forgive(store: Store, arrivals: Iterable[Arrival]) -> None:
+    """Let the last try at images that were put off not count: nothing was wrong with them."""
+    with store.session() as session:
+        session.execute(
+            update(Arrival)
+            .where(
+                Arrival.id.in_([arrival.id for arrival in arrivals]),
+                Arrival.claimed_by.is_(None),
+                Arrival.finished_at.is_(None),
+            )
+            .values(claims=Arrival.claims - 1)
+        )
+
+
+def pause(store: Store, project_id: int) -> float | None:
+    """Seconds until the next of the images that were put off may be tried; None without any."""
+    with store.reading() as session:
+        moment = session.scalar(
+            select(func.min(Arrival.retry_at)).where(
+                Arrival.project_id == project_id,
+                Arrival.claimed_by.is_(None),
+                Arrival.finished_at.is_(None),
+            )
+        )
+    return None if moment is None else max((moment - utc_now()).total_seconds(), 0.0)
 
 
 def fail(store: Store, arrival: Arrival, reason: str) -> None:

@@ -29,11 +29,12 @@ from alc_backend.errors import (
     AlcError,
     DatasetError,
     LabelStudioAwayError,
+    LabelStudioError,
     StorageError,
 )
 from alc_backend.foundation.warm_start import Warmer, WarmStart
 from alc_backend.labelstudio.annotation import parse
-from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.client import Client, is_outage
 from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.images import fetch
 from alc_backend.labelstudio.query import asked_about
@@ -51,6 +52,10 @@ Progress = Callable[[int, str], object]
 
 ANNOTATIONS, PREDICTIONS = "annotations", "predictions"
 """What masks can come from: the fields of a task."""
+
+
+OUTAGE = 3
+"""If so many images one after another cannot be reached, something is away, not an image."""
 
 
 @dataclass
@@ -75,13 +80,16 @@ def work(
     *,
     limit: int | None = image_queue.SHARD,
     progress: Progress = lambda done, name: None,
+    sleep: Callable[[float], None] | None = None,
 ) -> Done:
     """Make the first label maps of images that wait, ``limit`` at most; returns what was done.
 
     What keeps every image from being done (models that cannot be loaded, a label config that
     cannot be read) is written down as the project's ``warm_start_error`` and raised as AlcError.
-    While Label Studio, the storage or the database is away, the image at hand is put off and the
-    error is raised.
+    While Label Studio, the storage or the database is away, or the token is refused, the image at
+    hand is put off and the error is raised. Where it is one image that cannot be had, that image is
+    put off, and left after some tries; the others go on. ``sleep`` waits, for seconds, until images
+    that were put off may be tried again; without it they are left to a later call.
     """
     done = Done()
     try:
@@ -96,19 +104,12 @@ def work(
         while limit is None or done.labelled + len(done.problems) < limit:
             arrival = image_queue.claim(store, project_id)
             if arrival is None:
-                break
-            try:
-                with leases.Heartbeat(store, arrival):
-                    maker.make(arrival, Path(folder), done)
-            except (LabelStudioAwayError, StorageError, OperationalError):
-                image_queue.give_back(store, arrival)
-                raise
-            except Exception as error:
-                if not isinstance(error, (AlcError, ValueError)):
-                    log.exception("task %s", arrival.dataset_task)
-                    error = RuntimeError(f"{type(error).__name__}: {error}; see the worker's log")
-                image_queue.fail(store, arrival, str(error))
-                done.problems.append(f"task {arrival.dataset_task}: {error}")
+                pause = image_queue.pause(store, project_id) if sleep else None
+                if sleep is None or pause is None:
+                    break
+                sleep(pause)
+                continue
+            maker.attempt(arrival, Path(folder), done)
             progress(done.labelled + len(done.problems), f"task {arrival.dataset_task}")
     return done
 
@@ -134,6 +135,7 @@ class _Maker:
 
     def __init__(self, store: Store, client: Client, project_id: int) -> None:
         self._store, self._client = store, client
+        self._unreached: dict[int, Arrival] = {}
         self._hosts = store.settings.trusted_hosts
         with store.reading() as session:
             project = session.get_one(Project, project_id)
@@ -150,7 +152,58 @@ class _Maker:
             WarmStart.of(project.warm_start), project.classes, store.settings, self._tags.prompts
         )
 
-    def make(self, arrival: Arrival, folder: Path, done: Done) -> None:
+    def attempt(self, arrival: Arrival, folder: Path, done: Done) -> None:
+        """Make one image's first label map; put it off, or mark it as failed, where that fails.
+
+        Raises what keeps all images from being done, and gives the image back.
+        """
+        try:
+            with leases.Heartbeat(self._store, arrival):
+                self._make(arrival, folder, done)
+        except (StorageError, OperationalError):
+            image_queue.give_back(self._store, arrival)
+            raise
+        except LabelStudioError as error:
+            self._not_had(arrival, error, done)
+        except Exception as error:
+            if not isinstance(error, (AlcError, ValueError)):
+                log.exception("task %s", arrival.dataset_task)
+                error = RuntimeError(f"{type(error).__name__}: {error}; see the worker's log")
+            self._fail(arrival, error, done)
+        else:
+            self._unreached.clear()
+
+    def _not_had(self, arrival: Arrival, error: LabelStudioError, done: Done) -> None:
+        """Put an image off that could not be fetched, or mark it as failed; raise in an outage."""
+        if is_outage(error) and not (self._is_there() and self._is_only(arrival, error)):
+            self._unreached.pop(arrival.id, None)
+            image_queue.forgive(self._store, self._unreached.values())
+            image_queue.give_back(self._store, arrival)
+            raise error
+        if not isinstance(error, LabelStudioAwayError):
+            self._fail(arrival, error, done)
+        elif not image_queue.put_off(self._store, arrival, str(error)):
+            done.problems.append(_problem(arrival, error))
+
+    def _is_only(self, arrival: Arrival, error: LabelStudioError) -> bool:
+        """Whether what cannot be reached is one image, as far as the ones before it tell."""
+        if isinstance(error, LabelStudioAwayError):
+            self._unreached[arrival.id] = arrival
+        return len(self._unreached) < OUTAGE or arrival.retries >= image_queue.MAX_RETRIES
+
+    def _fail(self, arrival: Arrival, error: Exception, done: Done) -> None:
+        image_queue.fail(self._store, arrival, str(error))
+        done.problems.append(_problem(arrival, error))
+
+    def _is_there(self) -> bool:
+        """Whether Label Studio answers at all."""
+        try:
+            self._client.get(f"/api/projects/{self._project.dataset_project}", include="title")
+        except LabelStudioError:
+            return False
+        return True
+
+    def _make(self, arrival: Arrival, folder: Path, done: Done) -> None:
         """Make one image's first label map; raises AlcError or ValueError when that fails."""
         task = self._task(arrival)
         if task is None:
@@ -207,6 +260,10 @@ class _Maker:
         """The task with its annotations and predictions; None when it was deleted meanwhile."""
         task: Json | None = self._client.get_or_none(f"/api/tasks/{arrival.dataset_task}")
         return task
+
+
+def _problem(arrival: Arrival, error: Exception) -> str:
+    return f"task {arrival.dataset_task}: {error}"
 
 
 def _key(task: Json) -> str:

@@ -252,7 +252,7 @@ def arrivals(store):
 @pytest.mark.parametrize("status", [None, 401, 503])
 def test_while_label_studio_is_away_images_wait(store, project, label_studio, client, status):
     image_queue.note(store, client, project)
-    label_studio.fail(status, after=6)  # the token, the project, and the first image
+    label_studio.fail(status, after=3)  # the project, and the first image
     for _ in range(5):
         with pytest.raises(LabelStudioError):
             initial_labels.work(store, client, project)
