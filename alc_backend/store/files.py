@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alc_backend.common.types import Json
 from alc_backend.datasets.images import MAX_PIXELS
 from alc_backend.errors import NotFoundError
 from alc_backend.store.storage import Storage
@@ -128,6 +131,30 @@ class ProjectFiles:
         labels, changed = self._read_image(self._edit(annotation_id, revision)).split()
         return np.asarray(labels, dtype=np.uint8), np.asarray(changed) > 0
 
+    def maps_digest(self, image_id: int) -> str:
+        """The SHA-256 of the files of an image's initial label map and superpixel map."""
+        state = hashlib.sha256()
+        for name in (self._mask("initial", image_id), self._superpixels(image_id)):
+            content = self._read(name)
+            state.update(len(content).to_bytes(8, "big") + content)
+        return state.hexdigest()
+
+    def write_regions(self, image_id: int, version: str, regions: list[Json]) -> None:
+        """Keep the regions that show an image's masks in place of those that were kept before.
+
+        ``version`` names the state of the image that they show.
+        """
+        content = json.dumps({"version": version, "regions": regions}, separators=(",", ":"))
+        self._storage.write(self._regions(image_id), zlib.compress(content.encode(), 1))
+
+    def read_regions(self, image_id: int, version: str) -> list[Json] | None:
+        """What :meth:`write_regions` kept; None for another version, or without a whole file."""
+        try:
+            kept = json.loads(zlib.decompress(self._storage.read(self._regions(image_id))))
+        except (NotFoundError, zlib.error, ValueError):
+            return None
+        return list(kept["regions"]) if kept["version"] == version else None
+
     def of_image(self, image_id: int, suffix: str) -> list[str]:
         """The names in the storage of an image's files, whether they exist or not."""
         masks = [self._mask(kind, image_id) for kind in get_args(MapKind)]
@@ -179,6 +206,9 @@ class ProjectFiles:
 
     def _superpixels(self, image_id: int) -> str:
         return f"{self._folder}/superpixels/{image_id}.npz"
+
+    def _regions(self, image_id: int) -> str:
+        return f"{self._folder}/regions/{image_id}.json.zlib"
 
     def _reach(self, number: int, image_id: int) -> str:
         return f"{self._folder}/rounds/{number}/reach/{image_id}.png"

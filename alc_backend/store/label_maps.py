@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +134,22 @@ class LabelMaps:
         labels[np.isin(superpixels, concealed)] = VOID
         return labels
 
+    def version(self, image_id: int, about: Sequence[Any] = ()) -> str:
+        """A name, 64 hexadecimal digits, for the present label map of an image.
+
+        Another initial label map, superpixel map, answer or edit gives another name, and so does
+        something else that was made from the label map ``about`` these JSON values.
+        """
+        writes = [
+            (
+                number, entry.annotation_id, entry.revision, entry.kind, entry.class_id,
+                entry.row, entry.col, entry.round_number in self._reach_rounds, entry.round_number,
+            )
+            for number, entry in self._writes(image_id, self._answered.get(image_id, []))
+        ]  # fmt: skip
+        content = json.dumps([self._files.maps_digest(image_id), writes, list(about)])
+        return hashlib.sha256(content.encode()).hexdigest()
+
     def read_with_authors(
         self, image_id: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32], list[LedgerEntry]]:
@@ -150,6 +169,13 @@ class LabelMaps:
                 authors.reshape(-1)[written] = len(entries)
         return labels, authors, entries
 
+    def _writes(
+        self, image_id: int, answered: list[tuple[int, LedgerEntry]]
+    ) -> list[tuple[int, LedgerEntry]]:
+        """Answers and the image's edits in replay order; an edit has the superpixel number 0."""
+        writes = [*answered, *((0, edit) for edit in self._edits.get(image_id, []))]
+        return sorted(writes, key=lambda write: replay_order(write[1]))
+
     def _replay(
         self,
         image_id: int,
@@ -164,8 +190,7 @@ class LabelMaps:
         """
         places = _Places(self._files, image_id, superpixels)
         flat = labels.reshape(-1)
-        writes = [*answered, *((0, edit) for edit in self._edits.get(image_id, []))]
-        for number, entry in sorted(writes, key=lambda write: replay_order(write[1])):
+        for number, entry in self._writes(image_id, answered):
             if entry.kind == EntryKind.EDIT:
                 edited, changed = self._files.read_edit(entry.annotation_id, entry.revision)
                 labels[changed] = edited[changed]

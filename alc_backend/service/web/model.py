@@ -14,11 +14,11 @@ from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import model_version, query
 from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS
-from alc_backend.labelstudio.shown_regions import brush_regions
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.jobs.queues import Jobs
+from alc_backend.service.web.masks import ShownMasks
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, Query, Round, Superpixel
@@ -47,20 +47,17 @@ class ALCModel:
         self._store, self._jobs, self._letterbox = store, jobs, letterbox
         self.label_studio_project = label_studio_project
         self._project = store.project_of(label_studio_project)
+        self._version: str | None = None
 
     @property
     def model_version(self) -> str:
-        """The version of the last published round."""
+        """The version of the last published round, as it was when this object first read it."""
         if self._project is None:
             return NO_VERSION
-        with self._store.reading() as session:
-            number = session.scalar(
-                select(func.max(Round.number)).where(
-                    Round.project_id == self._project.id,
-                    Round.state.in_((RoundState.OPEN, RoundState.CLOSED)),
-                )
-            )
-        return model_version.of_round(number) if number else NO_VERSION
+        if self._version is None:
+            with self._store.reading() as session:
+                self._version = _model_version(session, self._project.id)
+        return self._version
 
     def setup(self, label_config: str = "") -> Json:
         """The answer to /setup: the model version, and what is missing in the label config.
@@ -84,25 +81,38 @@ class ALCModel:
         """One prediction for each task, in their order, read from the store.
 
         A query task gets its query, a dataset task the current masks as brush regions. An image
-        that is new is queued for its first label map and gets an empty list: then Label Studio
-        keeps no prediction and asks again, whereas it would keep an empty one for ever.
+        that is new is queued for its first label map. It gets an empty list, as does a query task
+        that is not known: then Label Studio keeps no prediction and asks again, whereas it would
+        keep an empty one for ever, and serve its task first. All is read in one session.
         """
         del context, kwargs  # the answer does not depend on them
         if self._project is None:
             return [[] for _ in tasks]
         with self._store.reading() as session:
             if self.label_studio_project == self._project.query_project:
-                return [*self._queries(session, tasks)]
+                self._version = _model_version(session, self._project.id)
+                return self._queries(session, tasks)
             asked = self._images(session, tasks)
             scores = self._task_scores(session)
-            files = self._store.files(self._project.id)
+            ids = [image.id for image in asked.values()]
             maps = LabelMaps(
-                session, files, self._project.id, images=[image.id for image in asked.values()]
+                session, self._store.files(self._project.id), self._project.id, images=ids
             )
-            masks = [self._masks(maps, asked.get(_number(task)), scores) for task in tasks]
-        if None in masks:
+            detected = _detection_scores(session, ids)
+            version = self._version = _model_version(session, self._project.id)
+        shown = ShownMasks(self._store, self._project)
+        answers: list[Json | list[Json]] = []
+        for task in tasks:
+            image = asked.get(_number(task))
+            regions = image and shown.regions(maps, image, detected.get(image.id, {}))
+            if image is None or regions is None:
+                answers.append([])
+                continue
+            score = scores.get(image.id, 1.0)
+            answers.append({"result": regions, "score": score, "model_version": version})
+        if any(_number(task) not in asked for task in tasks):
             self._jobs.enqueue_import(self._project.id)
-        return [[] if answer is None else answer for answer in masks]
+        return answers
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
         """Record an event; training is left to the workers.
@@ -126,7 +136,7 @@ class ALCModel:
             return {"ignored": event}
         return {"event": self._letterbox.receive(self._project.id, event, data)}
 
-    def _queries(self, session: Session, tasks: Sequence[Json]) -> list[Json]:
+    def _queries(self, session: Session, tasks: Sequence[Json]) -> list[Json | list[Json]]:
         assert self._project is not None
         found: dict[int | None, tuple[Row[Any], query.QueryContent]] = {}
         numbers = _numbers(tasks)
@@ -151,7 +161,7 @@ class ALCModel:
                 "model_version": model_version.of_round(found[number][0].round_number),
             }
             if (number := _number(task)) in found
-            else self._empty()
+            else []
             for task in tasks
         ]
 
@@ -184,36 +194,30 @@ class ALCModel:
         ).all()
         return {row.image_id: rank / len(rows) for rank, row in enumerate(rows)}
 
-    def _masks(self, maps: LabelMaps, image: Image | None, scores: dict[int, float]) -> Json | None:
-        """The prediction with an image's masks; None when the image is not in the store."""
-        assert self._project is not None
-        if image is None:
-            return None
-        files = self._store.files(self._project.id)
-        regions = brush_regions(
-            maps.read(image.id),
-            files.read_superpixels(image.id),
-            self._project.classes,
-            from_name=self._project.brush_name,
-            to_name=self._project.image_name,
-            by_class=self._store.settings.regions_by_class,
-            scores=self._detection_scores(image),
+
+def _model_version(session: Session, project_id: int) -> str:
+    """The version of a project's last published round."""
+    number = session.scalar(
+        select(func.max(Round.number)).where(
+            Round.project_id == project_id,
+            Round.state.in_((RoundState.OPEN, RoundState.CLOSED)),
         )
-        score = scores.get(image.id, 1.0)
-        return {"result": regions, "score": score, "model_version": self.model_version}
+    )
+    return model_version.of_round(number) if number else NO_VERSION
 
-    def _detection_scores(self, image: Image) -> dict[int, float]:
-        """The detector's scores of an image's superpixels, by number."""
-        with self._store.reading() as session:
-            rows = session.execute(
-                select(Superpixel.number, Superpixel.found).where(
-                    Superpixel.image_id == image.id, Superpixel.found.is_not(None)
-                )
-            ).all()
-        return {row.number: float(row.found["score"]) for row in rows}
 
-    def _empty(self) -> Json:
-        return {"result": [], "score": 0.0, "model_version": self.model_version}
+def _detection_scores(session: Session, images: Sequence[int]) -> dict[int, dict[int, float]]:
+    """The detector's scores of superpixels, by image (row id) and number."""
+    found: dict[int, dict[int, float]] = {}
+    for first in range(0, len(images), ASKED_AT_ONCE):
+        part = images[first : first + ASKED_AT_ONCE]
+        for row in session.execute(
+            select(Superpixel.image_id, Superpixel.number, Superpixel.found).where(
+                Superpixel.image_id.in_(part), Superpixel.found.is_not(None)
+            )
+        ):
+            found.setdefault(row.image_id, {})[row.number] = float(row.found["score"])
+    return found
 
 
 def _numbers(tasks: Sequence[Json]) -> list[int]:
