@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +18,9 @@ from alc_backend.common.files import sha256_of
 from alc_backend.datasets.dataset import Dataset, Sample
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.datasets.names import checked_key
-from alc_backend.errors import DatasetError
+from alc_backend.errors import DatasetError, StorageError
 from alc_backend.store.database import Store
+from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import TRAIN, VAL, Image, Project, Superpixel
 
 ImportProgress = Callable[[int, str], None]
@@ -164,49 +166,78 @@ def add_sample(
 ) -> int | None:
     """Add one image with its arrays; returns its number of superpixels, None if it was there.
 
-    Raises DatasetError for a key that no file of an export can have (:func:`checked_key`).
+    No lock of the database is held while the files are made; when that fails none of them stays.
+    Raises DatasetError for a key that no file of an export can have (:func:`checked_key`),
+    IntegrityError when another process adds the same image meanwhile.
     ``url`` and ``task`` are its address and its task in Label Studio. ``annotation_id`` is the
     annotation of Label Studio that its label map came from, as it was at ``annotated_at``;
     ``warm_start`` and, by superpixel, ``found`` are what a foundation model said.
     """
     checked_key(sample.key)
+    row = {
+        "project_id": project_id,
+        "key": sample.key,
+        "split": split,
+        "suffix": sample.path.suffix.lower(),
+        "height": sample.height,
+        "width": sample.width,
+        "url": url,
+        "dataset_task": task,
+        "initial_annotation": annotation_id,
+        "initial_annotation_at": annotated_at,
+        "warm_start": warm_start,
+    }
+    image_id = _free_id(store, row)
+    if image_id is None:
+        return None
     files = store.files(project_id)
+    try:
+        sizes = _write_files(files, image_id, row["suffix"], sample)
+        with store.session() as session:
+            session.add(Image(id=image_id, **row))
+            session.flush()
+            session.add_all(
+                Superpixel(
+                    image_id=image_id, number=number, size=size, found=(found or {}).get(number)
+                )
+                for number, size in sizes.items()
+            )
+    except BaseException:  # Ctrl-C too: no file stays that belongs to no image
+        with suppress(StorageError):
+            for name in files.of_image(image_id, row["suffix"]):
+                store.storage.delete(name)
+        raise
+    return len(sizes)
+
+
+def _free_id(store: Store, row: dict[str, Any]) -> int | None:
+    """An id that no image has or had, for the image that ``row`` describes; None if it is there.
+
+    It names the image's files, which are made before the image itself is in the database: that
+    takes seconds, and nobody else could write meanwhile.
+    """
     with store.session() as session:
-        if _find(session, project_id, split, sample.key):
+        if _find(session, row["project_id"], row["split"], row["key"]):
             return None
-        image = Image(
-            project_id=project_id,
-            key=sample.key,
-            split=split,
-            suffix=sample.path.suffix.lower(),
-            height=sample.height,
-            width=sample.width,
-            url=url,
-            dataset_task=task,
-            initial_annotation=annotation_id,
-            initial_annotation_at=annotated_at,
-            warm_start=warm_start,
-        )
+        image = Image(**row)
         session.add(image)
         session.flush()
-        files.keep_image(image.id, image.suffix, sample.path)
-        if sample.truth is not None:
-            files.write_label_map("ground_truth", image.id, sample.truth)
-        if sample.labels is None or sample.superpixels is None:
-            return 0
-        files.write_label_map("initial", image.id, sample.labels)
-        files.write_superpixels(image.id, sample.superpixels)
-        numbers, sizes = np.unique(sample.superpixels[sample.superpixels > 0], return_counts=True)
-        session.add_all(
-            Superpixel(
-                image_id=image.id,
-                number=int(number),
-                size=int(size),
-                found=(found or {}).get(int(number)),
-            )
-            for number, size in zip(numbers, sizes, strict=True)
-        )
-        return len(numbers)
+        image_id = image.id
+        session.delete(image)
+        return image_id
+
+
+def _write_files(files: ProjectFiles, image_id: int, suffix: str, sample: Sample) -> dict[int, int]:
+    """Write an image's files; returns the size of each superpixel, in pixels, by its number."""
+    files.keep_image(image_id, suffix, sample.path)
+    if sample.truth is not None:
+        files.write_label_map("ground_truth", image_id, sample.truth)
+    if sample.labels is None or sample.superpixels is None:
+        return {}
+    files.write_label_map("initial", image_id, sample.labels)
+    files.write_superpixels(image_id, sample.superpixels)
+    found, sizes = np.unique(sample.superpixels[sample.superpixels > 0], return_counts=True)
+    return dict(zip(found.tolist(), sizes.tolist(), strict=True))
 
 
 def create_project(

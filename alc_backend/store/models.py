@@ -78,7 +78,8 @@ class Project(Base):
     project that alc-backend did not create. ``warm_start`` says how images get their first label
     maps (see :mod:`alc_backend.foundation.warm_start`); ``warm_start_error`` why none gets one.
     ``reconciled_to`` is the moment, by Label Studio's clock, up to which its annotations are known
-    to be in the ledger; ``reconciled_at`` when that was last checked.
+    to be in the ledger, ``reconciled_annotation`` the largest number of an annotation up to then;
+    ``reconciled_at`` is when that was last checked, ``reconciled_fully_at`` when all were.
     """
 
     __tablename__ = "projects"
@@ -94,7 +95,9 @@ class Project(Base):
     warm_start: Mapped[dict[str, Any] | None]
     warm_start_error: Mapped[str | None]
     reconciled_to: Mapped[datetime | None]
+    reconciled_annotation: Mapped[int | None] = mapped_column(BigInteger)
     reconciled_at: Mapped[datetime | None]
+    reconciled_fully_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
@@ -109,7 +112,10 @@ class Image(Base):
     """
 
     __tablename__ = "images"
-    __table_args__ = (UniqueConstraint("project_id", "split", "key"),)
+    __table_args__ = (
+        UniqueConstraint("project_id", "split", "key"),
+        {"sqlite_autoincrement": True},  # an id, by which files are called, is never given twice
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     key: Mapped[str]
@@ -303,7 +309,9 @@ class LedgerEntry(Base):
     """One entry of the ledger: what an annotator did at one moment. Never changed, never deleted.
 
     ``class_id`` is the class that an answer (ACCEPT, CORRECT) names. Entries with the same
-    ``annotation_id`` are revisions of one annotation, numbered from 0; the last one counts.
+    ``annotation_id`` are revisions, numbered from 0; the last one counts. They are of one
+    annotation, unless Label Studio has given its number again (see :meth:`is_of`).
+    ``label_studio_project`` and ``task_id`` are the project and the task that it was given to.
     ``round_number``, ``row``, ``col`` and ``pseudo_label`` are those of the query as the annotator
     saw it, ``overlap`` the number of annotators it was put to. An edit is about no single
     superpixel; ``changes`` lists what it changed in each. ``lead_time`` is in seconds.
@@ -316,6 +324,8 @@ class LedgerEntry(Base):
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id"), index=True)
     superpixel_id: Mapped[int | None] = mapped_column(ForeignKey("superpixels.id"), index=True)
     annotation_id: Mapped[int] = mapped_column(BigInteger)
+    label_studio_project: Mapped[int | None]
+    task_id: Mapped[int | None] = mapped_column(BigInteger)
     revision: Mapped[int]
     kind: Mapped[EntryKind]
     class_id: Mapped[int | None]
@@ -334,14 +344,14 @@ class LedgerEntry(Base):
     image: Mapped[Image] = relationship()
     superpixel: Mapped[Superpixel | None] = relationship()
 
+    def is_of(self, image_id: int, superpixel_id: int | None, answered_at: datetime) -> bool:
+        """Whether it is about the annotation of this number that was first given at a moment.
 
-class Withdrawal(Base):
-    """An annotation that was deleted before the ledger knew it, so that it never enters it."""
-
-    __tablename__ = "withdrawals"
-    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
-    annotation_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    noted_at: Mapped[datetime] = mapped_column(default=utc_now)
+        Once Label Studio was restored from an older dump, it gives the same numbers again, to other
+        annotations. ``superpixel_id`` (row id) is None for an edit.
+        """
+        given = (self.image_id, self.superpixel_id, self.answered_at)
+        return given == (image_id, superpixel_id, answered_at)
 
 
 class Attempt(Base):

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import DatasetError
 from alc_backend.store import models
-from alc_backend.store.importing import add_sample, import_folder
+from alc_backend.store.files import ProjectFiles
+from alc_backend.store.importing import add_sample, create_project, import_folder
 from alc_backend.store.models import TRAIN, VAL
 from tests.conftest import BOTH_DATABASES, write_dataset
 
@@ -55,6 +57,53 @@ def test_training_images_among_the_validation_images_are_told(store, dataset, tm
         "1 validation images are training images, too (the first: renamed, in training b)" in note
     )
     assert import_folder(store, dataset, "others", validation=None).notes == []
+
+
+def test_others_write_to_the_database_while_an_images_files_are_made(store, dataset, monkeypatch):
+    project = import_folder(store, dataset, "pets").project_id
+    sample = replace(next(iter(open_dataset(dataset).samples())), key="large")
+    write, written = ProjectFiles.write_superpixels, []
+
+    def others_write(files, image_id, superpixels):
+        with ThreadPoolExecutor(1) as other:
+            other.submit(create_project, store, "made meanwhile", ["a", "b"]).result(60)
+        write(files, image_id, superpixels)
+        written.append(image_id)
+
+    monkeypatch.setattr(ProjectFiles, "write_superpixels", others_write)
+    assert add_sample(store, project, TRAIN, sample) == 2
+    (image,) = [image for image in store.images(project, TRAIN) if image.key == "large"]
+    assert written == [image.id]
+
+
+def test_an_import_that_failed_leaves_nothing_to_the_next_image(store, dataset):
+    project = import_folder(store, dataset, "pets").project_id
+    sample = next(iter(open_dataset(dataset).samples()))
+    assert sample.truth is not None
+    before = files_of(store)
+    broken = replace(sample, key="broken", labels=np.zeros((1, 1, 1, 1), np.uint8))
+    with pytest.raises(TypeError):
+        add_sample(store, project, TRAIN, broken)
+    assert files_of(store) == before
+    assert add_sample(store, project, TRAIN, replace(sample, key="next", truth=None)) == 2
+    (image,) = [image for image in store.images(project, TRAIN) if image.key == "next"]
+    assert not store.files(project).has_label_map("ground_truth", image.id)
+
+
+def test_an_image_gets_no_id_that_another_one_had(store, dataset):
+    project = import_folder(store, dataset, "pets").project_id
+    last = max(image.id for image in store.images(project, TRAIN))
+    with store.session() as session:
+        session.execute(delete(models.Superpixel).where(models.Superpixel.image_id == last))
+        session.execute(delete(models.Image).where(models.Image.id == last))
+    sample = next(iter(open_dataset(dataset).samples()))
+    add_sample(store, project, TRAIN, replace(sample, key="next"))
+    assert max(image.id for image in store.images(project, TRAIN)) > last
+
+
+def files_of(store) -> set[str]:
+    root = store.settings.data_dir / "projects"
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
 
 def test_no_image_gets_in_under_a_name_that_no_export_can_write(store, dataset):

@@ -28,7 +28,9 @@ def upgrade() -> None:
         sa.Column("warm_start", JSON, nullable=True),
         sa.Column("warm_start_error", sa.String(), nullable=True),
         sa.Column("reconciled_to", MOMENT, nullable=True),
+        sa.Column("reconciled_annotation", sa.BigInteger(), nullable=True),
         sa.Column("reconciled_at", MOMENT, nullable=True),
+        sa.Column("reconciled_fully_at", MOMENT, nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_projects"),
         sa.UniqueConstraint("dataset_project", name="uq_projects_dataset_project"),
@@ -71,6 +73,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_images_project_id"),
         sa.PrimaryKeyConstraint("id", name="pk_images"),
         sa.UniqueConstraint("project_id", "split", "key", name="uq_images_project_id_split_key"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_images_dataset_task", "images", ["dataset_task"], unique=False)
     op.create_table(
@@ -118,14 +121,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_rounds_project_id"),
         sa.PrimaryKeyConstraint("id", name="pk_rounds"),
         sa.UniqueConstraint("project_id", "number", name="uq_rounds_project_id_number"),
-    )
-    op.create_table(
-        "withdrawals",
-        sa.Column("project_id", sa.Integer(), nullable=False),
-        sa.Column("annotation_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("noted_at", MOMENT, nullable=False),
-        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_withdrawals_project_id"),
-        sa.PrimaryKeyConstraint("project_id", "annotation_id", name="pk_withdrawals"),
     )
     op.create_table(
         "parts",
@@ -178,6 +173,8 @@ def upgrade() -> None:
         sa.Column("image_id", sa.Integer(), nullable=False),
         sa.Column("superpixel_id", sa.Integer(), nullable=True),
         sa.Column("annotation_id", sa.BigInteger(), nullable=False),
+        sa.Column("label_studio_project", sa.Integer(), nullable=True),
+        sa.Column("task_id", sa.BigInteger(), nullable=True),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("class_id", sa.Integer(), nullable=True),
