@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from unicodedata import category
 
 import typer
 from rich.console import Console
@@ -92,6 +93,19 @@ class InitOptions:
             raise SettingsError("--images and --classes go together")
         if self.dataset is None and (self.val is not None or self.strict):
             raise SettingsError("--val and --strict go with a dataset folder")
+        name = self.project_name
+        if name is not None and (not name.strip() or {"Cc", "Cs"} & set(map(category, name))):
+            raise SettingsError(
+                f"the project's name {name!r} is empty or cannot be shown; give one with --name"
+            )
+
+    @property
+    def project_name(self) -> str | None:
+        """The project's name: as given, or that of the folder; None for Label Studio's own."""
+        folder = self.dataset or self.images
+        if self.name is not None or folder is None:
+            return self.name
+        return folder.absolute().name
 
     @property
     def method(self) -> str:
@@ -175,7 +189,7 @@ def _from_dataset(
     summary = import_dataset(
         store,
         opened,
-        options.name or root.absolute().name,
+        str(options.project_name),
         held_out,
         warm_start=start.as_dict(),
         strict=options.strict,
@@ -197,7 +211,7 @@ def _from_images(
     assert options.images is not None
     assert options.classes is not None
     plain = open_images(options.images, options.classes, blank=start.superpixels != GROUNDED_SAM)
-    name = options.name or options.images.absolute().name
+    name = str(options.project_name)
     project_id = project_named(store, name, plain.classes, start.as_dict())
     project = connect_project(store, client, project_id, tell)
     for problem in plain.problems:
@@ -215,7 +229,7 @@ def _from_label_studio(store: Store, client: Client, options: InitOptions, start
         store,
         client,
         options.label_studio_project,
-        name=options.name,
+        name=options.project_name,
         warm_start=start.as_dict() if options.asks_for_a_start else None,
     )
 

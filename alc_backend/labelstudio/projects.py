@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import urlsplit
 
 from alc_backend.common.credentials import Credential, Purpose
@@ -22,6 +23,12 @@ WEBHOOK_ACTIONS = [
 ]
 """What Label Studio's webhook is to report."""
 
+LONGEST_TITLE = 50
+"""Label Studio refuses longer titles of projects, in characters, and such of fewer than 3."""
+
+QUERIES = (" – correction queries", " – queries")
+"""What stands behind a dataset's name in the title of its query project: the first that fits."""
+
 NO_WEBHOOK = (
     "Label Studio calls no webhook on {!r}: it wants a host name with a dot, an IP address or "
     "localhost"
@@ -32,22 +39,41 @@ WITH_A_DOT = (
 )
 
 
+def dataset_title(name: str) -> str:
+    """The title of the dataset project of a name: the name, where Label Studio takes it."""
+    return _title(name, ("",) if len(name) > 2 else (" – dataset",))
+
+
+def query_title(name: str) -> str:
+    """The title of the query project of a name."""
+    return _title(name, QUERIES)
+
+
+def _title(name: str, endings: tuple[str, ...]) -> str:
+    """A name with the first ending that fits, or shortened, with what tells it from others."""
+    for ending in endings:
+        if len(name) + len(ending) <= LONGEST_TITLE:
+            return name + ending
+    mark = f"… {hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:4]}{endings[-1]}"
+    return name[: LONGEST_TITLE - len(mark)].rstrip() + mark
+
+
 def create_dataset_project(client: Client, name: str, classes: list[str]) -> int:
-    """Create a dataset project; returns its id."""
-    body = {"title": name, "label_config": dataset_config(classes)}
+    """Create the dataset project of a name; returns its id."""
+    body = {"title": dataset_title(name), "label_config": dataset_config(classes)}
     return int(client.post("/api/projects/", body)["id"])
 
 
 def create_query_project(
     client: Client, name: str, overlap: int, classes: int, wording: Texts
 ) -> int:
-    """Create a query project; returns its id.
+    """Create the query project of a name; returns its id.
 
     Label Studio hands out the best query first; skipped ones come back last. Each query is put to
     ``overlap`` annotators and offers so many ``classes``.
     """
     body = {
-        "title": name,
+        "title": query_title(name),
         "label_config": label_config(classes, wording),
         "sampling": SAMPLING,
         "show_collab_predictions": True,

@@ -36,6 +36,29 @@ def test_a_dataset_project_has_the_classes(label_studio, client):
     assert tags.classes == ["a", "b"]
 
 
+NAMES = ["a", "Öl", "pets", "n" * 29, "n" * 30, "n" * 40, "n" * 41, "n" * 50, "n" * 51, "n" * 300]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "a" * 24 + " " * 20 + "b" * 20])
+def test_titles_have_a_length_that_label_studio_takes(label_studio, client, name):
+    numbers = [
+        projects.create_dataset_project(client, name, ["a", "b"]),
+        projects.create_query_project(client, name, 1, 2, texts()),
+    ]
+    titles = [label_studio.projects[number]["title"] for number in numbers]
+    assert all(3 <= len(title) <= 50 and title.startswith(name[:20]) for title in titles)
+    assert titles[1].endswith(" queries")
+    assert (titles[0] == name) == (3 <= len(name) <= 50)
+
+
+def test_titles_of_long_names_tell_them_apart():
+    names = [f"{'drone flights over the northern forest ' * 3}{year}" for year in range(2000, 2030)]
+    assert len({projects.dataset_title(name) for name in names}) == 30
+    assert len({projects.query_title(name) for name in names}) == 30
+    assert projects.query_title("pets") == "pets – correction queries"
+    assert projects.query_title("n" * 40) == "n" * 40 + " – queries"
+
+
 def test_a_query_project_serves_the_best_query_first(label_studio, client):
     number = projects.create_query_project(client, "pets", 2, 40, texts())
     made = label_studio.projects[number]

@@ -32,7 +32,8 @@ Report = Callable[[str], None]
 def connect_project(store: Store, client: Client, project_id: int, report: Report) -> Project:
     """Give a project its images, projects and backend in Label Studio; safe to repeat.
 
-    What exists already is kept. Raises LabelStudioError when Label Studio refuses something.
+    What exists already is kept, and images are uploaded last. Raises LabelStudioError when Label
+    Studio refuses something.
     """
     checked_secret(store.settings)
     with store.reading() as session:
@@ -41,15 +42,14 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
         report("making the dataset project")
         number = projects.create_dataset_project(client, project.name, project.classes)
         project = _remember(store, project_id, dataset_project=number)
-    _upload(store, client, project, report)
     if project.query_project is None:
         report("making the query project")
-        overlap = store.settings.overlap
-        name = f"{project.name} – correction queries"
+        overlap, wording = store.settings.overlap, texts(store.settings.language)
         number = projects.create_query_project(
-            client, name, overlap, len(project.classes), texts(store.settings.language)
+            client, project.name, overlap, len(project.classes), wording
         )
         project = _remember(store, project_id, query_project=number, overlap=overlap)
+    _upload(store, client, project, report)
     report("connecting the backend")
     connect_backends(store.settings, client, project)
     return project
