@@ -163,6 +163,7 @@ def _get_tasks(fake: FakeLabelStudio, parameters: dict[str, str], _: Any) -> htt
         task
         for task in fake.tasks_of(int(parameters["project"]))
         if either(_matches(task, item) for item in filters["items"]) or not filters["items"]
+        for _ in range(_times(task, filters["items"]))
     ]
     column = query.get("ordering", ["tasks:id"])[0]
     found.sort(
@@ -323,12 +324,19 @@ def refuse(status: int) -> httpx.Response:
     return httpx.Response(status, json={"detail": REASONS[status]})
 
 
+def _times(task: Task, items: list[Json]) -> int:
+    """How often a task is listed: once for each of its annotations that a filter finds."""
+    beyond = [item["value"] for item in items if item["filter"] == "filter:tasks:annotations_ids"]
+    return sum(number > beyond[0] for number in task.annotations) if beyond else 1
+
+
 def _matches(task: Task, item: Json) -> bool:
     """Whether a task passes a filter of the Data Manager."""
     cancelled = sum(bool(record["was_cancelled"]) for record in task.annotations.values())
     known: Json = {
         "id": task.id,
         "updated_at": read_time(task.updated_at),
+        "annotations_ids": max(task.annotations, default=0),
         "total_annotations": len(task.annotations) - cancelled,
         "cancelled_annotations": cancelled,
         "draft_exists": bool(task.drafts),

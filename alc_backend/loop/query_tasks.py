@@ -87,8 +87,8 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
     """Compare the queries with the tasks that Label Studio holds; returns whether that was needed.
 
     It is when their number is not what it should be, or with ``look``. Tasks that an interrupted
-    attempt made are taken over, those that were deleted there are forgotten, and those that ask
-    the same as another one are closed. Raises LabelStudioError.
+    attempt made are taken over, those that were deleted there or ask something else are forgotten,
+    and those that ask the same as another one are closed. Raises LabelStudioError.
     """
     with store.reading() as session:
         project = session.get_one(Project, project_id)
@@ -100,18 +100,23 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
     if not look and there == len(before) + project.other_tasks:
         return False
     known = tasks.existing_tasks(client, project.query_project)
-    taken = set(before.values())
-    by_key = {key: task_id for task_id, key in known.items() if task_id not in taken}
     with store.session() as session:
         ours = {key: query_id for query_id, key in keys_by_id(session, project_id).items()}
         all_queries = session.scalars(select_queries(project_id, Query))
         by_id = {row.id: row for row in all_queries}
-        for key, query_id in ours.items():
-            row = by_id[query_id]
-            if row.task_id in known or row.task_id != before.get(query_id):
-                continue
-            row.task_id = by_key.pop(key, None)
-            row.digest, row.closed_at = None, None
+        lost = {
+            key: by_id[query_id]
+            for key, query_id in ours.items()
+            if by_id[query_id].task_id == before.get(query_id)
+            and known.get(before.get(query_id, 0)) not in (key, query.NOT_OURS)
+        }
+        for row in lost.values():
+            row.task_id, row.digest, row.closed_at = None, None, None
+        session.flush()  # two may exchange their tasks
+        taken = {row.task_id for row in by_id.values()}
+        by_key = {key: task_id for task_id, key in known.items() if task_id not in taken}
+        for key, row in lost.items():
+            row.task_id = by_key.get(key)
         held = {row.task_id for row in by_id.values() if row.task_id is not None}
         session.get_one(Project, project_id).other_tasks = len(known.keys() - held)
     for task_id, key in known.items():
@@ -177,16 +182,17 @@ def contents(
     """The queries of a project that ``where`` selects, best first, with what each shows.
 
     The rows carry the query's ``id``, ``task_id``, ``round_id``, ``round_number`` (of the round
-    that asks it), ``rank``, ``digest`` and ``closed_at``. (They are columns because thousands of Query objects would take twice as long.)
+    that asks it), ``rank``, ``digest`` and ``closed_at``. (They are columns because thousands of
+    Query objects would take twice as long.)
     Queries whose superpixel has no shape yet are left out.
     """
     rows: Result[Any] = session.execute(
         select_queries(
             project.id,
             Query.id, Query.task_id, Query.round_id, Query.rank, Query.digest, Query.closed_at,
-            Query.row, Query.col, Query.pseudo_label, Query.chosen_in, Query.adjudication, Query.proposed,
-            Query.likely, Superpixel.number, Superpixel.shape, Round.number.label("round_number"),
-            Image.url, Image.key, Image.height, Image.width,
+            Query.row, Query.col, Query.pseudo_label, Query.chosen_in, Query.adjudication,
+            Query.proposed, Query.likely, Superpixel.number, Superpixel.shape,
+            Round.number.label("round_number"), Image.url, Image.key, Image.height, Image.width,
         )
         .join(Round, Round.id == Query.round_id)
         .where(where)

@@ -1,4 +1,4 @@
-"""The ledger: recording what annotators did, and judging superpixels by the entries in force."""
+"""The ledger: its entries in force, and judging superpixels by them."""
 
 from __future__ import annotations
 
@@ -7,182 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from alc_backend.store.models import (
-    Attempt,
-    EntryKind,
-    Image,
-    LedgerEntry,
-    Project,
-    Query,
-    Round,
-    Score,
-    Withdrawal,
-    utc_now,
-)
+from alc_backend.store.models import EntryKind, LedgerEntry, Project
 
 FEW_IMAGES = 1000
 """The most images that a query to the database lists by id; for more, it reads all entries."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What one annotation in Label Studio says to a query: a class, or a skip.
-
-    ``class_id`` is None for a skip; ``annotator`` is the id of a user of Label Studio;
-    ``lead_time`` is in seconds. ``answered_at`` is when the annotation was first submitted,
-    ``updated_at`` when it was last changed. ``round_number`` is the round whose query the
-    annotator saw, None for the query's present round; ``overlap`` the number of annotators it was
-    put to, None for the project's present number.
-    """
-
-    annotation_id: int
-    class_id: int | None
-    annotator: str
-    lead_time: float | None
-    answered_at: datetime
-    updated_at: datetime
-    round_number: int | None = None
-    overlap: int | None = None
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What one annotation in Label Studio changed in the masks of an image by hand.
-
-    ``changes`` has one item for each superpixel, as
-    :func:`alc_backend.loop.annotations.mask_edits.changes` returns them; ``skipped`` says that the
-    annotator skipped the image. The other fields are those of :class:`Reply`.
-    """
-
-    annotation_id: int
-    annotator: str
-    lead_time: float | None
-    answered_at: datetime
-    updated_at: datetime
-    skipped: bool
-    changes: list[dict[str, Any]]
-
-
-def record(session: Session, query: Query, reply: Reply) -> LedgerEntry | None:
-    """Append an entry for ``reply`` to the ledger and return it; None when nothing is new.
-
-    The same annotation may arrive any number of times, by webhook and by reconciliation, in any
-    order: an entry is appended only when the annotation is newer than its last entry, or as old
-    with another content.
-    """
-    image = query.superpixel.image
-    project = lock(session, image.project_id)
-    last = last_revision(session, project.id, reply.annotation_id)
-    if not _is_news(session, project.id, last, reply):
-        return None
-    # a revision answers the question as it was first asked
-    question = last or _as_shown(session, query, project.id, reply.round_number)
-    if reply.class_id is None:
-        kind = EntryKind.SKIP
-    else:
-        kind = EntryKind.ACCEPT if reply.class_id == question.pseudo_label else EntryKind.CORRECT
-    if last is not None and (kind, reply.class_id, reply.updated_at) == (
-        last.kind,
-        last.class_id,
-        last.updated_at,
-    ):
-        return None
-    entry = LedgerEntry(
-        project_id=project.id,
-        image_id=image.id,
-        superpixel_id=query.superpixel_id,
-        annotation_id=reply.annotation_id,
-        revision=last.revision + 1 if last else 0,
-        kind=kind,
-        class_id=reply.class_id,
-        pseudo_label=question.pseudo_label,
-        row=question.row,
-        col=question.col,
-        round_number=question.round_number,
-        overlap=last.overlap if last else reply.overlap or project.overlap,
-        adjudication=query.adjudication,
-        annotator=reply.annotator,
-        lead_time=reply.lead_time,
-        answered_at=reply.answered_at,
-        updated_at=reply.updated_at,
-    )
-    session.add(entry)
-    session.flush()
-    return entry
-
-
-def record_edit(session: Session, image: Image, edit: Edit) -> LedgerEntry | None:
-    """Append an entry for ``edit`` to the ledger and return it; None when it is known or older.
-
-    The caller writes the edited label map (``ProjectFiles.write_edit``) in the same transaction.
-    """
-    lock(session, image.project_id)
-    last = last_revision(session, image.project_id, edit.annotation_id)
-    if not _is_news(session, image.project_id, last, edit):
-        return None
-    latest = session.scalar(
-        select(func.max(Round.number)).where(
-            Round.project_id == image.project_id, Round.opened_at.is_not(None)
-        )
-    )
-    entry = LedgerEntry(
-        project_id=image.project_id,
-        image_id=image.id,
-        annotation_id=edit.annotation_id,
-        revision=last.revision + 1 if last else 0,
-        kind=EntryKind.SKIP if edit.skipped else EntryKind.EDIT,
-        changes=edit.changes,
-        round_number=latest or 0,
-        annotator=edit.annotator,
-        lead_time=edit.lead_time,
-        answered_at=edit.answered_at,
-        updated_at=edit.updated_at,
-    )
-    session.add(entry)
-    session.flush()
-    return entry
-
-
-def withdraw(session: Session, project_id: int, annotation_id: int) -> LedgerEntry | None:
-    """Append an entry for a deleted annotation and return it; None when there is nothing to undo.
-
-    An annotation that the ledger does not know yet will never enter it, even if a late webhook
-    reports it.
-    """
-    lock(session, project_id)
-    tried = (Attempt.project_id == project_id, Attempt.annotation_id == annotation_id)
-    session.execute(delete(Attempt).where(*tried))
-    last = last_revision(session, project_id, annotation_id)
-    if last is None:
-        if session.get(Withdrawal, (project_id, annotation_id)) is None:
-            session.add(Withdrawal(project_id=project_id, annotation_id=annotation_id))
-        return None
-    if last.kind == EntryKind.DELETED:
-        return None
-    entry = LedgerEntry(
-        project_id=project_id,
-        image_id=last.image_id,
-        superpixel_id=last.superpixel_id,
-        annotation_id=annotation_id,
-        revision=last.revision + 1,
-        kind=EntryKind.DELETED,
-        pseudo_label=last.pseudo_label,
-        row=last.row,
-        col=last.col,
-        round_number=last.round_number,
-        overlap=last.overlap,
-        adjudication=last.adjudication,
-        annotator=last.annotator,
-        lead_time=None,
-        answered_at=last.answered_at,
-        updated_at=utc_now(),
-    )
-    session.add(entry)
-    session.flush()
-    return entry
 
 
 def lock(session: Session, project_id: int) -> Project:
@@ -198,44 +29,6 @@ def last_revision(session: Session, project_id: int, annotation_id: int) -> Ledg
         .order_by(LedgerEntry.revision.desc())
         .limit(1)
     ).first()
-
-
-def _is_news(
-    session: Session, project_id: int, last: LedgerEntry | None, new: Reply | Edit
-) -> bool:
-    """Whether ``new`` may tell more than the annotation's last entry."""
-    if last is None:
-        return session.get(Withdrawal, (project_id, new.annotation_id)) is None
-    older = new.updated_at < last.updated_at
-    same = isinstance(new, Edit) and new.updated_at == last.updated_at
-    return last.kind != EntryKind.DELETED and not older and not same
-
-
-@dataclass(frozen=True)
-class _Question:
-    pseudo_label: int
-    row: int
-    col: int
-    round_number: int
-
-
-def _as_shown(
-    session: Session, query: Query, project_id: int, round_number: int | None
-) -> _Question:
-    """The query as the annotator saw it: a task may stay open in a browser across rounds."""
-    if round_number not in (None, query.question_round):
-        shown = session.scalars(
-            select(Score)
-            .join(Round, Round.id == Score.round_id)
-            .where(
-                Round.project_id == project_id,
-                Round.number == round_number,
-                Score.superpixel_id == query.superpixel_id,
-            )
-        ).first()
-        if shown is not None and round_number is not None:
-            return _Question(shown.pseudo_label, shown.row, shown.col, round_number)
-    return _Question(query.pseudo_label, query.row, query.col, query.question_round)
 
 
 def position(session: Session, project_id: int) -> int:

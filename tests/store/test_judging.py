@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from alc_backend.store import ledger
+from alc_backend.store import recording
 from alc_backend.store.models import Image, Project, Query
 from tests.annotations import (
     BACKGROUND,
@@ -57,7 +57,7 @@ class Annotators:
     def say(self, annotator, class_id, number=None, *, query=None, minute=None, revised=0.0):
         minute = next(self.clock) if minute is None else minute
         number = number or 1000 + minute
-        reply = ledger.Reply(
+        reply = recording.Reply(
             annotation_id=number,
             class_id=class_id,
             annotator=annotator,
@@ -67,12 +67,12 @@ class Annotators:
         )
         query = query or query_of(self.store, "a", 2)
         with self.store.session() as session:
-            ledger.record(session, session.get_one(Query, query.id), reply)
+            recording.record(session, session.get_one(Query, query.id), reply)
         return number
 
     def withdraw(self, number):
         with self.store.session() as session:
-            ledger.withdraw(session, self.project, number)
+            recording.withdraw(session, self.project, number)
 
     def ask(self, overlap):
         with self.store.session() as session:
@@ -262,7 +262,7 @@ def edit(store, project):
         superpixel = query_of(store, "a", 2).superpixel_id
         about = {"superpixel": superpixel, "number": 2, "from": CAT, "to": class_id}
         pixels = int(changed.sum())
-        given = ledger.Edit(
+        given = recording.Edit(
             annotation_id=number,
             annotator=ANN,
             lead_time=1.0,
@@ -272,7 +272,7 @@ def edit(store, project):
             changes=[{**about, "pixels": pixels, "most": 2 * pixels > 384}] if pixels else [],
         )
         with store.session() as session:
-            entry = ledger.record_edit(session, session.get_one(Image, image_id), given)
+            entry = recording.record_edit(session, session.get_one(Image, image_id), given)
             if entry is not None:
                 labels = np.full(superpixels.shape, class_id or 0, dtype=np.uint8)
                 store.files(project).write_edit(number, entry.revision, labels, changed)

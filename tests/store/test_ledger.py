@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from alc_backend.store import ledger
+from alc_backend.store import ledger, recording
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, LedgerEntry, Query, Round, Score, Superpixel
@@ -53,7 +53,7 @@ def add_query(store, project_id, key, number, *, epsilon=0.0, round_number=1):
 
 
 def reply(annotation_id, class_id, *, minute=0, revised=0, annotator="7"):
-    return ledger.Reply(
+    return recording.Reply(
         annotation_id=annotation_id,
         class_id=class_id,
         annotator=annotator,
@@ -74,7 +74,7 @@ def say(store, project):
 
     def say(given):
         with store.session() as session:
-            return ledger.record(session, session.get_one(Query, query_id), given) is not None
+            return recording.record(session, session.get_one(Query, query_id), given) is not None
 
     return say
 
@@ -131,7 +131,7 @@ def test_every_order_of_arrival_gives_the_same_label_map(store, project, dataset
     for number, order in enumerate(itertools.permutations(versions)):
         for given in order:
             say(
-                ledger.Reply(
+                recording.Reply(
                     **{**given.__dict__, "annotation_id": given.annotation_id + 10 * number}
                 )
             )
@@ -155,7 +155,7 @@ def test_accepting_an_earlier_correction_keeps_it(store, project, say):
 
 def withdraw(store, project, annotation_id):
     with store.session() as session:
-        return ledger.withdraw(session, project, annotation_id)
+        return recording.withdraw(session, project, annotation_id)
 
 
 def test_a_withdrawn_annotation_loses_its_effect_for_good(store, project, say):
@@ -184,7 +184,7 @@ def test_with_epsilon_only_the_reached_part_is_written(store, project):
     with store.session() as session:
         image = session.scalars(select(Image).where(Image.key == "b")).one()
         store.files(project).write_reach(2, image.id, reached)
-        ledger.record(session, session.get_one(Query, query_id), reply(9, DOG))
+        recording.record(session, session.get_one(Query, query_id), reply(9, DOG))
     after, _ = label_map(store, project, "b")
     written = (superpixels == 2) & reached
     assert (after[written] == DOG).all()
@@ -215,7 +215,7 @@ def test_an_accept_at_a_void_pixel_writes_no_more_than_is_reached(store, project
         assert void[asked.row, asked.col] == 255
         said = dataclasses.replace(reply(9, DOG), round_number=2)
         asked.pseudo_label = DOG
-        ledger.record(session, asked, said)
+        recording.record(session, asked, said)
     after, superpixels = label_map(store, project, "b")
     written = (superpixels == 2) & reached
     assert (after[written] == DOG).all()
@@ -229,7 +229,7 @@ def test_an_answer_vouches_for_no_more_than_is_reached(store, project, said):
     reached = reaches(store, 2, "b", slice(24, 30))
     with store.session() as session:
         asked = session.get_one(Query, query_id)
-        ledger.record(session, asked, reply(9, said))
+        recording.record(session, asked, reply(9, said))
         chosen, image_id = {asked.superpixel_id}, asked.superpixel.image_id
     with store.reading() as session:
         maps = LabelMaps(session, store.files(project), project)
@@ -250,7 +250,7 @@ def test_a_question_asked_again_reaches_what_its_star_reached(store, project, to
         asked.ask_again(later, rank=-1)
         session.flush()
         given = dataclasses.replace(reply(9, DOG), round_number=2 if told else None)
-        assert ledger.record(session, asked, given).round_number == 2
+        assert recording.record(session, asked, given).round_number == 2
     after, superpixels = label_map(store, project, "b")
     assert np.array_equal(after == DOG, (superpixels == 2) & first)
 
@@ -278,7 +278,7 @@ def test_an_answer_belongs_to_the_question_that_was_shown(store, project):
         query = session.get_one(Query, query_id)
         shown_before = dataclasses.replace(reply(1, CAT), round_number=1)
         shown_now = dataclasses.replace(reply(2, CAT), round_number=2)
-        first, second = (ledger.record(session, query, r) for r in (shown_before, shown_now))
+        first, second = (recording.record(session, query, r) for r in (shown_before, shown_now))
         assert (first.kind, first.pseudo_label, first.row) == ("correct", DOG, 30)
         assert (first.round_number, second.round_number) == (1, 2)
         assert (second.kind, second.pseudo_label, second.row) == ("accept", CAT, 25)

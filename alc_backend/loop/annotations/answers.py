@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 
 from alc_backend.common.types import Json
 from alc_backend.labelstudio.annotation import Annotation
-from alc_backend.labelstudio.query import Key, asked_about
+from alc_backend.labelstudio.query import NOT_OURS, Key, asked_about
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.store import ledger
+from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
     TRAIN,
@@ -41,31 +41,35 @@ TRIES = 5
 """How often a transaction is tried when another process writes the same revision."""
 
 
-def record(store: Store, project: Project, annotation: Annotation, task: Json) -> Outcome:
+def record(
+    store: Store, project: Project, annotation: Annotation, task: Json, *, again: bool = False
+) -> Outcome:
     """Write one annotation into the ledger, once; returns what became of it.
 
     ``task`` is the annotation's task as far as Label Studio tells: its ``data`` says what it asks
-    about, by which the query of a task is found whose number is not known yet; its ``overlap`` is
-    the number of annotators that it is put to.
+    about; its ``overlap`` is the number of annotators that it is put to. ``again``: the annotation
+    was withdrawn, and Label Studio has it again.
     """
     for attempt in range(1, TRIES + 1):
         try:
             with store.session() as session:
-                return _record(session, project, annotation, task)
+                return _record(session, project, annotation, task, again=again)
         except IntegrityError:  # a revision of it came by another way at the same moment
             if attempt == TRIES:
                 raise
     raise AssertionError("unreachable")
 
 
-def _record(session: Session, project: Project, annotation: Annotation, task: Json) -> Outcome:
+def _record(
+    session: Session, project: Project, annotation: Annotation, task: Json, *, again: bool
+) -> Outcome:
     query = _find_query(session, project.id, annotation.task_id, asked_about(task.get("data")))
     if query is None:
         return Outcome.UNKNOWN_TASK
     choice = annotation.choice
     if choice is not None and choice not in project.classes:
         return Outcome.UNKNOWN_CLASS
-    reply = ledger.Reply(
+    reply = recording.Reply(
         annotation_id=annotation.annotation_id,
         class_id=None if choice is None else project.classes.index(choice),
         annotator=annotation.annotator,
@@ -74,8 +78,10 @@ def _record(session: Session, project: Project, annotation: Annotation, task: Js
         updated_at=annotation.updated_at,
         round_number=annotation.round_number,
         overlap=overlap_of(task.get("overlap")),
+        label_studio_project=project.query_project,
+        task_id=annotation.task_id,
     )
-    entry = ledger.record(session, query, reply)
+    entry = recording.record(session, query, reply, again=again)
     if entry is None:
         return Outcome.KNOWN
     undone = entry.kind == EntryKind.SKIP and entry.revision > 0
@@ -108,7 +114,7 @@ def withdraw(store: Store, project_id: int, annotation_ids: Iterable[int]) -> Co
     counts: Counter[str] = Counter()
     for annotation_id in annotation_ids:
         with store.session() as session:
-            gone = ledger.withdraw(session, project_id, annotation_id)
+            gone = recording.withdraw(session, project_id, annotation_id)
             if gone is not None:
                 _mark_unasked(session, project_id)
         counts[Outcome.DELETED if gone else Outcome.KNOWN] += 1
@@ -122,36 +128,27 @@ def annotations_of_tasks(
     found: set[int] = set()
     with store.reading() as session:
         for task_id in tasks:
-            if label_studio_project == project.query_project:
-                given = (
-                    select(LedgerEntry.annotation_id)
-                    .join(
-                        Query,
-                        (Query.superpixel_id == LedgerEntry.superpixel_id)
-                        & (Query.adjudication == LedgerEntry.adjudication),
-                    )
-                    .where(Query.task_id == task_id)
-                )
-            else:
-                given = (
-                    select(LedgerEntry.annotation_id)
-                    .join(Image, Image.id == LedgerEntry.image_id)
-                    .where(Image.dataset_task == task_id, LedgerEntry.superpixel_id.is_(None))
-                )
-            found.update(session.scalars(given.where(LedgerEntry.project_id == project.id)))
+            given = select(LedgerEntry.annotation_id).where(
+                LedgerEntry.project_id == project.id,
+                LedgerEntry.label_studio_project == label_studio_project,
+                LedgerEntry.task_id == task_id,
+            )
+            found.update(session.scalars(given))
     return sorted(found)
 
 
 def _find_query(session: Session, project_id: int, task_id: int, key: Key) -> Query | None:
-    """The query that a task asks: the one known to have it, else the one that ``key`` names."""
+    """The query that ``key`` names or, where it names none, the one that has the task.
+
+    A task's number does not tell for ever: Label Studio, restored from an older dump, gives it to
+    another task.
+    """
     queries = query_tasks.select_queries(project_id, Query).where(Image.split == TRAIN)
-    return (
-        session.scalars(queries.where(Query.task_id == task_id)).first()
-        or session.scalars(
-            queries.where(
-                Image.key == key.image,
-                Superpixel.number == key.superpixel,
-                Query.adjudication == key.adjudication,
-            )
-        ).first()
+    named = queries.where(
+        Image.key == key.image,
+        Superpixel.number == key.superpixel,
+        Query.adjudication == key.adjudication,
     )
+    return session.scalars(
+        queries.where(Query.task_id == task_id) if key == NOT_OURS else named
+    ).first()

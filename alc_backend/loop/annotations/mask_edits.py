@@ -23,10 +23,11 @@ from alc_backend.core.arrays import strips
 from alc_backend.datasets.classes import uncovered_class
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.dataset_config import DatasetTags, read_dataset_config
 from alc_backend.labelstudio.regions import Region, read_regions
 from alc_backend.loop.annotations import attempts
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.store import ledger
+from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
 from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Superpixel
 
@@ -40,11 +41,17 @@ class Masks:
 
 
 def record(
-    store: Store, client: Callable[[], Client], project: Project, annotation: Annotation
+    store: Store,
+    client: Callable[[], Client],
+    project: Project,
+    annotation: Annotation,
+    *,
+    again: bool = False,
 ) -> Outcome:
     """Write what an annotation of a dataset task changed into the ledger, once.
 
-    Returns what became of it. Raises ValueError for regions that do not fit the image or are too
+    Returns what became of it. ``again``: it contradicts the ledger, and Label Studio, asked after
+    that, has it. Raises ValueError for regions that do not fit the image or are too
     many, and for an annotation at which several attempts have ended with the process;
     LabelStudioError when the prediction it began from cannot be fetched.
     """
@@ -57,10 +64,10 @@ def record(
         last = ledger.last_revision(session, project.id, annotation.annotation_id)
     if image is None:
         return Outcome.UNKNOWN_TASK
-    if _is_known(image, last, annotation):
+    if not again and _is_known(image, last, annotation):
         return Outcome.KNOWN
     with attempts.attempt(store, image, annotation.annotation_id, annotation.updated_at):
-        return _record(store, client, project, annotation, image)
+        return _record(store, client, project, annotation, image, again=again)
 
 
 def _record(
@@ -69,10 +76,12 @@ def _record(
     project: Project,
     annotation: Annotation,
     image: Image,
+    *,
+    again: bool,
 ) -> Outcome:
     files = store.files(project.id)
     found, edited, changed = _read(store, client, project, annotation, image)
-    edit = ledger.Edit(
+    edit = recording.Edit(
         annotation_id=annotation.annotation_id,
         annotator=annotation.annotator,
         lead_time=annotation.lead_time,
@@ -80,9 +89,11 @@ def _record(
         updated_at=annotation.updated_at,
         skipped=annotation.cancelled,
         changes=found,
+        label_studio_project=project.dataset_project,
+        task_id=annotation.task_id,
     )
     with store.session() as session:
-        entry = ledger.record_edit(session, image, edit)
+        entry = recording.record_edit(session, image, edit, again=again)
         if entry is None:
             return Outcome.KNOWN
         files.write_edit(entry.annotation_id, entry.revision, edited, changed)
@@ -99,11 +110,12 @@ def _read(
     """What an edit changed: for the ledger, the label map after it, and where, both (H, W)."""
     files = store.files(project.id)
     shape = (image.height, image.width)
-    if annotation.annotation_id == image.initial_annotation:
+    tags = _tags(client, project)
+    if _is_initial(image, annotation):
         initial = files.read_label_map("initial", image.id)
-        before, after = _since_initial(project, annotation, initial)
+        before, after = _since_initial(project, tags, annotation, initial)
     else:
-        before, after = _since_prediction(client, project, annotation, shape)
+        before, after = _since_prediction(client, project, tags, annotation, shape)
     changed = (before.covered | after.covered) & ~(before.covered & (before.labels == after.labels))
     with store.reading() as session:
         rows = session.execute(
@@ -122,35 +134,61 @@ def _read(
 
 def _is_known(image: Image, last: LedgerEntry | None, annotation: Annotation) -> bool:
     """Whether the ledger, or the first label map, has an annotation as it is or a newer one."""
-    if last is None:
-        taken_at = image.initial_annotation_at
-        return taken_at is not None and annotation.updated_at <= taken_at
-    return last.kind == EntryKind.DELETED or annotation.updated_at <= last.updated_at
+    if last is not None and last.kind == EntryKind.DELETED:
+        return True
+    if last is not None and last.is_of(image.id, None, annotation.created_at):
+        return annotation.updated_at <= last.updated_at
+    taken_at, taken = image.initial_annotation_at, image.initial_annotation
+    if taken_at is None or taken is None:
+        return False
+    return annotation.updated_at <= taken_at and annotation.annotation_id <= taken
+
+
+def _is_initial(image: Image, annotation: Annotation) -> bool:
+    """Whether the first label map came from an annotation, or a revision of it.
+
+    One that was first given after that has its number from Label Studio, restored from an older
+    dump.
+    """
+    taken_at = image.initial_annotation_at
+    return annotation.annotation_id == image.initial_annotation and (
+        taken_at is None or annotation.created_at <= taken_at
+    )
+
+
+def _tags(client: Callable[[], Client], project: Project) -> DatasetTags:
+    """What the label config says at this moment of the regions that annotators make."""
+    found = client().get(f"/api/projects/{project.dataset_project}", include="label_config")
+    return read_dataset_config(found["label_config"])
 
 
 def _since_initial(
-    project: Project, annotation: Annotation, initial: NDArray[np.uint8]
+    project: Project, tags: DatasetTags, annotation: Annotation, initial: NDArray[np.uint8]
 ) -> tuple[Masks, Masks]:
     """The masks before and after an edit of the annotation that the first label map came from."""
     before = Masks(initial, np.ones(initial.shape, dtype=np.bool_))
     if annotation.cancelled:
         return before, before
     shape = (initial.shape[0], initial.shape[1])
-    now = read_regions(annotation.result, project.classes, shape)
+    now = read_regions(tags.masks(annotation.result), project.classes, shape)
     now.sort(key=lambda region: -region.area)  # as the first label map was painted
     return before, _paint(now, shape, uncovered_class(project.classes))
 
 
 def _since_prediction(
-    client: Callable[[], Client], project: Project, annotation: Annotation, shape: tuple[int, int]
+    client: Callable[[], Client],
+    project: Project,
+    tags: DatasetTags,
+    annotation: Annotation,
+    shape: tuple[int, int],
 ) -> tuple[Masks, Masks]:
     """The masks before and after an edit that began from what a prediction showed."""
     uncovered = uncovered_class(project.classes)
-    shown = _shown(client, annotation, project.classes, shape)
+    shown = read_regions(tags.masks(_shown(client, annotation)), project.classes, shape)
     before = _paint(shown, shape, uncovered)
     if annotation.cancelled:
         return before, before
-    now = read_regions(annotation.result, project.classes, shape)
+    now = read_regions(tags.masks(annotation.result), project.classes, shape)
     return before, _paint(_order(now, shown), shape, uncovered)
 
 
@@ -238,25 +276,18 @@ def _order(now: Sequence[Region], before: Sequence[Region]) -> list[Region]:
     return sorted(now, key=is_new)
 
 
-def _shown(
-    client: Callable[[], Client],
-    annotation: Annotation,
-    classes: list[str],
-    shape: tuple[int, int],
-) -> list[Region]:
+def _shown(client: Callable[[], Client], annotation: Annotation) -> list[Any]:
     """The regions that an annotator began from: those of the prediction that was shown.
 
     When that is gone from Label Studio, they are the regions that Label Studio marks as taken over
     from it unchanged.
     """
-    shown = None
     if annotation.parent_prediction is not None:
         prediction = client().get_or_none(f"/api/predictions/{annotation.parent_prediction}/")
-        shown = None if prediction is None else prediction["result"]
-    if shown is None:
-        shown = [
-            item
-            for item in annotation.result
-            if isinstance(item, dict) and item.get("origin") == "prediction"
-        ]
-    return read_regions(shown, classes, shape)
+        if prediction is not None:
+            return list(prediction["result"])
+    return [
+        item
+        for item in annotation.result
+        if isinstance(item, dict) and item.get("origin") == "prediction"
+    ]

@@ -25,7 +25,7 @@ from alc_backend.labelstudio.times import read_time
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import answers, attempts, mask_edits, outcomes, recovery
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.store import ledger
+from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Query, Round, utc_now
 
@@ -47,6 +47,9 @@ The larger of a number and a share of those in the ledger.
 SLACK = timedelta(minutes=2)
 """How far before the last known moment changes are looked for: transactions end out of order."""
 
+FULL_EVERY = timedelta(days=1)
+"""How long at most only what changed is looked at: what has gone with its task does not tell."""
+
 
 def reconcile(
     store: Store,
@@ -59,8 +62,10 @@ def reconcile(
 ) -> Counter[str]:
     """Bring the ledger to what Label Studio holds; counts what became of each annotation.
 
-    Looks at the tasks that changed since the last time, or, with ``full`` and the first time, at
-    every task that somebody answered. Queries that the store lacks, because an older backup was
+    Looks at the tasks that changed since the last time or have annotations of larger numbers than
+    were known then, by which those are found that Label Studio dated back. With ``full``, the first
+    time, after FULL_EVERY, and when Label Studio's last change is older than it was, looks at every
+    task that somebody answered. Queries that the store lacks, because an older backup was
     restored, are made again first. Answers in the ledger whose annotation is gone are withdrawn;
     when that is a large share of them, only with ``accept_deletions``. Raises NotFoundError when
     the project has no query project, LabelStudioError.
@@ -72,16 +77,16 @@ def reconcile(
     _read_overlap(store, client, project)
     if query_tasks.sync_tasks(store, client, project_id):
         full = True  # tasks have gone, and the answers in them: what changed does not tell
-    since = None if full else project.reconciled_to
-    known = Known(store, project_id)
     projects = [number for number in (project.query_project, project.dataset_project) if number]
-    newest = _newest(client, projects) or project.reconciled_to
+    newest = _newest(client, projects)
+    since = None if full or _is_full_due(project, newest) else project.reconciled_to
+    known = Known(store, project_id)
     counts: Counter[str] = Counter()
     seen: set[int] = set()
     missing: set[int] = set()
     for label_studio_project in projects:
         about = f"reading the annotations of Label Studio project {label_studio_project}"
-        changed, conjunction = _changed(since)
+        changed, conjunction = _changed(since, project.reconciled_annotation or 0)
         tasks = client.tasks_by_id(label_studio_project, changed, conjunction, include=FIELDS)
         for done, task in enumerate(tasks):
             if done % 20 == 0:
@@ -99,11 +104,25 @@ def reconcile(
     counts += answers.withdraw(store, project_id, gone)
     with store.session() as session:
         _propose(session, project_id)
+        row = session.get_one(Project, project_id)
+        row.reconciled_at = utc_now()
+        # A moment that is still to come would hide what happens until then.
+        row.reconciled_to = newest and min(newest, row.reconciled_at)
         if since is None:
             attempts.forget_gone(session, project_id, seen)
-        row = session.get_one(Project, project_id)
-        row.reconciled_to, row.reconciled_at = newest, utc_now()
+            row.reconciled_fully_at = row.reconciled_at
+            row.reconciled_annotation = max(seen, default=0)
+        else:
+            row.reconciled_annotation = max(seen | {project.reconciled_annotation or 0})
     return counts
+
+
+def _is_full_due(project: Project, newest: datetime | None) -> bool:
+    """Whether to look at everything, ``newest`` being Label Studio's last change."""
+    last, known = project.reconciled_fully_at, project.reconciled_to
+    if last is None or known is None or utc_now() - last > FULL_EVERY:
+        return True
+    return newest is None or newest < known  # tasks have gone, or it was restored from a dump
 
 
 def _deleted(client: Client, missing: list[int], known: int, most: float | None) -> list[int]:
@@ -164,17 +183,25 @@ def write_annotation(
 ) -> Outcome:
     """Write one annotation (``item``) of a task, as Label Studio has them, into the ledger.
 
-    Returns what became of it. Raises ValueError for what cannot be read, LabelStudioError when what
-    an edit began from cannot be fetched.
+    Returns what became of it. What contradicts the ledger is asked for once more: by then, what was
+    read too early has changed. Raises ValueError for what cannot be read, LabelStudioError when
+    that, or what an edit began from, cannot be fetched.
     """
     annotation = parse(item, int(task["id"]))
+    number, moment = annotation.annotation_id, annotation.updated_at
+    with store.reading() as session:
+        again = recording.contradicts(session, project.id, number, moment)
+    if again:
+        found = client().get_or_none(f"/api/annotations/{number}/")
+        if found is None or parse(found, int(task["id"])).updated_at != moment:
+            return Outcome.KNOWN
     if label_studio_project == project.query_project:
-        return answers.record(store, project, annotation, task)
-    return mask_edits.record(store, client, project, annotation)
+        return answers.record(store, project, annotation, task, again=again)
+    return mask_edits.record(store, client, project, annotation, again=again)
 
 
 class Known:
-    """What the store knew when reconciling began.
+    """What the store knew when reconciling began, of the project's present two in Label Studio.
 
     ``recovered``: queries that it did not know were looked for in Label Studio.
     """
@@ -182,13 +209,12 @@ class Known:
     def __init__(self, store: Store, project_id: int) -> None:
         with store.reading() as session:
             project = session.get_one(Project, project_id)
-            standing = ledger.standing(session, project_id)
-            asked = select(Query.superpixel_id, Query.adjudication, Query.task_id)
-            tasks = {
-                (row.superpixel_id, row.adjudication): row.task_id for row in session.execute(asked)
-            }
-            shown = select(Image.id, Image.dataset_task).where(Image.project_id == project_id)
-            dataset_tasks = {row.id: row.dataset_task for row in session.execute(shown)}
+            here = (None, project.query_project, project.dataset_project)
+            standing = [
+                entry
+                for entry in ledger.standing(session, project_id)
+                if entry.label_studio_project in here
+            ]
             images = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
             self._images = set(session.scalars(images))
             self._keys = set(query_tasks.keys_by_id(session, project_id).values())
@@ -199,11 +225,7 @@ class Known:
         self._updated_at = {entry.annotation_id: entry.updated_at for entry in standing}
         self._of_task: dict[tuple[int | None, int | None], set[int]] = {}
         for entry in standing:
-            task = (
-                (project.dataset_project, dataset_tasks.get(entry.image_id))
-                if entry.superpixel_id is None
-                else (project.query_project, tasks.get((entry.superpixel_id, entry.adjudication)))
-            )
+            task = (entry.label_studio_project, entry.task_id)
             self._of_task.setdefault(task, set()).add(entry.annotation_id)
 
     def of_task(self, label_studio_project: int, task_id: int) -> set[int]:
@@ -246,8 +268,12 @@ def _propose(session: Session, project_id: int) -> None:
         query.proposed = list(dict.fromkeys(classes)) or None
 
 
-def _changed(since: datetime | None) -> tuple[list[Json], str]:
-    """Filters, and how they combine, for the tasks changed since a moment, or all answered."""
+def _changed(since: datetime | None, beyond: int) -> tuple[list[Json], str]:
+    """Filters, and how they combine, for the tasks to look at.
+
+    They are those that changed since a moment or have annotations numbered ``beyond`` the known
+    ones, or else all that are answered.
+    """
     if since is None:
         return [
             {"filter": f"filter:tasks:{name}", "operator": "greater", "type": "Number", "value": 0}
@@ -255,7 +281,8 @@ def _changed(since: datetime | None) -> tuple[list[Json], str]:
         ], "or"
     moment = (since - SLACK).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     item = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
-    return [{**item, "value": moment}], "and"
+    numbered = {"filter": "filter:tasks:annotations_ids", "operator": "greater", "type": "Number"}
+    return [{**item, "value": moment}, {**numbered, "value": beyond}], "or"
 
 
 def _newest(client: Client, projects: list[int]) -> datetime | None:

@@ -186,7 +186,8 @@ def write_queries(
 
 def _queue(asked: QueryTask, rounds: Mapping[int, Round]) -> int:
     """The number of the round in whose queue a task is."""
-    return max(asked.latest, asked.queue if asked.queue in rounds else 0)
+    queue = asked.queue or 0
+    return max(asked.latest, queue if queue in rounds else 0)
 
 
 def _write_scores(

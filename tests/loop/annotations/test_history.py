@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, NotFoundError, RoundError
-from alc_backend.loop.annotations import history
+from alc_backend.loop.annotations import history, webhooks
 from alc_backend.store.models import Project
 from tests.annotations import (
     DATASET_PROJECT,
@@ -24,6 +24,7 @@ from tests.annotations import (
     judged,
     label_map,
     label_studio_of,
+    receive,
     region,
     task_of,
 )
@@ -241,12 +242,15 @@ def test_undoing_twice_and_undoing_the_unknown_are_refused(
     assert deleted_in(label_studio) == [1]
 
 
-def test_a_late_webhook_does_not_bring_an_undone_answer_back(store, project, submit, log, revert):
+def test_a_late_webhook_does_not_bring_an_undone_answer_back(
+    store, project, label_studio, submit, log, revert
+):
     given = answer(1, task_of(store, "a", 2), "dog")
     submit(given)
     revert(log()[0].answer)
     late = created({**given, "updated_at": "2026-01-01T13:00:00Z"}, action="ANNOTATION_UPDATED")
-    arrive(store, project, late)  # even if Label Studio still had it
+    receive(store, project, late)
+    webhooks.drain(store, label_studio.client)
     assert in_ledger(store, project) == {}
 
 

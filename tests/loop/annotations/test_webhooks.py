@@ -538,10 +538,10 @@ def test_events_survive_a_crash_while_they_are_read_in(store, project, post, dra
     )
     record = answers.record
 
-    def die_at_two(store, project, annotation, *about):
+    def die_at_two(store, project, annotation, *about, **options):
         if annotation.annotation_id == 2:
             raise KeyboardInterrupt
-        return record(store, project, annotation, *about)
+        return record(store, project, annotation, *about, **options)
 
     monkeypatch.setattr(answers, "record", die_at_two)
     with pytest.raises(KeyboardInterrupt):
@@ -556,8 +556,8 @@ def test_a_crash_after_recording_records_nothing_twice(store, project, post, dra
     post(created(answer(1, task_of(store, "a", 1), "dog")))
     record = answers.record
 
-    def die_after(*arguments):
-        record(*arguments)
+    def die_after(*arguments, **options):
+        record(*arguments, **options)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(answers, "record", die_after)

@@ -1,0 +1,258 @@
+"""Recording: what annotators did becomes entries of the ledger, each thing once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from alc_backend.store.ledger import last_revision, lock
+from alc_backend.store.models import (
+    Attempt,
+    EntryKind,
+    Image,
+    LedgerEntry,
+    Query,
+    Round,
+    Score,
+    utc_now,
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one annotation in Label Studio says to a query: a class, or a skip.
+
+    ``class_id`` is None for a skip; ``annotator`` is the id of a user of Label Studio;
+    ``lead_time`` is in seconds. ``answered_at`` is when the annotation was first submitted,
+    ``updated_at`` when it was last changed. ``round_number`` is the round whose query the
+    annotator saw, None for the query's present round; ``overlap`` the number of annotators it was
+    put to, None for the project's present number. ``label_studio_project`` and ``task_id`` are
+    where it was given, None where that is not known.
+    """
+
+    annotation_id: int
+    class_id: int | None
+    annotator: str
+    lead_time: float | None
+    answered_at: datetime
+    updated_at: datetime
+    round_number: int | None = None
+    overlap: int | None = None
+    label_studio_project: int | None = None
+    task_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What one annotation in Label Studio changed in the masks of an image by hand.
+
+    ``changes`` has one item for each superpixel, as
+    :func:`alc_backend.loop.annotations.mask_edits.changes` returns them; ``skipped`` says that the
+    annotator skipped the image. The other fields are those of :class:`Reply`.
+    """
+
+    annotation_id: int
+    annotator: str
+    lead_time: float | None
+    answered_at: datetime
+    updated_at: datetime
+    skipped: bool
+    changes: list[dict[str, Any]]
+    label_studio_project: int | None = None
+    task_id: int | None = None
+
+
+def record(
+    session: Session, query: Query, reply: Reply, *, again: bool = False
+) -> LedgerEntry | None:
+    """Append an entry for ``reply`` to the ledger and return it; None when nothing is new.
+
+    The same annotation may arrive any number of times, by webhook and by reconciliation, in any
+    order: an entry is appended only when the annotation is newer than its last entry, or as old
+    with another content. What :func:`contradicts` the ledger is so only when Label Studio, asked
+    after that, says so ``again``.
+    """
+    image = query.superpixel.image
+    project = lock(session, image.project_id)
+    before = last_revision(session, project.id, reply.annotation_id)
+    same = before is not None and before.is_of(image.id, query.superpixel_id, reply.answered_at)
+    last = before if same else None
+    if not _is_news(before, reply, same=same, again=again):
+        return None
+    # a revision answers the question as it was first asked
+    question = last or _as_shown(session, query, project.id, reply.round_number)
+    if reply.class_id is None:
+        kind = EntryKind.SKIP
+    else:
+        kind = EntryKind.ACCEPT if reply.class_id == question.pseudo_label else EntryKind.CORRECT
+    if last is not None and (kind, reply.class_id, reply.updated_at) == (
+        last.kind,
+        last.class_id,
+        last.updated_at,
+    ):
+        return None
+    entry = LedgerEntry(
+        project_id=project.id,
+        image_id=image.id,
+        superpixel_id=query.superpixel_id,
+        annotation_id=reply.annotation_id,
+        label_studio_project=reply.label_studio_project,
+        task_id=reply.task_id,
+        revision=before.revision + 1 if before else 0,
+        kind=kind,
+        class_id=reply.class_id,
+        pseudo_label=question.pseudo_label,
+        row=question.row,
+        col=question.col,
+        round_number=question.round_number,
+        overlap=last.overlap if last else reply.overlap or project.overlap,
+        adjudication=query.adjudication,
+        annotator=reply.annotator,
+        lead_time=reply.lead_time,
+        answered_at=reply.answered_at,
+        updated_at=reply.updated_at,
+    )
+    session.add(entry)
+    session.flush()
+    return entry
+
+
+def record_edit(
+    session: Session, image: Image, edit: Edit, *, again: bool = False
+) -> LedgerEntry | None:
+    """Append an entry for ``edit`` to the ledger and return it; None when it is known or older.
+
+    The caller writes the edited label map (``ProjectFiles.write_edit``) in the same transaction.
+    ``again`` is that of :func:`record`.
+    """
+    lock(session, image.project_id)
+    last = last_revision(session, image.project_id, edit.annotation_id)
+    same = last is not None and last.is_of(image.id, None, edit.answered_at)
+    if not _is_news(last, edit, same=same, again=again):
+        return None
+    latest = session.scalar(
+        select(func.max(Round.number)).where(
+            Round.project_id == image.project_id, Round.opened_at.is_not(None)
+        )
+    )
+    entry = LedgerEntry(
+        project_id=image.project_id,
+        image_id=image.id,
+        annotation_id=edit.annotation_id,
+        label_studio_project=edit.label_studio_project,
+        task_id=edit.task_id,
+        revision=last.revision + 1 if last else 0,
+        kind=EntryKind.SKIP if edit.skipped else EntryKind.EDIT,
+        changes=edit.changes,
+        round_number=latest or 0,
+        annotator=edit.annotator,
+        lead_time=edit.lead_time,
+        answered_at=edit.answered_at,
+        updated_at=edit.updated_at,
+    )
+    session.add(entry)
+    session.flush()
+    return entry
+
+
+def withdraw(session: Session, project_id: int, annotation_id: int) -> LedgerEntry | None:
+    """Append an entry for a deleted annotation and return it; None where none is in force."""
+    lock(session, project_id)
+    tried = (Attempt.project_id == project_id, Attempt.annotation_id == annotation_id)
+    session.execute(delete(Attempt).where(*tried))
+    last = last_revision(session, project_id, annotation_id)
+    if last is None or last.kind == EntryKind.DELETED:
+        return None
+    entry = LedgerEntry(
+        project_id=project_id,
+        image_id=last.image_id,
+        superpixel_id=last.superpixel_id,
+        annotation_id=annotation_id,
+        label_studio_project=last.label_studio_project,
+        task_id=last.task_id,
+        revision=last.revision + 1,
+        kind=EntryKind.DELETED,
+        pseudo_label=last.pseudo_label,
+        row=last.row,
+        col=last.col,
+        round_number=last.round_number,
+        overlap=last.overlap,
+        adjudication=last.adjudication,
+        annotator=last.annotator,
+        lead_time=None,
+        answered_at=last.answered_at,
+        updated_at=utc_now(),
+    )
+    session.add(entry)
+    session.flush()
+    return entry
+
+
+def contradicts(
+    session: Session, project_id: int, annotation_id: int, updated_at: datetime
+) -> bool:
+    """Whether an annotation, last changed at a moment, is at odds with what the ledger has.
+
+    It was withdrawn, or is older than its last entry and yet unknown. Either it was read before
+    that, or Label Studio was restored from a dump, or its clock set back. One that is older and
+    known (Label Studio was restored) contradicts nothing: the later entry stays.
+    """
+    entries = session.execute(
+        select(LedgerEntry.kind, LedgerEntry.updated_at)
+        .where(LedgerEntry.project_id == project_id, LedgerEntry.annotation_id == annotation_id)
+        .order_by(LedgerEntry.revision)
+    ).all()
+    if not entries:
+        return False
+    last = entries[-1]
+    moments = {entry.updated_at for entry in entries}
+    return last.kind == EntryKind.DELETED or (
+        updated_at < last.updated_at and updated_at not in moments
+    )
+
+
+def _is_news(last: LedgerEntry | None, new: Reply | Edit, *, same: bool, again: bool) -> bool:
+    """Whether ``new`` may tell more than the last entry of its number.
+
+    ``same``: that is about the same annotation; ``again`` is that of :func:`record`.
+    """
+    if last is None:
+        return True
+    if last.kind == EntryKind.DELETED:
+        return again
+    if not same:
+        return True
+    if new.updated_at < last.updated_at:
+        return again
+    return isinstance(new, Reply) or new.updated_at > last.updated_at
+
+
+@dataclass(frozen=True)
+class _Question:
+    pseudo_label: int
+    row: int
+    col: int
+    round_number: int
+
+
+def _as_shown(
+    session: Session, query: Query, project_id: int, round_number: int | None
+) -> _Question:
+    """The query as the annotator saw it: a task may stay open in a browser across rounds."""
+    if round_number not in (None, query.question_round):
+        shown = session.scalars(
+            select(Score)
+            .join(Round, Round.id == Score.round_id)
+            .where(
+                Round.project_id == project_id,
+                Round.number == round_number,
+                Score.superpixel_id == query.superpixel_id,
+            )
+        ).first()
+        if shown is not None and round_number is not None:
+            return _Question(shown.pseudo_label, shown.row, shown.col, round_number)
+    return _Question(query.pseudo_label, query.row, query.col, query.question_round)
