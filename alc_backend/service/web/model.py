@@ -83,9 +83,10 @@ class ALCModel:
         A query task gets its query, a dataset task the current masks as brush regions. An image
         that is new is queued for its first label map. It gets an empty list, as does a query task
         that is not known: then Label Studio keeps no prediction and asks again, whereas it would
-        keep an empty one for ever, and serve its task first. All is read in one session.
+        keep an empty one for ever, and serve its task first. All is read in one session. What the
+        project's ``label_config`` has no label for is not shown.
         """
-        del context, kwargs  # the answer does not depend on them
+        del context  # the answer does not depend on it
         if self._project is None:
             return [[] for _ in tasks]
         with self._store.reading() as session:
@@ -100,6 +101,7 @@ class ALCModel:
             )
             detected = _detection_scores(session, ids)
             version = self._version = _model_version(session, self._project.id)
+        labels = self._labels(str(kwargs.get("label_config") or ""))
         shown = ShownMasks(self._store, self._project)
         answers: list[Json | list[Json]] = []
         for task in tasks:
@@ -108,6 +110,7 @@ class ALCModel:
             if image is None or regions is None:
                 answers.append([])
                 continue
+            regions = [one for one in regions if one["value"]["brushlabels"][0] in labels]
             score = scores.get(image.id, 1.0)
             answers.append({"result": regions, "score": score, "model_version": version})
         if any(_number(task) not in asked for task in tasks):
@@ -135,6 +138,16 @@ class ALCModel:
         if event not in WEBHOOK_ACTIONS or self._project is None:
             return {"ignored": event}
         return {"event": self._letterbox.receive(self._project.id, event, data)}
+
+    def _labels(self, label_config: str) -> Sequence[str]:
+        """The classes that the dataset project can show, all where its config cannot be read."""
+        assert self._project is not None
+        if not self._project.brush_name:
+            return ()
+        try:
+            return read_dataset_config(label_config).labels
+        except LabelStudioError:
+            return self._project.classes
 
     def _queries(self, session: Session, tasks: Sequence[Json]) -> list[Json | list[Json]]:
         assert self._project is not None

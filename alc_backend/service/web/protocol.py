@@ -56,9 +56,8 @@ def protocol_router(
         model = model_of(request, body.get("project"))
         PREDICTIONS.inc(len(tasks))
         # a response, not a value: FastAPI would look at every number of every mask once more
-        return AsciiJSONResponse(
-            {"results": model.predict(tasks), "model_version": model.model_version}
-        )
+        results = model.predict(tasks, label_config=body.get("label_config"))
+        return AsciiJSONResponse({"results": results, "model_version": model.model_version})
 
     @router.post("/webhook")
     def webhook(request: Request, body: Json = Body()) -> Json:

@@ -221,6 +221,26 @@ def test_predict_gives_queries_and_masks_from_the_store(service, report, store, 
     assert np.array_equal(labels, truth)  # the dog taken for a cat is corrected
 
 
+@pytest.mark.parametrize(("brush", "labels", "shown"), [
+    ("label", ["cat"], {"cat"}),
+    ("label", ["cat", "dog", "background"], {"cat", "dog"}),
+    ("", ["cat", "dog"], set()),
+])  # fmt: skip
+def test_what_has_no_label_or_no_brush_is_not_shown(service, store, project, brush, labels, shown):
+    with store.session() as session:
+        session.get_one(Project, project).brush_name = brush
+        image = session.scalars(select(Image).where(Image.key == "a")).one()
+        truth = store.files(project).read_label_map("ground_truth", image.id)
+        store.files(project).write_label_map("initial", image.id, truth)
+    body = {
+        "tasks": [{"id": image.dataset_task}],
+        "project": f"{DATASET_PROJECT}.1",
+        "label_config": dataset_config(labels),
+    }
+    regions = service.post("/predict", json=body).json()["results"][0]["result"]
+    assert {region["value"]["brushlabels"][0] for region in regions} == shown
+
+
 def test_setup_says_what_a_label_config_lacks(service, project):
     known = service.post("/setup", json={"project": f"{QUERY_PROJECT}.1", "schema": "<View/>"})
     assert known.json() == {"model_version": "alc-round-1"}
