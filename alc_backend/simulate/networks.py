@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.common.locks import only_one
 from alc_backend.common.types import Progress
 from alc_backend.common.version import __version__
 from alc_backend.core import metrics
@@ -84,7 +85,10 @@ class Networks:
         return metrics.known(metrics.mean_iou(total)), iou
 
     def _train(self, labels: ReadLabels, digest: str, fold: int | None) -> Path:
-        """The file of the network trained on all images, or on those outside ``fold``."""
+        """The file of the network trained on all images, or on those outside ``fold``.
+
+        Where several simulations share the folder, one of them trains it and the others wait.
+        """
         from alc_backend.segmentation.train import train
 
         experiment = self._experiment
@@ -92,22 +96,26 @@ class Networks:
         split = [experiment.folds, fold] if fold is not None else None
         name = fingerprint(self._config.as_dict(), split, digest, self._scenes.image_digest)
         path = self._folder / f"{name}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
         where = "" if fold is None else f"fold {fold + 1} of {experiment.folds}, "
-        train(
-            self._config,
-            keys,
-            lambda key: (self._scenes.image(key), labels(key)),
-            classes=self._scenes.classes,
-            path=path,
-            data_version=digest,
-            progress=lambda done, total, message: self._progress(
-                done, total, f"training, {where}{message}"
-            ),
-            checkpoint_every=CHECKPOINT_EVERY,
-            loader_threads=2,
-        )
+        with only_one(path.with_suffix(".lock"), self._wait):
+            train(
+                self._config,
+                keys,
+                lambda key: (self._scenes.image(key), labels(key)),
+                classes=self._scenes.classes,
+                path=path,
+                data_version=digest,
+                progress=lambda done, total, message: self._progress(
+                    done, total, f"training, {where}{message}"
+                ),
+                checkpoint_every=CHECKPOINT_EVERY,
+                loader_threads=2,
+            )
         return path
+
+    def _wait(self) -> None:
+        total = self._config.iterations
+        self._progress(0, total, "waiting for another simulation to train the same network")
 
     def _probabilities(self, path: Path, key: str) -> NDArray[np.float32]:
         predictor = _loaded(path, tuple(self._scenes.classes), self._experiment.flip)

@@ -6,7 +6,7 @@ The same seed gives the same dataset on every machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from alc_backend.common.locks import only_one
 from alc_backend.datasets.images import encode_label_map
 
 CLASSES = ["background", "tree", "house", "car", "cow", "horse", "boat", "person", "ball"]
@@ -46,23 +47,29 @@ def write_sample(
 ) -> tuple[Path, Path]:
     """Write the sample as two dataset folders; returns (training folder, validation folder).
 
-    A folder that is already complete stays unchanged.
+    A folder that is already complete stays unchanged; of several processes, one writes it.
     """
     training, validation = root / "train", root / "val"
-    for folder, count, offset in ((training, images, 0), (validation, held_out, images)):
-        if (folder / "classes.txt").is_file():
-            continue
-        for name in ("images", "pseudo_labels", "objects", "ground_truth"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        for index in range(offset, offset + count):
-            scene = make_scene(seed, index)
-            name = f"scene_{index:03d}"
-            Image.fromarray(scene.image).save(folder / "images" / f"{name}.jpg", quality=92)
-            encode_label_map(folder / "pseudo_labels" / f"{name}.png", scene.labels)
-            encode_label_map(folder / "ground_truth" / f"{name}.png", scene.truth)
-            Image.fromarray(scene.objects.astype(np.uint8)).save(folder / "objects" / f"{name}.png")
-        (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    with only_one(root.with_name(f"{root.name}.lock")):
+        _write_folder(training, seed, range(images))
+        _write_folder(validation, seed, range(images, images + held_out))
     return training, validation
+
+
+def _write_folder(folder: Path, seed: int, scenes: Iterable[int]) -> None:
+    """Write the scenes with these numbers as a dataset folder, unless it is complete."""
+    if (folder / "classes.txt").is_file():
+        return
+    for name in ("images", "pseudo_labels", "objects", "ground_truth"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for index in scenes:
+        scene = make_scene(seed, index)
+        name = f"scene_{index:03d}"
+        Image.fromarray(scene.image).save(folder / "images" / f"{name}.jpg", quality=92)
+        encode_label_map(folder / "pseudo_labels" / f"{name}.png", scene.labels)
+        encode_label_map(folder / "ground_truth" / f"{name}.png", scene.truth)
+        Image.fromarray(scene.objects.astype(np.uint8)).save(folder / "objects" / f"{name}.png")
+    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
 
 
 def make_scene(seed: int, index: int) -> Scene:
