@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
@@ -15,14 +17,53 @@ from alc_backend.settings import settings
 if TYPE_CHECKING:
     from alc_backend.store.database import Store
 
+LINE_EVERY_S = 60.0
+"""How often progress is printed where no terminal shows it."""
+
 ProjectOption = Annotated[
     str | None, typer.Option("--project", help="Name of the project; needed with several.")
 ]
 
 
+class MinuteLines:
+    """Prints a sentence a minute to the standard error where ``console`` is no terminal.
+
+    There, progress bars and the like show nothing.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._silent = console.is_terminal
+        self._console = Console(stderr=True, soft_wrap=True)
+        self._last = time.monotonic()
+
+    def __call__(self, message: str) -> None:
+        """Print ``message`` as it is, unless another one was printed less than LINE_EVERY_S ago."""
+        now = time.monotonic()
+        if not self._silent and now - self._last >= LINE_EVERY_S:
+            self._last = now
+            self._console.print(message, markup=False, highlight=False)
+
+
 def telling(status: Status) -> Callable[[str], None]:
-    """A function that shows a sentence in ``status`` as it is, even if it looks like markup."""
-    return lambda message: status.update(Text(message))
+    """A function that shows a sentence in ``status`` as it is, even if it looks like markup.
+
+    Where that shows nothing, it prints one a minute.
+    """
+    lines = MinuteLines(status.console)
+
+    def tell(message: str) -> None:
+        status.update(Text(message))
+        lines(message)
+
+    return tell
+
+
+def print_problems(console: Console, problems: Iterable[str], notes: Iterable[str] = ()) -> None:
+    """Print what was left out of a dataset, and what to check because it was only assumed."""
+    for problem in problems:
+        console.print(f"left out: {problem}", markup=False, highlight=False)
+    for note in notes:
+        console.print(f"please check: {note}", markup=False, highlight=False)
 
 
 def open_store() -> Store:

@@ -58,6 +58,7 @@ def export(
     project_id = project_id_of(store, project)
     _collect_answers(store, project_id)
     with console.status("exporting") as status:
+        tell = telling(status)
         count = export_project(
             store,
             project_id,
@@ -65,7 +66,7 @@ def export(
             format_name=format_name,
             with_images=images,
             label_ids=ids,
-            progress=lambda done, total, key: telling(status)(f"exporting: {done}/{total} ({key})"),
+            progress=lambda done, total, key: tell(f"exporting: {done}/{total} ({key})"),
         )
     console.print(f"{count} label maps written to {folder}", markup=False)
 

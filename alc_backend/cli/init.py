@@ -11,7 +11,7 @@ from unicodedata import category
 import typer
 from rich.console import Console
 
-from alc_backend.cli.common import open_store, telling
+from alc_backend.cli.common import open_store, print_problems, telling
 from alc_backend.cli.labelling import label_waiting
 from alc_backend.cli.warm_start import OBJECTS, SLIC, is_filled, open_with, warm_start
 from alc_backend.errors import SettingsError
@@ -214,8 +214,7 @@ def _from_images(
     name = str(options.project_name)
     project_id = project_named(store, name, plain.classes, start.as_dict())
     project = connect_project(store, client, project_id, tell)
-    for problem in plain.problems:
-        console.print(f"left out: {problem}", markup=False, highlight=False)
+    print_problems(console, plain.problems)
     upload_images(store, client, project_id, plain.image_paths(), tell)
     return project
 

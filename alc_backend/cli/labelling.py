@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from alc_backend.cli.common import MinuteLines, print_problems
 from alc_backend.errors import FoundationError
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ def label_waiting(store: Store, project_id: int, *, here: bool, wait: bool = Tru
             f"{count.images} images with {count.superpixels} superpixels are there; "
             f"{count.hidden} detections were hidden by smaller ones, {count.empty} had no mask"
         )
-    for problem in image_queue.problems(store, project_id):
-        console.print(f"left out: {problem}", markup=False, highlight=False)
+    print_problems(console, image_queue.problems(store, project_id))
     error = image_queue.waiting(store, project_id).error
     if error is not None:
         raise FoundationError(f"{error}; then run `alc pseudo --retry`")
@@ -104,6 +104,7 @@ class _Bar:
             console=console,
         )
         self._task = self._bar.add_task("labelling", total=total)
+        self._lines = MinuteLines(console)
 
     def __enter__(self) -> _Bar:
         self._bar.start()
@@ -119,4 +120,5 @@ class _Bar:
         state = image_queue.waiting(self._store, self._project_id)
         done = max(0, self._total - state.left)
         self._bar.update(self._task, completed=done, description=escape(name))
+        self._lines(f"{name}: {done} of {self._total}")
         return state

@@ -27,6 +27,7 @@ def reconcile(
 
     store = open_store()
     with Client.from_settings(store.settings) as client, console.status("") as status:
+        tell = telling(status)
         counts = webhooks.drain(store, lambda: client)
         counts += reconciliation.reconcile(
             store,
@@ -34,6 +35,6 @@ def reconcile(
             project_id_of(store, project),
             full=full,
             accept_deletions=accept_deletions,
-            progress=lambda done, total, message: telling(status)(f"{message}: {done} tasks"),
+            progress=lambda done, total, message: tell(f"{message}: {done} tasks"),
         )
     console.print(", ".join(f"{count} {name}" for name, count in counts.items()) or "no answers")

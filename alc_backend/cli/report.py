@@ -41,8 +41,9 @@ def report(
         store = open_store()
         project_id = project_id_of(store, project)
         with console.status("") as status:
+            tell = telling(status)
             document = live_report.document(
-                store, project_id, lambda done, total, message: telling(status)(message)
+                store, project_id, lambda done, total, message: tell(message)
             )
         title = f"Active Label Correction of {document['rows'][0]['label']}"
     path = page.write(document, title, out)

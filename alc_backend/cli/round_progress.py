@@ -8,6 +8,8 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from alc_backend.cli.common import MinuteLines
+from alc_backend.common.durations import duration
 from alc_backend.errors import RoundError
 from alc_backend.loop.rounds.status import RoundSummary, latest_round, workers
 from alc_backend.store.database import Store
@@ -28,6 +30,7 @@ def wait_until_open(
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[what]}"))
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("", total=1, what="")
+        lines = MinuteLines(console)
         while True:
             check()
             round_ = latest_round(store, project_id)
@@ -35,13 +38,15 @@ def wait_until_open(
                 raise RoundError("no round was started; run `alc round start`")
             if round_.state not in RUNNING:
                 break
+            description, what = f"round {round_.number}: {round_.state}", _what(store, round_)
             progress.update(
                 bar,
-                description=f"round {round_.number}: {round_.state}",
+                description=description,
                 completed=round_.done,
                 total=round_.total or 1,
-                what=_what(store, round_),
+                what=what,
             )
+            lines(f"{description}, {round_.done} of {round_.total}: {what}")
             time.sleep(POLL_S)
     if round_.state != RoundState.OPEN:
         raise RoundError(f"round {round_.number} {round_.state}: {round_.error or 'by the admin'}")
@@ -53,4 +58,4 @@ def _what(store: Store, round_: Round) -> str:
     if not workers(store, round_):
         return round_.message or "waiting for a worker (`alc serve` or `alc worker`)"
     eta = RoundSummary.of(round_).eta_s
-    return round_.message + (f", {eta} s left" if eta is not None else "")
+    return round_.message + (f", {duration(eta)} left" if eta is not None else "")

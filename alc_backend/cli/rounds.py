@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alc_backend.cli.common import ProjectOption, open_store, project_id_of
+from alc_backend.common.durations import duration
 from alc_backend.settings import MOST_AREA, MOST_FOLDS, MOST_QUERIES
 from alc_backend.store.round_states import RUNNING
 
@@ -108,6 +109,8 @@ def status(
         progress = summary.error or summary.warning or summary.message
         if summary.state in RUNNING and summary.total:
             progress = f"{summary.done}/{summary.total} {progress}"
+            if summary.eta_s is not None:
+                progress += f", {duration(summary.eta_s)} left"
         table.add_row(
             round_.project.name,
             str(summary.round),

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from alc_backend.cli.common import MinuteLines, print_problems
 from alc_backend.common.types import Json
 from alc_backend.errors import SettingsError
 from alc_backend.settings import (
@@ -199,11 +200,10 @@ def _runner(options: SimulateOptions, cache: Path) -> Runner:
 
 
 def _read(runner: Runner, options: SimulateOptions) -> Scenes:
-    """Read the dataset, and say what was left out."""
+    """Read the dataset, and say what was left out or assumed."""
     with console.status("reading the dataset"):
         scenes = runner.scenes(options.superpixels, options.slic_count)
-    for problem in scenes.problems:
-        console.print(f"left out: {problem}", markup=False, highlight=False)
+    print_problems(console, scenes.problems, scenes.notes)
     return scenes
 
 
@@ -263,17 +263,19 @@ def _base(options: SimulateOptions, chosen: Settings, budgets: tuple[int, ...]) 
 
 
 def _run(runner: Runner, scenes: Scenes, plan: Plan, table: str | None) -> Json:
-    """Run the rows under a progress bar; the document of their results."""
+    """Run the rows under a progress bar, or with a line a minute; the document of their results."""
     from alc_backend.simulate import results
 
     with _progress() as progress:
         bar = progress.add_task("", total=None)
-        rows = runner.run(
-            [planned.experiment for planned in plan.rows],
-            lambda done, total, message: progress.update(
-                bar, completed=done, total=total, description=message
-            ),
-        )
+        lines = MinuteLines(progress.console)
+
+        def tell(done: int, total: int, message: str) -> None:
+            progress.update(bar, completed=done, total=total, description=message)
+            if message:
+                lines(f"{done} of {total} done; {message}")
+
+        rows = runner.run([planned.experiment for planned in plan.rows], tell)
     asked = {
         "table": table,
         "budgets": list(plan.base.budgets),

@@ -92,8 +92,8 @@ def train(
             progress(
                 done,
                 config.iterations,
-                f"loss {smoothed or 0:.3f}, {speed * config.batch_size:.1f} images/s, "
-                f"{_duration((config.iterations - done) / speed)} left{training.note}",
+                f"loss {smoothed or 0:.3f}, {speed * config.batch_size:.1f} images/s"
+                f"{training.note}",
             )
     if training.rank == 0:
         training.finish()
@@ -326,11 +326,3 @@ def _fingerprint(
 ) -> str:
     content = json.dumps([config.as_dict(), list(keys), classes, data_version])
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _duration(seconds: float) -> str:
-    """A duration rounded for reading: 40 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

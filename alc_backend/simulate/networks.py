@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.common.durations import Pace
 from alc_backend.common.locks import only_one
 from alc_backend.common.types import Progress
 from alc_backend.common.version import __version__
@@ -97,6 +98,7 @@ class Networks:
         name = fingerprint(self._config.as_dict(), split, digest, self._scenes.image_digest)
         path = self._folder / f"{name}.safetensors"
         where = "" if fold is None else f"fold {fold + 1} of {experiment.folds}, "
+        pace = Pace()
         with only_one(path.with_suffix(".lock"), self._wait):
             train(
                 self._config,
@@ -106,7 +108,7 @@ class Networks:
                 path=path,
                 data_version=digest,
                 progress=lambda done, total, message: self._progress(
-                    done, total, f"training, {where}{message}"
+                    done, total, f"training, {where}{message}{pace.left(done, total)}"
                 ),
                 checkpoint_every=CHECKPOINT_EVERY,
                 loader_threads=2,

@@ -60,8 +60,8 @@ class Scenes:
     ) -> None:
         """Read the maps; images stay on disk.
 
-        ``problems`` says which images were left out. Raises DatasetError when the folder or its
-        ground truth cannot be used.
+        ``problems`` says which images were left out, ``notes`` what was assumed. Raises
+        DatasetError when the folder or its ground truth cannot be used.
         """
         folder = open_dataset(root, superpixel_count)
         self.classes = folder.classes
@@ -85,7 +85,7 @@ class Scenes:
             self._superpixels[sample.key] = Packed.of(regions)
             self._truth[sample.key] = Packed.of(sample.truth)
         self.keys = sorted(self._labels)
-        self.problems = folder.problems
+        self.problems, self.notes = folder.problems, folder.notes
         if not self.keys:
             raise DatasetError(f"{root}: no image can be used: " + "; ".join(self.problems[:3]))
         self.held_out: list[str] = []
@@ -101,6 +101,7 @@ class Scenes:
             self._truth[key] = Packed.of(sample.truth)
             self.held_out.append(key)
         self.problems += folder.problems
+        self.notes += folder.notes
 
     def image(self, key: str) -> NDArray[np.uint8]:
         """The image as RGB, uint8 (H, W, 3), read from disk."""

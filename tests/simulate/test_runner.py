@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from alc_backend.cli import main
+from alc_backend.cli import common, main
 from alc_backend.errors import AlcError, DatasetError, SettingsError, TrainingError
 from alc_backend.settings import settings
 from alc_backend.simulate import figures, plans, results, work, workers
@@ -252,6 +252,25 @@ def test_the_command_prints_a_table_and_writes_everything(world, tmp_path):
     shown = f"{100 * np.mean(qualities):.1f} ±{100 * np.std(qualities, ddof=1):.1f}"
     assert shown in output
     assert "oracle pixel, 2 seeds" in output
+
+
+def test_the_command_tells_what_it_assumed_of_the_dataset(world, tmp_path):
+    data, held_out = world[0], tmp_path / "held_out"
+    for folder, mine in (("JPEGImages", "images"), ("SegmentationClass", "ground_truth")):
+        shutil.copytree(data / mine, held_out / folder)
+    (held_out / "ImageSets/Segmentation").mkdir(parents=True)
+    (held_out / "ImageSets/Segmentation/val.txt").write_text("p0\np1\n")
+    output, _ = simulate(world, tmp_path, "--acquisition", "size", "--val", held_out)
+    assert "please check:" in output
+    assert "the classes are taken to be the 21 of PASCAL VOC" in " ".join(output.split())
+
+
+def test_where_no_terminal_shows_the_progress_there_is_a_line_a_minute(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(common, "LINE_EVERY_S", 0.0)
+    output, _ = simulate(world, tmp_path, "--acquisition", "size", "--jobs", "1")
+    assert re.search(r"^\d of \d done; size, seed \d: scoring p\d \(\d/5\)$", output, re.MULTILINE)
 
 
 def test_rounds_of_one_budget(world, tmp_path):

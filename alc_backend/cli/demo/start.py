@@ -108,12 +108,13 @@ def _import(store: Store, options: DemoOptions, console: Console) -> int:
         name = f"ALC {_name_of(options.data)}"
         training, validation = options.data, options.val
     with console.status("importing images") as status:
+        tell = telling(status)
         summary = import_folder(
             store,
             training,
             name,
             validation=validation,
-            progress=lambda done, key: telling(status)(f"importing images: {done} ({key})"),
+            progress=lambda done, key: tell(f"importing images: {done} ({key})"),
         )
     if options.data is not None:
         summary.show(console)

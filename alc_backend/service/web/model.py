@@ -106,7 +106,9 @@ class ALCModel:
         answers: list[Json | list[Json]] = []
         for task in tasks:
             image = asked.get(_number(task))
-            regions = image and shown.regions(maps, image, detected.get(image.id, {}))
+            regions = None
+            if image is not None:
+                regions = shown.regions(maps, image, detected.get(image.id, {}))
             if image is None or regions is None:
                 answers.append([])
                 continue

@@ -13,6 +13,7 @@ from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader
 
+from alc_backend.common.durations import duration
 from alc_backend.loop.overview import Overview
 from alc_backend.service.web.bodies import FORM_BYTES
 from alc_backend.settings import Settings
@@ -86,7 +87,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "curves": _curves,
-        "duration": _duration,
+        "duration": duration,
         "moment": _moment,
         "number": lambda value: "–" if value is None else f"{value:.3f}",
         "share": lambda value: "–" if value is None else f"{100 * value:.0f} %",
@@ -103,13 +104,6 @@ def _curves(view: Overview) -> list[str]:
         for quality in CURVES
         if sum(getattr(round_, quality) is not None for round_ in view.rounds) > 1
     ]
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{round(seconds)} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _moment(value: datetime | str | None) -> str:
