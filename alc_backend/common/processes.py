@@ -39,14 +39,14 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def end(process: subprocess.Popen[Any], name: str) -> None:
-    """End a process and its children: by SIGTERM, after GRACE_S by SIGKILL.
+def end(process: subprocess.Popen[Any], name: str, grace_s: float | None = None) -> None:
+    """End a process and its children: by SIGTERM, after ``grace_s`` (or GRACE_S) by SIGKILL.
 
     The process must lead a process group of its own; ``name`` is for the log.
     """
     _signal_group(process, signal.SIGTERM)
     try:
-        process.wait(GRACE_S)
+        process.wait(GRACE_S if grace_s is None else grace_s)
     except subprocess.TimeoutExpired:
         log.warning("%s does not stop, killing it", name)
     _signal_group(process, signal.SIGKILL)

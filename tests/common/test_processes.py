@@ -56,6 +56,19 @@ def test_a_process_that_does_not_stop_is_killed(monkeypatch, caplog):
     assert "the worker does not stop, killing it" in caplog.text
 
 
+def test_a_process_that_needs_longer_may_have_it(monkeypatch, caplog):
+    monkeypatch.setattr(processes, "GRACE_S", 0.0)
+    slow = start(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(7)))\n"
+        f"print(1, flush=True); {SLEEP}"
+    )
+    slow.stdout.readline()
+    processes.end(slow, "the backend", 30)
+    assert slow.returncode == 7
+    assert caplog.text == ""
+
+
 def test_ending_what_has_ended_does_nothing():
     ended = start("pass")
     ended.wait(30)

@@ -20,6 +20,9 @@ EMAIL = "demo@example.com"
 LABEL_STUDIO_LIMIT_S = 600
 BACKEND_LIMIT_S = 60
 
+BACKEND_GRACE_S = 30.0
+"""How long the backend may take to stop: it ends its requests, its threads, a worker and Redis."""
+
 
 def start_label_studio(
     processes: Processes, options: DemoOptions, password: str, *, restart: bool = False
@@ -56,6 +59,7 @@ def start_backend(processes: Processes, settings: Settings, *, restart: bool = F
         [sys.executable, "-m", "alc_backend.cli", "serve"],
         environment=settings.environment(),
         restart=restart,
+        grace_s=BACKEND_GRACE_S,
     )
     url = f"http://{settings.host}:{settings.port}/health"
     processes.wait_for(lambda: _is_up(url), "the backend", BACKEND_LIMIT_S)

@@ -38,6 +38,7 @@ class _Child:
     environment: dict[str, str]
     restart: bool
     niceness: int
+    grace_s: float | None
     process: subprocess.Popen[bytes]
     started: float
 
@@ -67,16 +68,20 @@ class Processes:
         environment: Mapping[str, str] | None = None,
         restart: bool = False,
         niceness: int = 0,
+        grace_s: float | None = None,
     ) -> None:
         """Start a process with ``environment`` added to this one's.
 
-        ``niceness`` (0 to 19) makes it yield to others when the cores are busy. Raises
-        ServiceError when it cannot be started.
+        ``niceness`` (0 to 19) makes it yield to others when the cores are busy. ``grace_s`` is how
+        long it may take to end before it is killed, in seconds, None for GRACE_S: one that has
+        processes of its own needs more than they do. Raises ServiceError when it cannot be started.
         """
         merged = {**os.environ, **(environment or {})}
         process = self._spawn(name, list(command), merged, niceness)
         self._children.append(
-            _Child(name, list(command), merged, restart, niceness, process, time.monotonic())
+            _Child(
+                name, list(command), merged, restart, niceness, grace_s, process, time.monotonic()
+            )
         )
 
     def check(self) -> None:
@@ -117,7 +122,7 @@ class Processes:
     def stop(self) -> None:
         """End every process, the last one started first: by SIGTERM, then by force."""
         for child in reversed(self._children):
-            end(child.process, child.name)
+            end(child.process, child.name, child.grace_s)
         self._children.clear()
 
     def _spawn(

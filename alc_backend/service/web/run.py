@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 1.0
 
+FINISH_S = 3
+"""How long requests may go on when the service stops, in seconds."""
+
 
 def run_service(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; every process started here ends with it."""
@@ -49,6 +52,7 @@ def server_of(settings: Settings) -> uvicorn.Server:
             log_level="error",  # its warnings are about clients, which may send any number
             log_config=None,  # logs as the rest of this program does
             access_log=False,
+            timeout_graceful_shutdown=FINISH_S,
         )
     )
 
