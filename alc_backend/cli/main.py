@@ -11,6 +11,7 @@ from rich.console import Console
 from alc_backend.cli import (
     answers,
     backup,
+    classes,
     doctor,
     export,
     init,
@@ -37,6 +38,7 @@ from alc_backend.settings import settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.add_typer(rounds.app, name="round")
 app.add_typer(answers.app, name="answers")
+app.add_typer(classes.app, name="classes")
 app.add_typer(weights.app, name="weights")
 app.add_typer(secret.app, name="secret")
 app.command()(command_of(init.init, init.InitOptions))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -44,6 +44,10 @@ class DatasetTags:
     aliases: Mapping[str, str]
     own: frozenset[str]
     others: frozenset[str]
+
+    def knowing(self, renamed: Mapping[str, str]) -> DatasetTags:
+        """The same tags, to which classes are also known by the names that they had before."""
+        return replace(self, aliases={**renamed, **self.aliases})
 
     def masks(self, results: Iterable[object]) -> list[Json]:
         """The regions, in an annotation's or a prediction's ``result``, that are masks.
@@ -100,6 +104,35 @@ def dataset_config(classes: list[str]) -> str:
     return ElementTree.tostring(view, encoding="unicode")
 
 
+def with_labels(config: str, names: Iterable[str]) -> str:
+    """A label config with further labels, those left out that it has already.
+
+    Raises LabelStudioError as :func:`read_dataset_config` does.
+    """
+    root, main, _ = _parsed(config)
+    there = set(_labels(main))
+    for name in names:
+        if name not in there:
+            ElementTree.SubElement(main, "Label", value=name)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def with_new_name(config: str, old: str, new: str) -> str:
+    """A label config in which a label has a new name, and the old one as its alias.
+
+    So annotations that have the old one stay valid; an alias that it has stays. Raises
+    LabelStudioError as :func:`read_dataset_config` does.
+    """
+    root, _, own = _parsed(config)
+    for label in (label for tag in own for label in tag.iter("Label")):
+        if label.get("value") == old:
+            label.set("value", new)
+            label.set("alias", label.get("alias") or old)
+            if label.get("alias") == new:
+                del label.attrib["alias"]
+    return ElementTree.tostring(root, encoding="unicode")
+
+
 def read_dataset_config(config: str) -> DatasetTags:
     """The tags and classes of a dataset project's label config.
 
@@ -107,13 +140,9 @@ def read_dataset_config(config: str) -> DatasetTags:
     LabelStudioError when there is no ``Image`` with one of MAIN_TAGS that has labels, when a task
     has several images of one tag, and when one word stands for two labels.
     """
-    try:
-        root = label_configs.parse(config)
-    except ValueError as error:
-        raise LabelStudioError(f"the label config cannot be read: {error}") from error
-    images = {str(tag.get("name")): tag for tag in root.iter("Image")}
-    tags = [tag for tag in root.iter() if tag.get("name") and tag.get("toName")]
-    main = _main_tag(tags, images)
+    root, main, own = _parsed(config)
+    images = _images(root)
+    tags = _tags(root)
     image = next(images[name] for name in _targets(main) if name in images)
     if image.get("valueList"):
         raise LabelStudioError(
@@ -121,8 +150,6 @@ def read_dataset_config(config: str) -> DatasetTags:
             "task (valueList); make a task of each image, and give the tag a value"
         )
     name, labels = str(image.get("name")), _labels(main)
-    known = set(labels)
-    own = [tag for tag in tags if tag is main or _shares(tag, name, known)]
     ours = frozenset(str(tag.get("name")) for tag in own)
     return DatasetTags(
         image_name=name,
@@ -131,10 +158,34 @@ def read_dataset_config(config: str) -> DatasetTags:
         classes=_classes(labels),
         labels=labels,
         prompts=_prompts(main),
-        aliases=_aliases(own, known),
+        aliases=_aliases(own, set(labels)),
         own=ours,
         others=frozenset(str(tag.get("name")) for tag in tags) - ours,
     )
+
+
+def _parsed(
+    config: str,
+) -> tuple[ElementTree.Element, ElementTree.Element, list[ElementTree.Element]]:
+    """A label config, its tag whose labels are the classes, and all tags that share these."""
+    try:
+        root = label_configs.parse(config)
+    except ValueError as error:
+        raise LabelStudioError(f"the label config cannot be read: {error}") from error
+    tags, images = _tags(root), _images(root)
+    main = _main_tag(tags, images)
+    name = next(name for name in _targets(main) if name in images)
+    known = set(_labels(main))
+    return root, main, [tag for tag in tags if tag is main or _shares(tag, name, known)]
+
+
+def _images(root: ElementTree.Element) -> dict[str, ElementTree.Element]:
+    return {str(tag.get("name")): tag for tag in root.iter("Image")}
+
+
+def _tags(root: ElementTree.Element) -> list[ElementTree.Element]:
+    """The tags by which annotators say something."""
+    return [tag for tag in root.iter() if tag.get("name") and tag.get("toName")]
 
 
 def _main_tag(

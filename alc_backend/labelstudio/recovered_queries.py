@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -75,9 +75,10 @@ class QueryTask:
         return stars and bool(mask.any()) and _shows(self.marks, mask)
 
 
-def read_query_tasks(client: Client, project: int, classes: Sequence[str]) -> list[QueryTask]:
+def read_query_tasks(client: Client, project: int, classes: Mapping[str, int]) -> list[QueryTask]:
     """What each task of a query project asked, as its predictions and annotations show it.
 
+    ``classes`` are the ids of classes by all names that they may have there.
     A task has no questions when no prediction or annotation of it has a star. Rounds after the
     last one of any prediction do not count: annotations hold what an annotator's browser sent.
     """
@@ -98,7 +99,7 @@ def read_query_tasks(client: Client, project: int, classes: Sequence[str]) -> li
     ]
 
 
-def _query_task(task: Json, classes: Sequence[str]) -> QueryTask:
+def _query_task(task: Json, classes: Mapping[str, int]) -> QueryTask:
     latest: Json = max(task["predictions"], key=lambda p: int(p["id"]), default={})
     return QueryTask(
         task_id=int(task["id"]),
@@ -112,7 +113,7 @@ def _query_task(task: Json, classes: Sequence[str]) -> QueryTask:
     )
 
 
-def _questions(task: Json, classes: Sequence[str]) -> dict[int, Question]:
+def _questions(task: Json, classes: Mapping[str, int]) -> dict[int, Question]:
     """The question of each round, by its number."""
     choices = task["data"].get("choices") or [{}]
     asked = str(choices[0].get("value")) if isinstance(choices[0], dict) else ""
@@ -132,7 +133,7 @@ def _questions(task: Json, classes: Sequence[str]) -> dict[int, Question]:
         if "model_version" in record:  # a prediction: its choice is the pseudo label
             preselected[number] = str(chosen(result))
     return {
-        number: Question(*pixel, size, classes.index(name), at, epsilon[number])
+        number: Question(*pixel, size, classes[name], at, epsilon[number])
         for number, (pixel, size, at) in seen.items()
         if (name := preselected.get(number, asked)) in classes
     }

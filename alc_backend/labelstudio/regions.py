@@ -27,6 +27,10 @@ MAX_PAINTED = 2**34
 The largest image may still have a region for each of 255 classes, as our own predictions may."""
 
 
+class UnknownClassError(ValueError):
+    """A region's class is not among those of the project."""
+
+
 @dataclass(frozen=True)
 class Region:
     """A region: its id in Label Studio, its class id, and its pixels.
@@ -60,9 +64,10 @@ def read_regions(results: list[Json], classes: list[str], shape: tuple[int, int]
     """The pixels of regions that are masks, as ``DatasetTags.masks`` gives them, in their order.
 
     ``shape`` is (H, W) of the image itself: what a region claims is compared with it before
-    anything is made. Raises a ValueError that names the region where its class is not among
-    ``classes``, for another size, for what lacks a field or cannot be decoded, and where there is
-    too much of it (MAX_COUNT, MAX_PAINTED, MAX_RLE_BYTES, MAX_CROSSINGS).
+    anything is made. Raises UnknownClassError where a region's class is not among ``classes``, and
+    a ValueError that names the region for another size, for what lacks a field or cannot be
+    decoded, and where there is too much of it (MAX_COUNT, MAX_PAINTED, MAX_RLE_BYTES,
+    MAX_CROSSINGS).
     """
     pixels = shape[0] * shape[1]
     most = min(MAX_COUNT, MAX_PAINTED // max(pixels, 1))
@@ -79,12 +84,14 @@ def _read(item: Json, classes: list[str], shape: tuple[int, int], left: shapes.B
     kind, value = str(item["type"]), item["value"]
     name = str(item.get("id"))
     class_name = value[kind][0]
+    if class_name not in classes:
+        known = f"{', '.join(classes)}"[:300]
+        raise UnknownClassError(
+            f"region {name[:40]!r} ({kind}) has the class {str(class_name)[:80]!r}, which is not "
+            f"among those of the project ({known}): add it with `alc classes add`, or correct or "
+            "delete the region"
+        )
     try:
-        if class_name not in classes:
-            raise ValueError(
-                f"its class {str(class_name)[:80]!r} is not among those of the project: "
-                f"{', '.join(classes)}"[:400]
-            )
         _check_size(item, shape, needed=kind.removesuffix("labels") in ("brush", "bitmask"))
         edges = shapes.READERS[kind.removesuffix("labels")](value, shape, left)
     except ValueError as error:

@@ -259,21 +259,36 @@ def project_named(
     """The id of the project with this name, which is created when there is none.
 
     ``warm_start``, where given, says how images added from now on get their first label maps.
-    Raises DatasetError when the project has other classes.
+    Raises DatasetError when the project has other classes; it may have got more, and other names
+    for them.
     """
     with store.reading() as session:
         project = session.scalar(select(Project).where(Project.name == name))
     if project is None:
         return create_project(store, name, classes, warm_start)
-    if project.classes != classes:
-        raise DatasetError(
-            f"project {name!r} has the classes {', '.join(project.classes)}, the folder has "
-            f"{', '.join(classes)}; choose another --name"
-        )
+    _refuse_other_classes(project, classes)
     if warm_start is not None:
         with store.session() as session:
             session.get_one(Project, project.id).warm_start = warm_start
     return project.id
+
+
+def _refuse_other_classes(project: Project, classes: list[str]) -> None:
+    """Raise DatasetError unless a folder's classes have the same ids in the project."""
+    ids = [project.class_ids.get(name) for name in classes]
+    if ids == list(range(len(classes))):
+        return
+    more = classes[len(project.classes) :]
+    if more and ids == [*range(len(project.classes)), *(None for _ in more)]:
+        names = " ".join(map(repr, more))
+        raise DatasetError(
+            f"the folder has more classes than project {project.name!r}; first run `alc classes "
+            f"add {names}`"
+        )
+    raise DatasetError(
+        f"project {project.name!r} has the classes {', '.join(project.classes)}, the folder has "
+        f"{', '.join(classes)}; choose another --name"
+    )
 
 
 def _find(session: Session, project_id: int, split: str, key: str) -> Image | None:

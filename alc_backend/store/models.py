@@ -73,10 +73,12 @@ TRAIN, VAL = "train", "val"
 class Project(Base):
     """One dataset under correction and the ids of its two Label Studio projects.
 
-    ``classes`` are the names of the classes in the order of their ids. ``overlap`` is the number
-    of annotators whose agreement settles a query; ``other_tasks`` the number of tasks in the query
-    project that alc-backend did not create. ``warm_start`` says how images get their first label
-    maps (see :mod:`alc_backend.foundation.warm_start`); ``warm_start_error`` why none gets one.
+    ``classes`` are the names of the classes in the order of their ids; classes are added, never
+    removed. ``former_names`` are ids by the names that classes had before. ``overlap`` is the
+    number of annotators whose agreement settles a query; ``other_tasks`` the number of tasks in the
+    query project that alc-backend did not create. ``warm_start`` says how images get their first
+    label maps (see :mod:`alc_backend.foundation.warm_start`); ``warm_start_error`` why none gets
+    one.
     ``reconciled_to`` is the moment, by Label Studio's clock, up to which its annotations are known
     to be in the ledger, ``reconciled_annotation`` the largest number of an annotation up to then;
     ``reconciled_at`` is when that was last checked, ``reconciled_fully_at`` when all were.
@@ -86,6 +88,7 @@ class Project(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     classes: Mapped[list[Any]]
+    former_names: Mapped[dict[str, Any] | None]
     dataset_project: Mapped[int | None] = mapped_column(unique=True)
     query_project: Mapped[int | None] = mapped_column(unique=True)
     brush_name: Mapped[str] = mapped_column(default="label")
@@ -99,6 +102,17 @@ class Project(Base):
     reconciled_at: Mapped[datetime | None]
     reconciled_fully_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The present names of classes by those that they had before."""
+        return {old: self.classes[number] for old, number in (self.former_names or {}).items()}
+
+    @property
+    def class_ids(self) -> dict[str, int]:
+        """The ids of the classes by their names, present and former ones."""
+        present = {name: number for number, name in enumerate(self.classes)}
+        return {**(self.former_names or {}), **present}
 
 
 class Image(Base):

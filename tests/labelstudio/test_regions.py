@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alc_backend.labelstudio import regions, shapes
-from alc_backend.labelstudio.regions import painted, read_regions
+from alc_backend.labelstudio.regions import UnknownClassError, painted, read_regions
 from alc_backend.labelstudio.shown_regions import brush_regions
 
 CLASSES = ["background", "cat", "dog"]
@@ -76,7 +76,8 @@ def test_outlines_must_not_be_too_intricate(monkeypatch):
 def test_an_unknown_class_is_named_with_its_region():
     labels = np.ones((8, 8), dtype=np.uint8)
     (region,) = brush_regions(labels, labels.astype(np.int32), CLASSES)
-    with pytest.raises(ValueError, match=r"region 's1c1' .*'cat' is not among .*background, dog"):
+    said = r"region 's1c1' .*'cat', which is not among .*background, dog.*alc classes add"
+    with pytest.raises(UnknownClassError, match=said):
         read_regions([region], ["background", "dog"], (8, 8))
 
 

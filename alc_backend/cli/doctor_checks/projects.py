@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from alc_backend.cli.doctor_checks import connections
 from alc_backend.cli.doctor_checks.finding import Check, Result, ok, problem, skipped, warning
 from alc_backend.common.types import Json
-from alc_backend.errors import LabelStudioError, SettingsError, WeightsError
+from alc_backend.errors import DatasetError, LabelStudioError, SettingsError, WeightsError
 from alc_backend.foundation import catalogue, weights
 from alc_backend.foundation.warm_start import WarmStart, check_files
 from alc_backend.labelstudio import images, label_configs, model_version, projects
@@ -22,6 +22,7 @@ from alc_backend.labelstudio.query import label_config
 from alc_backend.labelstudio.tasks import SAMPLING, switch
 from alc_backend.labelstudio.texts import texts
 from alc_backend.loop.overview import overview
+from alc_backend.loop.projects import classes
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
@@ -262,16 +263,18 @@ class ProjectChecks:
         project = self._project
         remedy = "restore it in Settings → Labeling Interface"
         try:
-            tags = read_dataset_config(
-                self._config(project.dataset_project)["label_config"]
-            )
+            tags = read_dataset_config(self._config(project.dataset_project)["label_config"])
         except LabelStudioError as error:
             return problem(str(error), remedy)
-        if tags.classes != project.classes:
+        try:
+            classes.refuse_missing(project, tags)
+        except DatasetError as error:
+            return problem(str(error), remedy)
+        if new := classes.new_labels(project, tags):
             return problem(
-                f"it has the classes {', '.join(tags.classes)}; the label maps were made with "
-                f"{', '.join(project.classes)}",
-                remedy + ", or import into a new project",
+                f"it has labels that are no classes of the project: {', '.join(new)}; masks that "
+                "have one are refused",
+                "`alc init`, run again, or `alc classes add` makes classes of them",
             )
         if (tags.brush_name, tags.image_name) != (project.brush_name, project.image_name):
             return problem(

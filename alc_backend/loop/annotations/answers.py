@@ -67,11 +67,12 @@ def _record(
     if query is None:
         return Outcome.UNKNOWN_TASK
     choice = annotation.choice
-    if choice is not None and choice not in project.classes:
+    classes = session.get_one(Project, project.id).class_ids
+    if choice is not None and choice not in classes:
         return Outcome.UNKNOWN_CLASS
     reply = recording.Reply(
         annotation_id=annotation.annotation_id,
-        class_id=None if choice is None else project.classes.index(choice),
+        class_id=None if choice is None else classes[choice],
         annotator=annotation.annotator,
         lead_time=annotation.lead_time,
         answered_at=annotation.created_at,

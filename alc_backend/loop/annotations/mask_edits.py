@@ -24,7 +24,7 @@ from alc_backend.datasets.classes import uncovered_class
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import DatasetTags, read_dataset_config
-from alc_backend.labelstudio.regions import Region, read_regions
+from alc_backend.labelstudio.regions import Region, UnknownClassError, read_regions
 from alc_backend.loop.annotations import attempts
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger, recording
@@ -66,8 +66,11 @@ def record(
         return Outcome.UNKNOWN_TASK
     if not again and _is_known(image, last, annotation):
         return Outcome.KNOWN
-    with attempts.attempt(store, image, annotation.annotation_id, annotation.updated_at):
-        return _record(store, client, project, annotation, image, again=again)
+    try:
+        with attempts.attempt(store, image, annotation.annotation_id, annotation.updated_at):
+            return _record(store, client, project, annotation, image, again=again)
+    except UnknownClassError:  # what is not understood is no erasure; the attempt says why
+        return Outcome.UNKNOWN_CLASS
 
 
 def _record(
@@ -159,7 +162,7 @@ def _is_initial(image: Image, annotation: Annotation) -> bool:
 def _tags(client: Callable[[], Client], project: Project) -> DatasetTags:
     """What the label config says at this moment of the regions that annotators make."""
     found = client().get(f"/api/projects/{project.dataset_project}", include="label_config")
-    return read_dataset_config(found["label_config"])
+    return read_dataset_config(found["label_config"]).knowing(project.renamed)
 
 
 def _since_initial(

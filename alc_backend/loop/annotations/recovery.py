@@ -101,7 +101,7 @@ def recover_queries(store: Store, client: Client, project: Project) -> int:
     above 0 that the store does not know: what its answers reach is lost. Raises LabelStudioError.
     """
     assert project.query_project is not None
-    tasks = read_query_tasks(client, project.query_project, project.classes)
+    tasks = read_query_tasks(client, project.query_project, project.class_ids)
     with store.reading() as session:
         opened = set(
             session.scalars(

@@ -20,7 +20,7 @@ from alc_backend.datasets.dataset import Dataset
 from alc_backend.errors import DatasetError, SettingsError
 from alc_backend.labelstudio import query, recovered_queries
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.dataset_config import read_dataset_config
+from alc_backend.labelstudio.dataset_config import DatasetTags, read_dataset_config
 from alc_backend.loop.annotations import answers, outcomes, recovery
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.projects.connection import free_name
@@ -36,7 +36,7 @@ class Summary:
     """What was made again.
 
     ``counts`` tells what became of each annotation; ``problems`` are sentences about what was left
-    out.
+    out, ``notes`` about what was assumed of the dataset and may be wrong.
     """
 
     project_id: int
@@ -45,6 +45,7 @@ class Summary:
     rounds: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def rebuild_project(
@@ -73,13 +74,14 @@ def rebuild_project(
     config = client.get(f"/api/projects/{dataset_project}")
     overlap = client.get(f"/api/projects/{query_project}").get("maximum_annotations")
     tags = read_dataset_config(config["label_config"])
-    if tags.classes != dataset.classes:
+    ids = _class_ids(tags)
+    if [ids.get(name) for name in dataset.classes] != list(range(len(dataset.classes))):
         raise DatasetError(
             f"Label Studio project {dataset_project} has the classes {', '.join(tags.classes)}, "
             f"the folder {', '.join(dataset.classes)}; give the folder that it was made of"
         )
     report("reading the queries")
-    tasks = recovered_queries.read_query_tasks(client, query_project, tags.classes)
+    tasks = recovered_queries.read_query_tasks(client, query_project, ids)
     for task in tasks:
         _refuse_spread(task.epsilon, f"task {task.task_id} was asked with ε = {task.epsilon:g}:")
     # Until all of it is there it has another name, by which the next attempt finds its remains.
@@ -94,7 +96,12 @@ def rebuild_project(
             warm_start=warm_start,
             progress=lambda done, key: report(f"importing images: {done} ({key})"),
         )
-        summary = Summary(imported.project_id, imported.imported, problems=imported.problems)
+        summary = Summary(
+            imported.project_id,
+            imported.imported,
+            problems=imported.problems,
+            notes=imported.notes,
+        )
         report("reading the images' tasks")
         _connect_images(store, client, summary, dataset_project, tags.image_field)
         report("comparing the queries with the superpixels")
@@ -103,6 +110,8 @@ def rebuild_project(
         with store.session() as session:
             project = session.get_one(Project, summary.project_id)
             project.name = title
+            project.classes = tags.classes
+            project.former_names = {n: i for n, i in ids.items() if n not in tags.classes} or None
             project.dataset_project, project.query_project = dataset_project, query_project
             project.brush_name, project.image_name = tags.brush_name, tags.image_name
             project.overlap = answers.overlap_of(overlap) or 1
@@ -125,6 +134,12 @@ def rebuild_project(
                 f"{summary.counts[outcome]} annotations: {outcome}; the log names them"
             )
     return summary
+
+
+def _class_ids(tags: DatasetTags) -> dict[str, int]:
+    """The ids of classes by their names and, as they were called before, their aliases."""
+    ids = {name: number for number, name in enumerate(tags.classes)}
+    return {**{alias: ids[name] for alias, name in tags.aliases.items() if name in ids}, **ids}
 
 
 def _refuse_spread(epsilon: float, what: str) -> None:

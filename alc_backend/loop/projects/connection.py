@@ -15,12 +15,13 @@ from sqlalchemy import select
 
 from alc_backend.common.types import Json
 from alc_backend.datasets.classes import checked_classes
-from alc_backend.errors import DatasetError, LabelStudioError, SettingsError
+from alc_backend.errors import LabelStudioError, SettingsError
 from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.texts import texts
+from alc_backend.loop.projects.classes import refuse_missing, take_up_labels
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import create_project
@@ -32,8 +33,9 @@ Report = Callable[[str], None]
 def connect_project(store: Store, client: Client, project_id: int, report: Report) -> Project:
     """Give a project its images, projects and backend in Label Studio; safe to repeat.
 
-    What exists already is kept, and images are uploaded last. Raises LabelStudioError when Label
-    Studio refuses something.
+    What exists already is kept; labels that the label config has got since become classes. Images
+    are uploaded last. Raises DatasetError when the label config lacks classes, RoundError when it
+    has new ones while a round is under way, LabelStudioError when Label Studio refuses something.
     """
     checked_secret(store.settings)
     with store.reading() as session:
@@ -42,6 +44,10 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
         report("making the dataset project")
         number = projects.create_dataset_project(client, project.name, project.classes)
         project = _remember(store, project_id, dataset_project=number)
+    elif new := take_up_labels(store, client, project):
+        report(f"new classes: {', '.join(new)}")
+        with store.reading() as session:
+            project = session.get_one(Project, project_id)
     if project.query_project is None:
         report("making the query project")
         overlap, wording = store.settings.overlap, texts(store.settings.language)
@@ -79,7 +85,7 @@ def take_up_project(
     Its classes are those of the label config. Its images arrive by
     :mod:`alc_backend.loop.projects.image_queue` and get their first label maps as ``warm_start``
     says. Without a ``name`` it gets that of the dataset project, with its number where the name is
-    taken. Raises DatasetError when the classes are no longer those of the first time, or the
+    taken. Raises DatasetError when the label config lacks classes of the first time, or the
     ``name`` is taken.
     """
     config = client.get(f"/api/projects/{label_studio_project}")
@@ -98,13 +104,8 @@ def take_up_project(
             brush_name=tags.brush_name,
             image_name=tags.image_name,
         )
-    elif project.classes != classes:
-        raise DatasetError(
-            f"Label Studio project {label_studio_project} was imported with the classes "
-            f"{', '.join(project.classes)} and now has {', '.join(classes)}; restore them there, "
-            "or import into a new project"
-        )
     else:
+        refuse_missing(project, tags)
         project_id = project.id
     if warm_start is not None:
         _remember(store, project_id, warm_start=warm_start)

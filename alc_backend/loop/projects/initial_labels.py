@@ -40,7 +40,7 @@ from alc_backend.labelstudio.images import fetch
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.regions import painted
 from alc_backend.loop import leases
-from alc_backend.loop.projects import image_queue
+from alc_backend.loop.projects import classes, image_queue
 from alc_backend.store.database import Store
 from alc_backend.store.importing import add_sample
 from alc_backend.store.models import TRAIN, Arrival, Project
@@ -142,11 +142,9 @@ class _Maker:
         config = client.get(f"/api/projects/{project.dataset_project}")["label_config"]
         self._tags = read_dataset_config(config)
         source = f"the label config of Label Studio project {project.dataset_project}"
-        if checked_classes(self._tags.classes, source) != project.classes:
-            raise DatasetError(
-                f"{source} was imported with the classes {', '.join(project.classes)} and now has "
-                f"{', '.join(self._tags.classes)}; restore them there, or import into a new project"
-            )
+        checked_classes(self._tags.classes, source)
+        classes.refuse_missing(project, self._tags)
+        self._tags = self._tags.knowing(project.renamed)
         self._project = project
         self._warmer = Warmer(
             WarmStart.of(project.warm_start), project.classes, store.settings, self._tags.prompts

@@ -103,7 +103,8 @@ def newest_round(session: Session, project_id: int, *, lock: bool = False) -> Ro
 def _by_class(round_: Round) -> dict[str, float | None] | None:
     if round_.class_iou is None:
         return None
-    return dict(zip(round_.project.classes, round_.class_iou, strict=True))
+    known = len(round_.class_iou)  # classes that were added later have none
+    return dict(zip(round_.project.classes[:known], round_.class_iou, strict=True))
 
 
 def _eta(round_: Round) -> int | None:

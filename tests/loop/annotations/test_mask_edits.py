@@ -400,12 +400,12 @@ def test_an_edit_with_a_region_that_is_not_understood_changes_nothing(
     point = {**shown[0], "type": "keypointlabels", "id": "k"}
     gone = {**shown[0], "from_name": "gone", "id": "g"}
     for number, (region_, reason) in enumerate([
-        (relabelled(shown[0], "emu"), "region 's1c1' .*'emu' is not among"),
         (point, "region 'k' .*covers no pixels"),
         (gone, "region 'g' .*tag 'gone'"),
     ]):  # fmt: skip
         with pytest.raises(ValueError, match=reason):
             edit(number + 1, [region_, shown[1]])
+    assert edit(9, [relabelled(shown[0], "emu"), shown[1]]) == Outcome.UNKNOWN_CLASS
     assert np.array_equal(label_map(store, project), first)
     assert in_ledger(store, project) == {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -332,6 +333,15 @@ def test_the_command_line_takes_the_options_of_init(
     with store.reading() as session:
         kept = session.scalars(select(Project.warm_start)).one()
     assert (kept["superpixels"], kept["count"]) == ("slic", 30)
+
+
+def test_the_command_line_tells_what_to_check(dataset, label_studio, images, command, tmp_path):
+    ask_about(label_studio, images)
+    held_out = tmp_path / "held_out"
+    shutil.copytree(dataset, held_out)
+    done = command("--val", str(held_out))
+    assert done.exit_code == 0, done.output
+    assert "please check: 3 validation images are training images, too" in done.output
 
 
 def test_the_command_line_fails_when_something_was_left_out(

@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("classes", JSON, nullable=False),
+        sa.Column("former_names", JSON, nullable=True),
         sa.Column("dataset_project", sa.Integer(), nullable=True),
         sa.Column("query_project", sa.Integer(), nullable=True),
         sa.Column("brush_name", sa.String(), nullable=False),
