@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from alc_backend.cli.common import MinuteLines
 from alc_backend.common.durations import duration
-from alc_backend.errors import RoundError
+from alc_backend.errors import CancelledError, RoundError
 from alc_backend.loop.rounds.status import RoundSummary, latest_round, workers
 from alc_backend.store.database import Store
 from alc_backend.store.models import Round
@@ -25,7 +25,7 @@ def wait_until_open(
     """The project's latest round once it is open; shows its progress until then.
 
     ``check`` is called again and again meanwhile, and may raise to end the waiting. Raises
-    RoundError when there is no round, or when it fails or is cancelled.
+    RoundError when there is no round, or when it fails, and CancelledError when it is cancelled.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[what]}"))
     with Progress(*columns, console=console, transient=True) as progress:
@@ -48,8 +48,10 @@ def wait_until_open(
             )
             lines(f"{description}, {round_.done} of {round_.total}: {what}")
             time.sleep(POLL_S)
+    if round_.state == RoundState.CANCELLED:
+        raise CancelledError(f"round {round_.number} was cancelled; started again, it goes on")
     if round_.state != RoundState.OPEN:
-        raise RoundError(f"round {round_.number} {round_.state}: {round_.error or 'by the admin'}")
+        raise RoundError(f"round {round_.number} {round_.state}: {round_.error}")
     return round_
 
 

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from alc_backend.cli.round_progress import wait_until_open
-from alc_backend.errors import RoundError
+from alc_backend.errors import CancelledError, RoundError
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Round
 from alc_backend.store.round_states import RoundState
@@ -26,6 +26,12 @@ def add_round(store, project, state, **values):
 def test_waiting_for_a_failed_round_tells_why(store, project):
     add_round(store, project, RoundState.FAILED, error="disk is full")
     with pytest.raises(RoundError, match="disk is full"):
+        wait_until_open(store, project, Console(quiet=True))
+
+
+def test_waiting_for_a_cancelled_round_says_how_it_goes_on(store, project):
+    add_round(store, project, RoundState.CANCELLED)
+    with pytest.raises(CancelledError, match="round 1 was cancelled; started again, it goes on"):
         wait_until_open(store, project, Console(quiet=True))
 
 

@@ -34,7 +34,17 @@ def ensure_open_round(
 
 
 def walk_rounds(demo: Demo, options: DemoOptions, processes: Processes, console: Console) -> None:
-    """Let the oracle annotator answer and train anew ``options.rounds`` times; print the rounds."""
+    """Let the oracle annotator answer and train anew ``options.rounds`` times; print the rounds.
+
+    Raises CancelledError when somebody cancels one of them.
+    """
+    try:
+        _walk(demo, options, processes, console)
+    finally:
+        console.print(rounds_table(demo.store, demo.project_id))
+
+
+def _walk(demo: Demo, options: DemoOptions, processes: Processes, console: Console) -> None:
     for number in range(1, options.rounds + 1):
         due = (
             options.auto * number // options.rounds - options.auto * (number - 1) // options.rounds
@@ -52,7 +62,6 @@ def walk_rounds(demo: Demo, options: DemoOptions, processes: Processes, console:
         console.print(f"The oracle annotator answered {given} queries.")
         lifecycle.start(demo.store, demo.jobs.enqueue_part, demo.project_id, size=due)
         wait_until_open(demo.store, demo.project_id, console, processes.check)
-    console.print(rounds_table(demo.store, demo.project_id))
 
 
 def write_records(demo: Demo, path: Path) -> None:

@@ -14,7 +14,7 @@ from alc_backend.cli.demo.processes import EMAIL
 from alc_backend.cli.demo.rounds import ensure_open_round, walk_rounds, write_records
 from alc_backend.cli.demo.start import ENVIRONMENT, Demo, start_demo
 from alc_backend.datasets.layouts import open_dataset
-from alc_backend.errors import DatasetError, SettingsError
+from alc_backend.errors import CancelledError, DatasetError, SettingsError
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import ENV_FILE, Settings
 from alc_backend.simulate.oracle import ORACLES
@@ -26,13 +26,7 @@ def run_demo(options: DemoOptions, settings: Settings, console: Console) -> None
     with Processes(options.data_dir / "logs") as processes:
         demo = start_demo(options, settings, processes, console)
         try:
-            batch = math.ceil(options.auto / options.rounds) if options.auto else None
-            ensure_open_round(demo, processes, console, batch)
-            _greet(demo, console)
-            if options.auto:
-                walk_rounds(demo, options, processes, console)
-            if options.json_file is not None:
-                write_records(demo, options.json_file)
+            run_rounds(demo, options, processes, console)
             if not options.stop:
                 console.print("Press Ctrl-C to stop everything.")
                 _stay(processes)
@@ -40,6 +34,32 @@ def run_demo(options: DemoOptions, settings: Settings, console: Console) -> None
         finally:
             demo.client.close()
             demo.store.close()
+
+
+def run_rounds(demo: Demo, options: DemoOptions, processes: Processes, console: Console) -> None:
+    """Open the first round, greet, go through the others, and write the records of all.
+
+    They end when somebody cancels one, which is told. Raises CancelledError then if ``--exit``
+    leaves nobody to start it again.
+    """
+    cancelled: CancelledError | None = None
+    try:
+        batch = math.ceil(options.auto / options.rounds) if options.auto else None
+        ensure_open_round(demo, processes, console, batch)
+    except CancelledError as error:
+        cancelled = error
+    _greet(demo, console, is_open=cancelled is None)
+    if options.auto and cancelled is None:
+        try:
+            walk_rounds(demo, options, processes, console)
+        except CancelledError as error:
+            cancelled = error
+    if options.json_file is not None:
+        write_records(demo, options.json_file)
+    if cancelled is not None:
+        if options.stop:
+            raise cancelled
+        console.print(f"{cancelled}: press Start round at {demo.settings.backend}", soft_wrap=True)
 
 
 def _stay(processes: Processes) -> None:
@@ -73,12 +93,12 @@ def _checked(options: DemoOptions) -> DemoOptions:
     return replace(options, rounds=min(options.rounds, max(options.auto, 1)))
 
 
-def _greet(demo: Demo, console: Console) -> None:
+def _greet(demo: Demo, console: Console, *, is_open: bool) -> None:
     secret = demo.settings.secret.get_secret_value() if demo.settings.secret else "none"
     environment = shlex.quote(str(demo.settings.data_dir / ENVIRONMENT))
     url = f"{demo.settings.label_studio_url}/projects/{demo.query_project}/data?labeling=1"
     console.print(
-        f"\n[bold]The first query waits at {url}[/bold]\n"
+        f"\n[bold]The first query {'waits' if is_open else 'will wait'} at {url}[/bold]\n"
         f"Log in as {EMAIL} with the password {demo.password}\n"
         "Enter accepts; a class's key, then Enter, corrects; Space skips.\n"
         f"Rounds, figures and images: {demo.settings.backend} (user admin, password {secret})\n"
