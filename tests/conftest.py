@@ -139,7 +139,7 @@ def new_database(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def store(settings, new_database):
-    if settings.database_url is None:
+    if settings.database_url is None and not (settings.data_dir / new_database.name).exists():
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         shutil.copy(new_database, settings.data_dir)
     opened = Store(settings)
