@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from alc_backend.cli.common import open_store, telling
+from alc_backend.cli.common import open_store, print_problems, telling
 from alc_backend.cli.warm_start import OBJECTS, is_filled, open_with, warm_start
 from alc_backend.settings import MOST_SUPERPIXELS
 
@@ -62,8 +62,7 @@ def rebuild(
             warm_start=start.as_dict(),
             report=telling(status),
         )
-    for problem in made.problems:
-        console.print(f"left out: {problem}", markup=False, highlight=False)
+    print_problems(console, made.problems, made.notes)
     counts = ", ".join(f"{count} {name}" for name, count in made.counts.items())
     console.print(
         f"{made.images} images, {made.queries} queries of {made.rounds} rounds, annotations: "
