@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field(
         "",
         description="addresses or networks, separated by commas, of proxies in front of the "
-        "service, whose X-Forwarded-For and X-Forwarded-Proto are believed",
+        "service, whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Prefix are believed",
     )
     host: str = Field("127.0.0.1", description="address the service listens on")
     port: int = Field(9090, ge=1, le=65535, description="port the service listens on")

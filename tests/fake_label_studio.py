@@ -62,10 +62,12 @@ class FakeLabelStudio:
 
     Tests may read and change ``projects``, ``tasks``, ``files`` (path → content), ``redirects``
     (path → address), ``webhooks`` and ``backends``; ``requests`` are those that arrived,
-    ``pauses`` (seconds) those of its clients, who do not wait.
+    ``pauses`` (seconds) those of its clients, who do not wait. ``path`` is what a proxy takes away
+    from the paths of requests.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "") -> None:
+        self.path = path
         self.projects: dict[int, Json] = {
             DATASET_PROJECT: new_project(
                 DATASET_PROJECT, title="pets", label_config=dataset_config(CLASSES)
@@ -89,7 +91,7 @@ class FakeLabelStudio:
     def client(self, token: str = PERSONAL_TOKEN) -> Client:
         """A client of this Label Studio."""
         transport = httpx.MockTransport(self._answer)
-        return Client(URL, token, transport=transport, sleep=self.pauses.append)
+        return Client(URL + self.path, token, transport=transport, sleep=self.pauses.append)
 
     def serve(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Be the Label Studio of every settings."""
@@ -180,7 +182,8 @@ class FakeLabelStudio:
     # Answering.
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
-        path, parameters = request.url.path, dict(request.url.params)
+        assert request.url.path.startswith(f"{self.path}/")
+        path, parameters = request.url.path.removeprefix(self.path), dict(request.url.params)
         is_json = request.headers.get("content-type") == "application/json"
         body = json.loads(request.content) if is_json else None
         self.requests.append(Request(request.method, path, parameters, body))

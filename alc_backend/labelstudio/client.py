@@ -23,14 +23,16 @@ from tenacity import (
 
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, SettingsError
+from alc_backend.labelstudio.addresses import Addresses
 from alc_backend.labelstudio.downloads import (
     AS_IT_IS,
     TIMEOUT_S,
     Deadline,
     GuardedTransport,
     save,
+    tls_remedy,
 )
-from alc_backend.labelstudio.tokens import token_auth
+from alc_backend.labelstudio.tokens import moved, token_auth
 from alc_backend.settings import Settings
 
 MAX_REDIRECTS = 3
@@ -60,8 +62,9 @@ REMEDIES = {
 class Client:
     """Label Studio as one user sees it. Use as a context manager or call :meth:`close`.
 
-    ``token`` is a personal access token or a legacy token; ``timeout`` in seconds. Tests give a
-    ``transport`` in place of the network, and a ``sleep`` that does not wait before another try.
+    ``token`` is a personal access token or a legacy token; ``timeout`` in seconds. ``public_url``
+    is where browsers reach Label Studio, if that is elsewhere. Tests give a ``transport`` in place
+    of the network, and a ``sleep`` that does not wait before another try.
     """
 
     def __init__(
@@ -69,11 +72,13 @@ class Client:
         url: str,
         token: str,
         *,
+        public_url: str | None = None,
         timeout: float = 300.0,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url = url.rstrip("/")
+        self.addresses = Addresses(self.url, (public_url or url).rstrip("/"))
         self._auth, self._transport = token_auth(token, self.url), transport
         try:
             self._http = httpx.Client(
@@ -101,7 +106,11 @@ class Client:
                 "LABEL_STUDIO_API_KEY is not set; create a personal access token in Label Studio "
                 "(Account & Settings) and put it into the environment"
             )
-        return cls(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+        return cls(
+            settings.label_studio_url,
+            settings.label_studio_api_key.get_secret_value(),
+            public_url=settings.label_studio_links,
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -144,6 +153,8 @@ class Client:
         response = self._send(method, path, **arguments)
         if missing_ok and response.status_code == 404:
             return None
+        if response.has_redirect_location:
+            raise moved(response, path)
         if response.status_code >= 400:
             raise _error(method, path, response.status_code, _detail(response))
         if not response.content:
@@ -180,12 +191,13 @@ class Client:
                         with self._as_away():
                             save(response, target, about)
                         return None
-                if not response.is_redirect:
+                if not response.has_redirect_location:
                     break
                 onward = urljoin(f"{self.url}{path}", response.headers["location"])
-                if not onward.startswith(f"{self.url}/"):
+                below = self.addresses.path(onward)
+                if below is None:
                     return onward
-                path = onward.removeprefix(self.url)
+                path = below
         raise _error("GET", about, response.status_code)
 
     def tasks(self, project: int, **parameters: Any) -> Iterator[Json]:
@@ -265,7 +277,7 @@ class Client:
         for upload in listed:
             if upload["id"] in ours:
                 name = re.sub(r"^[0-9a-f]+-", "", Path(upload["file"]).name)
-                kept[name] = f"/data/{upload['file']}"
+                kept[name] = self.addresses.upload(upload["file"])
         for name, path in zip(names, images, strict=True):
             if name not in kept:
                 raise LabelStudioError(f"{path.name}: Label Studio did not keep the upload")
@@ -297,8 +309,8 @@ class Client:
             yield
         except httpx.HTTPError as error:
             raise LabelStudioAwayError(
-                f"Label Studio does not answer at {self.url} ({error}); check that it runs "
-                "and LABEL_STUDIO_URL"
+                f"Label Studio does not answer at {self.url} ({error}); "
+                + (tls_remedy(error) or "check that it runs and LABEL_STUDIO_URL")
             ) from error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,24 @@ AS_IT_IS = {"Accept-Encoding": "identity"}
 """The header that asks for a file without compression."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def tls_remedy(error: BaseException) -> str | None:
+    """What to do about a connection that failed because of TLS; None where something else failed.
+
+    ``error`` is what was raised; its causes tell.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                "use the host name that the certificate is for; if the certificate is your own, "
+                "name a file with it, or with its authority's, in SSL_CERT_FILE"
+            )
+        if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
+            return "no TLS is spoken there: use http:// in place of https://, or another port"
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 class Deadline:

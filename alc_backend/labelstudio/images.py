@@ -21,6 +21,7 @@ from alc_backend.labelstudio.downloads import (
     GuardedTransport,
     is_public,
     save,
+    tls_remedy,
 )
 
 MAX_REDIRECTS = 3
@@ -30,24 +31,21 @@ def fetch(client: Client, url: str, target: IO[bytes], hosts: Sequence[str] = ()
     """Write the bytes behind a task's image address into ``target``.
 
     Paths (uploads, local files, storages that Label Studio serves itself) and addresses of Label
-    Studio's own host are asked for with its token; where it sends on to a storage, that is asked
+    Studio itself are asked for with its token; where it sends on to a storage, that is asked
     without the token. Other addresses must be of one of ``hosts``, which alone may lie in a private
     network. Raises LabelStudioError naming the address and the reason, also for what is larger
     than MAX_BYTES or has not arrived after DEADLINE_S.
     """
-    own = urlsplit(client.url)
     try:
-        parts = urlsplit(url)
+        scheme, below = urlsplit(url).scheme, client.addresses.path(url)
     except ValueError as error:
         raise LabelStudioError(f"an image's address cannot be read ({error})") from error
     deadline = Deadline(_shown(url))
-    if parts.scheme in ("http", "https") and parts.netloc == own.netloc:
-        url = parts._replace(scheme="", netloc="").geturl()
-    if url.startswith("/") and not url.startswith("//"):
-        onward = client.download(url, target, deadline)
+    if below is not None:
+        onward = client.download(below, target, deadline)
         if onward:
             _fetch(onward, target, hosts, deadline, sent_on=True)
-    elif parts.scheme in ("http", "https"):
+    elif scheme in ("http", "https"):
         _fetch(url, target, hosts, deadline, sent_on=False)
     else:
         raise LabelStudioError(
@@ -84,7 +82,7 @@ def _ask(url: str, target: IO[bytes], deadline: Deadline, *, trusted: bool) -> s
             httpx.Client(transport=transport, timeout=TIMEOUT_S, headers=AS_IT_IS) as http,
             http.stream("GET", url) as response,
         ):
-            if response.is_redirect:
+            if response.has_redirect_location:
                 return _joined(url, response.headers["location"])
             if response.status_code != 200:
                 raise answered(
@@ -95,7 +93,10 @@ def _ask(url: str, target: IO[bytes], deadline: Deadline, *, trusted: bool) -> s
     except httpx.InvalidURL as error:
         raise LabelStudioError(f"{_shown(url)}: cannot be fetched ({error})") from error
     except httpx.HTTPError as error:
-        raise LabelStudioAwayError(f"{_shown(url)}: cannot be fetched ({error})") from error
+        remedy = tls_remedy(error)
+        raise LabelStudioAwayError(
+            f"{_shown(url)}: cannot be fetched ({error})" + (f"; {remedy}" if remedy else "")
+        ) from error
     return None
 
 

@@ -6,10 +6,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Generator
+from urllib.parse import urljoin
 
 import httpx
 
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError
+from alc_backend.labelstudio.addresses import base_of
+from alc_backend.labelstudio.downloads import tls_remedy
 
 REFRESH_AFTER_S = 200.0
 """Age at which an access token (valid for 300 s) is renewed."""
@@ -85,8 +88,20 @@ class PersonalToken(httpx.Auth):
         )
 
 
+def moved(response: httpx.Response, path: str) -> LabelStudioError:
+    """The error for an answer of Label Studio's API, at a path of it, that sends on elsewhere."""
+    onward = urljoin(str(response.request.url), response.headers["location"])
+    base = base_of(onward, path)
+    remedy = f"set LABEL_STUDIO_URL to {base}" if base else "check LABEL_STUDIO_URL"
+    return LabelStudioError(
+        f"{response.request.url} sends on to {onward}; {remedy}", response.status_code
+    )
+
+
 def _access_token(response: httpx.Response) -> str:
     response.read()
+    if response.has_redirect_location:
+        raise moved(response, REFRESH)
     if response.status_code in (400, 401, 403):
         raise LabelStudioError(
             "Label Studio refuses the personal access token in LABEL_STUDIO_API_KEY; create a new "
@@ -110,7 +125,10 @@ def create_personal_token(url: str, email: str, password: str) -> str:
     """
     with httpx.Client(base_url=url.rstrip("/"), timeout=60, follow_redirects=True) as http:
         try:
-            page = http.get("/user/login/").text
+            answer = http.get("/user/login/")
+            if answer.history:
+                raise moved(answer.history[0], "/user/login/")
+            page = answer.text
             found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
             if not found:
                 raise LabelStudioError(f"{url} shows no Label Studio login; check the address")
@@ -120,8 +138,9 @@ def create_personal_token(url: str, email: str, password: str) -> str:
             token = http.cookies.get("csrftoken") or ""
             response = http.post("/api/token/", headers={"X-CSRFToken": token, **referer})
         except httpx.HTTPError as error:
+            remedy = tls_remedy(error) or "check that it runs"
             raise LabelStudioAwayError(
-                f"Label Studio does not answer at {url} ({error})"
+                f"Label Studio does not answer at {url} ({error}); {remedy}"
             ) from error
     if response.status_code == 409:
         raise LabelStudioError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import httpx
 import pytest
 
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, SettingsError
@@ -277,6 +278,41 @@ def test_another_program_at_the_address_is_named(label_studio, client):
     label_studio.files["/data/page"] = b"<html>"
     with pytest.raises(LabelStudioError, match="check LABEL_STUDIO_URL"):
         client.get("/data/page")
+
+
+@pytest.mark.parametrize("token", ["legacytoken", "a.personal.token"])
+@pytest.mark.parametrize("body", [b"", b"<html>301 Moved Permanently</html>"])
+def test_an_address_that_sends_on_is_told_with_the_right_one(token, body):
+    """As a proxy does that wants https."""
+
+    def send_on(request):
+        return httpx.Response(
+            301, headers={"Location": str(request.url.copy_with(scheme="https"))}, content=body
+        )
+
+    transport = httpx.MockTransport(send_on)
+    with Client("http://example.com/labels", token, transport=transport) as client:
+        for ask in (
+            lambda: client.get("/api/projects/1"),
+            lambda: next(client.tasks(1)),
+            lambda: client.post("/api/projects/", {}),
+            lambda: client.patch("/api/projects/1", {}, missing_ok=True),
+        ):
+            with pytest.raises(LabelStudioError) as caught:
+                ask()
+            assert str(caught.value).endswith("set LABEL_STUDIO_URL to https://example.com/labels")
+            assert caught.value.status == 301
+
+
+def test_an_api_that_sends_on_to_a_page_is_no_label_studio():
+    transport = httpx.MockTransport(
+        lambda request: httpx.Response(302, headers={"Location": "/sso/login?next=x"})
+    )
+    with (
+        Client("http://example.com", "legacytoken", transport=transport) as client,
+        pytest.raises(LabelStudioError, match=r"sends on to .*/sso/login.*check LABEL_STUDIO_URL"),
+    ):
+        client.get("/api/projects/1")
 
 
 def test_what_is_no_path_is_refused(client):

@@ -107,6 +107,56 @@ def test_allowed_hosts_are_asked_without_the_token(client, serve):
     assert {given for _, given in other.asked} == {None}
 
 
+def test_a_path_of_label_studio_stands_before_its_images_once(serve):
+    images = {
+        "/labels/data/upload/1.png": (200, b"image", None),
+        "/labels/tasks/1/resolve/": (303, b"", "/labels/data/upload/1.png"),
+        "/other/a.png": (200, b"other", None),
+    }
+    server = serve(images)
+    public = "https://labels.example.com/labels"
+    with Client(f"{server.url}/labels/", TOKEN, public_url=public) as client:
+        for url in (
+            "/labels/data/upload/1.png",
+            "/data/upload/1.png",
+            f"{server.url}/labels/data/upload/1.png",
+            f"{public}/data/upload/1.png",
+            "/labels/tasks/1/resolve/",
+        ):
+            assert fetch(client, url) == b"image"
+        for url in (
+            f"{server.url}/other/a.png",
+            f"{server.url}/labels/../other/a.png",
+            "/labels/../other/a.png",
+            "/labels/%2e%2e/other/a.png",
+            f"{server.url}/labelsother/a.png",
+            "https://labels.example.com/other/a.png",
+        ):
+            with pytest.raises(LabelStudioError):
+                fetch(client, url)
+    assert {path for path, _ in server.asked} == {
+        "/labels/data/upload/1.png",
+        "/labels/tasks/1/resolve/",
+    }
+
+
+def test_a_path_that_only_browsers_use_is_left_out(serve):
+    """A proxy takes it away; this backend reaches Label Studio without the proxy."""
+    server = serve({
+        "/data/upload/1.png": (200, b"image", None),
+        "/tasks/1/resolve/": (303, b"", "/labels/data/upload/1.png"),
+    })  # fmt: skip
+    with Client(server.url, TOKEN, public_url="https://example.com/labels") as client:
+        for url in (
+            "/labels/data/upload/1.png",
+            "https://example.com/labels/data/upload/1.png",
+            "/tasks/1/resolve/",
+        ):
+            assert fetch(client, url) == b"image"
+        with pytest.raises(LabelStudioError, match="ALC_IMAGE_HOSTS"):
+            fetch(client, "https://example.com/data/upload/1.png")
+
+
 def test_no_other_host_is_asked(client, serve):
     other = serve({"/a.png": (200, b"secret", None)})
     for url in (
@@ -208,24 +258,59 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked(
     assert inside.asked == []
 
 
-def test_a_server_is_asked_by_its_name(serve, client, tmp_path, monkeypatch):
-    """Its certificate is for a name, not for the address that the name means."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for localhost that is its own authority, and its key beside it."""
+    found = tmp_path / "cert.pem"
     command = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
         "-subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout"
     )
-    subprocess.run([*command.split(), key, "-out", certificate], check=True, capture_output=True)
+    subprocess.run(
+        [*command.split(), tmp_path / "key.pem", "-out", found], check=True, capture_output=True
+    )
+    return found
+
+
+@pytest.fixture
+def secured(serve, certificate):
+    """A server that speaks TLS with the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server = serve({"/a.png": (200, b"secured", None)})
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    server = serve({"/a.png": (200, b"secured", None), "/api/version": (200, b"{}", None)})
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    with pytest.raises(LabelStudioError, match="certificate"):
-        fetch(client, f"https://localhost:{server.server_port}/a.png", ["localhost"])
+    return server
+
+
+def test_a_server_is_asked_by_its_name(secured, client, certificate, monkeypatch):
+    """Its certificate is for a name, not for the address that the name means."""
+    with pytest.raises(LabelStudioError, match=r"certificate.*SSL_CERT_FILE"):
+        fetch(client, f"https://localhost:{secured.server_port}/a.png", ["localhost"])
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    assert fetch(client, f"https://localhost:{server.server_port}/a.png", ["localhost"])
-    with pytest.raises(LabelStudioError, match="certificate"):
-        fetch(client, f"https://127.0.0.1:{server.server_port}/a.png", ["127.0.0.1"])
+    assert fetch(client, f"https://localhost:{secured.server_port}/a.png", ["localhost"])
+    with pytest.raises(LabelStudioError, match=r"certificate.*use the host name"):
+        fetch(client, f"https://127.0.0.1:{secured.server_port}/a.png", ["127.0.0.1"])
+
+
+def test_a_private_certificate_of_label_studio_needs_to_be_named(
+    secured, certificate, label_studio, monkeypatch
+):
+    url = f"https://localhost:{secured.server_port}"
+    with Client(url, TOKEN, sleep=lambda seconds: None) as client:
+        for ask in (lambda: client.get("/api/version"), lambda: fetch(client, "/a.png")):
+            with pytest.raises(LabelStudioError, match=f"at {url} .*SSL_CERT_FILE") as caught:
+                ask()
+            assert "LABEL_STUDIO_URL" not in str(caught.value)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with Client(url, TOKEN) as client:
+        assert client.get("/api/version") == {}
+        assert fetch(client, "/a.png") == b"secured"
+    plain = label_studio.url.replace("http://", "https://")
+    with (
+        Client(plain, TOKEN, sleep=lambda seconds: None) as client,
+        pytest.raises(LabelStudioError, match="use http://"),
+    ):
+        client.get("/api/version")
 
 
 # Bounds, whoever serves an image: Label Studio, or an allowed host.

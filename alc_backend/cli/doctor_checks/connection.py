@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from alc_backend.cli.doctor_checks.finding import Check, Result, ok, problem, skipped, warning
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.downloads import tls_remedy
+from alc_backend.labelstudio.tokens import moved
 from alc_backend.settings import Settings
 
 SEEN_WORKING = "1.23.2"
@@ -47,11 +50,14 @@ class Connection:
     def _reachable(self) -> Result:
         try:
             answer = httpx.get(f"{self._url}/api/version", timeout=TIMEOUT_S)
+            if answer.has_redirect_location:
+                said, _, remedy = str(moved(answer, "/api/version")).partition("; ")
+                return problem(said, remedy)
             release = str(answer.json()["release"])
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return problem(
                 f"it does not answer at {self._url} ({error})",
-                "start it, and check LABEL_STUDIO_URL",
+                tls_remedy(error) or "start it, and check LABEL_STUDIO_URL",
             )
         except (ValueError, KeyError, TypeError):
             return problem(f"{self._url} is another program", "check LABEL_STUDIO_URL")
@@ -60,6 +66,14 @@ class Connection:
             return warning(
                 f"version {release}; tested is {SEEN_WORKING}",
                 f"upgrade Label Studio to {SEEN_WORKING} or newer",
+            )
+        ours, theirs = urlsplit(self._settings.label_studio_links).path, _own_path(self._url)
+        if theirs not in (None, ours):
+            return warning(
+                f"it takes {theirs or '/'} for its path, and browsers are sent to {ours or '/'}: "
+                "images that this backend uploads are not shown",
+                "let LABEL_STUDIO_HOST (Label Studio's own setting) and LABEL_STUDIO_URL have the "
+                "same path, or set ALC_LABEL_STUDIO_PUBLIC_URL to the address that browsers use",
             )
         return ok(f"version {release} at {self._url}")
 
@@ -157,6 +171,20 @@ class Connection:
                         "set ALC_BACKEND_URL to an address that it can resolve",
                     )
         return ok(f"Label Studio may call {backend}")
+
+
+def _own_path(url: str) -> str | None:
+    """The path that Label Studio takes for its own, as its first page sends on to the login.
+
+    None where it does not say.
+    """
+    try:
+        answer = httpx.get(f"{url}/", timeout=TIMEOUT_S)
+        path = urlsplit(answer.headers["location"]).path
+    except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError):
+        return None
+    before, found, _ = path.partition("/user/login")
+    return before if found else None
 
 
 def _refusal(client: Client, path: str, body: dict[str, Any]) -> str:

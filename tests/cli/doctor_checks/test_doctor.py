@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 from pydantic import SecretStr
 
@@ -29,8 +33,9 @@ def forbidding():
 
 
 def test_a_project_that_may_not_be_seen_does_not_end_the_report(store, dataset, forbidding):
+    project_id = asked_project(store, dataset)
     with store.reading() as session:
-        project = session.get_one(Project, asked_project(store, dataset))
+        project = session.get_one(Project, project_id)
     found = list(run_checks(ProjectChecks(store, forbidding, project).checks(), fix=False))
     assert found[0].check == "projects"
     assert found[0].state == State.PROBLEM
@@ -132,8 +137,9 @@ def test_nothing_secret_is_told(settings, monkeypatch):
 @pytest.fixture
 def connected(store, dataset, settings):
     """A project, and its Label Studio, connected as it should be."""
+    project_id = asked_project(store, dataset)
     with store.reading() as session:
-        project = session.get_one(Project, asked_project(store, dataset))
+        project = session.get_one(Project, project_id)
     label_studio = FakeLabelStudio()
     for number in (project.dataset_project, project.query_project):
         projects.connect_backend(label_studio.client(), number, settings.backend, "s3cret")
@@ -190,3 +196,71 @@ def test_a_rotation_that_was_not_ended_is_named(settings):
     rotating = settings.model_copy(update={"secret_previous": SecretStr("old")})
     found = checked(Installation(rotating), "secret")
     assert (found.state, "alc secret rotate" in found.remedy) == (State.WARNING, True)
+
+
+@pytest.fixture
+def serve():
+    """Start a server that answers as told: (status, body, location) by path, or by None."""
+    with ExitStack() as running:
+
+        def start(answers):
+            class Answer(BaseHTTPRequestHandler):
+                def do_GET(self):
+                    status, body, location = answers.get(self.path) or answers[None]
+                    self.send_response(status)
+                    if location is not None:
+                        self.send_header("Location", location.format(path=self.path))
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+
+                def log_message(self, *_):
+                    pass
+
+            server = running.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Answer))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            running.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield start
+
+
+@pytest.fixture
+def elsewhere(serve):
+    """The address of a server that sends all on to https."""
+    return serve({None: (301, b"", "https://labels.example.com{path}")})
+
+
+@pytest.mark.parametrize(
+    ("path", "public", "state"),
+    [
+        ("", None, State.OK),
+        ("", "https://example.com", State.OK),
+        ("/labels", None, State.WARNING),
+        ("/labels", "https://example.com/labels/", State.OK),
+        ("", "https://example.com/labels", State.WARNING),
+    ],
+)
+def test_a_path_that_browsers_need_is_told(serve, settings, path, public, state):
+    """Label Studio is behind a proxy's path, and this backend reaches it without the proxy."""
+    url = serve({
+        "/api/version": (200, b'{"release": "1.23.2"}', None),
+        None: (302, b"", f"{path}/user/login/?next=/"),
+    })  # fmt: skip
+    given = settings.model_copy(update={"label_studio_url": url, "label_studio_public_url": public})
+    found = checked(Connection(given), "label studio")
+    assert found.state == state
+    assert state == State.OK or "/labels" in found.detail
+
+
+def test_an_address_that_sends_on_is_told_with_the_right_one(settings, elsewhere):
+    given = settings.model_copy(update={"label_studio_url": elsewhere})
+    found = checked(Connection(given), "label studio")
+    assert found.state == State.PROBLEM
+    assert "sends on to https://labels.example.com/api/version" in found.detail
+    assert found.remedy == "set LABEL_STUDIO_URL to https://labels.example.com"
+
+
+def test_https_where_none_is_spoken_is_told(settings, elsewhere):
+    wrong = settings.model_copy(update={"label_studio_url": elsewhere.replace("http:", "https:")})
+    assert "use http://" in checked(Connection(wrong), "label studio").remedy

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from alc_backend.errors import LabelStudioError
-from alc_backend.loop.projects import connection
-from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Image
+from alc_backend.loop.projects import connection, image_queue, initial_labels
+from alc_backend.store.importing import create_project, import_folder
+from alc_backend.store.models import TRAIN, Image
+from tests.conftest import CLASSES
 from tests.fake_label_studio import FakeLabelStudio
 
 
@@ -36,6 +37,23 @@ def test_a_project_with_a_long_name_is_connected(connect, label_studio, store):
     assert [title[:29] for title in titles] == ["street scenes at night, seen "] * 2
     assert len(set(titles)) == 2
     assert len(label_studio.uploads) == len(store.images(project.id, "train")) > 0
+
+
+def test_under_a_path_tasks_name_images_below_it_and_they_are_read_again(store, dataset, settings):
+    store.settings = settings.model_copy(update={"backend_url": "http://alc.internal:9090"})
+    label_studio = FakeLabelStudio("/labels")
+    client = label_studio.client()
+    project_id = create_project(store, "pets", CLASSES)
+    project = connection.connect_project(store, client, project_id, lambda text: None)
+    images = {"a": dataset / "images/a.png", "b": dataset / "images/b.png"}
+    assert connection.upload_images(store, client, project_id, images, lambda text: None) == 2
+    addresses = {task.data["image"] for task in label_studio.tasks_of(project.dataset_project)}
+    assert {address.rpartition("/")[0] for address in addresses} == {
+        f"/labels/data/upload/{project.dataset_project}"
+    }
+    image_queue.note(store, client, project_id)
+    assert initial_labels.work(store, client, project_id).labelled == 2
+    assert {image.url for image in store.images(project_id, TRAIN)} == addresses
 
 
 def test_nothing_is_uploaded_while_a_project_is_refused(connect, label_studio, store):

@@ -94,6 +94,46 @@ def test_links_lead_where_browsers_reach_label_studio(project, settings, redis, 
     assert set(re.findall(r'href="(\w+://[^"]+)/projects', page)) == {expected}
 
 
+def links(page):
+    return set(re.findall(r'(?:href|src|action)="(/[^"?]*)', page))
+
+
+@pytest.fixture
+def behind(project, settings, redis):
+    """A client behind a proxy that offers the service under /tools/alc."""
+    settings = settings.model_copy(update={"trusted_proxies": "192.0.2.0/24"})
+    headers = {"Authorization": "Bearer s3cret", "X-Forwarded-Prefix": "/tools/alc"}
+    with TestClient(create_app(settings), headers=headers, client=("192.0.2.7", 1)) as found:
+        yield found
+
+
+def test_pages_lead_on_below_the_path_of_a_proxy(behind, store, project):
+    admin, gallery = behind.get("/"), behind.get("/images")
+    image = image_of(store, "a").id
+    assert {"/tools/alc/", "/tools/alc/images", f"/tools/alc/projects/{project}/start"} <= links(
+        admin.text
+    )
+    assert f"/tools/alc/images/{image}/image" in links(gallery.text)
+    for page in (admin, gallery):
+        assert all(link.startswith("/tools/alc/") for link in links(page.text))
+    assert 'fetch("/tools/alc/"' in admin.text
+    assert "Path=/tools/alc;" in admin.headers["set-cookie"]
+    token = TOKEN.search(admin.text)[1]
+    started = behind.post(
+        f"/projects/{project}/start",
+        data={"token": token},
+        headers={"Cookie": admin.headers["set-cookie"].partition(";")[0]},
+        follow_redirects=False,
+    )
+    assert (started.status_code, started.headers["location"]) == (303, "/tools/alc/?said=started")
+
+
+def test_nobody_but_a_proxy_says_where_pages_lead(client):
+    page = client.get("/", headers={"X-Forwarded-Prefix": "/tools/alc"})
+    assert not any(link.startswith("/tools") for link in links(page.text))
+    assert "Path=/;" in page.headers["set-cookie"]
+
+
 def test_the_buttons_start_and_cancel_a_round(client, store, project):
     started = press(client, f"/projects/{project}/start")
     assert (started.status_code, started.headers["location"]) == (303, "/?said=started")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from alc_backend.service.web.app import create_app
 from alc_backend.service.web.guard import FAILURES
-from alc_backend.service.web.proxies import ForwardedFor, address_in
+from alc_backend.service.web.proxies import PREFIX, ForwardedFor, address_in
 from tests.asgi import ask, scope
 
 PROXY, STRANGER = "10.0.0.1", "203.0.113.9"
@@ -40,6 +40,53 @@ def seen(peer, *headers, trusted=TRUSTED):
     middleware = ForwardedFor(app, [ip_network(each) for each in trusted])
     anyio.run(ask, middleware, scope(headers=given, client=(peer, 5)))
     return found[0]
+
+
+def prefix_of(peer, *values):
+    """What the application behind takes for the path under which it is offered."""
+    found = []
+
+    async def app(asked, receive, send):
+        found.append((asked.get(PREFIX, ""), asked["path"], asked["root_path"]))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    given = [(b"x-forwarded-prefix", value.encode("latin-1")) for value in values]
+    middleware = ForwardedFor(app, [ip_network(each) for each in TRUSTED])
+    anyio.run(ask, middleware, scope(headers=given, client=(peer, 5)))
+    assert found[0][1:] == ("/health", "")
+    return found[0][0]
+
+
+@pytest.mark.parametrize(
+    ("values", "prefix"),
+    [
+        (["/alc"], "/alc"),
+        (["/alc/"], "/alc"),
+        (["/tools/alc-2.0/~me"], "/tools/alc-2.0/~me"),
+        (["/made-up", "/alc"], "/alc"),
+        (["/made-up, /alc"], "/alc"),
+        ([], ""),
+        ([""], ""),
+        (["/"], ""),
+        (["alc"], ""),
+        (["//evil.example"], ""),
+        (["/alc//evil.example"], ""),
+        (["/.."], ""),
+        (["/alc/../x"], ""),
+        (["https://evil.example/"], ""),
+        (['/"><script>alert(1)</script>'], ""),
+        (["/a b"], ""),
+        (["/a\nSet-Cookie: x"], ""),
+        (["/%2e%2e"], ""),
+        (["/é"], ""),
+        (["/" + "a" * 200], ""),
+        (["/a" * 9], ""),
+    ],
+)
+def test_a_trusted_proxy_tells_the_path_under_which_it_offers_the_service(values, prefix):
+    assert prefix_of(PROXY, *values) == prefix
+    assert prefix_of(STRANGER, *values) == ""
 
 
 def client_of(peer, *values, trusted=TRUSTED):

@@ -13,7 +13,7 @@ from alc_backend.loop.overview import Overview, Overviews
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.web.pages.lookup import project_of
-from alc_backend.service.web.pages.rendering import CURVES, Renderer
+from alc_backend.service.web.pages.rendering import CURVES, Renderer, prefix_of
 from alc_backend.store.database import Store
 
 NOTICES = {
@@ -54,7 +54,7 @@ def admin_router(store: Store, jobs: Jobs, renderer: Renderer) -> APIRouter:
                 _, started = lifecycle.start(store, jobs.enqueue_part, project.id)
             except AlcError as error:
                 return page(request, f"The round was not started: {error}", 409)
-            return RedirectResponse(f"/?said={'started' if started else 'running'}", 303)
+            return _back(request, "started" if started else "running")
 
         return await run_in_threadpool(begin)
 
@@ -67,7 +67,7 @@ def admin_router(store: Store, jobs: Jobs, renderer: Renderer) -> APIRouter:
                 lifecycle.cancel(store, project_of(store, project_id).id)
             except AlcError as error:
                 return page(request, str(error), 409)
-            return RedirectResponse("/?said=cancelled", 303)
+            return _back(request, "cancelled")
 
         return await run_in_threadpool(end)
 
@@ -83,6 +83,11 @@ def admin_router(store: Store, jobs: Jobs, renderer: Renderer) -> APIRouter:
         return Response(plot.png(), media_type="image/png")
 
     return router
+
+
+def _back(request: Request, said: str) -> RedirectResponse:
+    """To the page, which says what was done."""
+    return RedirectResponse(f"{prefix_of(request)}/?said={said}", 303)
 
 
 def _row(view: Overview) -> Json:

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader
 from alc_backend.common.durations import duration
 from alc_backend.loop.overview import Overview
 from alc_backend.service.web.bodies import FORM_BYTES
+from alc_backend.service.web.proxies import PREFIX
 from alc_backend.settings import Settings
 
 COOKIE = "alc_page"
@@ -45,12 +46,16 @@ class Renderer:
             nonce=nonce,
             token=self._token_of(cookie),
             label_studio=self._label_studio,
+            prefix=prefix_of(request),
             **values,
         )
         response = HTMLResponse(content, status, {"Content-Security-Policy": _policy(nonce)})
         if COOKIE not in request.cookies:
             secure = request.url.scheme == "https"
-            response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", secure=secure)
+            path = prefix_of(request) or "/"
+            response.set_cookie(
+                COOKIE, cookie, path=path, httponly=True, samesite="strict", secure=secure
+            )
         return response
 
     async def check_form(self, request: Request) -> None:
@@ -67,6 +72,11 @@ class Renderer:
 
     def _token_of(self, cookie: str) -> str:
         return hmac.new(self._key.encode(), f"form {cookie}".encode(), hashlib.sha256).hexdigest()
+
+
+def prefix_of(request: Request) -> str:
+    """What stands before the paths of the pages in a browser: nothing, or the path of a proxy."""
+    return str(request.scope.get(PREFIX, ""))
 
 
 def _policy(nonce: str) -> str:
