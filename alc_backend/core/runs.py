@@ -51,10 +51,24 @@ class SuperpixelRuns:
         found = runs((superpixels.shape[0], superpixels.shape[1]), lambda rows: superpixels[rows])
         assert found is not None  # any number of runs is welcome
         begins, numbers = found
+        self._width = superpixels.shape[1]
         order = np.argsort(numbers, kind="stable")
         self._numbers = numbers[order]
         self._begins = begins[order]
         self._lengths = np.diff(begins, append=superpixels.size)[order]
+
+    def part(self, number: int) -> tuple[NDArray[np.bool_], int, int]:
+        """A superpixel as a mask, bool (h, w), of its box, with the box's first row and column.
+
+        The mask is empty, and the box at the corner, where there is no such superpixel.
+        """
+        rows, cols = np.divmod(self.pixels(number), self._width)
+        if not rows.size:
+            return np.zeros((0, 0), dtype=np.bool_), 0, 0
+        top, left = int(rows[0]), int(cols.min())
+        mask = np.zeros((int(rows[-1]) - top + 1, int(cols.max()) - left + 1), dtype=np.bool_)
+        mask[rows - top, cols - left] = True
+        return mask, top, left
 
     def pixels(self, number: int) -> NDArray[np.int64]:
         """The flat indices of a superpixel's pixels, int64 (P,), ascending; P = 0 without any."""

@@ -42,6 +42,18 @@ def test_the_pixels_of_each_superpixel(superpixels):
         assert np.array_equal(found.pixels(number), np.flatnonzero(superpixels == number))
 
 
+@given(MAPS)
+def test_the_part_of_the_map_that_a_superpixel_takes(superpixels):
+    found = SuperpixelRuns(superpixels)
+    for number in np.unique(superpixels):
+        mask, top, left = found.part(int(number))
+        whole = np.zeros(superpixels.shape, dtype=bool)
+        whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+        assert np.array_equal(whole, superpixels == number)
+        assert all(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    assert found.part(99)[0].size == 0
+
+
 def test_an_empty_map_has_no_runs():
     empty = np.empty((0, 4), dtype=np.int32)
     assert len(runs((0, 4), lambda rows: empty[rows])[0]) == 0

@@ -227,6 +227,17 @@ def test_a_superpixel_of_one_pixel_has_an_outline(place):
     assert len(points) >= 3
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (41, 60), (59, 71)])
+def test_a_part_of_the_image_has_the_shape_that_the_whole_has(corner):
+    mask = np.zeros((80, 100), dtype=bool)
+    top, left = corner
+    mask[top : top + 21, left : left + 29] = True
+    mask[top + 5 : top + 9, left + 3 : left + 20] = False
+    mask[top + 8, left + 25] = False
+    part = mask[top : top + 21, left : left + 29]
+    assert query.shape_of(part, top, left, (80, 100)) == query.shape_of(mask)
+
+
 def test_crumbs_do_not_flood_the_screen():
     mask = np.zeros((80, 80), dtype=bool)
     mask[::4, ::4] = True
