@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alc_backend.common.types import Json
+from alc_backend.core.arrays import strips
 from alc_backend.labelstudio import run_lengths
 
 Edges = NDArray[np.int32]
@@ -35,8 +36,8 @@ _PNG = "data:image/png;base64,"
 class Budget:
     """What the regions of one annotation may still take.
 
-    ``encoded`` counts bytes of run lengths and bitmasks, ``crossings`` how often the lines of
-    polygons and rectangles cross a row of pixels.
+    ``encoded`` counts bytes of run lengths and bitmasks, ``crossings`` how often outlines cross a
+    row of pixels.
     """
 
     encoded: int
@@ -86,9 +87,16 @@ def bitmask(value: Json, shape: tuple[int, int], left: Budget) -> Edges:
             f"its PNG has {opened.width}×{opened.height} pixels, and the image "
             f"{shape[1]}×{shape[0]}"
         )
-    alpha = np.asarray(opened.convert("RGBA").getchannel("A"))
-    opaque = alpha.reshape(-1) > run_lengths.OPAQUE
-    return np.flatnonzero(np.diff(opaque, prepend=False, append=False)).astype(np.int32)
+    opaque = np.concatenate([_opaque(opened, rows) for rows in strips(shape)])
+    changes = np.diff(opaque, prepend=False, append=False)
+    left.take_crossings(int(np.count_nonzero(changes)))
+    return np.flatnonzero(changes).astype(np.int32)
+
+
+def _opaque(opened: Image.Image, rows: slice) -> NDArray[np.bool_]:
+    """Which pixels of some rows of an image are opaque, bool (N,)."""
+    strip = opened.crop((0, rows.start, opened.width, min(rows.stop, opened.height)))
+    return np.asarray(strip.convert("RGBA").getchannel("A")).reshape(-1) > run_lengths.OPAQUE
 
 
 def polygon(value: Json, shape: tuple[int, int], left: Budget) -> Edges:

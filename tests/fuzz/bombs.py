@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -139,6 +140,32 @@ def read_rle(folder: Path) -> None:
             refused += 1
     if refused == 4:
         raise ValueError("all four were refused")
+
+
+def read_drawn(kind: str, value: dict[str, object]) -> None:
+    """A region of another shape than a brush, on the largest image."""
+    item = {"type": f"{kind}labels", "value": {**value, f"{kind}labels": ["a"]}}
+    size = {"original_width": 8192, "original_height": 8192}
+    read_regions([{**item, **size}], ["a"], (8192, 8192))
+
+
+def read_polygon(folder: Path) -> None:
+    """A polygon of 300 000 lines, each from top to bottom."""
+    read_drawn(
+        "polygon", {"points": [[place / 3000, 100 * (place % 2)] for place in range(300_000)]}
+    )
+
+
+def read_bitmask(folder: Path) -> None:
+    """A PNG of 150 kB in which every second pixel of the largest image is opaque."""
+    stripes = Image.new("1", (8192, 8192))
+    stripes.paste(1, (0, 0, 1, 8192))
+    for width in (2**power for power in range(1, 13)):
+        stripes.paste(stripes.crop((0, 0, width, 8192)), (width, 0))
+    content = io.BytesIO()
+    stripes.save(content, format="PNG", transparency=0)
+    encoded = base64.b64encode(content.getvalue()).decode()
+    read_drawn("bitmask", {"imageDataURL": f"data:image/png;base64,{encoded}"})
 
 
 def read_coco(folder: Path) -> None:

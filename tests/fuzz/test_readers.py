@@ -293,8 +293,8 @@ def bomb(name, folder):
 
 
 @pytest.mark.parametrize("name", [
-    "png", "gif", "npz", "laughs", "rle", "coco", "zip", "compressed", "endless", "claims", "row",
-    "rows",
+    "png", "gif", "npz", "laughs", "rle", "polygon", "bitmask", "coco", "zip", "compressed",
+    "endless", "claims", "row", "rows",
 ])  # fmt: skip
 def test_bombs(tmp_path, name):
     """Small files that claim to be huge are refused within 1 GiB and 5 s."""
