@@ -70,7 +70,8 @@ def rescored(store, round_) -> str | None:
         with store.session() as session:
             leases.claim(session.get_one(Part, part.id))
         with store.reading() as session:
-            scoring.score(store, session.get_one(Part, part.id), lambda done, total, message: None)
+            claimed = session.get_one(Part, part.id)
+        scoring.score(store, claimed, lambda done, total, message: None)
     return selection.choose_batch(store, round_)
 
 
