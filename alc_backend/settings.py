@@ -225,11 +225,12 @@ class Settings(BaseSettings):
         48.0, gt=0, le=8760, description="longest time one job may take"
     )
     stale_after_s: float = Field(
-        60.0,
-        gt=5,
-        le=86_400,
-        description="seconds of silence after which a worker is taken for dead",
+        60.0, gt=5, le=86_400, description="seconds of silence after which a worker counts as dead"
     )
+    hung_after_minutes: float = Field(
+        120.0, gt=0, le=10_080,
+        description="minutes without progress after which a worker ends, and another one goes on",
+    )  # fmt: skip
 
     @field_validator("*", mode="before")
     @classmethod
@@ -359,6 +360,7 @@ GROUPS = {
     ),
     "Operation": (
         "log_format", "max_request_mb", "reconcile_every_s", "job_timeout_hours", "stale_after_s",
+        "hung_after_minutes",
     ),
 }  # fmt: skip
 """The settings by topic, for the reference page."""

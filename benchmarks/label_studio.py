@@ -34,11 +34,13 @@ from alc_backend.cli.demo.options import DemoOptions
 from alc_backend.cli.demo.processes import EMAIL, start_backend, start_label_studio
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tokens import create_personal_token
-from alc_backend.loop import query_tasks
+from alc_backend.loop import leases, query_tasks
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.config import round_config
 from alc_backend.loop.projects import connection
 from alc_backend.loop.rounds import executor, lifecycle, publishing, selection, status
+from alc_backend.loop.rounds.plan import Work
+from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.jobs.queues import connect as connect_redis
@@ -46,7 +48,7 @@ from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Part, Project, Query, Round, Score, Superpixel, utc_now
-from alc_backend.store.round_states import RUNNING, RoundState
+from alc_backend.store.round_states import RUNNING, RoundState, Step
 
 PASSWORD = "correct horse 7"
 GRID = 10
@@ -155,10 +157,23 @@ class Bench:
         assert latest is not None
         return latest
 
+    def at(self, round_: Round) -> Reporter:
+        """Let this process be at the publishing of a round, as a worker is."""
+        with self.store.session() as session:
+            here = (Part.round_id == round_.id, Part.step == Step.PUBLISHING)
+            part = session.scalars(select(Part).where(*here)).first()
+            if part is None:
+                work = Work().as_json()
+                part = Part(round_id=round_.id, step=Step.PUBLISHING, number=0, work=work)
+                session.add(part)
+            leases.claim(part)
+        return Reporter(self.store, part)
+
     def publish(self, round_: Round) -> float:
         """The seconds that publishing a round takes, done as the worker does it."""
+        report = self.at(round_)
         began = time.perf_counter()
-        publishing.publish_round(self.store, round_, lambda done, total, message: None)  # type: ignore[arg-type]
+        publishing.publish_round(self.store, round_, report)
         took = time.perf_counter() - began
         with self.store.session() as session:
             session.get_one(Round, round_.id).state = RoundState.OPEN
@@ -198,7 +213,7 @@ def reordering(bench: Bench, queries: int) -> dict[str, Any]:
     times = []
     for number in range(2, 2 + REPETITIONS):
         round_ = bench.scored_round(number, queries)
-        selection.choose_batch(bench.store, round_)
+        selection.choose_batch(bench.store, round_, bench.at(round_))
         before = bench.bulk_import(round_, f"bench-before-{number}")
         took = bench.publish(round_)
         times.append((took, (before + bench.bulk_import(round_, f"bench-after-{number}")) / 2))

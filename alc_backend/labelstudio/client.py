@@ -64,7 +64,9 @@ class Client:
 
     ``token`` is a personal access token or a legacy token; ``timeout`` in seconds. ``public_url``
     is where browsers reach Label Studio, if that is elsewhere. Tests give a ``transport`` in place
-    of the network, and a ``sleep`` that does not wait before another try.
+    of the network, and a ``sleep`` that does not wait before another try. ``before_change`` may be
+    set: it is called before every request that may change something, which is not sent when that
+    raises.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Client:
     ) -> None:
         self.url = url.rstrip("/")
         self.addresses = Addresses(self.url, (public_url or url).rstrip("/"))
+        self.before_change: Callable[[], object] = lambda: None
         self._auth, self._transport = token_auth(token, self.url), transport
         try:
             self._http = httpx.Client(
@@ -298,6 +301,7 @@ class Client:
                 if method == "GET":
                     response: httpx.Response = self._retrying(send, method, path, **arguments)
                     return response
+                self.before_change()
                 return send(method, path, **arguments)
         except httpx.InvalidURL as error:
             raise LabelStudioError(f"{path!r} is not an address ({error})") from error

@@ -37,6 +37,7 @@ def train(
     path: Path,
     data_version: str,
     progress: Progress,
+    check: Callable[[], object] = lambda: None,
     checkpoint_every: int = 50,
     cache_bytes: int = 2**31,
     loader_threads: int = 1,
@@ -48,7 +49,8 @@ def train(
     beside ``path`` is written every ``checkpoint_every`` iterations. A training that was killed
     continues there when called again with the same arguments and, on a CPU, ends with the same
     weights as one without interruption; a finished one is not repeated. ``progress`` may raise
-    CancelledError to stop. ``loader_threads`` threads prepare crops ahead; TensorBoard files go to
+    CancelledError to stop, and so may ``check``, which is called before a file that others see is
+    written or removed. ``loader_threads`` threads prepare crops ahead; TensorBoard files go to
     ``log_folder`` if TensorBoard is installed.
 
     On CUDA the network computes in bfloat16. In a process group (``torchrun``) every process
@@ -61,6 +63,7 @@ def train(
         return  # finished by a worker that was killed before it could report that
     training = Training(config, classes, path, fingerprint)
     if training.rank == 0:
+        check()
         path.unlink(missing_ok=True)
     crops = TrainingCrops(
         keys,
@@ -87,6 +90,7 @@ def train(
                 board.write(iteration, value, training.rate(iteration))
             done = iteration + 1
             if done % checkpoint_every == 0 and done < config.iterations and training.rank == 0:
+                check()
                 training.save_checkpoint(done)
             speed = (done - start) / (time.monotonic() - began)
             progress(
@@ -96,6 +100,7 @@ def train(
                 f"{training.note}",
             )
     if training.rank == 0:
+        check()
         training.finish()
 
 

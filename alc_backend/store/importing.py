@@ -174,7 +174,7 @@ def add_sample(
     ``warm_start`` and, by superpixel, ``found`` are what a foundation model said.
     """
     checked_key(sample.key)
-    row = {
+    row: dict[str, Any] = {
         "project_id": project_id,
         "key": sample.key,
         "split": split,

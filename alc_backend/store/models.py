@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from alc_backend.common.types import TextEnum
@@ -42,6 +42,16 @@ class EntryKind(TextEnum):
     """The annotation was deleted in Label Studio."""
 
 
+class Removal(TextEnum):
+    """Why an image is out of its dataset: it is not asked about, trained on or exported."""
+
+    BY_HAND = "removed"
+    """Somebody said so with `alc images remove`."""
+
+    TASK_DELETED = "task deleted"
+    """Its task was deleted in the dataset project."""
+
+
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -59,6 +69,7 @@ class Base(DeclarativeBase):
         list[Any]: JSON(none_as_null=True),
         datetime: UtcDateTime,
         EntryKind: Words(EntryKind),
+        Removal: Words(Removal),
         RoundState: Words(RoundState),
         Step: Words(Step),
         RoundConfig: RoundConfigJson,
@@ -76,7 +87,8 @@ class Project(Base):
     ``classes`` are the names of the classes in the order of their ids; classes are added, never
     removed. ``former_names`` are ids by the names that classes had before. ``overlap`` is the
     number of annotators whose agreement settles a query; ``other_tasks`` the number of tasks in the
-    query project that alc-backend did not create. ``warm_start`` says how images get their first
+    query project that alc-backend did not create, ``other_images`` that of tasks in the dataset
+    project that are no image's. ``warm_start`` says how images get their first
     label maps (see :mod:`alc_backend.foundation.warm_start`); ``warm_start_error`` why none gets
     one.
     ``reconciled_to`` is the moment, by Label Studio's clock, up to which its annotations are known
@@ -95,6 +107,7 @@ class Project(Base):
     image_name: Mapped[str] = mapped_column(default="image")
     overlap: Mapped[int] = mapped_column(default=1)
     other_tasks: Mapped[int] = mapped_column(default=0)
+    other_images: Mapped[int] = mapped_column(default=0)
     warm_start: Mapped[dict[str, Any] | None]
     warm_start_error: Mapped[str | None]
     reconciled_to: Mapped[datetime | None]
@@ -122,7 +135,8 @@ class Image(Base):
     Label Studio, ``dataset_task`` its task in the dataset project. ``initial_annotation`` is the
     annotation of Label Studio that the first label map came from, as it was at
     ``initial_annotation_at``; ``warm_start`` tells how a foundation model made that map: its
-    settings, and how many detections were hidden or empty.
+    settings, and how many detections were hidden or empty. ``removed`` says why it is out of the
+    dataset, None while it is in it.
     """
 
     __tablename__ = "images"
@@ -142,6 +156,7 @@ class Image(Base):
     initial_annotation: Mapped[int | None] = mapped_column(BigInteger)
     initial_annotation_at: Mapped[datetime | None]
     warm_start: Mapped[dict[str, Any] | None]
+    removed: Mapped[Removal | None]
 
 
 class Superpixel(Base):
@@ -196,7 +211,8 @@ class Round(Base):
     ``class_iou`` the network's IoU of each class, all from 0 to 1 and against ground truth;
     ``estimate`` is the network's accuracy on ``estimate_answers`` held-out answers. ``done`` of
     ``total`` and ``message`` tell the progress of the present step. ``pruned``: its predictions,
-    long replaced, were deleted from Label Studio. ``unasked``: something must be asked that its
+    long replaced, were deleted from Label Studio. ``switched_at`` is when Label Studio was told to
+    follow its queue, which is in force since. ``unasked``: something must be asked that its
     queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`).
     """
 
@@ -225,6 +241,7 @@ class Round(Base):
     pruned: Mapped[bool] = mapped_column(default=False)
     unasked: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    switched_at: Mapped[datetime | None]
     opened_at: Mapped[datetime | None]
     project: Mapped[Project] = relationship(lazy="joined")
 
@@ -366,42 +383,3 @@ class LedgerEntry(Base):
         """
         given = (self.image_id, self.superpixel_id, self.answered_at)
         return given == (image_id, superpixel_id, answered_at)
-
-
-class Attempt(Base):
-    """An annotation of the dataset project that could not be written into the ledger.
-
-    ``updated_at`` is when it was last changed, ``tries`` the number of attempts at it since then
-    that have begun and not ended; ``reason`` says why it was left out.
-    """
-
-    __tablename__ = "attempts"
-    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
-    annotation_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
-    updated_at: Mapped[datetime]
-    tries: Mapped[int] = mapped_column(default=0)
-    reason: Mapped[str | None]
-    tried_at: Mapped[datetime] = mapped_column(default=utc_now)
-
-
-class Event(Base):
-    """An event in the inbox: that Label Studio reported something.
-
-    ``payload`` holds what it named and nothing else: ``annotations``, each (id, id of the task or
-    None), and ``tasks`` (ids) that are gone. ``outcome`` says what became of it; ``next_try_at`` is
-    when an event that could not be read in yet is tried again.
-    """
-
-    __tablename__ = "inbox"
-    __table_args__ = (Index("ix_inbox_waiting", "processed_at", "id"),)
-    id: Mapped[int] = mapped_column(primary_key=True)
-    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
-    label_studio_project: Mapped[int]
-    action: Mapped[str]
-    payload: Mapped[dict[str, Any]]
-    received_at: Mapped[datetime] = mapped_column(default=utc_now)
-    tries: Mapped[int] = mapped_column(default=0)
-    next_try_at: Mapped[datetime | None]
-    processed_at: Mapped[datetime | None]
-    outcome: Mapped[str | None]

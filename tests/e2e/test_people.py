@@ -18,7 +18,7 @@ from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.annotations.reconciliation import reconcile
-from alc_backend.loop.rounds import cleanup, plan, publishing, status, work_items
+from alc_backend.loop.rounds import plan, status, work_items
 from alc_backend.store import ledger
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import LedgerEntry, Project, Query, Round, Score, Superpixel, utc_now
@@ -26,6 +26,7 @@ from alc_backend.store.round_states import RoundState
 from tests.conftest import wait_for
 from tests.e2e.chaos import new_user
 from tests.e2e.demonstration import alc
+from tests.loop.rounds.running import publish, remove_leftovers
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
@@ -155,7 +156,7 @@ def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, 
     held = fetch(demo, second)
     round_ = scored(demo, but=held["id"])
     demo.store.settings = demo.store.settings.model_copy(update={"fallen_out": "remove"})
-    publishing.publish_round(demo.store, round_, lambda done, total, message: None)
+    publish(demo.store, round_)
     with demo.store.session() as session:
         work_items.open_round(session, session.get_one(Round, round_.id))
 
@@ -183,7 +184,7 @@ def test_a_task_on_the_screen_can_be_submitted_after_it_left_the_queue(running, 
         closed = update(Query).where(Query.closed_at.is_not(None))
         session.execute(closed.values(closed_at=yesterday))
     before = set(tasks.existing_tasks(demo.client, demo.query_project))
-    cleanup.remove_leftovers(demo.store, round_)
+    remove_leftovers(demo.store, round_)
     after = set(tasks.existing_tasks(demo.client, demo.query_project))
     with demo.store.reading() as session:
         answered = set(

@@ -12,13 +12,14 @@ from sqlalchemy import select
 from alc_backend.core import acquisition, metrics, pool
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.core.statistics import ImageStatistics
-from alc_backend.loop.rounds import executor, lifecycle, scoring, selection, status, training
+from alc_backend.loop.rounds import executor, lifecycle, scoring, status, training
 from alc_backend.simulate import oracle
 from alc_backend.simulate.loop import Loop
 from alc_backend.simulate.scenes import Scenes
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Query, Superpixel
 from alc_backend.store.round_states import Step
+from tests.loop.rounds.running import choose_batch
 from tests.simulate.worlds import CLASSES, TRAINING, experiment, write_world
 
 
@@ -141,7 +142,7 @@ def test_the_order_is_that_of_the_products_rounds(world, tmp_path, store, name, 
     with store.session() as session:
         for image in session.scalars(select(Image)):
             image.url = "/data/x.png"
-    selection.choose_batch(store, round_)
+    choose_batch(store, round_)
     with store.reading() as session:
         product = session.execute(
             select(Image.key, Superpixel.number, Query.row, Query.col, Query.pseudo_label)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -18,6 +16,7 @@ from alc_backend.cli.doctor_checks.finding import Check, Result, ok, problem, sk
 from alc_backend.common.disk import existing, free_gib
 from alc_backend.errors import SettingsError
 from alc_backend.labelstudio import projects
+from alc_backend.loop import leases
 from alc_backend.service.jobs import worker_registry
 from alc_backend.service.jobs.queues import QueueName, connect, queue_of
 from alc_backend.settings import Settings
@@ -179,7 +178,7 @@ class Installation:
                 f"{len(found)} workers, none of them for {', '.join(idle)}",
                 "start an `alc worker` without --queues, or one for these",
             )
-        elsewhere = sorted({worker.host for worker in found} - {socket.gethostname()})
+        elsewhere = sorted({worker.host for worker in found if not leases.is_here(worker.process)})
         alone = self._kept_here()
         if elsewhere and alone:
             return warning(
@@ -267,12 +266,7 @@ class Installation:
 
 def _lives(worker: worker_registry.RegisteredWorker) -> bool:
     """Whether a worker is running; one of this machine is looked up among its processes."""
-    if worker.host != socket.gethostname():
-        return True
-    try:
-        return bool(psutil.Process(worker.pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    return not leases.is_gone(worker.process)
 
 
 def _waiting(redis: Redis) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from alc_backend.labelstudio import model_version, tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop import query_tasks
+from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round
@@ -20,7 +21,7 @@ FIRST_RANK = -1
 """The rank of queries that were put at the front of a queue that was published already."""
 
 
-def ask_missing(store: Store, round_: Round) -> int:
+def ask_missing(store: Store, round_: Round, report: Reporter) -> int:
     """Put the missing queries at the front of the queue; returns how many there are by now.
 
     One about every superpixel that annotators disagree about, and those whose answer was withdrawn
@@ -29,6 +30,8 @@ def ask_missing(store: Store, round_: Round) -> int:
     if round_.project.query_project is None:
         return 0
     with store.session() as session:
+        ledger.lock(session, round_.project_id)  # before the part, as everyone does
+        report.lock(session)
         judged = ledger.judgement(session, round_.project_id)
         for superpixel_id, proposed in judged.disputed.items():
             _write_adjudication(session, round_, superpixel_id, proposed)
@@ -38,12 +41,14 @@ def ask_missing(store: Store, round_: Round) -> int:
         session.flush()
         first = _first(session, round_)
     with Client.from_settings(store.settings) as client:
+        client.before_change = report.check
         query_tasks.create_missing(store, client, round_, Query.id.in_(first))
         query_tasks.update_changed(store, client, round_, Query.id.in_(first))
         for item in query_tasks.queue_items(store, round_, Query.id.in_(first)):
             tasks.put_first(client, item, model_version.of_round(round_.number))
     with store.session() as session:
         ledger.lock(session, round_.project_id)
+        report.lock(session)
         asked = set(
             session.scalars(
                 select(Query.superpixel_id).where(

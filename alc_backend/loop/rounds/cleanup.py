@@ -12,6 +12,7 @@ from alc_backend.labelstudio import model_version
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tasks import delete_untouched, is_switched, prune_version
 from alc_backend.loop.rounds.plan import closed_queries, replaced_rounds
+from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round, Score
 
@@ -19,7 +20,7 @@ AT_ONCE = 500
 """Tasks that are looked up and deleted together."""
 
 
-def remove_leftovers(store: Store, round_: Round) -> None:
+def remove_leftovers(store: Store, round_: Round, report: Reporter) -> None:
     """Remove what earlier rounds left behind; may be repeated after a crash at any moment.
 
     Tasks that were closed a day ago are deleted, unless Label Studio or the ledger has an answer,
@@ -32,6 +33,7 @@ def remove_leftovers(store: Store, round_: Round) -> None:
     with store.reading() as session:
         closed, replaced = closed_queries(session, round_), replaced_rounds(session, round_)
     with Client.from_settings(store.settings) as client:
+        client.before_change = report.check
         for first in range(0, len(closed), AT_ONCE):
             part = {query.task_id: query.id for query in closed[first : first + AT_ONCE]}
             tasks = [task for task in part if task is not None]
@@ -41,7 +43,7 @@ def remove_leftovers(store: Store, round_: Round) -> None:
             version = model_version.of_round(old.number)
             if not is_switched(client, number, version):
                 prune_version(client, number, version)
-            with store.session() as session:
+            with report.session() as session:
                 session.execute(  # what was asked once may still be answered late
                     delete(Score).where(
                         Score.round_id == old.id,

@@ -28,12 +28,13 @@ TRAIN_PROCESS = "alc_backend.loop.rounds.train_process"
 """What each process runs; named, not imported: only it loads the training."""
 
 
-def run(settings: Settings, round_id: int, processes: int, report: Reporter) -> None:
-    """Train the networks of a round with so many processes.
+def run(settings: Settings, processes: int, report: Reporter) -> None:
+    """Train the networks of a round, whose part ``report`` is about, with so many processes.
 
     ``report`` may raise to stop them. Raises TrainingError with the error that one of them tells,
     or with the end of their output when one ends without telling any.
     """
+    part = report.claimed
     with tempfile.TemporaryDirectory() as folder:
         errors, meeting = Path(folder) / "errors", f"{folder}/meeting"
         started: list[subprocess.Popen[bytes]] = []
@@ -47,7 +48,8 @@ def run(settings: Settings, round_id: int, processes: int, report: Reporter) -> 
                                 sys.executable,
                                 "-m",
                                 TRAIN_PROCESS,
-                                str(round_id),
+                                str(part.id),
+                                str(part.claimed_by),
                                 meeting,
                             ],
                             stdout=writing,

@@ -46,8 +46,8 @@ STEPS: dict[Step, Callable[[Store, Part, Reporter], object]] = {
     Step.PUBLISHING: lambda store, part, report: publishing.publish_round(
         store, part.round, report
     ),
-    Step.ASKING: lambda store, part, report: adjudication.ask_missing(store, part.round),
-    Step.TIDYING: lambda store, part, report: cleanup.remove_leftovers(store, part.round),
+    Step.ASKING: lambda store, part, report: adjudication.ask_missing(store, part.round, report),
+    Step.TIDYING: lambda store, part, report: cleanup.remove_leftovers(store, part.round, report),
 }
 """What is called for each step of a running round, and for each chore of an open one."""
 
@@ -68,8 +68,8 @@ def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
     )
     following: list[Part] = []
     try:
-        with Heartbeat(store, part):
-            STEPS[part.step](store, part, Reporter(store, part))
+        with Heartbeat(store, part) as heartbeat:
+            STEPS[part.step](store, part, Reporter(store, part, heartbeat))
         following = finish_part(store, part)
     except CancelledError:
         give_up_part(store, part, RoundState.CANCELLED, None)

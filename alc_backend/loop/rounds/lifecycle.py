@@ -54,7 +54,9 @@ def start(
     ``size``, ``per_image`` and ``min_area`` say how its batch is chosen, ``folds`` how many
     networks are cross-fitted; what is None is as in the settings. A failed or cancelled round goes
     on where it stopped, with the values it was started with unless new ones are given; its training
-    goes on from the checkpoint unless answers or settings have changed. ``enqueue`` puts the first
+    goes on from the checkpoint unless answers or settings have changed. One that Label Studio was
+    told to follow is opened as it is where other values are given, and the next one begins with
+    them. ``enqueue`` puts the first
     parts on their queues. Raises SettingsError when the settings do not make a training,
     NotFoundError for an unknown project.
     """
@@ -100,7 +102,10 @@ def _start(
     latest = newest_round(session, project_id, lock=True)
     if latest is not None and latest.state in RUNNING:
         return latest, False
-    if latest is not None and latest.state in STOPPED:
+    if latest is not None and latest.state in STOPPED and _is_replaced(latest, given):
+        work_items.open_round(session, latest)
+        latest.error, latest.failed_in = None, None
+    elif latest is not None and latest.state in STOPPED:
         config = round_config(store.settings, {**latest.config.given, **given})
         folds = latest.config.folds
         _resume(session, latest, config, trained and given.get("folds", folds) == folds)
@@ -114,13 +119,24 @@ def _start(
     return round_, True
 
 
+def _is_replaced(round_: Round, given: dict[str, int]) -> bool:
+    """Whether a stopped round is in force in Label Studio, and another one was asked for.
+
+    It is not done again then: labelers may be at its questions.
+    """
+    differs = any(getattr(round_.config, name) != value for name, value in given.items())
+    return round_.switched_at is not None and differs
+
+
 def _resume(session: Session, round_: Round, config: RoundConfig, trained: bool) -> None:
     """Let a stopped round go on where it stopped.
 
-    One whose network is not ``trained`` begins anew, with the answers and settings of now.
+    One whose network is not ``trained`` begins anew, with the answers and settings of now, unless
+    Label Studio was told to follow its queue: then only what comes after that is left to do.
     """
-    if trained and round_.failed_in in (RoundState.SCORING, RoundState.PUBLISHING):
-        round_.state = round_.failed_in
+    in_force = round_.switched_at is not None
+    if in_force or (trained and round_.failed_in in (RoundState.SCORING, RoundState.PUBLISHING)):
+        round_.state = RoundState.PUBLISHING if in_force else RoundState(round_.failed_in)
         batch = {name: getattr(config, name) for name in (*BATCH_OPTIONS, "given")}
         round_.config = replace(round_.config, **batch)
         session.execute(
@@ -180,14 +196,21 @@ def _is_answered(session: Session, round_: Round) -> bool:
 
 
 def cancel(store: Store, project_id: int) -> Round:
-    """Ask the running round to stop, and return it; RoundError when none is running.
+    """Ask the running round to stop, and return it; RoundError when none can be stopped.
 
-    It is cancelled at once where no worker is at it, else when the last one lets go.
+    It is cancelled at once where no worker is at it, else when the last one lets go. Once Label
+    Studio was told to follow its queue it is in force, and opens.
     """
     with store.session() as session:
         latest = newest_round(session, project_id, lock=True)
         if latest is None or latest.state not in RUNNING:
             raise RoundError(f"no round of project {project_id} is running")
+        if latest.switched_at is not None:
+            raise RoundError(
+                f"round {latest.number} cannot be cancelled any more: Label Studio was told to "
+                "follow its queue, and it opens as soon as Label Studio answers; start the next "
+                "one to replace it"
+            )
         latest.cancel_requested = True
         if not count_workers(session, latest, store.settings):
             work_items.stop_round(session, latest, RoundState.CANCELLED, None)

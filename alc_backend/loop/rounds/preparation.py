@@ -40,6 +40,7 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
         report(0, 1, "collecting answers from Label Studio")
         try:
             with Client.from_settings(store.settings) as client:
+                client.before_change = report.check
                 webhooks.drain(store, lambda: client)
                 reconcile(store, client, project_id, progress=report)
         except LabelStudioError as error:
@@ -51,7 +52,7 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
     if not store.images(project_id, TRAIN):
         raise RoundError(f"project {project_id} has no images; import a dataset with `alc init`")
     miou = data_miou(store, project_id, maps, report)
-    with store.session() as session:
+    with report.session() as session:
         row = session.get_one(Round, round_.id)
         row.ledger_position, row.answers, row.data_miou = upto, maps.answers, miou
         row.config = replace(row.config, overlap=row.project.overlap)

@@ -10,8 +10,7 @@ import time
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from alc_backend.errors import CancelledError
-from alc_backend.loop.leases import is_held, lock_part
+from alc_backend.loop.leases import Heartbeat, Lease
 from alc_backend.store.database import Store
 from alc_backend.store.models import Part, Round
 from alc_backend.store.round_states import CHORES
@@ -20,42 +19,38 @@ REPORT_EVERY_S = 0.5
 """How often, at most, progress is written into the database."""
 
 
-class Reporter:
+class Reporter(Lease):
     """Writes the progress of a claimed part into its row and its round's.
 
     A call raises CancelledError once cancelling was asked for, or another worker has the part.
+    Each one, and each check of the lease, tells the ``heartbeat`` that the work goes on.
     """
 
-    def __init__(self, store: Store, part: Part) -> None:
-        self._store, self._claimed = store, part
+    def __init__(self, store: Store, part: Part, heartbeat: Heartbeat | None = None) -> None:
+        super().__init__(store, part)
+        self._heartbeat = heartbeat
         self._last = float("-inf")
 
     def __call__(self, done: int, total: int, message: str) -> None:
         """Report ``done`` of ``total`` and a sentence; written a few times a second at most."""
         now = time.monotonic()
-        written = now - self._last >= REPORT_EVERY_S or done >= total
-        find = lock_part if written else _look_up
-        with self._store.session() if written else self._store.reading() as session:
-            found = find(session, self._claimed.id)
-            if found is None or not is_held(found, self._claimed):
-                raise CancelledError("taken over by another worker, or stopped")
-            part, round_ = found
-            if written:
-                self._last = now
-                part.done, part.total = done, total
-                session.flush()
-                if part.step not in CHORES:
-                    round_.done, round_.total = _step_progress(session, part)
-                    round_.message = message
-            cancelled = round_.cancel_requested and part.step not in CHORES
-        if cancelled:
-            raise CancelledError("cancelled")
+        if now - self._last < REPORT_EVERY_S and done < total:
+            self.check()
+            return
+        with self.session() as session:
+            self._last = now
+            part = session.get_one(Part, self.claimed.id)
+            part.done, part.total = done, total
+            session.flush()
+            if part.step not in CHORES:
+                round_ = session.get_one(Round, part.round_id)
+                round_.done, round_.total = _step_progress(session, part)
+                round_.message = message
 
-
-def _look_up(session: Session, part_id: int) -> tuple[Part, Round] | None:
-    """A part and its round, not locked; None when the part is gone."""
-    part = session.get(Part, part_id)
-    return (part, part.round) if part is not None else None
+    def _check(self, found: tuple[Part, Round] | None) -> None:
+        super()._check(found)
+        if self._heartbeat is not None:
+            self._heartbeat.progress()
 
 
 def _step_progress(session: Session, part: Part) -> tuple[int, int]:

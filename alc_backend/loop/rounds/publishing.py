@@ -6,11 +6,12 @@ Called by ``executor``; the batch is chosen by ``selection``, tasks are made by 
 
 from __future__ import annotations
 
-from sqlalchemy import select
+import logging
+from datetime import datetime
 
-from alc_backend.errors import LabelStudioError, RoundError
+from alc_backend.errors import LabelStudioAwayError, LabelStudioError, RoundError
 from alc_backend.labelstudio import model_version, tasks
-from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.client import Client, is_outage
 from alc_backend.loop.query_tasks import (
     create_missing,
     queries_left_behind,
@@ -22,6 +23,8 @@ from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round, utc_now
 
+log = logging.getLogger(__name__)
+
 
 def publish_round(store: Store, round_: Round, report: Reporter) -> None:
     """Put the round's queue into Label Studio, in order.
@@ -30,7 +33,8 @@ def publish_round(store: Store, round_: Round, report: Reporter) -> None:
     ones (or these leave the queue, where that is set). A query keeps its task. Tasks of questions
     that are not asked any more are closed: Label Studio hands them out to nobody, but whoever has
     one on the screen can still submit it. A queue that Label Studio has switched to is not changed
-    any more. Raises RoundError for a project that is not connected, LabelStudioError.
+    any more, and tasks that cannot be closed are told in the round's warning. Raises RoundError for
+    a project that is not connected, LabelStudioError, CancelledError.
     """
     project = round_.project
     if project.query_project is None:
@@ -40,25 +44,60 @@ def publish_round(store: Store, round_: Round, report: Reporter) -> None:
         )
     version = model_version.of_round(round_.number)
     with Client.from_settings(store.settings) as client:
-        # After an older backup was restored, Label Studio may know a round of this number already:
-        # only a batch that was chosen here can be the one that it follows.
-        switched = tasks.is_switched(client, project.query_project, version)
-        if not (switched and _is_chosen(store, round_)):
+        client.before_change = report.check
+        if not _is_in_force(client, round_, version, report):
             report(0, 3, "choosing the batch")
-            chosen = selection.choose_batch(store, round_)
-            if chosen and chosen not in (round_.warning or ""):
-                with store.session() as session:
-                    row = session.get_one(Round, round_.id)
-                    row.warning = "; ".join(filter(None, [row.warning, chosen]))
+            _warn(report, round_, selection.choose_batch(store, round_, report))
             report(1, 3, "bringing new queries into Label Studio")
             _order(store, client, round_, version, report)
-        _close_outside(store, client, round_, report)
+        _warn(report, round_, _close_outside(store, client, round_, report))
 
 
-def _is_chosen(store: Store, round_: Round) -> bool:
-    with store.reading() as session:
-        found = select(Query.id).where(Query.round_id == round_.id).limit(1)
-        return session.scalar(found) is not None
+def _is_in_force(client: Client, round_: Round, version: str, report: Reporter) -> bool:
+    """Whether Label Studio follows the round's queue, as an earlier attempt has told it to.
+
+    Label Studio alone could not say: after an older backup was restored, it may follow another
+    round of this number.
+    """
+    number = round_.project.query_project
+    assert number is not None
+    if round_.switched_at is None:
+        return False
+    if tasks.is_switched(client, number, version):
+        return True
+    _note_switch(report, round_, None)  # it never arrived
+    return False
+
+
+def _switch(client: Client, round_: Round, version: str, report: Reporter) -> None:
+    """Let Label Studio follow the round's queue; from now on the round cannot be cancelled.
+
+    That is noted before: whether the request has arrived is not known when the connection, or this
+    process, breaks off meanwhile.
+    """
+    number = round_.project.query_project
+    assert number is not None
+    _note_switch(report, round_, utc_now())
+    try:
+        tasks.switch(client, number, version)
+    except LabelStudioAwayError:
+        raise
+    except LabelStudioError:
+        _note_switch(report, round_, None)
+        raise
+
+
+def _note_switch(report: Reporter, round_: Round, moment: datetime | None) -> None:
+    with report.session() as session:
+        session.get_one(Round, round_.id).switched_at = moment
+
+
+def _warn(report: Reporter, round_: Round, sentence: str | None) -> None:
+    """Add what an admin should know to the round's warning, once."""
+    with report.session() as session:
+        row = session.get_one(Round, round_.id)
+        if sentence and sentence not in (row.warning or ""):
+            row.warning = "; ".join(filter(None, [row.warning, sentence]))
 
 
 def _order(store: Store, client: Client, round_: Round, version: str, report: Reporter) -> None:
@@ -79,18 +118,35 @@ def _order(store: Store, client: Client, round_: Round, version: str, report: Re
     # As late as possible: on a screen, a new question does not fit the old prediction.
     update_changed(store, client, round_, Query.round_id == round_.id, queue, report)
     if queue:
-        tasks.switch(client, number, version)
+        _switch(client, round_, version, report)
 
 
-def _close_outside(store: Store, client: Client, round_: Round, report: Reporter) -> None:
-    """Close the tasks outside the round's queue that Label Studio would still hand out."""
+def _close_outside(store: Store, client: Client, round_: Round, report: Reporter) -> str | None:
+    """Close the tasks outside the round's queue that Label Studio would still hand out.
+
+    Returns what an admin should know about tasks that it does not close, or None.
+    """
     with store.reading() as session:
         obsolete = [
             query for query in queries_left_behind(session, round_) if query.closed_at is None
         ]
+    refused: list[str] = []
     for done, query in enumerate(obsolete):
         report(2, 3, f"closing task {done + 1} of {len(obsolete)} that are not asked any more")
         assert query.task_id is not None
-        tasks.close_task(client, query.task_id)
-        with store.session() as session:
+        try:
+            tasks.close_task(client, query.task_id)
+        except LabelStudioError as error:
+            if is_outage(error):
+                raise
+            log.warning("round %s: %s", round_.number, error)
+            refused.append(str(error))
+            continue
+        with report.session() as session:
             session.get_one(Query, query.id).closed_at = utc_now()
+    if not refused:
+        return None
+    return (
+        f"{len(refused)} tasks that are not asked any more were not closed; the next round tries "
+        f"again (the first: {refused[0]})"
+    )

@@ -74,13 +74,14 @@ def score(store: Store, part: Part, report: Progress, load: NetworkLoader = load
     if work.images:
         _score_shard(store, part, work, report, load)
     elif store.images(part.round.project_id, VAL):
-        _measure(store, part.round, report, load)
+        _measure(store, part, report, load)
     else:
-        _estimate(store, part.round, report, load)
+        _estimate(store, part, report, load)
 
 
-def _measure(store: Store, round_: Round, report: Progress, load: NetworkLoader) -> None:
+def _measure(store: Store, part: Part, report: Progress, load: NetworkLoader) -> None:
     """Measure the mIoU of the network on the validation images."""
+    round_ = part.round
     files = store.files(round_.project_id)
     images = store.images(round_.project_id, VAL)
     predict = load(files, round_, None)
@@ -91,17 +92,18 @@ def _measure(store: Store, round_: Round, report: Progress, load: NetworkLoader)
         truth = files.read_label_map("ground_truth", image.id)
         predicted = predict(image).argmax(axis=0).astype(np.uint8)
         confusion += metrics.confusion_matrix(truth, predicted, classes)
-    with store.session() as session:
+    with leases.Lease(store, part).session() as session:
         row = session.get_one(Round, round_.id)
         row.model_miou = metrics.known(metrics.mean_iou(confusion))
         row.class_iou = [metrics.known(value) for value in metrics.class_iou(confusion).tolist()]
 
 
-def _estimate(store: Store, round_: Round, report: Progress, load: NetworkLoader) -> None:
+def _estimate(store: Store, part: Part, report: Progress, load: NetworkLoader) -> None:
     """Estimate the pixel accuracy of the network on answers held out from its training.
 
     Does nothing when none were held out.
     """
+    round_ = part.round
     files = store.files(round_.project_id)
     maps, hidden = training_maps(store, round_)
     images = {image.id: image for image in store.images(round_.project_id, TRAIN)}
@@ -118,7 +120,7 @@ def _estimate(store: Store, round_: Round, report: Progress, load: NetworkLoader
         right += int((predict(image).argmax(axis=0) == labels)[judged].sum())
         counted += int(judged.sum())
     if counted:
-        with store.session() as session:
+        with leases.Lease(store, part).session() as session:
             row = session.get_one(Round, round_.id)
             row.estimate, row.estimate_answers = right / counted, len(hidden)
 
@@ -143,10 +145,14 @@ def _score_shard(
         images = {
             image.id: image
             for image in session.scalars(
-                select(Image).where(Image.project_id == round_.project_id, Image.split == TRAIN)
+                select(Image).where(
+                    Image.project_id == round_.project_id,
+                    Image.split == TRAIN,
+                    Image.removed.is_(None),
+                )
             )
         }
-    left = [images[number] for number in work.images if number not in scored]
+    left = [images[n] for n in work.images if n in images and n not in scored]
     if not left:
         return
     if fold is not None and not files.has_network(round_.number, fold):
@@ -179,7 +185,7 @@ def score_image(
     0, what an answer to each would reach is kept as well. Raises CancelledError when another worker
     has taken the part over.
     """
-    round_ = part.round
+    round_, lease = part.round, leases.Lease(store, part)
     files = store.files(round_.project_id)
     epsilon = round_.config.epsilon
     statistics = ImageStatistics(predicted, labels, files.read_superpixels(image.id))
@@ -196,9 +202,9 @@ def score_image(
         likely = likely_classes(predicted[:, chosen.rows, chosen.cols])
     if epsilon > 0:
         reached = expansion.expand_all(statistics, chosen, epsilon)
+        lease.check()
         files.write_reach(round_.number, image.id, reached)
-    with store.session() as session:
-        leases.check_claim(session, part)
+    with lease.session() as session:
         rows = {
             superpixel.number: superpixel.id
             for superpixel in session.scalars(

@@ -19,9 +19,11 @@ from sqlalchemy.orm import Session
 from alc_backend.common.types import Json
 from alc_backend.core import acquisition, selection
 from alc_backend.core.arrays import VOID
+from alc_backend.core.runs import SuperpixelRuns
 from alc_backend.errors import RoundError
 from alc_backend.labelstudio import query
 from alc_backend.loop.query_tasks import select_queries
+from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
@@ -70,13 +72,13 @@ class Choice:
         return self.proposed is not None
 
 
-def choose_batch(store: Store, round_: Round) -> str | None:
+def choose_batch(store: Store, round_: Round, report: Reporter) -> str | None:
     """Write the round's queue into the queries: disputes, the best B, older unanswered ones.
 
     Returns what an admin should know about superpixels that were left out, or None. Raises
     RoundError when an image of the queue is not in Label Studio.
     """
-    candidates = _load_candidates(store, round_)
+    candidates = _load_candidates(store, round_, report)
     with store.reading() as session:
         judged = ledger.judgement(session, round_.project_id)
         kept = _queries_to_keep(session, round_.project_id, store.settings.fallen_out)
@@ -93,14 +95,13 @@ def choose_batch(store: Store, round_: Round) -> str | None:
                 f"image {choice.candidate.image_key} is not in Label Studio; run `alc init` again "
                 "to upload it"
             )
-    _draw_outlines(
-        store, round_.project_id, [c.candidate for c in queue if not c.candidate.has_outline]
-    )
-    _persist(store, round_, queue)
+    new = [choice.candidate for choice in queue if not choice.candidate.has_outline]
+    _draw_outlines(store, round_.project_id, new, report)
+    _persist(report, round_, queue)
     return _what_is_left_out(unsettled, ordered, round_.config.min_area, bool(queue))
 
 
-def _load_candidates(store: Store, round_: Round) -> list[Candidate]:
+def _load_candidates(store: Store, round_: Round, report: Reporter) -> list[Candidate]:
     """What the round has scored, by image key, then superpixel number."""
     with store.reading() as session:
         rows = session.execute(
@@ -111,14 +112,16 @@ def _load_candidates(store: Store, round_: Round) -> list[Candidate]:
             )
             .join(Superpixel, Superpixel.id == Score.superpixel_id)
             .join(Image, Image.id == Superpixel.image_id)
-            .where(Score.round_id == round_.id)
-            .order_by(Image.key, Superpixel.number)
+            .where(Score.round_id == round_.id, Image.removed.is_(None))
         ).all()  # fmt: skip
-    scores = _comparable_scores(store, round_, rows)
+    rows = sorted(rows, key=lambda row: (row.key, row.number))  # not by the database's locale
+    scores = _comparable_scores(store, round_, rows, report)
     return [Candidate(score, *row[:-2]) for score, row in zip(scores, rows, strict=True)]
 
 
-def _comparable_scores(store: Store, round_: Round, rows: Sequence[Row[Any]]) -> list[float]:
+def _comparable_scores(
+    store: Store, round_: Round, rows: Sequence[Row[Any]], report: Reporter
+) -> list[float]:
     """The scores of the round, made comparable over the dataset where the acquisition asks it."""
     name = round_.config.acquisition
     if acquisition.ACQUISITIONS[name].compare is None:
@@ -128,18 +131,19 @@ def _comparable_scores(store: Store, round_: Round, rows: Sequence[Row[Any]]) ->
         np.array([row.pseudo_label for row in rows], dtype=np.uint8),
         np.array([row.dominant for row in rows], dtype=np.uint8),
         np.array([row.size for row in rows], dtype=np.int64),
-        _class_pixels(store, round_),
+        _class_pixels(store, round_, report),
     )
     scores: list[float] = acquisition.compare(measured, name).tolist()
     return scores
 
 
-def _class_pixels(store: Store, round_: Round) -> NDArray[np.int64]:
+def _class_pixels(store: Store, round_: Round, report: Reporter) -> NDArray[np.int64]:
     """How many pixels the label maps, as they are now, give each class."""
     with store.reading() as session:
         maps = LabelMaps(session, store.files(round_.project_id), round_.project_id)
     counts = np.zeros(VOID + 1, dtype=np.int64)
     for image in store.images(round_.project_id, TRAIN):
+        report(0, 3, f"choosing the batch: counting pixels of {image.key}")
         counts += np.bincount(maps.read(image.id).ravel(), minlength=VOID + 1)
     return counts[: len(round_.project.classes)]
 
@@ -180,25 +184,30 @@ def _rank(
     return [by_key[item.key, item.superpixel] for item in (*best, *older)]
 
 
-def _draw_outlines(store: Store, project_id: int, candidates: Sequence[Candidate]) -> None:
+def _draw_outlines(
+    store: Store, project_id: int, candidates: Sequence[Candidate], report: Reporter
+) -> None:
     """Write the boxes and outlines by which queries show the superpixels of ``candidates``."""
     by_image: dict[int, list[Candidate]] = {}
     for item in candidates:
         by_image.setdefault(item.image_id, []).append(item)
     files = store.files(project_id)
     for image_id, members in by_image.items():
+        report(0, 3, f"choosing the batch: drawing outlines in {members[0].image_key}")
         superpixels = files.read_superpixels(image_id)
+        image = superpixels.shape[0], superpixels.shape[1]
+        found = SuperpixelRuns(superpixels)
         shapes = [
-            {"id": item.superpixel_id, "shape": query.shape_of(superpixels == item.number)}
+            {"id": item.superpixel_id, "shape": query.shape_of(*found.part(item.number), image)}
             for item in members
         ]
-        with store.session() as session:
+        with report.session() as session:
             session.execute(update(Superpixel), shapes)
 
 
-def _persist(store: Store, round_: Round, queue: Sequence[Choice]) -> None:
+def _persist(report: Reporter, round_: Round, queue: Sequence[Choice]) -> None:
     """Write the queue, best first: the queries that are known change, the others are added."""
-    with store.session() as session:
+    with report.session() as session:
         columns = (Query.superpixel_id, Query.adjudication, Query.id)
         rows = session.execute(select_queries(round_.project_id, *columns))
         known = {(row.superpixel_id, row.adjudication): row.id for row in rows}

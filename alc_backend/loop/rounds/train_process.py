@@ -1,7 +1,9 @@
-"""One process of a training: ``python -m alc_backend.loop.rounds.train_process ROUND FILE``.
+"""One process of a training: ``python -m alc_backend.loop.rounds.train_process PART CLAIM FILE``.
 
-FILE is where the processes meet; RANK, LOCAL_RANK and WORLD_SIZE come from the environment. Touches
-what ``training`` touches. Started by ``distributed``, by name; nothing imports it.
+PART is the id of the part of a round, and CLAIM the name of the claim by which the process that
+started this one has it: nothing is published once another worker does. FILE is where the processes
+meet; RANK, LOCAL_RANK and WORLD_SIZE come from the environment. Touches what ``training`` touches.
+Started by ``distributed``, by name; nothing imports it.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ def main() -> None:
 
     from alc_backend.errors import AlcError
     from alc_backend.loop.rounds import training
+    from alc_backend.loop.rounds.progress import Reporter
     from alc_backend.settings import settings
     from alc_backend.store.database import Store
-    from alc_backend.store.models import Round
+    from alc_backend.store.models import Part
 
-    round_id, meeting = sys.argv[1:]
+    part_id, claim, meeting = sys.argv[1:]
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -34,15 +37,19 @@ def main() -> None:
         "nccl" if cuda else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world
     )
 
-    def progress(done: int, total: int, message: str) -> None:
-        if rank == 0:
-            say(done=done, total=total, message=message)
+    class Teller(Reporter):
+        """Tells the progress to the process that started this one, which writes it down."""
+
+        def __call__(self, done: int, total: int, message: str) -> None:
+            if rank == 0:
+                say(done=done, total=total, message=message)
 
     try:
         store = Store(settings())
         with store.reading() as session:
-            round_ = session.get_one(Round, int(round_id))
-        training.train_networks(store, round_, progress)
+            part = session.get_one(Part, int(part_id))
+        part.claimed_by = claim
+        training.train_networks(store, part.round, Teller(store, part))
     except AlcError as error:
         say(error=str(error))
         sys.exit(1)

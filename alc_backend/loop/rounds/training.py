@@ -11,7 +11,6 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from alc_backend.common.types import Progress
 from alc_backend.datasets.images import read_image
 from alc_backend.errors import SettingsError
 from alc_backend.loop.rounds import distributed
@@ -38,12 +37,12 @@ def train(store: Store, round_: Round, report: Reporter) -> None:
         )
     processes = min(processes, round_.config.training.batch_size // 2)
     if processes > 1:
-        distributed.run(store.settings, round_.id, processes, report)
+        distributed.run(store.settings, processes, report)
     else:
         train_networks(store, round_, report)
 
 
-def train_networks(store: Store, round_: Round, report: Progress) -> None:
+def train_networks(store: Store, round_: Round, report: Reporter) -> None:
     """Train the round's networks on D_t, each from the encoder's first weights (eqs. 1 and 11).
 
     One on everything; with K folds, one more without each fold of the images (cross-fitting).
@@ -83,12 +82,14 @@ def train_networks(store: Store, round_: Round, report: Progress) -> None:
             data_version=f"ledger entry {round_.ledger_position}, overlap {round_.config.overlap}, "
             f"held out {sorted(hidden)}",
             progress=progress,
+            check=report.check,
             checkpoint_every=store.settings.checkpoint_every,
             cache_bytes=store.settings.image_cache_mb * 2**20,
             loader_threads=store.settings.loader_threads,
             log_folder=files.network(round_.number, fold).with_suffix(".tensorboard"),
         )
         if os.environ.get("RANK", "0") == "0":
+            report.check()
             files.keep_network(round_.number, fold)
 
 

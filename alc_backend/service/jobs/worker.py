@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
+import os
 import signal
 import threading
 import time
@@ -17,6 +19,7 @@ from rq.serializers import JSONSerializer
 
 from alc_backend.common import logs
 from alc_backend.errors import ServiceError, SettingsError
+from alc_backend.loop import leases
 from alc_backend.loop.rounds import executor
 from alc_backend.service.jobs import counters, worker_registry
 from alc_backend.service.jobs.functions import enqueue_images, store
@@ -26,6 +29,9 @@ from alc_backend.settings import Settings
 log = logging.getLogger(__name__)
 
 RECOVER_EVERY_S = 5.0
+HUNG_EXIT_CODE = 70
+"""How the process of a worker ends that has hung: EX_SOFTWARE of sysexits.h."""
+
 RECONNECT_S = 2.0
 
 
@@ -118,16 +124,32 @@ def _stay_signed_in(
     me: worker_registry.RegisteredWorker,
     over: threading.Event,
 ) -> None:
-    """Sign this worker in every few seconds, and out at the end.
+    """Sign this worker in every few seconds, and out at the end; end its process if it hangs.
 
     It has a thread of its own, because the watchdog may have to wait for the database.
     """
     while not over.is_set():
+        if leases.is_hung():
+            _end_process(settings)
         with suppress(RedisError):
             worker_registry.sign_in(connection, me, settings)
         over.wait(RECOVER_EVERY_S)
     with suppress(RedisError):
         worker_registry.sign_out(connection, me)
+
+
+def _end_process(settings: Settings) -> None:
+    """End this process at once, as if it were killed, for whoever started it to start it again.
+
+    Where each thread was goes to standard error.
+    """
+    log.critical(
+        "no progress for %g minutes (ALC_HUNG_AFTER_MINUTES): this worker ends, and another one "
+        "takes its work over",
+        settings.hung_after_minutes,
+    )
+    faulthandler.dump_traceback()
+    os._exit(HUNG_EXIT_CODE)
 
 
 def _recover_regularly(jobs: Jobs, over: threading.Event) -> None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 from redis import Redis
 
+from alc_backend.loop import leases
 from alc_backend.settings import Settings
 
 KEY_PREFIX = "alc:worker:"
@@ -22,21 +23,25 @@ MIN_LIFETIME_S = 15.0
 
 @dataclass(frozen=True)
 class RegisteredWorker:
-    """A worker: its machine, its process, and the queues that it serves."""
+    """A worker: its machine, its process, and the queues that it serves.
+
+    ``process`` names it, unlike any other, where two machines have the same name.
+    """
 
     host: str
     pid: int
     queues: tuple[str, ...]
+    process: str
 
     @property
     def key(self) -> str:
         """The key in Redis that stands for this worker."""
-        return f"{KEY_PREFIX}{self.host}:{self.pid}"
+        return f"{KEY_PREFIX}{self.process}"
 
 
 def this_process(queues: Sequence[str]) -> RegisteredWorker:
     """This process as a worker for ``queues``."""
-    return RegisteredWorker(socket.gethostname(), os.getpid(), tuple(queues))
+    return RegisteredWorker(socket.gethostname(), os.getpid(), tuple(queues), leases.this_process())
 
 
 def sign_in(redis: Redis, worker: RegisteredWorker, settings: Settings) -> None:
@@ -54,5 +59,5 @@ def workers(redis: Redis) -> list[RegisteredWorker]:
     """The workers that are signed in, by machine and process; raises RedisError."""
     found = (redis.get(key) for key in redis.scan_iter(match=f"{KEY_PREFIX}*"))
     known = [json.loads(text) for text in found if isinstance(text, bytes)]
-    present = [RegisteredWorker(each["host"], each["pid"], tuple(each["queues"])) for each in known]
-    return sorted(present, key=lambda worker: (worker.host, worker.pid))
+    present = [RegisteredWorker(**{**each, "queues": tuple(each["queues"])}) for each in known]
+    return sorted(present, key=lambda worker: (worker.host, worker.pid, worker.process))

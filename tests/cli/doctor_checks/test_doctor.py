@@ -98,7 +98,8 @@ def test_what_label_studio_says_about_an_address_is_told(settings, monkeypatch):
 
 def test_workers_elsewhere_need_what_they_share(settings, redis):
     queues = ("publish", "score", "train", "pseudo")
-    worker_registry.sign_in(redis, worker_registry.RegisteredWorker("gpu-7", 42, queues), settings)
+    there = worker_registry.RegisteredWorker("gpu-7", 42, queues, "gpu-7/boot/pid|42|99")
+    worker_registry.sign_in(redis, there, settings)
     found = checked(Installation(settings), "workers")
     assert found.state == State.WARNING
     assert "gpu-7 cannot see the database and the files" in found.detail

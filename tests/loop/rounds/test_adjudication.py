@@ -8,7 +8,6 @@ from sqlalchemy import select
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.query import epsilon_of
 from alc_backend.loop.annotations import answers
-from alc_backend.loop.rounds import adjudication
 from alc_backend.store.models import Project, Query, Round, utc_now
 from tests.annotations import (
     answer,
@@ -20,6 +19,7 @@ from tests.annotations import (
     task_of,
 )
 from tests.conftest import BOTH_DATABASES
+from tests.loop.rounds import running
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def ask(store, label_studio):
 
     def ask():
         assert unasked(store)
-        adjudication.ask_missing(store, latest(store))
+        running.ask_missing(store, latest(store))
         assert not unasked(store)
 
     return ask
@@ -92,7 +92,7 @@ def test_a_dispute_is_asked_again_once(store, project, label_studio, say, ask):
     say(1, "dog", by=1)
     say(2, "cat", by=2, minute=1)
     ask()
-    adjudication.ask_missing(store, latest(store))  # as after a crash
+    running.ask_missing(store, latest(store))  # as after a crash
     (made,) = disputes(label_studio)
     assert len(made.predictions) == 1
 
@@ -202,6 +202,6 @@ def test_what_was_undone_is_asked_again_but_not_a_batch_that_is_not_published(
     answers.withdraw(store, project, [1])
     with store.reading() as session:
         opened = session.scalars(select(Round).where(Round.number == 1)).one()
-    adjudication.ask_missing(store, opened)
+    running.ask_missing(store, opened)
     chosen = {task_of(store, *place) for place in (("b", 2), ("c", 1), ("c", 2))}
     assert not first_in_queue(label_studio) & chosen

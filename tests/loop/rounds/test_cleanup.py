@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.loop.annotations import answers, mask_edits
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.loop.rounds import cleanup, plan, publishing, work_items
+from alc_backend.loop.rounds import plan, work_items
 from alc_backend.store.models import Project, Query, Round, Score, Superpixel, utc_now
 from tests.annotations import (
     QUERY_PROJECT,
@@ -19,13 +19,12 @@ from tests.annotations import (
     answer,
     asked_project,
     image_of,
-    label_studio_of,
     query_of,
     region,
-    round_config,
     task_of,
 )
 from tests.conftest import BOTH_DATABASES
+from tests.loop.rounds import running
 
 HOUR = timedelta(hours=1)
 
@@ -36,33 +35,7 @@ def project(store, dataset):
 
     Its best three are the dogs: with ``fallen_out`` the cats leave the queue.
     """
-    project_id = asked_project(store, dataset)
-    store.settings = store.settings.model_copy(update={"fallen_out": "remove"})
-    with store.session() as session:
-        first = session.scalars(select(Round)).one()
-        first.opened_at = utc_now() - 48 * HOUR
-        second = Round(
-            project_id=project_id,
-            number=2,
-            state="publishing",
-            config=round_config(size=3),
-        )
-        session.add(second)
-        session.flush()
-        for superpixel in session.scalars(select(Superpixel)):
-            for round_ in (first, second):
-                session.add(
-                    Score(
-                        round_id=round_.id,
-                        superpixel_id=superpixel.id,
-                        score=float(superpixel.number),
-                        row=30,
-                        col=40,
-                        pseudo_label=1,
-                        dominant=1,
-                    )
-                )
-    return project_id
+    return running.second_round(store, dataset)
 
 
 CATS = [("a", 1), ("b", 1), ("c", 1)]
@@ -75,10 +48,7 @@ def cats(store, project):
 
 @pytest.fixture
 def label_studio(store, project, monkeypatch):
-    fake = label_studio_of(store)
-    for task in queries(fake):
-        fake.predict(task, [], model_version="alc-round-1")
-    fake.projects[QUERY_PROJECT]["model_version"] = "alc-round-1"
+    fake = running.label_studio_before_it(store)
     fake.serve(monkeypatch)
     return fake
 
@@ -101,7 +71,7 @@ def publish(store, label_studio):
     """Publish the second round; it has been open for an hour."""
 
     def publish():
-        publishing.publish_round(store, round_of(store, 2), lambda done, total, message: None)
+        running.publish(store, round_of(store, 2))
         with store.session() as session:
             first, second = session.scalars(select(Round).order_by(Round.number))
             first.state = "closed"
@@ -117,7 +87,7 @@ def test_a_version_that_label_studio_knows_already_is_not_taken_for_a_published_
     """After an older backup was restored, a round gets a number that was there before."""
     label_studio.projects[QUERY_PROJECT]["model_version"] = "alc-round-2"
     label_studio.predict(min(cats), [], model_version="alc-round-2")
-    publishing.publish_round(store, round_of(store, 2), lambda done, total, message: None)
+    running.publish(store, round_of(store, 2))
     second = round_of(store, 2)
     with store.reading() as session:
         chosen = session.scalars(select(Query).where(Query.round_id == second.id)).all()
@@ -137,7 +107,7 @@ def clear_away(store):
     with store.reading() as session:
         found = work_items.open_rounds(session)
     for round_ in found:
-        cleanup.remove_leftovers(store, round_)
+        running.remove_leftovers(store, round_)
 
 
 def closed_since(store, age):
@@ -232,7 +202,7 @@ def test_a_closed_task_is_served_again_when_it_is_asked_again(
         for superpixel in session.scalars(select(Superpixel)):
             about = {"superpixel_id": superpixel.id, "row": 30, "col": 40}
             session.add(Score(round_id=third.id, score=1.0, pseudo_label=1, dominant=1, **about))
-    publishing.publish_round(store, round_of(store, 3), lambda done, total, message: None)
+    running.publish(store, round_of(store, 3))
     assert closed(label_studio) == set()
     assert query_of(store, "a", 1).closed_at is None
 

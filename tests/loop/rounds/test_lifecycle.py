@@ -13,7 +13,7 @@ from alc_backend.store.models import Score
 from alc_backend.store.round_config import BATCH_OPTIONS
 from alc_backend.store.round_states import RoundState, Step
 from tests.conftest import BOTH_DATABASES
-from tests.loop.rounds.running import only_round, work
+from tests.loop.rounds.running import Told, only_round, work
 
 
 @pytest.fixture
@@ -71,9 +71,8 @@ def test_cancelling_stops_a_training_and_starting_resumes_it(store, project, que
             seen.append(done)
             if done == 2:
                 lifecycle.cancel(store, project)
-            report(done, total, message)
 
-        train(store, part, told)
+        train(store, part, Told(store, part, told))
 
     with monkeypatch.context() as patched:
         patched.setitem(executor.STEPS, Step.TRAINING, cancelled_at_two)

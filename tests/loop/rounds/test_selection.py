@@ -11,12 +11,12 @@ from sqlalchemy import delete, select
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import RoundError
 from alc_backend.loop import leases, query_tasks
-from alc_backend.loop.rounds import lifecycle, plan, scoring, selection, work_items
+from alc_backend.loop.rounds import lifecycle, plan, scoring, work_items
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Part, Query, Round, Score, Superpixel
 from alc_backend.store.round_states import RoundState
 from tests.conftest import BOTH_DATABASES
-from tests.loop.rounds.running import only_round, upload, work
+from tests.loop.rounds.running import choose_batch, only_round, upload, work
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_the_batch_is_the_best_of_what_is_open(store, project, queue):
     work(store, queue)
     upload(store)
     round_ = only_round(store)
-    selection.choose_batch(store, round_)
+    choose_batch(store, round_)
     with store.reading() as session:
         best = session.execute(
             select(Score.score, Image.key, Superpixel.number)
@@ -72,7 +72,7 @@ def rescored(store, round_) -> str | None:
         with store.reading() as session:
             claimed = session.get_one(Part, part.id)
         scoring.score(store, claimed, lambda done, total, message: None)
-    return selection.choose_batch(store, round_)
+    return choose_batch(store, round_)
 
 
 def test_every_acquisition_orders_a_round(store, project, queue):
@@ -131,7 +131,7 @@ def test_questions_about_one_image_can_be_kept_apart(store, project, queue):
     together, apart = [], []
     for gap, images in ((0, together), (2, apart)):
         store.settings = store.settings.model_copy(update={"gap": gap})
-        selection.choose_batch(store, only_round(store))
+        choose_batch(store, only_round(store))
         with store.reading() as session:
             images += session.scalars(
                 select(Image.key)
@@ -151,7 +151,7 @@ def test_where_classes_are_many_queries_know_the_likely_ones(store, dataset, que
     lifecycle.start(store, queue.append, project, size=6)
     work(store, queue)
     upload(store)
-    selection.choose_batch(store, only_round(store))
+    choose_batch(store, only_round(store))
     with store.reading() as session:
         likely = session.scalars(select(Query.likely)).all()
     assert len(likely) == 6
@@ -164,6 +164,6 @@ def test_an_image_that_is_not_in_label_studio_is_named(store, project, queue):
     lifecycle.start(store, queue.append, project)
     work(store, queue)
     with pytest.raises(RoundError, match=r"image [abc] is not in Label Studio.*alc init"):
-        selection.choose_batch(store, only_round(store))
+        choose_batch(store, only_round(store))
     with store.reading() as session:
         assert session.scalars(select(Query)).all() == []

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.loop.annotations import answers, mask_edits
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.loop.rounds import adjudication, lifecycle
+from alc_backend.loop.rounds import lifecycle
 from alc_backend.store import ledger
 from alc_backend.store.models import Project, Round
 from tests.annotations import (
@@ -24,6 +24,7 @@ from tests.annotations import (
     task_of,
 )
 from tests.conftest import BOTH_DATABASES
+from tests.loop.rounds import running
 
 PLACES = [(key, number) for key in "abc" for number in (1, 2)]
 CAT_AT, DOG_AT = (slice(8, 24), slice(8, 24)), (slice(24, 40), slice(32, 56))
@@ -79,7 +80,7 @@ def test_after_a_dispute_was_settled(store, project, label_studio, reply, agree)
     reply(2, task_of(store, "a", 1), "cat", by=2)
     with store.reading() as session:
         opened = session.scalars(select(Round)).one()
-    adjudication.ask_missing(store, opened)
+    running.ask_missing(store, opened)
     assert due(store) == []
     reply(99, query_of(store, "a", 1, adjudication=True).task_id, "dog", by=3, overlap=1)
     assert due(store) == [2]

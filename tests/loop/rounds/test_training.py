@@ -24,7 +24,7 @@ from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, LedgerEntry, Score, Superpixel, utc_now
 from alc_backend.store.round_states import RoundState, Step
 from tests.conftest import write_dataset
-from tests.loop.rounds.running import only_round, work
+from tests.loop.rounds.running import at_step, only_round, work
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_training_with_another_overlap_is_another_one(store, six_images, monke
     round_ = only_round(store)
     for overlap in (1, 2, 2):
         round_.config = replace(round_.config, overlap=overlap)
-        training_step.train_networks(store, round_, lambda done, total, message: None)
+        training_step.train_networks(store, round_, at_step(store, round_, Step.TRAINING))
     assert versions[0] != versions[1] == versions[2]
 
 
@@ -211,13 +211,17 @@ def started(store, project, **changes):
     lifecycle.start(store, [].append, project)
 
 
+def train(store, tell=lambda done, total, message: None):
+    """Do the training step of the only round, as a worker does."""
+    round_ = only_round(store)
+    training_step.train(store, round_, at_step(store, round_, Step.TRAINING, tell))
+
+
 def test_two_processes_train_one_network(store, six_images):
     project = import_folder(store, six_images, "pets").project_id
     said = []
     started(store, project)
-    training_step.train(
-        store, only_round(store), lambda done, total, message: said.append((done, total))
-    )
+    train(store, lambda done, total, message: said.append((done, total)))
     assert said == [(1, 3), (2, 3), (3, 3)]
     path = store.files(project).network(1)
     predictor = infer.Predictor(path, ["background", "cat", "dog"])
@@ -238,7 +242,7 @@ def test_what_stops_one_of_the_processes_is_told(store, six_images, process):
         b"damaged"
     )
     with pytest.raises(TrainingError, match="import the image again"):
-        training_step.train(store, only_round(store), lambda done, total, message: None)
+        train(store)
 
 
 def test_too_few_images_for_the_folds_are_told_before_training(store, six_images, monkeypatch):
@@ -265,7 +269,7 @@ def test_cancelling_stops_all_processes(store, six_images):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training_step.train(store, only_round(store), cancel)
+        train(store, cancel)
     assert not store.files(project).network(1).exists()
     left = [child.cmdline() for child in psutil.Process().children(recursive=True)]
     assert not [command for command in left if TRAIN_PROCESS in command]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import psutil
 import pytest
 from sqlalchemy import select
 
 from alc_backend.errors import ServiceError, SettingsError
-from alc_backend.loop.rounds import lifecycle, status
+from alc_backend.loop.rounds import executor, lifecycle, status
 from alc_backend.service.jobs import worker_registry
 from alc_backend.service.jobs.processes import Processes, start_redis
 from alc_backend.service.jobs.queues import Jobs, job_of, queue_of
@@ -131,6 +132,46 @@ def test_a_process_that_must_not_die_is_reported_with_its_log(tmp_path):
 def test_one_backend_per_data_folder(settings, redis, tmp_path):
     with Processes(tmp_path / "second") as processes, pytest.raises(ServiceError, match="another"):
         start_redis(processes, settings)
+
+
+HANGS = """
+import threading
+from alc_backend.loop.rounds import executor
+from alc_backend.service.jobs.worker import run_worker
+from alc_backend.settings import settings
+from alc_backend.store.round_states import Step
+
+executor.STEPS[Step.CREATED] = lambda store, part, report: threading.Event().wait()
+run_worker(settings())
+"""
+
+
+def test_a_worker_that_hangs_ends_and_another_one_goes_on(
+    store, settings, dataset, redis, tmp_path
+):
+    project = import_folder(store, dataset, "pets").project_id
+    jobs, hasty = Jobs(settings, redis), settings.model_copy(update={"hung_after_minutes": 0.01})
+    with Processes(tmp_path / "workers") as processes:
+        processes.start(
+            "hangs", [sys.executable, "-c", HANGS], environment=hasty.environment(), restart=True
+        )
+        hung = processes.pid_of("hangs")
+        lifecycle.start(store, jobs.enqueue_part, project)
+        wait_for(lambda: psutil.Process(hung).status() == psutil.STATUS_ZOMBIE)
+        assert "no progress for 0.01 minutes" in processes.log_of("hangs").read_text()
+        assert "in wait" in processes.log_of("hangs").read_text()  # where it hung
+    queue = []
+    assert executor.recover(store, queue.append) == 1
+    executor.run_part(store, queue.append, queue.pop().id)
+    assert status.latest_round(store, project).state == RoundState.TRAINING
+
+
+def test_two_machines_of_one_name_have_a_worker_each(settings, redis):
+    mine = worker_registry.this_process(["train"])
+    clone = replace(mine, process=f"{mine.host}/another-start/pid:[1]|{mine.pid}|1")
+    for worker in (mine, clone):
+        worker_registry.sign_in(redis, worker, settings)
+    assert len(worker_registry.workers(redis)) == 2
 
 
 def test_unknown_queues_are_named(settings):
