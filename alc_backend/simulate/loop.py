@@ -136,12 +136,10 @@ class Loop:
                 reached = superpixel & candidates.reach[image].read()
             self._count_selection((image, number), key, reached)
         else:
-            superpixel = reached = star
+            reached = star
             self._count_selection((image, number, row, col), key, reached)
-        if class_id != pseudo:
+        if class_id != pseudo or self.labels(key)[row, col] != class_id:  # or void, and accepted
             self._write(key, reached, class_id)
-        elif self.labels(key)[row, col] != class_id:  # accepted where the label is void
-            self._write(key, superpixel, class_id)  # all of it, as the ledger's replay does
 
     def _ends(self) -> list[int]:
         """The number of answers at the end of each round that has any left to ask for."""

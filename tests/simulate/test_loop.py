@@ -7,10 +7,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 from sqlalchemy import select
 
 from alc_backend.core import acquisition, metrics, pool
 from alc_backend.core.acquisition import ACQUISITIONS
+from alc_backend.core.expansion import expand
 from alc_backend.core.statistics import ImageStatistics
 from alc_backend.loop.rounds import executor, lifecycle, scoring, status, training
 from alc_backend.simulate import oracle
@@ -61,7 +63,7 @@ def plainly(world, budgets, *, kind, reach=lambda image, found, index: None):
         part = reach(image, found, index)
         part = mask if part is None else part
         selected[key] |= part
-        if said != pseudo:
+        if said != pseudo or labels[key][row, col] != said:
             labels[key][part] = said
         if number in budgets:
             confusion = scenes.confusion(labels.__getitem__)
@@ -90,20 +92,34 @@ def test_label_maps_and_figures_are_those_of_a_plain_replay(world, tmp_path, kin
     assert np.array(row["confusion_after"]).tolist() == loop.scenes.confusion(loop.labels).tolist()
 
 
+def similar(image, found, index):
+    """What an answer reaches with ε = 0.9 (eq. 12)."""
+    row, col = int(found.rows[index]), int(found.cols[index])
+    return expand(image, int(found.ids[index]), row, col, 0.9)
+
+
+def test_an_accept_of_what_has_no_label_spreads_as_far_as_a_correction(tmp_path):
+    data, given = write_world(tmp_path / "void")
+    for path in (data / "pseudo_labels").iterdir():
+        labels = np.asarray(Picture.open(path)).copy()
+        labels[:, 8:24] = 255
+        Picture.fromarray(labels).save(path)
+    bare = data, given, Scenes(data)
+    loop, row = run(bare, tmp_path, epsilon=0.9, oracle="pixel", budgets=(60,))
+    assert row["rounds"][-1]["accept_rate"] > 0
+    _, labels = plainly(bare, (60,), kind="pixel", reach=similar)
+    for key in loop.scenes.keys:
+        assert np.array_equal(loop.labels(key), labels[key])
+
+
 def test_similarity_decides_how_far_an_answer_spreads(world, tmp_path):
-    from alc_backend.core.expansion import expand
-
-    def reach(image, found, index):
-        row, col = int(found.rows[index]), int(found.cols[index])
-        return expand(image, int(found.ids[index]), row, col, 0.9)
-
     _, _, scenes = world
     loop, row = run(world, tmp_path, epsilon=0.9, budgets=(60,))
     assert row["rounds"][-1]["answers"] == 60
     _, whole = run(world, tmp_path, budgets=(60,))
     assert row["rounds"][-1]["data_miou"] < whole["rounds"][-1]["data_miou"]
     # everything is asked, so that the order does not matter
-    _, labels = plainly(world, (60,), kind="object", reach=reach)
+    _, labels = plainly(world, (60,), kind="object", reach=similar)
     for key in scenes.keys:
         assert np.array_equal(loop.labels(key), labels[key])
     again, _ = run(world, tmp_path, epsilon=0.9, budgets=(60,))  # from the kept candidates
