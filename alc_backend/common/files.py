@@ -98,6 +98,19 @@ def write_atomically(
     _sync(path.parent)  # the new name is only durable once its folder is synced
 
 
+def sync_below(root: Path) -> None:
+    """Have the disk keep a folder with all that is in it, before it is renamed."""
+    for folder, _, names in os.walk(root, topdown=False):
+        for name in names:
+            _sync(Path(folder, name))
+        _sync(Path(folder))
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk keep which names are in a folder, as after one of them was renamed."""
+    _sync(folder)
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's content, as 64 hexadecimal digits; OSError when it is unreadable."""
     with path.open("rb") as stream:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from alc_backend.common.files import sync_below, sync_folder
 from alc_backend.common.types import Progress
 from alc_backend.datasets import cityscapes, layouts
 from alc_backend.datasets.dataset import OutputImage
@@ -69,13 +70,14 @@ def export_project(
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder``, which takes its place once it is complete."""
+    """A new folder beside ``folder``, which takes its place once it is complete and on the disk."""
     target = folder.resolve()
     _refuse_other_files(target)
     staging = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
         staging.mkdir(parents=True)
         yield staging
+        sync_below(staging)
         _swap(staging, target)
     except OSError as error:
         raise DatasetError(
@@ -88,6 +90,7 @@ def _staged(folder: Path) -> Iterator[Path]:
 def _swap(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.rename(target)
+        sync_folder(target.parent)
         return
     _refuse_other_files(target)
     before = target.with_name(f".{target.name}.{uuid4().hex}.old")
@@ -97,6 +100,7 @@ def _swap(staging: Path, target: Path) -> None:
     except OSError:
         before.rename(target)
         raise
+    sync_folder(target.parent)  # before the earlier export is removed
     shutil.rmtree(before)
 
 

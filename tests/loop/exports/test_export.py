@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,6 +233,32 @@ def test_a_pixel_that_was_changed_back_is_no_change(store, project, submit, expo
         session.get_one(Query, asked.id).pseudo_label = DOG
     submit(answer(1, task_of(store, "a", 2), "cat"))  # it was a cat in the beginning
     assert changes_in(export()) == []
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["new", "replaced"])
+def test_an_export_is_on_the_disk_before_it_gets_its_name(
+    store, project, tmp_path, monkeypatch, earlier
+):
+    """A power cut leaves the earlier export, or the new one, whole."""
+    target = tmp_path / "exports" / "out"
+    if earlier:
+        export_project(store, project, target)
+    synced = []
+    sync = os.fsync
+
+    def noted(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((path, target.exists(), len(list(target.parent.glob(".out.*.old")))))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    export_project(store, project, target)
+    *inside, (last, exists, replaced) = synced
+    assert (last, exists, replaced) == (target.parent, True, int(earlier))
+    assert {(there, old) for _, there, old in inside} == {(earlier, 0)}
+    (staging,) = {path.relative_to(target.parent).parts[0] for path, _, _ in inside}
+    names = {path.relative_to(target.parent / staging) for path, _, _ in inside}
+    assert names == {path.relative_to(target) for path in (target, *target.rglob("*"))}
 
 
 def test_void_that_became_a_class_has_no_name(store, project, submit, export):
