@@ -14,6 +14,7 @@ from alc_backend.cli import (
     classes,
     doctor,
     export,
+    images,
     init,
     pseudo,
     rebuild,
@@ -39,6 +40,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 app.add_typer(rounds.app, name="round")
 app.add_typer(answers.app, name="answers")
 app.add_typer(classes.app, name="classes")
+app.add_typer(images.app, name="images")
 app.add_typer(weights.app, name="weights")
 app.add_typer(secret.app, name="secret")
 app.command()(command_of(init.init, init.InitOptions))

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.common.types import Json
-from alc_backend.errors import LabelStudioError, SettingsError
+from alc_backend.errors import LabelStudioError, NotFoundError, SettingsError
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import dataset_config
 from alc_backend.labelstudio.query import label_config
@@ -26,7 +26,7 @@ WEBHOOK_ACTIONS = [
 LONGEST_TITLE = 50
 """Label Studio refuses longer titles of projects, in characters, and such of fewer than 3."""
 
-QUERIES = (" – correction queries", " – queries")
+QUERY_ENDINGS = (" – correction queries", " – queries")
 """What stands behind a dataset's name in the title of its query project: the first that fits."""
 
 NO_WEBHOOK = (
@@ -46,7 +46,7 @@ def dataset_title(name: str) -> str:
 
 def query_title(name: str) -> str:
     """The title of the query project of a name."""
-    return _title(name, QUERIES)
+    return _title(name, QUERY_ENDINGS)
 
 
 def _title(name: str, endings: tuple[str, ...]) -> str:
@@ -56,6 +56,35 @@ def _title(name: str, endings: tuple[str, ...]) -> str:
             return name + ending
     mark = f"… {hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:4]}{endings[-1]}"
     return name[: LONGEST_TITLE - len(mark)].rstrip() + mark
+
+
+DATASET = (
+    "the dataset project",
+    "restore Label Studio's backup; or write the dataset with `alc export`, and make another "
+    "project of that with `alc init`",
+)
+QUERIES = (
+    "the query project",
+    "`alc init`, run again as before, makes another one, and `alc round start` fills it; answers "
+    "that were given stay",
+)
+"""What a project is for, and what to do when it was deleted."""
+
+
+def check_there(client: Client, number: int, role: tuple[str, str]) -> Json:
+    """A project as Label Studio has it.
+
+    Raises NotFoundError, with the remedy for its ``role`` (DATASET or QUERIES), when it is gone.
+    """
+    found: Json | None = client.get_or_none(f"/api/projects/{number}")
+    if found is None:
+        what, remedy = role
+        raise NotFoundError(
+            f"Label Studio no longer has project {number}, {what}, or the token's user may not see "
+            "it. Check LABEL_STUDIO_URL and whose token it is; if the project was deleted: "
+            f"{remedy}"
+        )
+    return found
 
 
 def create_dataset_project(client: Client, name: str, classes: list[str]) -> int:

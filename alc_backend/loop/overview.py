@@ -22,15 +22,16 @@ from alc_backend.loop.projects import image_queue
 from alc_backend.loop.rounds.status import RoundSummary
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
+from alc_backend.store.incoming import Event
 from alc_backend.store.models import (
     TRAIN,
     EntryKind,
-    Event,
     Image,
     LedgerEntry,
     Project,
     Query,
     Round,
+    Superpixel,
     utc_now,
 )
 from alc_backend.store.round_states import RUNNING, RoundState
@@ -171,7 +172,7 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
             select(Round).where(Round.project_id == project_id).order_by(Round.number)
         ).all()
         images = select(func.count(Image.id)).where(
-            Image.project_id == project_id, Image.split == TRAIN
+            Image.project_id == project_id, Image.split == TRAIN, Image.removed.is_(None)
         )
         asked = session.scalars(
             select(Query.superpixel_id)
@@ -181,6 +182,9 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
                 Query.closed_at.is_(None),
                 Query.task_id.is_not(None),
             )
+            .join(Superpixel, Superpixel.id == Query.superpixel_id)
+            .join(Image, Image.id == Superpixel.image_id)
+            .where(Image.removed.is_(None))
         )
         queue = len(set(asked) - read.settled)
         count = session.scalar(images) or 0

@@ -179,7 +179,7 @@ def close_again(store: Store, client: Client, project_id: int) -> None:
 def contents(
     session: Session, project: Project, where: ColumnElement[bool]
 ) -> list[tuple[Row[Any], query.QueryContent]]:
-    """The queries of a project that ``where`` selects, best first, with what each shows.
+    """The queries that ``where`` selects of a project's images, best first, with what each shows.
 
     The rows carry the query's ``id``, ``task_id``, ``round_id``, ``round_number`` (of the round
     that asks it), ``rank``, ``digest`` and ``closed_at``. (They are columns because thousands of
@@ -195,7 +195,7 @@ def contents(
             Round.number.label("round_number"), Image.url, Image.key, Image.height, Image.width,
         )
         .join(Round, Round.id == Query.round_id)
-        .where(where)
+        .where(where, Image.removed.is_(None))
         .order_by(Query.rank)
     )  # fmt: skip
     known = select(Round.number, Round.config).where(Round.project_id == project.id)

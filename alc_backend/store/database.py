@@ -114,12 +114,16 @@ class Store:
         return project
 
     def images(self, project_id: int, split: str) -> list[Image]:
-        """The images of one split, TRAIN or VAL, ordered by key."""
+        """The images of one split, TRAIN or VAL, that are in the dataset, ordered by key."""
         with self.reading() as session:
             return list(
                 session.scalars(
                     select(Image)
-                    .where(Image.project_id == project_id, Image.split == split)
+                    .where(
+                        Image.project_id == project_id,
+                        Image.split == split,
+                        Image.removed.is_(None),
+                    )
                     .order_by(Image.key)
                 )
             )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
-from alc_backend.store.models import EntryKind, LedgerEntry, Project
+from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project
 
 FEW_IMAGES = 1000
 """The most images that a query to the database lists by id; for more, it reads all entries."""
@@ -44,33 +43,44 @@ def standing(
     project_id: int,
     upto: int | None = None,
     images: Collection[int] | None = None,
+    *,
+    removed: bool = False,
 ) -> list[LedgerEntry]:
     """The entries in force, in replay order: each annotation's last one, unless it was deleted.
 
     ``upto`` is the id of the last entry to look at (default: all). ``images`` (ids) are those that
-    the caller needs: up to FEW_IMAGES of them, only their entries are returned; else all are.
+    the caller needs: up to FEW_IMAGES of them, only their entries are returned; else all are. Those
+    about images that are out of the dataset are left out unless ``removed``.
     """
-    entries = select(LedgerEntry).where(LedgerEntry.project_id == project_id)
-    if upto is not None:
-        entries = entries.where(LedgerEntry.id <= upto)
+    wanted = [LedgerEntry.project_id == project_id]
     if images is not None and len(images) <= FEW_IMAGES:
-        entries = entries.where(LedgerEntry.image_id.in_(images))
-    return _standing(session, entries)
+        wanted.append(LedgerEntry.image_id.in_(images))
+    if not removed:
+        wanted.append(Image.removed.is_(None))
+    return _standing(session, wanted, upto)
 
 
 def is_disputed(session: Session, superpixel_id: int, overlap: int) -> bool:
     """Whether annotators disagree about a superpixel and nobody has settled it."""
-    entries = _standing(
-        session, select(LedgerEntry).where(LedgerEntry.superpixel_id == superpixel_id)
-    )
+    entries = _standing(session, [LedgerEntry.superpixel_id == superpixel_id])
     return superpixel_id in judge(entries, overlap).disputed
 
 
-def _standing(session: Session, entries: Select[Any]) -> list[LedgerEntry]:
-    entries = entries.order_by(LedgerEntry.id)
-    latest = {entry.annotation_id: entry for entry in session.scalars(entries)}
-    in_force = (entry for entry in latest.values() if entry.kind != EntryKind.DELETED)
-    return sorted(in_force, key=replay_order)
+def _standing(
+    session: Session, wanted: Sequence[ColumnElement[bool]], upto: int | None = None
+) -> list[LedgerEntry]:
+    later = aliased(LedgerEntry)
+    revised = exists().where(
+        later.project_id == LedgerEntry.project_id,
+        later.annotation_id == LedgerEntry.annotation_id,
+        later.revision > LedgerEntry.revision,
+    )
+    entries = select(LedgerEntry).join(Image, Image.id == LedgerEntry.image_id).where(*wanted)
+    if upto is not None:
+        revised = revised.where(later.id <= upto)
+        entries = entries.where(LedgerEntry.id <= upto)
+    in_force = entries.where(~revised, LedgerEntry.kind != EntryKind.DELETED)
+    return sorted(session.scalars(in_force), key=replay_order)
 
 
 def replay_order(entry: LedgerEntry) -> tuple[datetime, int]:

@@ -22,6 +22,7 @@ from alc_backend.store.connections import (
     may_exist,
     migration_engine,
 )
+from alc_backend.store.incoming import Attempt, Event
 from alc_backend.store.models import Base, Project
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 """The folder of Alembic's ``env.py`` and of the migrations, one file each."""
+
+_TABLES = {*Base.metadata.tables, Attempt.__tablename__, Event.__tablename__}
+"""The names of our tables."""
 
 _MIGRATION_LOCK = 7_210_301
 """Advisory lock of PostgreSQL that one migrating process holds."""
@@ -145,7 +149,7 @@ def _check_empty(connection: Connection) -> None:
 
 def _refuse_taken_names(connection: Connection) -> None:
     """Raise SettingsError when another program has tables with the names of ours."""
-    taken = set(inspect(connection).get_table_names()) & set(Base.metadata.tables)
+    taken = set(inspect(connection).get_table_names()) & _TABLES
     if taken:
         raise SettingsError(
             f"the database was made by another program, whose tables ({_named(taken)}) have the "
@@ -159,7 +163,7 @@ def _named(tables: set[str]) -> str:
 
 def _ours() -> set[str]:
     """The names of our tables, in every revision."""
-    return {*Base.metadata.tables, _VERSION_TABLE}
+    return {*_TABLES, _VERSION_TABLE}
 
 
 def _drop_ours(connection: Connection) -> None:

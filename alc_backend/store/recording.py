@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from alc_backend.store.incoming import Attempt
 from alc_backend.store.ledger import last_revision, lock
 from alc_backend.store.models import (
-    Attempt,
     EntryKind,
     Image,
     LedgerEntry,

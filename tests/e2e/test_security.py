@@ -19,7 +19,7 @@ from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import status
 from alc_backend.store import ledger
-from alc_backend.store.models import Event
+from alc_backend.store.incoming import Event
 from tests.access_table import documented
 from tests.conftest import wait_for
 from tests.e2e.chaos import new_user

@@ -8,7 +8,7 @@ from hypothesis import given
 from sqlalchemy import select
 
 from alc_backend.loop.annotations import webhooks
-from alc_backend.store.models import Event
+from alc_backend.store.incoming import Event
 from tests.annotations import (
     DATASET_PROJECT,
     QUERY_PROJECT,

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import Attempt, Image, utc_now
+from alc_backend.store.incoming import Attempt
+from alc_backend.store.models import Image, utc_now
 
 MAX_TRIES = 3
 """How many attempts at an annotation may end with the process before it is set aside."""

@@ -18,11 +18,12 @@ from sqlalchemy.orm import Session
 
 from alc_backend.common.types import Json, Progress
 from alc_backend.errors import AlcError, LabelStudioError, NotFoundError
+from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.annotation import parse
-from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.client import Client, is_outage
 from alc_backend.labelstudio.query import Key, asked_about
 from alc_backend.labelstudio.times import read_time
-from alc_backend.loop import query_tasks
+from alc_backend.loop import image_tasks, query_tasks
 from alc_backend.loop.annotations import answers, attempts, mask_edits, outcomes, recovery
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger, recording
@@ -67,24 +68,32 @@ def reconcile(
     time, after FULL_EVERY, and when Label Studio's last change is older than it was, looks at every
     task that somebody answered. Queries that the store lacks, because an older backup was
     restored, are made again first. Answers in the ledger whose annotation is gone are withdrawn;
-    when that is a large share of them, only with ``accept_deletions``. Raises NotFoundError when
-    the project has no query project, LabelStudioError.
+    when that is a large share of them, only with ``accept_deletions``; so are images removed whose
+    tasks are gone. Raises NotFoundError when the project has no query project, or Label Studio no
+    longer has it or the dataset project, LabelStudioError.
     """
     with store.reading() as session:
         project = session.get(Project, project_id)
     if project is None or project.query_project is None:
         raise NotFoundError(f"project {project_id} has no query project; run `alc init`")
+    for number, role in (
+        (project.query_project, projects.QUERIES),
+        (project.dataset_project, projects.DATASET),
+    ):
+        if number is not None:
+            projects.check_there(client, number, role)
     _read_overlap(store, client, project)
     if query_tasks.sync_tasks(store, client, project_id):
         full = True  # tasks have gone, and the answers in them: what changed does not tell
-    projects = [number for number in (project.query_project, project.dataset_project) if number]
-    newest = _newest(client, projects)
+    both = [number for number in (project.query_project, project.dataset_project) if number]
+    newest = _newest(client, both)
     since = None if full or _is_full_due(project, newest) else project.reconciled_to
+    compared = image_tasks.sync_images(store, client, project, look=since is None)
     known = Known(store, project_id)
     counts: Counter[str] = Counter()
     seen: set[int] = set()
     missing: set[int] = set()
-    for label_studio_project in projects:
+    for label_studio_project in both:
         about = f"reading the annotations of Label Studio project {label_studio_project}"
         changed, conjunction = _changed(since, project.reconciled_annotation or 0)
         tasks = client.tasks_by_id(label_studio_project, changed, conjunction, include=FIELDS)
@@ -102,6 +111,7 @@ def reconcile(
     most = None if accept_deletions else max(MANY_GONE, SHARE_GONE * len(known.annotations))
     gone = _deleted(client, sorted(missing - seen), len(known.annotations), most)
     counts += answers.withdraw(store, project_id, gone)
+    image_tasks.settle(store, client, project, compared, accept_deletions=accept_deletions)
     with store.session() as session:
         _propose(session, project_id)
         row = session.get_one(Project, project_id)
@@ -128,12 +138,18 @@ def _is_full_due(project: Project, newest: datetime | None) -> bool:
 def _deleted(client: Client, missing: list[int], known: int, most: float | None) -> list[int]:
     """Those of the annotations that Label Studio really does not have any more.
 
-    Raises LabelStudioError when they are more than ``most`` of the ``known`` ones.
+    One of which Label Studio does not say counts as there. Raises LabelStudioError when they are
+    more than ``most`` of the ``known`` ones, and in an outage.
     """
     gone: list[int] = []
     for number in missing:
-        if client.get_or_none(f"/api/annotations/{number}/") is None:
-            gone.append(number)
+        try:
+            if client.get_or_none(f"/api/annotations/{number}/") is None:
+                gone.append(number)
+        except LabelStudioError as error:
+            if is_outage(error):
+                raise
+            log.warning("annotation %s stays in force: %s", number, error)
         if most is not None and len(gone) > most:
             raise LabelStudioError(
                 f"Label Studio no longer has {len(gone)} or more of the {known} annotations in the "
@@ -152,7 +168,12 @@ def _record(
     item: Json,
     known: Known,
 ) -> Outcome:
-    """Write one annotation (``item``) of a task into the ledger; returns what became of it."""
+    """Write one annotation (``item``) of a task into the ledger; returns what became of it.
+
+    What Label Studio does not give for this one, such as the prediction it began from, makes it
+    UNREADABLE until it changes, or everything is looked at again. Raises LabelStudioError in an
+    outage.
+    """
     try:
         annotation = parse(item, int(task["id"]))
         if known.is_current(annotation.annotation_id, annotation.updated_at):
@@ -163,9 +184,9 @@ def _record(
             known.recovered = True
             recovery.recover_queries(store, client, project)
         outcome = write_annotation(store, lambda: client, project, label_studio_project, task, item)
-    except LabelStudioError:
-        raise
     except (AlcError, ValueError) as error:
+        if is_outage(error):
+            raise
         log.warning("annotation %s: %s", item.get("id"), error)
         return Outcome.UNREADABLE
     if outcome in outcomes.PROBLEMS:
@@ -212,7 +233,7 @@ class Known:
             here = (None, project.query_project, project.dataset_project)
             standing = [
                 entry
-                for entry in ledger.standing(session, project_id)
+                for entry in ledger.standing(session, project_id, removed=True)
                 if entry.label_studio_project in here
             ]
             images = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)

@@ -24,12 +24,14 @@ from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, NotFoundError, SettingsError
 from alc_backend.labelstudio.annotation import positive_integer
 from alc_backend.labelstudio.client import OVERLOADED, Client
+from alc_backend.loop import image_tasks
 from alc_backend.loop.annotations import answers, outcomes
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import FIELDS, write_annotation
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
-from alc_backend.store.models import MAX_ID, EntryKind, Event, Project, utc_now
+from alc_backend.store.incoming import Event
+from alc_backend.store.models import MAX_ID, EntryKind, Project, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -311,6 +313,8 @@ def _outcomes(
         raise NotFoundError(f"project {event.project_id} is gone")
     where, named = event.label_studio_project, event.payload
     counts: Counter[str] = Counter()
+    if named["tasks"] and where == project.dataset_project:
+        image_tasks.remove_deleted(store, client(), project, named["tasks"])
     for number in answers.annotations_of_tasks(store, project, where, named["tasks"]):
         counts[_withdraw(store, client, project, number)] += 1
     for number, task_id in named["annotations"]:

@@ -61,7 +61,9 @@ def take(store: Store, project_id: int) -> Snapshot:
     files = store.files(project_id)
     with store.reading() as session:
         project = session.get_one(Project, project_id)
-        of_project = (Image.project_id == project_id, Image.split == TRAIN)
+        of_project = (
+            Image.project_id == project_id, Image.split == TRAIN, Image.removed.is_(None)
+        )  # fmt: skip
         images = session.scalars(select(Image).where(*of_project)).all()
         asked = (
             select(Superpixel.id, Superpixel.number)

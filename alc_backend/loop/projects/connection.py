@@ -22,10 +22,11 @@ from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.texts import texts
 from alc_backend.loop.projects.classes import refuse_missing, take_up_labels
+from alc_backend.loop.query_tasks import select_queries
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import create_project
-from alc_backend.store.models import TRAIN, Image, Project
+from alc_backend.store.models import TRAIN, Image, Project, Query
 
 Report = Callable[[str], None]
 
@@ -33,9 +34,11 @@ Report = Callable[[str], None]
 def connect_project(store: Store, client: Client, project_id: int, report: Report) -> Project:
     """Give a project its images, projects and backend in Label Studio; safe to repeat.
 
-    What exists already is kept; labels that the label config has got since become classes. Images
-    are uploaded last. Raises DatasetError when the label config lacks classes, RoundError when it
-    has new ones while a round is under way, LabelStudioError when Label Studio refuses something.
+    What exists already is kept; labels that the label config has got since become classes. A query
+    project that was deleted is made anew: the next round fills it. Images are uploaded last. Raises
+    NotFoundError when the dataset project was deleted, DatasetError when the label config lacks
+    classes, RoundError when it has new ones while a round is under way, LabelStudioError when Label
+    Studio refuses something.
     """
     checked_secret(store.settings)
     with store.reading() as session:
@@ -44,10 +47,14 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
         report("making the dataset project")
         number = projects.create_dataset_project(client, project.name, project.classes)
         project = _remember(store, project_id, dataset_project=number)
-    elif new := take_up_labels(store, client, project):
+    projects.check_there(client, project.dataset_project or 0, projects.DATASET)
+    if new := take_up_labels(store, client, project):
         report(f"new classes: {', '.join(new)}")
         with store.reading() as session:
             project = session.get_one(Project, project_id)
+    if project.query_project is not None and not _is_there(client, project.query_project):
+        report(f"Label Studio no longer has the query project {project.query_project}")
+        project = _forget_queries(store, project)
     if project.query_project is None:
         report("making the query project")
         overlap, wording = store.settings.overlap, texts(store.settings.language)
@@ -59,6 +66,18 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
     report("connecting the backend")
     connect_backends(store.settings, client, project)
     return project
+
+
+def _is_there(client: Client, number: int) -> bool:
+    return client.get_or_none(f"/api/projects/{number}") is not None
+
+
+def _forget_queries(store: Store, project: Project) -> Project:
+    """Forget the query project and its tasks; the answers in the ledger stay."""
+    with store.session() as session:
+        for query in session.scalars(select_queries(project.id, Query)):
+            query.task_id, query.digest, query.closed_at = None, None, None
+    return _remember(store, project.id, query_project=None, other_tasks=0)
 
 
 def connect_backends(settings: Settings, client: Client, project: Project) -> None:
@@ -136,7 +155,7 @@ def upload_images(
     tasks = client.tasks(project.dataset_project, fields="task_only")
     there = {asked_about(task["data"]).image for task in tasks}
     missing = [(key, path) for key, path in paths.items() if key not in there]
-    for _ in _make_tasks(client, project.dataset_project, missing, report):
+    for _ in make_tasks(client, project.dataset_project, missing, report):
         pass
     return len(missing)
 
@@ -155,15 +174,22 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
         waiting = _waiting(store, project.id)
     paths = [(image.key, files.image(image.id, image.suffix)) for image in waiting]
     done = 0
-    for urls, numbers in _make_tasks(client, project.dataset_project, paths, report):
+    for urls, numbers in make_tasks(client, project.dataset_project, paths, report):
         _remember_tasks(store, waiting[done : done + len(urls)], urls, numbers)
         done += len(urls)
 
 
-def _make_tasks(
-    client: Client, project: int, paths: Sequence[tuple[str, Path]], report: Report
+def make_tasks(
+    client: Client,
+    project: int,
+    paths: Sequence[tuple[str, Path]],
+    report: Report,
+    field: str = "image",
 ) -> Iterator[tuple[list[str], list[int]]]:
-    """Upload images with their keys and make their tasks; yields addresses and tasks, in parts."""
+    """Upload images with their keys and make their tasks; yields addresses and tasks, in parts.
+
+    ``field`` is the one of a task's data that holds the address.
+    """
     for first in range(0, len(paths), 50):
         part = paths[first : first + 50]
         report(f"uploading images {first + 1}–{first + len(part)} of {len(paths)}")
@@ -171,7 +197,7 @@ def _make_tasks(
         tasks = client.post(
             f"/api/projects/{project}/import",
             [
-                {"data": {"image": url, "alc": {"image": key}}}
+                {"data": {field: url, "alc": {"image": key}}}
                 for (key, _), url in zip(part, urls, strict=True)
             ],
             return_task_ids="true",
@@ -184,7 +210,7 @@ def _make_tasks(
 
 
 def _waiting(store: Store, project_id: int) -> Sequence[Image]:
-    """The training images that are not in Label Studio yet."""
+    """The images under correction that are not in Label Studio yet."""
     return [image for image in store.images(project_id, TRAIN) if image.dataset_task is None]
 
 

@@ -9,7 +9,7 @@ the table of arrivals; reads the list of tasks in Label Studio. Called by comman
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alc_backend.errors import NotFoundError
+from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.loop import leases
@@ -91,30 +92,55 @@ def note(store: Store, client: Client, project_id: int, *, retry: bool = False) 
                 .where(Arrival.project_id == project_id, Arrival.finished_at.is_not(None))
                 .values(error=None, finished_at=None, claims=0, retries=0, retry_at=None)
             )
-        known = session.execute(
-            select(Image.dataset_task, Image.key).where(
-                Image.project_id == project_id, Image.split == TRAIN
+        known = {
+            row.key: row.dataset_task
+            for row in session.execute(
+                select(Image.dataset_task, Image.key).where(
+                    Image.project_id == project_id, Image.split == TRAIN
+                )
             )
-        ).all()
-        noted = set(
-            session.scalars(select(Arrival.dataset_task).where(Arrival.project_id == project_id))
-        )
-    tasks, keys = {task for task, _ in known}, {key for _, key in known}
-    new: list[int] = []
+        }
+        arrivals = session.scalars(select(Arrival).where(Arrival.project_id == project_id)).all()
+    projects.check_there(client, project.dataset_project, projects.DATASET)
+    found = {
+        int(task["id"]): asked_about(task["data"]).image
+        for task in client.tasks(project.dataset_project, fields="task_only")
+    }
+    _forget_deleted(store, arrivals, found)
+    ours, noted = set(known.values()), {arrival.dataset_task for arrival in arrivals}
+    new: list[Arrival] = []
     present = 0
-    for task in client.tasks(project.dataset_project, fields="task_only"):
-        if task["id"] in tasks or asked_about(task["data"]).image in keys:
+    for task, key in found.items():
+        if task in ours or (key in known and known[key] not in found):
             present += 1
-        elif task["id"] not in noted:
-            new.append(int(task["id"]))
+        elif task not in noted:
+            new.append(Arrival(project_id=project_id, dataset_task=task))
+            if key in known:
+                new[-1].error, new[-1].finished_at = twin(key, known[key]), utc_now()
     for first in range(0, len(new), 500):
-        part = [Arrival(project_id=project_id, dataset_task=task) for task in new[first:][:500]]
+        part = new[first:][:500]
         try:
             with store.session() as session:
                 session.add_all(part)
         except IntegrityError:  # another process notes the same images
             return note(store, client, project_id)
-    return len(new), present
+    return sum(arrival.finished_at is None for arrival in new), present
+
+
+def twin(key: str, task: int | None) -> str:
+    """What is wrong with a task that has the key of an image which has another ``task``."""
+    return (
+        f"it has the key {key!r} of task {task}, and a dataset has one image of a name; delete one "
+        "of the two tasks, or give this one another `alc.image` in its data, then run `alc pseudo "
+        "--retry`"
+    )
+
+
+def _forget_deleted(store: Store, arrivals: Sequence[Arrival], found: Collection[int]) -> None:
+    """Forget images that could not be done and whose tasks are not among those that are there."""
+    for arrival in arrivals:
+        if arrival.finished_at is not None and arrival.dataset_task not in found:
+            remove(store, arrival)
 
 
 def waiting(store: Store, project_id: int) -> Waiting:

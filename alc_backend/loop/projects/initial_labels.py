@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from alc_backend.common.types import Json
@@ -43,7 +44,7 @@ from alc_backend.loop import leases
 from alc_backend.loop.projects import classes, image_queue
 from alc_backend.store.database import Store
 from alc_backend.store.importing import add_sample
-from alc_backend.store.models import TRAIN, Arrival, Project
+from alc_backend.store.models import TRAIN, Arrival, Image, Project
 
 log = logging.getLogger(__name__)
 
@@ -231,11 +232,24 @@ class _Maker:
             )
         except IntegrityError:  # another worker, which took this one for dead, was faster
             added = None
+        if added is None:
+            self._refuse_twin(arrival, _key(task))
         image_queue.remove(self._store, arrival)
         done.labelled += added is not None
         done.superpixels += added or 0
         done.hidden += made.hidden
         done.empty += made.empty
+
+    def _refuse_twin(self, arrival: Arrival, key: str) -> None:
+        """Raise DatasetError when the image of a key is that of another task."""
+        with self._store.reading() as session:
+            there = session.scalar(
+                select(Image.dataset_task).where(
+                    Image.project_id == self._project.id, Image.split == TRAIN, Image.key == key
+                )
+            )
+        if there not in (None, arrival.dataset_task):
+            raise DatasetError(image_queue.twin(key, there))
 
     def _maps(self, image: NDArray[np.uint8], regions: list[Json]) -> _FirstMaps:
         """The maps of an image: painted from the regions of its task, or made by the models."""

@@ -75,7 +75,8 @@ def scoring_works(session: Session, round_: Round) -> list[Work]:
     held_out = session.execute(known.where(Image.split == VAL)).all()
     by_fold: dict[int | None, list[int]] = {}
     folds, seed = round_.config.folds, round_.config.training.seed
-    for image in session.execute(known.where(Image.split == TRAIN).order_by(Image.key)):
+    corrected = known.where(Image.split == TRAIN, Image.removed.is_(None))
+    for image in session.execute(corrected.order_by(Image.key)):
         fold = fold_of(image.key, seed, folds) if folds > 1 else None
         by_fold.setdefault(fold, []).append(image.id)
     works = [Work(total=len(held_out))]

@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from alc_backend.store.models import Base
+from alc_backend.store.incoming import Event
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=Event.metadata,
     render_as_batch=True,
 )
 context.run_migrations()

@@ -14,7 +14,8 @@ from alc_backend.labelstudio.annotation import parse
 from alc_backend.loop.annotations import answers, attempts, mask_edits, reconciliation
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.overview import overview
-from alc_backend.store.models import Attempt, Project
+from alc_backend.store.incoming import Attempt
+from alc_backend.store.models import Project
 from tests.annotations import annotation, asked_project, image_of, label_studio_of, region
 from tests.conftest import BOTH_DATABASES
 

@@ -19,7 +19,8 @@ from alc_backend.errors import SettingsError
 from alc_backend.labelstudio.client import TRIES
 from alc_backend.loop.annotations import answers, webhooks
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.store.models import Event, LedgerEntry, Project, Query, utc_now
+from alc_backend.store.incoming import Event
+from alc_backend.store.models import LedgerEntry, Project, Query, utc_now
 from tests.annotations import (
     CAT,
     DATASET_PROJECT,

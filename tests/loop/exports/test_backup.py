@@ -27,11 +27,11 @@ from alc_backend.loop.exports.restore import restore_backup
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
+from alc_backend.store.incoming import Event
 from alc_backend.store.models import (
     TRAIN,
     VAL,
     Base,
-    Event,
     Image,
     LedgerEntry,
     Project,

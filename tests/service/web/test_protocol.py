@@ -16,7 +16,8 @@ from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import executor
 from alc_backend.service.web.app import create_app
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Event, Image, LedgerEntry, Project, Query, Round, Superpixel
+from alc_backend.store.incoming import Event
+from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Superpixel
 from alc_backend.store.round_states import RoundState
 from tests.annotations import happen, round_config
 from tests.conftest import BOTH_DATABASES, CLASSES, wait_for

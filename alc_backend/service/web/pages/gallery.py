@@ -121,7 +121,7 @@ def _page(store: Store, project: Project, start: int) -> GalleryPage:
     """The images from position ``start`` on, those that were answered about last coming first."""
     latest = func.max(LedgerEntry.id)
     with store.reading() as session:
-        ours = (Image.project_id == project.id, Image.split == TRAIN)
+        ours = (Image.project_id == project.id, Image.split == TRAIN, Image.removed.is_(None))
         total = session.scalar(select(func.count(Image.id)).where(*ours)) or 0
         position = ledger.position(session, project.id)
         found: Sequence[Image] = session.scalars(

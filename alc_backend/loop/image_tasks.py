@@ -1,0 +1,194 @@
+"""The images of a dataset and their tasks in the dataset project.
+
+Which images are out of the dataset, because somebody said so or because their task is gone; nobody
+is asked about these any more. Touches the images in the database; reads the tasks of the dataset
+project and closes those of the query project. Called by ``annotations`` and ``projects``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from alc_backend.common.types import Json
+from alc_backend.errors import LabelStudioError, NotFoundError
+from alc_backend.labelstudio import tasks
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.query import asked_about
+from alc_backend.loop.query_tasks import select_queries
+from alc_backend.store.database import Store
+from alc_backend.store.models import TRAIN, Image, Project, Query, Removal, utc_now
+
+MANY_GONE, SHARE_GONE = 20, 0.1
+"""How many tasks of images may have vanished before their images are not removed unasked.
+
+The larger of a number and a share of the images.
+"""
+
+
+def images_named(store: Store, project_id: int, keys: Iterable[str]) -> list[Image]:
+    """The images under correction with these keys; NotFoundError names one that is not there."""
+    with store.reading() as session:
+        found = {
+            image.key: image
+            for image in session.scalars(
+                select(Image).where(Image.project_id == project_id, Image.split == TRAIN)
+            )
+        }
+    unknown = [key for key in keys if key not in found]
+    if unknown:
+        raise NotFoundError(
+            f"there is no image {unknown[0]!r}; `alc images list` shows what there is"
+        )
+    return [found[key] for key in dict.fromkeys(keys)]
+
+
+def remove_images(
+    store: Store, client: Client, project_id: int, images: Sequence[Image], why: Removal
+) -> list[Image]:
+    """Take images out of the dataset and close the questions about them; those that were in it.
+
+    Their answers stay in the ledger and count no more. Raises LabelStudioError when a question
+    cannot be closed, which reconciling repeats.
+    """
+    gone = _mark(store, [image for image in images if image.removed is None], why)
+    close_questions(store, client, project_id)
+    return gone
+
+
+def _mark(store: Store, images: Sequence[Image], why: Removal | None) -> list[Image]:
+    with store.session() as session:
+        for image in images:
+            session.get_one(Image, image.id).removed = why
+    return list(images)
+
+
+def close_questions(store: Store, client: Client, project_id: int) -> None:
+    """Close the tasks that ask about images out of the dataset. Raises LabelStudioError."""
+    with store.reading() as session:
+        obsolete = session.scalars(
+            select_queries(project_id, Query).where(
+                Image.removed.is_not(None), Query.task_id.is_not(None), Query.closed_at.is_(None)
+            )
+        ).all()
+    for query in obsolete:
+        assert query.task_id is not None
+        tasks.close_task(client, query.task_id)
+        with store.session() as session:
+            session.get_one(Query, query.id).closed_at = utc_now()
+
+
+def remove_deleted(store: Store, client: Client, project: Project, deleted: Collection[int]) -> int:
+    """Take images out whose tasks (numbers) are said to be deleted, and are; how many."""
+    with store.reading() as session:
+        images = session.scalars(
+            select(Image).where(
+                Image.project_id == project.id,
+                Image.dataset_task.in_(deleted),
+                Image.removed.is_(None),
+            )
+        ).all()
+    gone = [i for i in images if client.get_or_none(f"/api/tasks/{i.dataset_task}") is None]
+    if gone:
+        remove_images(store, client, project.id, gone, Removal.TASK_DELETED)
+    return len(gone)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison of images with their tasks found: those whose task is ``gone``, of all.
+
+    ``there`` is the number of tasks in the dataset project, None where nothing was compared.
+    """
+
+    gone: list[Image]
+    images: int
+    there: int | None = None
+
+
+def sync_images(store: Store, client: Client, project: Project, *, look: bool) -> Comparison:
+    """Compare the images with the tasks of the dataset project; which have lost theirs.
+
+    Reads the tasks only where their number is not what it should be, or with ``look``. An image
+    whose task is gone gets the task with its key, where there is one; one whose task is back is in
+    the dataset again. Raises LabelStudioError.
+    """
+    with store.reading() as session:
+        images = session.scalars(
+            select(Image).where(
+                Image.project_id == project.id,
+                Image.split == TRAIN,
+                Image.dataset_task.is_not(None),
+            )
+        ).all()
+    if project.dataset_project is None:
+        return Comparison([], len(images))
+    expected = sum(image.removed != Removal.TASK_DELETED for image in images)
+    there = tasks.count_tasks(client, project.dataset_project)
+    if not look and there == expected + project.other_images:
+        return Comparison([], len(images))
+    found = {
+        int(task["id"]): task for task in client.tasks(project.dataset_project, fields="task_only")
+    }
+    here = {image.id for image in images if _is_of(image, found)}
+    moved = _twins(images, here, found)
+    back = here | moved.keys()
+    with store.session() as session:
+        for image in images:
+            row = session.get_one(Image, image.id)
+            row.dataset_task = moved.get(image.id, row.dataset_task)
+            if image.id in back and row.removed == Removal.TASK_DELETED:
+                row.removed = None
+    gone = [image for image in images if image.id not in back and image.removed is None]
+    return Comparison(gone, len(images), len(found))
+
+
+def settle(
+    store: Store, client: Client, project: Project, found: Comparison, *, accept_deletions: bool
+) -> None:
+    """Take the images out of the dataset whose tasks are gone, and close questions about them.
+
+    Raises LabelStudioError when that is a large share of them, unless ``accept_deletions``.
+    """
+    gone = found.gone
+    if len(gone) > max(MANY_GONE, SHARE_GONE * found.images) and not accept_deletions:
+        raise LabelStudioError(
+            f"Label Studio no longer has the tasks of {len(gone)} of {found.images} images, the "
+            f"first of {gone[0].key!r}; none was removed. Is LABEL_STUDIO_URL the right "
+            "installation? If they were deleted on purpose, run `alc reconcile --full "
+            "--accept-deletions`"
+        )
+    remove_images(store, client, project.id, gone, Removal.TASK_DELETED)
+    if found.there is None:
+        return
+    with store.session() as session:
+        counted = select(func.count(Image.id)).where(
+            Image.project_id == project.id,
+            Image.split == TRAIN,
+            Image.dataset_task.is_not(None),
+            Image.removed.is_(None) | (Image.removed != Removal.TASK_DELETED),
+        )
+        row = session.get_one(Project, project.id)
+        row.other_images = found.there - (session.scalar(counted) or 0)
+
+
+def _is_of(image: Image, found: dict[int, Json]) -> bool:
+    """Whether the task of an image is among those that were ``found``.
+
+    Its number may have been given to another image, after Label Studio was restored from a dump.
+    """
+    task = found.get(image.dataset_task or 0)
+    return task is not None and asked_about(task["data"]).image in ("", image.key)
+
+
+def _twins(images: Sequence[Image], here: set[int], found: dict[int, Json]) -> dict[int, int]:
+    """The tasks that have the keys of images which have lost theirs, by the images' row ids."""
+    taken = {image.dataset_task for image in images if image.id in here}
+    by_key = {
+        asked_about(task["data"]).image: number
+        for number, task in sorted(found.items(), reverse=True)
+        if number not in taken
+    }
+    return {i.id: by_key[i.key] for i in images if i.id not in here and i.key in by_key}
