@@ -109,7 +109,12 @@ def import_dataset(
         for sample in _samples(part, split):
             twins.add(split, sample)
             added = add_sample(store, project_id, split, sample)
-            if added is None:
+            if added is None and _is_of_a_task(store, project_id, split, sample.key):
+                summary.problems.append(
+                    f"{sample.key}: the project has an image of this name, which a task of Label "
+                    "Studio got for want of another; rename the file"
+                )
+            elif added is None:
                 summary.present += 1
             elif split == TRAIN:
                 summary.imported += 1
@@ -122,6 +127,20 @@ def import_dataset(
         summary.notes += part.notes
     summary.notes += twins.notes()
     return summary
+
+
+def key_of_task(task: int) -> str:
+    """The key of an image whose task in Label Studio, by its number, gives it none."""
+    return f"task-{task}"
+
+
+def _is_of_a_task(store: Store, project_id: int, split: str, key: str) -> bool:
+    """Whether the image of a key is called so because its task in Label Studio gave it no name."""
+    with store.reading() as session:
+        image = _find(session, project_id, split, key)
+    if image is None or image.dataset_task is None:
+        return False
+    return key == key_of_task(image.dataset_task)
 
 
 class _Twins:

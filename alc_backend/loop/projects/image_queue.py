@@ -8,6 +8,7 @@ the table of arrivals; reads the list of tasks in Label Studio. Called by comman
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.loop import leases
 from alc_backend.store.database import Store
+from alc_backend.store.importing import key_of_task
 from alc_backend.store.models import TRAIN, Arrival, Image, Project, Superpixel, utc_now
 
 SHARD = 20
@@ -125,6 +127,27 @@ def note(store: Store, client: Client, project_id: int, *, retry: bool = False) 
         except IntegrityError:  # another process notes the same images
             return note(store, client, project_id)
     return sum(arrival.finished_at is None for arrival in new), present
+
+
+def free_key(store: Store, project_id: int, task: int) -> str:
+    """The key of an image whose task, say 7, gives it none: ``task-7``.
+
+    Where another image of the project is called so, ``task-7-2``, and so on.
+    """
+    base = key_of_task(task)
+    with store.reading() as session:
+        taken = {
+            row.key: row.dataset_task
+            for row in session.execute(
+                select(Image.key, Image.dataset_task).where(
+                    Image.project_id == project_id,
+                    Image.split == TRAIN,
+                    Image.key.startswith(base, autoescape=True),
+                )
+            )
+        }
+    keys = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+    return next(key for key in keys if taken.get(key, task) == task)
 
 
 def twin(key: str, task: int | None) -> str:

@@ -217,12 +217,15 @@ class _Maker:
         made = self._maps(image, list(newest["result"]) if newest else [])
         begun = parse(newest, arrival.dataset_task) if newest and kind == ANNOTATIONS else None
         height, width = made.labels.shape
+        key = _given_key(task) or image_queue.free_key(
+            self._store, self._project.id, arrival.dataset_task
+        )
         try:
             added = add_sample(
                 self._store,
                 self._project.id,
                 TRAIN,
-                Sample(_key(task), path, height, width, made.labels, made.superpixels, None),
+                Sample(key, path, height, width, made.labels, made.superpixels, None),
                 url=url,
                 task=arrival.dataset_task,
                 annotation_id=begun.annotation_id if begun else None,
@@ -233,7 +236,7 @@ class _Maker:
         except IntegrityError:  # another worker, which took this one for dead, was faster
             added = None
         if added is None:
-            self._refuse_twin(arrival, _key(task))
+            self._refuse_twin(arrival, key)
         image_queue.remove(self._store, arrival)
         done.labelled += added is not None
         done.superpixels += added or 0
@@ -278,12 +281,12 @@ def _problem(arrival: Arrival, error: Exception) -> str:
     return f"task {arrival.dataset_task}: {error}"
 
 
-def _key(task: Json) -> str:
-    """The image key: the one that an upload by us put into the task, else the task's number."""
+def _given_key(task: Json) -> str | None:
+    """The image key that an upload by us put into the task; None where there is none."""
     try:
         return checked_key(asked_about(task["data"]).image)
     except DatasetError:
-        return f"task-{task['id']}"
+        return None
 
 
 def _newest(task: Mapping[str, Any]) -> tuple[str, Json | None]:

@@ -23,7 +23,7 @@ from alc_backend.labelstudio.shown_regions import brush_regions
 from alc_backend.loop.projects import connection, image_queue, initial_labels
 from alc_backend.service.jobs import functions
 from alc_backend.service.jobs.queues import Jobs
-from alc_backend.store.importing import create_project
+from alc_backend.store.importing import create_project, import_folder
 from alc_backend.store.models import Arrival, Image, Project, Superpixel
 from tests.conftest import BOTH_DATABASES, CLASSES
 from tests.fake_label_studio import DATASET_PROJECT, FakeLabelStudio
@@ -103,6 +103,38 @@ def counts(store, project):
 def images(store):
     with store.reading() as session:
         return {image.key: image for image in session.scalars(select(Image))}
+
+
+def test_an_image_that_is_called_like_a_task_takes_nothing_from_it(
+    store, project, label_studio, client, dataset
+):
+    folder = rename(dataset, "task-2")
+    import_folder(store, folder, "pets")
+    assert image_queue.note(store, client, project) == (3, 0)
+    initial_labels.work(store, client, project)
+    tasks = {key: image.dataset_task for key, image in images(store).items()}
+    assert tasks == {"task-2": None, "task-1": 1, "task-2-2": 2, "task-3": 3}
+    assert image_queue.note(store, client, project) == (0, 3)
+
+
+def test_an_image_of_a_folder_that_is_called_like_a_task_there_is_told(
+    store, project, label_studio, client, dataset
+):
+    image_queue.note(store, client, project)
+    initial_labels.work(store, client, project)
+    (told,) = import_folder(store, rename(dataset, "task-2"), "pets").problems
+    assert told.startswith("task-2: ")
+    assert "rename the file" in told
+
+
+def rename(dataset, name):
+    """A dataset folder with one image of this name."""
+    for path in dataset.rglob("*.png"):
+        if path.stem == "a":
+            path.rename(path.with_stem(name))
+        else:
+            path.unlink()
+    return dataset
 
 
 def test_projects_of_one_name_are_told_apart(store, label_studio, client):
