@@ -9,6 +9,8 @@ from sqlalchemy import select
 
 from alc_backend.foundation.warm_start import Warmer, WarmStart
 from alc_backend.labelstudio.regions import painted
+from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Arrival, Project
 from tests.conftest import wait_for
 from tests.e2e.demonstration import alc, retrieve_predictions
@@ -143,6 +145,127 @@ def test_plain_images_without_any_weights(running, pictures):
     alc(demo, "round", "start", "--project", "plain", "--size", "5", "--wait", **small)
     waiting = demo.client.get(f"/api/projects/{project.query_project}/next")
     assert waiting["data"]["choices"]
+
+
+@pytest.fixture(scope="module")
+def grown(running, tmp_path_factory):
+    """A project of two images, whose label map is all background, and its annotations."""
+    demo, _ = running
+    folder = tmp_path_factory.mktemp("grown")
+    (folder / "images").mkdir()
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+    for name in ("left", "right"):
+        pixels = np.full((24, 40, 3), 90, dtype=np.uint8)
+        pixels[4:18, 10:30] = (200, 40, 40)
+        Picture.fromarray(pixels).save(folder / "images" / f"{name}.png")
+    options = ("--images", str(folder / "images"), "--classes", str(folder / "classes.txt"))
+    options += ("--name", "grown", "--superpixels", "slic", "--superpixel-count", "4")
+    alc(demo, "init", *options)
+    return demo, options
+
+
+def labels_of(demo, key):
+    """The label map of an image as it is now."""
+    project = project_named(demo, "grown")
+    with demo.store.reading() as session:
+        maps = LabelMaps(session, demo.store.files(project.id), project.id)
+    return maps.read(images_of(demo, project)[key].id)
+
+
+def paint(demo, key, name):
+    """Somebody paints the left quarter of an image; the annotation."""
+    project = project_named(demo, "grown")
+    superpixels = np.zeros((24, 40), dtype=np.int32)
+    superpixels[:, :10] = 1
+    result = brush_regions(np.zeros((24, 40), dtype=np.uint8), superpixels, [name])
+    task = images_of(demo, project)[key].dataset_task
+    return demo.client.post(f"/api/tasks/{task}/annotations/", {"result": result})
+
+
+def config_of(demo):
+    number = project_named(demo, "grown").dataset_project
+    return demo.client.get(f"/api/projects/{number}")["label_config"]
+
+
+def test_a_class_is_added_and_renamed_while_people_paint(grown):
+    """Label Studio takes the label config with annotations of every name in it."""
+    demo, options = grown
+    number = project_named(demo, "grown").dataset_project
+    paint(demo, "left", "dog")
+    wait_for(lambda: (labels_of(demo, "left")[:, :10] == 2).all())
+    config = config_of(demo).replace('<Label value="dog"', '<Label value="emu"/><Label value="dog"')
+    demo.client.patch(f"/api/projects/{number}", {"label_config": config})
+    made = paint(demo, "right", "emu")
+    said = alc(demo, "reconcile", "--project", "grown", "--full")
+    assert "of an unknown class" in said
+    assert not labels_of(demo, "right").any()
+    alc(demo, "init", *options)
+    assert project_named(demo, "grown").classes == [*CLASSES, "emu"]
+    alc(demo, "reconcile", "--project", "grown", "--full")
+    assert (labels_of(demo, "right")[:, :10] == 4).all()
+    alc(demo, "classes", "rename", "dog", "hound", "--project", "grown")
+    assert project_named(demo, "grown").classes == [
+        "background",
+        "sofa",
+        "hound",
+        "potted plant",
+        "emu",
+    ]
+    paint(demo, "right", "dog")  # as the screen stores it: by the label's alias
+    alc(demo, "classes", "add", "fox", "--project", "grown")
+    assert (labels_of(demo, "right")[:, :10] == 2).all()
+    demo.client.delete(f"/api/annotations/{made['id']}/")
+    paint(demo, "right", "fox")
+    alc(demo, "reconcile", "--project", "grown")
+    assert (labels_of(demo, "right")[:, :10] == 5).all()
+    assert (labels_of(demo, "left")[:, :10] == 2).all()
+
+
+def test_annotations_are_found_by_their_numbers(grown):
+    """Each task once, though Label Studio lists it once for each of its annotations."""
+    demo, _ = grown
+    project = project_named(demo, "grown")
+    first = paint(demo, "left", "sofa")["id"]
+    for _ in range(3):
+        paint(demo, "left", "sofa")
+    beyond = {"filter": "filter:tasks:annotations_ids", "operator": "greater", "type": "Number"}
+    found = demo.client.tasks_by_id(
+        project.dataset_project, [{**beyond, "value": first}], "or", include="id,annotations"
+    )
+    task = images_of(demo, project)["left"].dataset_task
+    assert [each["id"] for each in found] == [task]
+    none = [{**beyond, "value": first + 1000}]
+    assert list(demo.client.tasks_by_id(project.dataset_project, none, "or", include="id")) == []
+
+
+def test_a_deleted_task_takes_its_image_out_until_it_is_brought_back(grown):
+    demo, options = grown
+    project = project_named(demo, "grown")
+    task = images_of(demo, project)["left"].dataset_task
+    demo.client.delete(f"/api/tasks/{task}/")
+    wait_for(lambda: list(images_of(demo, project)) == ["right"])
+    alc(demo, "reconcile", "--project", "grown", "--full")
+    alc(demo, "init", *options)
+    assert "left" in alc(demo, "images", "list", "--removed", "--project", "grown")
+    alc(demo, "images", "restore", "left", "--project", "grown")
+    back = images_of(demo, project)["left"]
+    assert back.dataset_task != task
+    shown = demo.client.get(f"/api/tasks/{back.dataset_task}/")
+    assert shown["data"]["alc"] == {"image": "left"}
+    assert "0 new images, 2 already there" in alc(demo, "pseudo", "--project", "grown")
+
+
+def test_a_deleted_query_project_is_told_and_made_anew(grown):
+    demo, options = grown
+    before = project_named(demo, "grown")
+    demo.client.delete(f"/api/projects/{before.query_project}/")
+    said = alc(demo, "reconcile", "--project", "grown", status=1)
+    assert f"no longer has project {before.query_project}, the query project" in said
+    assert "alc init" in said
+    alc(demo, "init", *options)
+    after = project_named(demo, "grown")
+    assert after.query_project not in (None, before.query_project)
+    alc(demo, "reconcile", "--project", "grown")
 
 
 def test_missing_weights_are_told_before_anything_is_made(running, pictures):
