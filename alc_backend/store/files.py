@@ -112,17 +112,9 @@ class ProjectFiles:
         """The pixels that corrections in round ``number`` label, bool (H, W)."""
         return np.asarray(self._read_image(self._reach(number, image_id)), dtype=np.bool_)
 
-    def write_edit(
-        self,
-        annotation_id: int,
-        revision: int,
-        labels: NDArray[np.uint8],
-        changed: NDArray[np.bool_],
-    ) -> None:
-        """Write what an edit changed: ``labels`` where ``changed`` is true, both (H, W)."""
-        kept = np.where(changed, labels, 0).astype(np.uint8)
-        layers = [Image.fromarray(layer) for layer in (kept, changed * np.uint8(255))]
-        self._write_image(self._edit(annotation_id, revision), Image.merge("LA", layers))
+    def write_edit(self, annotation_id: int, revision: int, content: bytes) -> None:
+        """Write what an edit changed, as :func:`encode_edit` gives it."""
+        self._storage.write(self._edit(annotation_id, revision), content)
 
     def read_edit(
         self, annotation_id: int, revision: int
@@ -179,9 +171,7 @@ class ProjectFiles:
             raise NotFoundError(f"{error}; import the image again") from error
 
     def _write_image(self, name: str, opened: Image.Image) -> None:
-        content = io.BytesIO()
-        opened.save(content, format="PNG")
-        self._storage.write(name, content.getvalue())
+        self._storage.write(name, _png(opened))
 
     def _read_image(self, name: str) -> Image.Image:
         content = io.BytesIO(self._read(name))
@@ -215,6 +205,22 @@ class ProjectFiles:
 
     def _edit(self, annotation_id: int, revision: int) -> str:
         return f"{self._folder}/edits/{annotation_id}-{revision}.png"
+
+
+def encode_edit(labels: NDArray[np.uint8], changed: NDArray[np.bool_]) -> bytes:
+    """The file of an edit: ``labels`` where ``changed`` is true, both (H, W).
+
+    That takes seconds for a large image, and so is done before the ledger is locked.
+    """
+    kept = np.where(changed, labels, 0).astype(np.uint8)
+    layers = [Image.fromarray(layer) for layer in (kept, changed * np.uint8(255))]
+    return _png(Image.merge("LA", layers))
+
+
+def _png(opened: Image.Image) -> bytes:
+    content = io.BytesIO()
+    opened.save(content, format="PNG")
+    return content.getvalue()
 
 
 def _unpacked(content: bytes, name: str) -> NDArray[np.int32]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from alc_backend.store import recording
+from alc_backend.store.files import encode_edit
 from alc_backend.store.models import Image, Project, Query
 from tests.annotations import (
     BACKGROUND,
@@ -275,7 +276,8 @@ def edit(store, project):
             entry = recording.record_edit(session, session.get_one(Image, image_id), given)
             if entry is not None:
                 labels = np.full(superpixels.shape, class_id or 0, dtype=np.uint8)
-                store.files(project).write_edit(number, entry.revision, labels, changed)
+                content = encode_edit(labels, changed)
+                store.files(project).write_edit(number, entry.revision, content)
         return entry is not None
 
     return edit

@@ -29,6 +29,7 @@ from alc_backend.loop.annotations import attempts
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
+from alc_backend.store.files import encode_edit
 from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Superpixel
 
 
@@ -95,11 +96,12 @@ def _record(
         label_studio_project=project.dataset_project,
         task_id=annotation.task_id,
     )
+    content = encode_edit(edited, changed)
     with store.session() as session:
         entry = recording.record_edit(session, image, edit, again=again)
         if entry is None:
             return Outcome.KNOWN
-        files.write_edit(entry.annotation_id, entry.revision, edited, changed)
+        files.write_edit(entry.annotation_id, entry.revision, content)
     return Outcome.RECORDED
 
 

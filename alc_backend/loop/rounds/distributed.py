@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from alc_backend.common.processes import die_with_parent, end
-from alc_backend.errors import TrainingError
+from alc_backend.errors import CancelledError, TrainingError
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.settings import Settings
 
@@ -31,8 +31,8 @@ TRAIN_PROCESS = "alc_backend.loop.rounds.train_process"
 def run(settings: Settings, processes: int, report: Reporter) -> None:
     """Train the networks of a round, whose part ``report`` is about, with so many processes.
 
-    ``report`` may raise to stop them. Raises TrainingError with the error that one of them tells,
-    or with the end of their output when one ends without telling any.
+    ``report`` may raise to stop them. Raises CancelledError as it does, TrainingError with the
+    error that one of them tells, or with the end of their output when one ends without telling any.
     """
     part = report.claimed
     with tempfile.TemporaryDirectory() as folder:
@@ -92,6 +92,8 @@ def _listen(said: int, started: list[subprocess.Popen[bytes]], report: Reporter)
         for line in lines:
             if _MARK in line:
                 words: dict[str, Any] = json.loads(line.split(_MARK, 1)[1])
+                if "cancelled" in words:
+                    raise CancelledError(words["cancelled"])
                 if "error" in words:
                     raise TrainingError(words["error"])
                 report(words["done"], words["total"], words["message"])

@@ -21,7 +21,7 @@ def main() -> None:
     import torch
     from torch import distributed
 
-    from alc_backend.errors import AlcError
+    from alc_backend.errors import AlcError, CancelledError
     from alc_backend.loop.rounds import training
     from alc_backend.loop.rounds.progress import Reporter
     from alc_backend.settings import settings
@@ -50,6 +50,9 @@ def main() -> None:
             part = session.get_one(Part, int(part_id))
         part.claimed_by = claim
         training.train_networks(store, part.round, Teller(store, part))
+    except CancelledError as error:
+        say(cancelled=str(error))
+        sys.exit(1)
     except AlcError as error:
         say(error=str(error))
         sys.exit(1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from alc_backend.errors import LabelStudioAwayError
 from alc_backend.labelstudio.annotation import parse
@@ -11,6 +14,8 @@ from alc_backend.labelstudio.regions import painted
 from alc_backend.labelstudio.shown_regions import brush_regions
 from alc_backend.loop.annotations import answers, history, mask_edits
 from alc_backend.loop.annotations.outcomes import Outcome
+from alc_backend.store.files import encode_edit
+from alc_backend.store.importing import create_project
 from alc_backend.store.models import Image, Project
 from tests.annotations import (
     BACKGROUND,
@@ -321,6 +326,18 @@ def test_a_deleted_edit_has_no_effect_and_stays_deleted(store, project, first, s
 
 
 # The annotation that the first label map came from.
+
+
+def test_others_write_to_the_database_while_an_edits_file_is_made(store, edit, monkeypatch):
+    def others_write(labels, changed):
+        with ThreadPoolExecutor(1) as other:
+            other.submit(create_project, store, "made meanwhile", ["a", "b"]).result(60)
+        return encode_edit(labels, changed)
+
+    monkeypatch.setattr(mask_edits, "encode_edit", others_write)
+    assert edit(7, [region("dog", *CORNER)]) == Outcome.RECORDED
+    with store.reading() as session:
+        assert set(session.scalars(select(Project.name))) == {"pets", "made meanwhile"}
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from alc_backend.errors import CancelledError
+from alc_backend.loop import leases
 from alc_backend.loop.rounds import executor, lifecycle, progress, scoring
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Image, Score, Superpixel
+from alc_backend.store.models import Image, Part, Score, Superpixel
 from alc_backend.store.round_states import Step
 from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds.running import hand_to_another_process, work
@@ -82,6 +84,25 @@ def test_the_same_inputs_give_the_same_scores(settings, dataset, tmp_path, queue
         store.close()
     assert len(found[0]) == 6
     assert found[0] == found[1]
+
+
+def test_a_worker_that_was_paused_writes_no_reach_and_no_scores(settings, dataset, queue):
+    store = Store(settings.model_copy(update={"epsilon": 0.9}))
+    project = import_folder(store, dataset, "pets").project_id
+    lifecycle.start(store, queue.append, project)
+    work(store, queue, 3)  # prepared, trained and measured
+    (part,) = queue
+    with store.session() as session:
+        leases.claim(session.get_one(Part, part.id))
+    with store.reading() as session:
+        claimed = session.get_one(Part, part.id)
+    hand_to_another_process(store, 1)
+    with pytest.raises(CancelledError):
+        scoring.score(store, claimed, lambda done, total, message: None)
+    assert not list((settings.data_dir / "projects").rglob("reach/*"))
+    with store.reading() as session:
+        assert session.scalars(select(Score)).all() == []
+    store.close()
 
 
 def test_with_epsilon_the_reach_of_every_answer_is_kept(settings, dataset, queue):

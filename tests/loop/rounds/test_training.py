@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import select
 
 from alc_backend.core.draws import fold_of
-from alc_backend.errors import SettingsError, TrainingError
+from alc_backend.errors import CancelledError, SettingsError, TrainingError
 from alc_backend.loop.rounds import executor, lifecycle, scoring
 from alc_backend.loop.rounds import training as training_step
 from alc_backend.loop.rounds.distributed import TRAIN_PROCESS
+from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.loop.rounds.status import RoundSummary
 from alc_backend.segmentation import infer
 from alc_backend.segmentation import train as training
@@ -24,7 +25,7 @@ from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, LedgerEntry, Score, Superpixel, utc_now
 from alc_backend.store.round_states import RoundState, Step
 from tests.conftest import write_dataset
-from tests.loop.rounds.running import at_step, only_round, work
+from tests.loop.rounds.running import at_step, hand_to_another_process, only_round, work
 
 
 @pytest.fixture
@@ -259,6 +260,34 @@ def test_a_weights_file_that_is_not_there_is_named_at_once(store, six_images):
     store.settings = store.settings.model_copy(update={"encoder_weights": "/nowhere.pth"})
     with pytest.raises(SettingsError, match=r"ALC_ENCODER_WEIGHTS.*nowhere"):
         lifecycle.start(store, [].append, project)
+
+
+class Paused(Reporter):
+    """A worker that was paused: nothing that it is told reaches it, or the database."""
+
+    def __call__(self, done, total, message):
+        pass
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("reason", ["another worker", "cancelled"])
+def test_a_network_is_published_by_the_worker_that_has_the_training(
+    store, six_images, processes, reason
+):
+    project = import_folder(store, six_images, "pets").project_id
+    started(store, project, train_processes=processes)
+    round_ = only_round(store)
+    report = Paused(store, at_step(store, round_, Step.TRAINING).claimed)
+    published = store.files(project).network(1)
+    published.parent.mkdir(parents=True)
+    published.write_bytes(b"of the worker that has it now")
+    if reason == "cancelled":
+        lifecycle.cancel(store, project)
+    else:
+        hand_to_another_process(store, 1)
+    with pytest.raises(CancelledError, match=reason):
+        training_step.train(store, round_, report)
+    assert published.read_bytes() == b"of the worker that has it now"
 
 
 def test_cancelling_stops_all_processes(store, six_images):
