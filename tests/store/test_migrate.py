@@ -36,8 +36,9 @@ def upgrade():
 """
 
 PROJECT = (
-    "INSERT INTO projects (name, classes, brush_name, image_name, overlap, other_tasks, created_at)"
-    " VALUES ('old', '[\"a\", \"b\"]', 'label', 'image', 1, 0, '2026-01-01 00:00:00')"
+    "INSERT INTO projects (name, classes, brush_name, image_name, overlap, other_tasks, "
+    "other_images, created_at) "
+    "VALUES ('old', '[\"a\", \"b\"]', 'label', 'image', 1, 0, 0, '2026-01-01 00:00:00')"
 )
 
 

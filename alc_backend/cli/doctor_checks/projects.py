@@ -103,8 +103,8 @@ class ProjectChecks:
             return problem(
                 f"the {' and the '.join(gone)} project is gone from Label Studio, or the token's "
                 "user may not see it",
-                "check LABEL_STUDIO_URL and whose token it is; if it was deleted, restore Label "
-                "Studio's backup, or `alc init` into a new project",
+                "check LABEL_STUDIO_URL and whose token it is; if it was deleted, "
+                + (projects.QUERIES if gone == ["query"] else projects.DATASET)[1],
             )
         if missing:
             return problem(
@@ -292,6 +292,7 @@ class ProjectChecks:
                     Image.project_id == self._project.id,
                     Image.split == TRAIN,
                     Image.url.is_not(None),
+                    Image.removed.is_(None),
                 )
                 .order_by(Image.id.desc())
                 .limit(1)

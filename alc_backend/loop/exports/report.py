@@ -116,15 +116,20 @@ def _load(session: Session, store: Store, project_id: int) -> LiveProject:
         select(func.count())
         .select_from(Superpixel)
         .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project_id)
+        .where(Image.project_id == project_id, Image.removed.is_(None))
     )
+    images = session.scalars(
+        select(Image)
+        .where(Image.project_id == project_id, Image.removed.is_(None))
+        .order_by(Image.key)
+    ).all()
     return LiveProject(
         project=session.get_one(Project, project_id),
         rounds=session.scalars(
             select(Round).where(Round.project_id == project_id).order_by(Round.number)
         ).all(),
-        images=store.images(project_id, TRAIN),
-        validation_images=len(store.images(project_id, VAL)),
+        images=[image for image in images if image.split == TRAIN],
+        validation_images=sum(image.split == VAL for image in images),
         superpixels=superpixels or 0,
         entries=ledger.standing(session, project_id),
         maps=LabelMaps(session, files, project_id),

@@ -19,6 +19,7 @@ from alc_backend.errors import SettingsError
 from alc_backend.labelstudio.client import TRIES
 from alc_backend.loop.annotations import answers, webhooks
 from alc_backend.loop.annotations.outcomes import Outcome
+from alc_backend.store import ledger
 from alc_backend.store.incoming import Event
 from alc_backend.store.models import LedgerEntry, Project, Query, utc_now
 from tests.annotations import (
@@ -401,7 +402,9 @@ def test_a_deleted_dataset_task_takes_its_edits_along_and_no_answer(store, proje
     assert in_ledger(store, project) == {1: ("edit", None), 2: ("correct", DOG)}
     post(tasks_deleted(image, project=DATASET_PROJECT))
     drain()
-    assert in_ledger(store, project) == {2: ("correct", DOG)}
+    with store.reading() as session:  # the answer is kept, though its image is out of the dataset
+        (kept,) = ledger.standing(session, project, removed=True)
+    assert (kept.annotation_id, kept.class_id) == (2, DOG)
 
 
 # Events that cannot be read in at once.

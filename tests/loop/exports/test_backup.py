@@ -145,9 +145,9 @@ def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
         label_studio = label_studio_of(restored)
         label_studio.annotate(waiting_answer(restored))
         assert webhooks.drain(restored, label_studio.client) == {"recorded": 1}
+        assert webhooks.waiting(restored) == 0
         with restored.reading() as session:
             assert session.scalar(select(func.count()).select_from(LedgerEntry)) == 2
-            assert webhooks.waiting(restored) == 0
             assert session.scalar(select(func.count()).select_from(Event)) == 2
     assert contents(tmp_path / "before") == contents(tmp_path / "after")
 
