@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         LedgerEntry,
         Part,
         Project,
+        Removal,
         Round,
         Superpixel,
     )
@@ -110,6 +111,7 @@ __all__ = [
     "Pool",
     "Project",
     "ProjectFiles",
+    "Removal",
     "Round",
     "RoundConfig",
     "RoundError",
@@ -232,6 +234,7 @@ _MODULES = {
     "LedgerEntry": "store.models",
     "Part": "store.models",
     "Project": "store.models",
+    "Removal": "store.models",
     "Round": "store.models",
     "Superpixel": "store.models",
 }
