@@ -178,6 +178,7 @@ class Bench:
         with self.store.session() as session:
             session.get_one(Round, round_.id).state = RoundState.OPEN
             session.get_one(Round, round_.id).opened_at = utc_now()
+            session.get_one(Part, report.claimed.id).claimed_by = None
         return took
 
     def bulk_import(self, round_: Round, version: str) -> float:

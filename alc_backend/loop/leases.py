@@ -77,17 +77,33 @@ def is_gone(process: str) -> bool:
     """Whether a process, by its name, has ended; False as well where this machine cannot tell."""
     _, _, rest = process.partition("|")
     number, _, began = rest.partition("|")
-    return is_here(process) and number.isdecimal() and str(_began(int(number))) != began
+    if not is_here(process) or not number.isdecimal():
+        return False
+    found = _began(int(number))
+    return not _exists(int(number)) if found is None else found != began
 
 
 def _began(number: int) -> str | None:
-    """When a process of this machine began, in ticks of Linux's clock; None when it has ended."""
+    """When a process of this machine began, in ticks of Linux's clock; "" when it has ended.
+
+    None where that cannot be read: there is none, or it is another user's and hidden.
+    """
     try:
         facts = Path(f"/proc/{number}/stat").read_text("utf-8", errors="replace")
     except OSError:
         return None
     state, *_, began = facts.rpartition(")")[2].split()[:20]
-    return None if state in ("Z", "X") else began
+    return "" if state in ("Z", "X") else began
+
+
+def _exists(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def claim(item: Claimable) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -99,24 +100,38 @@ def at_step(store, round_, step, tell=lambda done, total, message: None) -> Told
         return Told(store, session.get_one(Part, number), tell)
 
 
+@contextmanager
+def working(store, round_, step):
+    """Let this process be at a step while the context lasts, and have done it then."""
+    report = at_step(store, round_, step)
+    yield report
+    with store.session() as session:
+        part = session.get_one(Part, report.claimed.id)
+        part.claimed_by, part.finished_at = None, utc_now()
+
+
 def publish(store, round_) -> None:
     """Publish a round as a worker does."""
-    publishing.publish_round(store, round_, at_step(store, round_, Step.PUBLISHING))
+    with working(store, round_, Step.PUBLISHING) as report:
+        publishing.publish_round(store, round_, report)
 
 
 def choose_batch(store, round_) -> str | None:
     """Choose the batch of a round as a worker does."""
-    return selection.choose_batch(store, round_, at_step(store, round_, Step.PUBLISHING))
+    with working(store, round_, Step.PUBLISHING) as report:
+        return selection.choose_batch(store, round_, report)
 
 
 def ask_missing(store, round_) -> int:
     """Ask what an open round lacks, as a worker does."""
-    return adjudication.ask_missing(store, round_, at_step(store, round_, Step.ASKING))
+    with working(store, round_, Step.ASKING) as report:
+        return adjudication.ask_missing(store, round_, report)
 
 
 def remove_leftovers(store, round_) -> None:
     """Clear away what earlier rounds left, as a worker does."""
-    cleanup.remove_leftovers(store, round_, at_step(store, round_, Step.TIDYING))
+    with working(store, round_, Step.TIDYING) as report:
+        cleanup.remove_leftovers(store, round_, report)
 
 
 def only_round(store) -> Round:
