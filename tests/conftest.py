@@ -41,9 +41,10 @@ def wait_for(condition, limit_s=120):
 
 
 DEMONSTRATION = "tests/e2e/"
-"""The tests below this folder share one running demonstration, all but those of CHAOS."""
+"""The tests below this folder share one running demonstration, all but those of ALONE."""
 
-CHAOS = "tests/e2e/test_chaos.py"
+ALONE = ("tests/e2e/test_chaos.py", "tests/e2e/test_shapes.py")
+"""These have a Label Studio of their own."""
 
 
 def pytest_collection_modifyitems(items):
@@ -66,7 +67,7 @@ def _turn(item) -> int:
 def _together(nodeid: str) -> str:
     """What one process runs as a whole: a file, or all that use the demonstration."""
     file = nodeid.partition("::")[0]
-    shared = file.startswith(DEMONSTRATION) and file != CHAOS
+    shared = file.startswith(DEMONSTRATION) and file not in ALONE
     return DEMONSTRATION if shared else file
 
 

@@ -93,12 +93,18 @@ class Labeler:
         """Where the image is on the screen: left, top, width, height."""
         newest = max(self.task["predictions"], key=lambda prediction: prediction["id"])
         sized = next(item for item in newest["result"] if "original_width" in item)
+        return self.image_of(sized["original_width"], sized["original_height"])
+
+    def image_of(self, width, height):
+        """Where the image of this size, in pixels, is on the screen; None while there is none."""
         return self.page.evaluate(
             """([width, height]) => {
-                const all = [...document.querySelectorAll("img")];
-                const found = all.find(i => i.naturalWidth == width && i.naturalHeight == height);
-                const box = found.getBoundingClientRect();
-                return [box.left, box.top, box.width, box.height];
+                const boxes = [...document.querySelectorAll("img")]
+                    .filter(i => i.naturalWidth == width && i.naturalHeight == height)
+                    .map(i => i.getBoundingClientRect())
+                    .sort((one, other) => other.width - one.width);  // lists have small ones
+                const box = boxes[0];
+                return box && [box.left, box.top, box.width, box.height];
             }""",
-            [sized["original_width"], sized["original_height"]],
+            [width, height],
         )
