@@ -39,7 +39,7 @@ class ForwardedFor:
         self._app, self._trusted = app, tuple(trusted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on with its client's address, and with the scheme and prefix that it saw."""
+        """Pass a request on with its client's address, and the scheme and prefix that it saw."""
         peer = (scope.get("client") or ("", 0))[0]
         if scope["type"] == "http" and self._is_trusted(peer):
             client = self._client(peer, _values(scope, b"x-forwarded-for"))
