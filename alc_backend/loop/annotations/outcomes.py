@@ -24,6 +24,8 @@ class Outcome(TextEnum):
     PRESENT = "still in Label Studio"
     """It was reported as gone, and Label Studio has it."""
 
+    LOST = "kept, though Label Studio, restored from an older dump, lacks it"
+
     UNKNOWN_TASK = "of an unknown task"
     UNKNOWN_CLASS = "of an unknown class"
     UNREADABLE = "unreadable"

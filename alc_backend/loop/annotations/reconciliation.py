@@ -45,6 +45,9 @@ MANY_GONE, SHARE_GONE = 20, 0.1
 The larger of a number and a share of those in the ledger.
 """
 
+PAGE = 200
+"""The most tasks that are asked for by their numbers at once."""
+
 SLACK = timedelta(minutes=2)
 """How far before the last known moment changes are looked for: transactions end out of order."""
 
@@ -67,10 +70,11 @@ def reconcile(
     were known then, by which those are found that Label Studio dated back. With ``full``, the first
     time, after FULL_EVERY, and when Label Studio's last change is older than it was, looks at every
     task that somebody answered. Queries that the store lacks, because an older backup was
-    restored, are made again first. Answers in the ledger whose annotation is gone are withdrawn;
-    when that is a large share of them, only with ``accept_deletions``; so are images removed whose
-    tasks are gone. Raises NotFoundError when the project has no query project, or Label Studio no
-    longer has it or the dataset project, LabelStudioError.
+    restored, are made again first. Answers in the ledger whose annotation was deleted are
+    withdrawn; when that is a large share of them, or Label Studio was restored from a dump that
+    lacks them, only with ``accept_deletions``; so are images removed whose tasks are gone. Raises
+    NotFoundError when the project has no query project, or Label Studio no longer has it or the
+    dataset project, LabelStudioError.
     """
     with store.reading() as session:
         project = session.get(Project, project_id)
@@ -108,8 +112,10 @@ def reconcile(
                 counts[outcome] += 1
     if since is None:
         missing |= known.annotations - seen
+    lost = set() if accept_deletions else _lost(client, known, missing - seen)
+    counts += Counter({Outcome.LOST: len(lost)})
     most = None if accept_deletions else max(MANY_GONE, SHARE_GONE * len(known.annotations))
-    gone = _deleted(client, sorted(missing - seen), len(known.annotations), most)
+    gone = _deleted(client, sorted(missing - seen - lost), len(known.annotations), most)
     counts += answers.withdraw(store, project_id, gone)
     image_tasks.settle(store, client, project, compared, accept_deletions=accept_deletions)
     with store.session() as session:
@@ -133,6 +139,32 @@ def _is_full_due(project: Project, newest: datetime | None) -> bool:
     if last is None or known is None or utc_now() - last > FULL_EVERY:
         return True
     return newest is None or newest < known  # tasks have gone, or it was restored from a dump
+
+
+def _lost(client: Client, known: Known, missing: set[int]) -> set[int]:
+    """Those of the annotations that nobody deleted: their tasks have not changed since they came.
+
+    Label Studio was restored from an older dump. Raises LabelStudioError.
+    """
+    by_task: dict[tuple[int, int], set[int]] = {}
+    for number in missing:
+        project, task = known.task_of(number)
+        if project is not None and task is not None:
+            by_task.setdefault((project, task), set()).add(number)
+    lost: set[int] = set()
+    for project in {project for project, _ in by_task}:
+        tasks = sorted(task for where, task in by_task if where == project)
+        for first in range(0, len(tasks), PAGE):
+            those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
+            chosen = [{**those, "value": tasks[first : first + PAGE]}]
+            for found in client.tasks_by_id(project, chosen, include="id,updated_at"):
+                changed = read_time(found["updated_at"])
+                lost |= {
+                    number
+                    for number in by_task.get((project, int(found["id"])), ())
+                    if known.is_newer(number, changed)
+                }
+    return lost
 
 
 def _deleted(client: Client, missing: list[int], known: int, most: float | None) -> list[int]:
@@ -245,13 +277,23 @@ class Known:
         self.annotations = {entry.annotation_id for entry in standing}
         self._updated_at = {entry.annotation_id: entry.updated_at for entry in standing}
         self._of_task: dict[tuple[int | None, int | None], set[int]] = {}
-        for entry in standing:
-            task = (entry.label_studio_project, entry.task_id)
-            self._of_task.setdefault(task, set()).add(entry.annotation_id)
+        self._task = {
+            entry.annotation_id: (entry.label_studio_project, entry.task_id) for entry in standing
+        }
+        for number, task in self._task.items():
+            self._of_task.setdefault(task, set()).add(number)
 
     def of_task(self, label_studio_project: int, task_id: int) -> set[int]:
         """The annotations in force that were given to a task."""
         return self._of_task.get((label_studio_project, task_id), set())
+
+    def task_of(self, annotation_id: int) -> tuple[int | None, int | None]:
+        """The project and the task of Label Studio that an annotation in force was given to."""
+        return self._task[annotation_id]
+
+    def is_newer(self, annotation_id: int, moment: datetime) -> bool:
+        """Whether an annotation in force was given, or last changed, after a moment."""
+        return self._updated_at[annotation_id] > moment
 
     def may_lack(self, round_number: int | None, key: Key) -> bool:
         """Whether the store lacks a query about one of its images, or the round it was shown in.

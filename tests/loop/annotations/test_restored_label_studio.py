@@ -269,8 +269,30 @@ def test_everything_is_looked_at_when_the_last_change_is_older_than_before(
     look()
     label_studio.remove_annotation(2, at(0))
     label_studio.annotate(answer(3, task_of(store, "c", 2), "dog", minute=-600))
-    assert look() == {Outcome.KNOWN: 1, Outcome.RECORDED: 1, Outcome.DELETED: 1}
-    assert in_ledger(store, project).keys() == {1, 3}
+    assert look() == {Outcome.KNOWN: 1, Outcome.RECORDED: 1, Outcome.LOST: 1}
+    assert in_ledger(store, project).keys() == {1, 2, 3}
+
+
+@BOTH_DATABASES
+def test_what_a_dump_lacks_stays_in_force_until_that_is_accepted(
+    store, project, label_studio, look
+):
+    """A deletion changes a task; an older dump has it as it was before."""
+    for number, key in enumerate("abc", start=1):
+        label_studio.annotate(answer(number, task_of(store, key, 2), "dog", minute=number))
+    label_studio.annotate(painted(store, 4, minute=4))
+    look()
+    for number in (2, 3, 4):
+        label_studio.remove_annotation(number, at(-60))
+    label_studio.remove_annotation(1, at(9))  # somebody deleted this one
+    for _ in range(2):
+        found = look(full=True)
+        assert (found[Outcome.LOST], in_ledger(store, project).keys()) == (3, {2, 3, 4})
+    label_studio.annotate(answer(2, task_of(store, "b", 2), "cat", minute=30))  # asked once more
+    assert look(full=True)[Outcome.LOST] == 2
+    assert in_ledger(store, project)[2] == ("accept", CAT)
+    assert look(full=True, accept_deletions=True)[Outcome.DELETED] == 2
+    assert in_ledger(store, project).keys() == {2}
 
 
 def test_a_tasks_number_is_given_to_another_question(store, project, label_studio, look):
