@@ -305,6 +305,10 @@ def test_init_makes_a_deleted_query_project_anew_and_answers_stay(
         assert set(session.scalars(select(Query.task_id))) == {None}
     reconciliation.reconcile(store, label_studio.client(), project, full=True)
     assert in_ledger(store, project) == {1: ("correct", DOG)}
+    with store.reading() as session:
+        round_ = session.scalars(select(Round)).one()
+    query_tasks.create_missing(store, label_studio.client(), round_, Query.round_id == round_.id)
+    assert len(label_studio.tasks_of(made.query_project)) == 6  # as the next round does
 
 
 def test_init_makes_no_dataset_project_anew(store, project, label_studio):
