@@ -8,10 +8,11 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from alc_backend.loop.annotations import webhooks
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.jobs.worker import run_worker
-from tests.annotations import answer, arrive, asked_project, created, task_of
-from tests.conftest import BOTH_DATABASES
+from tests.annotations import answer, arrive, asked_project, created, label_studio_of, task_of
+from tests.conftest import BOTH_DATABASES, wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,11 +28,14 @@ def scrape(client) -> dict[tuple[str, ...], float]:
 
 
 @BOTH_DATABASES
-def test_the_state_of_a_project(service, store, dataset):
+def test_the_state_of_a_project(service, store, dataset, monkeypatch):
     project = asked_project(store, dataset)
+    label_studio = label_studio_of(store)
+    label_studio.serve(monkeypatch)  # the service reads what arrives, too
     for number, (key, superpixel, choice) in enumerate([("a", 1, "cat"), ("a", 2, "dog")], 1):
         said = answer(number, task_of(store, key, superpixel), choice)
-        arrive(store, project, created(said))
+        arrive(store, project, created(said), label_studio=label_studio)
+    wait_for(lambda: not webhooks.waiting(store))
     found = scrape(service)
     assert found["alc_ledger_answers", "pets"] == 2
     assert found["alc_accept_rate", "pets"] == 0.5
