@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from alc_backend.cli.common import MinuteLines, print_problems
 from alc_backend.common.types import Json
+from alc_backend.core.questions import TILE_S, TILES
 from alc_backend.errors import SettingsError
 from alc_backend.settings import (
     MOST_FOLDS,
@@ -88,6 +89,24 @@ class SimulateOptions:
         int | None,
         typer.Option(help="Answers in all, measured after every round.", min=1, max=MOST_QUERIES),
     ] = None
+    hours: Annotated[
+        str | None,
+        typer.Option(help="Hours of work after which to measure, separated by commas: 0.2,0.5,1."),
+    ] = None
+    questions: Annotated[
+        str,
+        typer.Option(
+            help="With --hours, what annotators are asked, separated by commas: single, pages of "
+            "look-alikes, or mixed."
+        ),
+    ] = "single"
+    seconds_per_tile: Annotated[
+        float, typer.Option(help="Seconds that an annotator takes for a tile of a page.")
+    ] = TILE_S
+    tiles: Annotated[int, typer.Option(help="The most tiles on a page.", min=1, max=48)] = TILES
+    overlooked: Annotated[
+        float, typer.Option(help="Share of wrong tiles that annotators overlook.")
+    ] = 0.0
     rounds: Annotated[
         int,
         typer.Option(
@@ -112,7 +131,7 @@ class SimulateOptions:
         str | None,
         typer.Option(
             help="Budgets at which a network is trained and measured: last, all or none; default "
-            "last, with --no-train none."
+            "last, with --no-train and --hours none."
         ),
     ] = None
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2"
@@ -138,6 +157,8 @@ class SimulateOptions:
             raise SettingsError(f"--expansion must be on or off, not {self.expansion!r}")
         if self.budgets is not None and self.budget is not None:
             raise SettingsError("give either --budgets or --budget")
+        if self.hours is not None and (self.budgets, self.budget, self.table) != (None,) * 3:
+            raise SettingsError("--hours goes without --budgets, --budget and --table")
         target = self.json_file
         if target is not None and (target.is_dir() or target.parent.is_file()):
             raise SettingsError(f"--json {target} cannot be written; choose another file")
@@ -145,9 +166,11 @@ class SimulateOptions:
             raise SettingsError(
                 "--table says which acquisitions are compared; leave --acquisition out"
             )
-        asked = (self.oracle, self.acquisition)
+        asked = (self.oracle, self.acquisition, self.questions)
         if any(text is not None and not plans.names(text) for text in asked):
-            raise SettingsError("--oracle and --acquisition must name at least one each")
+            raise SettingsError(
+                "--oracle, --acquisition and --questions must name at least one each"
+            )
 
 
 @dataclass(frozen=True)
@@ -215,8 +238,12 @@ def _plan(options: SimulateOptions, chosen: Settings, scenes: Scenes) -> Plan:
     oracles, seeds = plans.names(options.oracle), plans.seeds(options.seeds)
     if options.table is not None:
         rows = plans.table(options.table, base, oracles, seeds)
+        return Plan(rows, base, oracles, seeds)
+    acquisitions = plans.names(options.acquisition or chosen.acquisition)
+    if options.hours is not None:
+        kinds = plans.names(options.questions)
+        rows = plans.ask_by_hours(base, kinds, acquisitions, oracles, seeds)
     else:
-        acquisitions = plans.names(options.acquisition or chosen.acquisition)
         rows = plans.ask(base, acquisitions, oracles, seeds)
     return Plan(rows, base, oracles, seeds)
 
@@ -225,6 +252,8 @@ def _budgets(options: SimulateOptions, superpixels: int) -> tuple[int, ...]:
     """The numbers of answers at which is measured, ascending."""
     from alc_backend.simulate import plans
 
+    if options.hours is not None:
+        return (superpixels,)
     if options.budget is None:
         return plans.budgets(options.budgets or "5%,10%,20%", superpixels)
     measured = {
@@ -237,9 +266,11 @@ def _budgets(options: SimulateOptions, superpixels: int) -> tuple[int, ...]:
 def _base(options: SimulateOptions, chosen: Settings, budgets: tuple[int, ...]) -> Experiment:
     """The experiment that all rows are variants of."""
     from alc_backend.segmentation.config import configured
+    from alc_backend.simulate import plans
     from alc_backend.simulate.experiment import Experiment
 
     given = options.probabilities
+    measured = "last" if options.train and options.hours is None else "none"
     return Experiment(
         configured(chosen, preset=options.preset, iterations=options.iterations),
         budgets,
@@ -257,8 +288,13 @@ def _base(options: SimulateOptions, chosen: Settings, budgets: tuple[int, ...]) 
         per_image=chosen.per_image,
         min_area=chosen.min_area,
         train=options.train,
-        model_at=options.model_at or ("last" if options.train else "none"),
+        model_at=options.model_at or measured,
         probabilities=str(given.absolute()) if given else None,
+        hours=plans.hours(options.hours) if options.hours else (),
+        questions=plans.names(options.questions)[0] if options.hours else "single",
+        seconds_per_tile=options.seconds_per_tile,
+        tiles=options.tiles,
+        overlooked=options.overlooked,
     )
 
 
@@ -279,6 +315,7 @@ def _run(runner: Runner, scenes: Scenes, plan: Plan, table: str | None) -> Json:
     asked = {
         "table": table,
         "budgets": list(plan.base.budgets),
+        "hours": list(plan.base.hours),
         "rounds": plan.base.rounds,
         "oracles": plan.oracles,
         "seeds": plan.seeds,

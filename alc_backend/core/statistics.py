@@ -185,6 +185,13 @@ class ImageStatistics:
         self._kernels.totals(self.index, np.asarray(values, dtype=np.float64), out)
         return out[1:]
 
+    def mean_probabilities(self) -> NDArray[np.float32]:
+        """The mean of the probabilities over each superpixel, float32 (N, C)."""
+        found = np.empty((len(self), self.classes), dtype=np.float32)
+        for class_id, values in enumerate(self._flat):
+            found[:, class_id] = self.means(values)
+        return found
+
     def means(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """The means of ``values`` (P,) over each superpixel, float64 (N,)."""
         means: NDArray[np.float64] = self.sums(values) / self.sizes

@@ -20,14 +20,18 @@ from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.core.arrays import VOID
 from alc_backend.core.draws import draw
 from alc_backend.core.pool import Pool
+from alc_backend.core.pooling import Prediction, pooled
 from alc_backend.core.statistics import ImageStatistics
 from alc_backend.simulate.experiment import Experiment
 from alc_backend.simulate.scenes import Packed, Scenes
 
-FIELDS = ("image", "superpixel", "row", "col", "pseudo", "dominant", "size", "turn")
+TRAITS = ("features", "predicted")
+FIELDS = ("image", "superpixel", "row", "col", "pseudo", "dominant", "size", "turn", *TRAITS)
 
-Predict = Callable[[str], NDArray[np.float32]]
-"""Called with an image key; returns the probabilities float32 (C, H, W)."""
+HALF = float(np.finfo(np.float16).max)
+
+Predict = Callable[[str], Prediction]
+"""Called with an image key; returns what the network says of it."""
 
 ReadLabels = Callable[[str], NDArray[np.uint8]]
 """Called with an image key; returns the label map uint8 (H, W)."""
@@ -38,8 +42,10 @@ class Candidates:
     """The candidate queries of a dataset; arrays have shape (M,) unless another is given.
 
     ``image`` is the index in ``Scenes.keys``; ``turn`` the order of PixelPick's draw (0 in other
-    pools); ``scores`` are the measured scores, by :attr:`Acquisition.measured`; ``class_pixels``
-    int64 (C,) is the number of pixels of each class in the label maps. ``reach`` is, for each
+    pools); ``features`` float16 (M, 2·F) are the network's, ``predicted`` float32 (M, C) its mean
+    probabilities over the superpixel; ``scores`` are the measured scores, by
+    :attr:`Acquisition.measured`; ``class_pixels`` int64 (C,) is the number of pixels of each class
+    in the label maps. ``reach`` is, for each
     image by its index, the mask bool (H, W) of the pixels that answers would be written to; it is
     empty at ε = 0.
     """
@@ -52,12 +58,18 @@ class Candidates:
     dominant: NDArray[np.uint8]
     size: NDArray[np.int64]
     turn: NDArray[np.int32]
+    features: NDArray[np.float16]
+    predicted: NDArray[np.float32]
     scores: dict[str, NDArray[np.float64]]
     class_pixels: NDArray[np.int64]
     reach: dict[int, Packed]
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def identity(self, scenes: Scenes, index: int) -> tuple[str, int]:
+        """The image key of a candidate, and the number of its superpixel there."""
+        return scenes.keys[self.image[index]], int(self.superpixel[index])
 
     def save(self, path: Path) -> None:
         """Write a file that :meth:`load` can read."""
@@ -158,7 +170,8 @@ def survey(
         superpixels: NDArray[np.int32] = scenes.superpixels(key)
         if done := answered.get(key):
             superpixels = superpixels * ~np.isin(superpixels, list(done))
-        image = ImageStatistics(predict(key), current, superpixels)
+        prediction = predict(key)
+        image = ImageStatistics(prediction.probabilities, current, superpixels)
         seed = draw(f"image/{key}", experiment.seed)
         found = _pool(image, experiment, scenes, count, seed)
         if not len(found):
@@ -171,12 +184,20 @@ def survey(
             reach[index] = Packed.of(expansion.expand_all(image, found, experiment.epsilon))
         for name, values in _columns(index, found, experiment, seed).items():
             columns[name].append(values)
+        seen = pooled(prediction, image.index, image.shape, len(image))[found.members]
+        columns["features"].append(np.clip(seen, -HALF, HALF).astype(np.float16))
+        columns["predicted"].append(image.mean_probabilities()[found.members])
     return Candidates(
-        **{name: np.concatenate(values or [np.empty(0)]) for name, values in columns.items()},
+        **{name: np.concatenate(values or [_none(name)]) for name, values in columns.items()},
         scores={name: np.concatenate(values or [np.empty(0)]) for name, values in scores.items()},
         class_pixels=class_pixels[: len(scenes.classes)],
         reach=reach,
     )
+
+
+def _none(name: str) -> NDArray[Any]:
+    """The column ``name`` of no candidates."""
+    return np.empty((0, 0) if name in TRAITS else 0)
 
 
 def _columns(index: int, found: Pool, experiment: Experiment, seed: int) -> dict[str, NDArray[Any]]:

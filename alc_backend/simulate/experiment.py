@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alc_backend.core.acquisition import ACQUISITIONS
+from alc_backend.core.questions import KINDS, TILE_S, TILES
 from alc_backend.errors import SettingsError
 from alc_backend.segmentation.config import TrainingConfig
 from alc_backend.simulate.oracle import ORACLES
@@ -21,6 +22,9 @@ LABELS = ("given", "random")
 """The sources of the first label maps: the dataset, or a network trained on the classes of random
 superpixels, as many as the first budget has answers (Figure 6)."""
 
+MOST_TILES = 48
+"""The most tiles that a simulated page may hold."""
+
 MODEL_AT = ("last", "all", "none")
 """The budgets at which a network is trained and its mIoU measured."""
 
@@ -32,8 +36,13 @@ class Experiment:
     The answers up to the last budget are given in ``rounds`` equal parts. Before each round the
     network is trained anew on the present label maps; without ``train`` the first network is kept.
     ``probabilities`` is a folder of ``KEY.npy`` to use instead of a network. ``noise`` is the share
-    of answers that name a wrong class. Raises SettingsError for options that are invalid or cannot
-    be combined.
+    of answers that name a wrong class.
+
+    With ``hours``, which ascend, the annotators work until the last of them, and the row is
+    measured after each, too. ``questions`` says what they are asked (see
+    :mod:`alc_backend.core.questions`): pages hold up to ``tiles`` tiles, each takes
+    ``seconds_per_tile``, and a wrong tile is left ticked with probability ``overlooked``. Raises
+    SettingsError for options that are invalid or cannot be combined.
     """
 
     training: TrainingConfig
@@ -56,6 +65,11 @@ class Experiment:
     train: bool = True
     model_at: str = "last"
     probabilities: str | None = None
+    hours: tuple[float, ...] = ()
+    questions: str = "single"
+    seconds_per_tile: float = TILE_S
+    tiles: int = TILES
+    overlooked: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -70,6 +84,7 @@ class Experiment:
             ("--superpixels", self.superpixels, SUPERPIXELS),
             ("--oracle", self.oracle, ORACLES),
             ("--model-at", self.model_at, MODEL_AT),
+            ("--questions", self.questions, KINDS),
         ):
             if value not in known:
                 raise SettingsError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -81,6 +96,14 @@ class Experiment:
             raise SettingsError("--budgets must ascend, each given once")
         if not 0 <= self.noise <= 1 or not 0 <= self.epsilon <= 1:
             raise SettingsError("--noise and --epsilon must lie between 0 and 1")
+        if list(self.hours) != sorted(set(self.hours)) or any(not 0 < h <= 1e6 for h in self.hours):
+            raise SettingsError("--hours must ascend, each positive and given once")
+        if not 0 < self.seconds_per_tile <= 3600 or not 1 <= self.tiles <= MOST_TILES:
+            raise SettingsError(
+                f"--seconds-per-tile must be positive and --tiles between 1 and {MOST_TILES}"
+            )
+        if not 0 <= self.overlooked <= 1:
+            raise SettingsError("--overlooked must lie between 0 and 1")
         if self.rounds < 1 or self.folds < 1:
             raise SettingsError("--rounds and --folds must be at least 1")
 
@@ -92,6 +115,12 @@ class Experiment:
         if self.pool == "pixel" and self.acquisition not in ("sim", "cil"):
             raise SettingsError(
                 "--pool pixel ranks every pixel by itself: --acquisition must be sim or cil"
+            )
+        if self.questions != "single" and not self.hours:
+            raise SettingsError("--questions mixed and pages are measured over --hours")
+        if self.hours and (self.rounds > 1 or self.pool != "superpixel" or not self.expansion):
+            raise SettingsError(
+                "--hours cannot be combined with --rounds, --pool and --expansion off"
             )
         if self.probabilities and (self.train or self.labels == "random" or self.folds > 1):
             raise SettingsError(
@@ -107,7 +136,8 @@ class Experiment:
     def as_dict(self) -> dict[str, Any]:
         """The values as JSON types."""
         values = asdict(self)
-        return {"seed": self.seed, **values, "budgets": list(self.budgets)}
+        lists = {"budgets": list(self.budgets), "hours": list(self.hours)}
+        return {"seed": self.seed, **values, **lists}
 
     def name(self, *others: str) -> str:
         """A short name for the row's results, which also depend on ``others``, such as the data."""

@@ -69,26 +69,39 @@ class Loop:
 
     def run(self) -> Json:
         """Run all rounds; returns the results of the row as JSON types."""
-        experiment = self.experiment
+        self.begin()
+        self._ask_by_rounds()
+        return self.finish([])
+
+    def begin(self) -> None:
+        """Make the first label maps, and measure them."""
         self._make_first_labels()
         if self._given == 0:
             self._measure(0)
+
+    def finish(self, by_hours: list[Json]) -> Json:
+        """Measure what is not measured yet; returns the results of the row as JSON types."""
+        if self._points[-1].answers < self._given:  # fewer candidates than the budget, or hours
+            self._measure(self.experiment.rounds, last=True)
+        return {
+            **self.experiment.as_dict(),
+            "by_hours": by_hours,
+            "superpixels_in_all": self.scenes.superpixel_count,
+            "round_count": self.experiment.rounds,
+            "rounds": [point.as_json() for point in self._points],
+            "confusion_before": self._before.tolist(),
+            "confusion_after": self._confusion.tolist(),
+        }
+
+    def _ask_by_rounds(self) -> None:
+        """Ask as many questions as the last budget, one superpixel at a time."""
+        experiment = self.experiment
         for number, end in enumerate(self._ends(), start=1):
             candidates = self.candidates(end - self._given, first=number == 1)
             for index in candidates.order(self.scenes, experiment, end - self._given):
                 self.ask(candidates, index)
                 if self._given in experiment.budgets:
                     self._measure(number)
-        if self._points[-1].answers < self._given:  # fewer candidates than the budget
-            self._measure(experiment.rounds, last=True)
-        return {
-            **experiment.as_dict(),
-            "superpixels_in_all": self.scenes.superpixel_count,
-            "round_count": experiment.rounds,
-            "rounds": [point.as_json() for point in self._points],
-            "confusion_before": self._before.tolist(),
-            "confusion_after": self._confusion.tolist(),
-        }
 
     def candidates(self, count: int, *, first: bool) -> Candidates:
         """The candidates at present; those of the ``first`` round are saved for other rows.
@@ -119,26 +132,70 @@ class Loop:
             candidates.save(path)
         return candidates
 
-    def ask(self, candidates: Candidates, index: int) -> None:
-        """Put one query to the oracle, count its answer and write it to the label map."""
-        image, number = int(candidates.image[index]), int(candidates.superpixel[index])
+    def ask(self, candidates: Candidates, index: int) -> int:
+        """Put one query to the oracle, count its answer and write it to the label map.
+
+        Returns the class that the oracle named.
+        """
+        key, number = candidates.identity(self.scenes, index)
         row, col = int(candidates.row[index]), int(candidates.col[index])
-        key, pseudo = self.scenes.keys[image], int(candidates.pseudo[index])
+        pseudo = int(candidates.pseudo[index])
         superpixel = self.scenes.superpixels(key) == number
-        star = np.zeros_like(superpixel)
-        star[row, col] = True
         class_id = self._answer(key, superpixel, number, row, col, pseudo)
         self._count(key, number, oracle.seconds(class_id == pseudo))
         self._accepted += class_id == pseudo
         if self.experiment.expansion:
-            reached = superpixel
-            if self.experiment.epsilon > 0:
-                reached = superpixel & candidates.reach[image].read()
-            self._count_selection((image, number), key, reached)
+            self._take(candidates, index, class_id)
         else:
-            reached = star
-            self._count_selection((image, number, row, col), key, reached)
-        if class_id != pseudo or self.labels(key)[row, col] != class_id:  # or void, and accepted
+            star = np.zeros_like(superpixel)
+            star[row, col] = True
+            self._count_selection((int(candidates.image[index]), number, row, col), key, star)
+            if class_id != pseudo or self.labels(key)[row, col] != class_id:  # void, and accepted
+                self._write(key, star, class_id)
+        return class_id
+
+    def tick(self, candidates: Candidates, index: int, class_id: int) -> bool:
+        """Put one tile, which proposes ``class_id``, to the oracle; whether it stays ticked.
+
+        If it does, the class is written as an answer is. A wrong tile is overlooked now and then.
+        """
+        experiment = self.experiment
+        key, number = candidates.identity(self.scenes, index)
+        mask = self.scenes.superpixels(key) == number
+        row, col = int(candidates.row[index]), int(candidates.col[index])
+        name = f"{key}/{number}/{class_id}"
+        right = oracle.agrees(experiment.oracle, self.scenes.truth(key), mask, row, col, class_id)
+        if not right and not oracle.overlooks(experiment.overlooked, name, experiment.seed):
+            return False
+        self._count(key, number, 0.0)
+        self._accepted += class_id == int(candidates.pseudo[index])
+        self._take(candidates, index, class_id)
+        return True
+
+    def spend(self, seconds: float) -> None:
+        """Count seconds of an annotator that belong to no single answer."""
+        self._seconds += seconds
+
+    @property
+    def seconds(self) -> float:
+        """The annotators' seconds so far."""
+        return self._seconds
+
+    @property
+    def data_miou(self) -> float:
+        """The mIoU of the present label maps, in [0, 1]."""
+        return metrics.mean_iou(self._confusion)
+
+    def _take(self, candidates: Candidates, index: int, class_id: int) -> None:
+        """Write an answer to the pixels that it reaches, unless they have the class already."""
+        key, number = candidates.identity(self.scenes, index)
+        image = int(candidates.image[index])
+        reached = self.scenes.superpixels(key) == number
+        if self.experiment.epsilon > 0:
+            reached = reached & candidates.reach[image].read()
+        self._count_selection((image, number), key, reached)
+        there = self.labels(key)[candidates.row[index], candidates.col[index]]
+        if class_id != candidates.pseudo[index] or there != class_id:  # or void, and accepted
             self._write(key, reached, class_id)
 
     def _ends(self) -> list[int]:
@@ -161,7 +218,9 @@ class Loop:
         predict = self._networks.predictor(self.labels, digest_of(self.scenes, self.labels))
         for index, key in enumerate(self.scenes.keys):
             self._progress(index, len(self.scenes.keys), f"first labels of {key}")
-            self._labels[key] = Packed.of(predict(key).argmax(axis=0).astype(np.uint8))
+            self._labels[key] = Packed.of(
+                predict(key).probabilities.argmax(axis=0).astype(np.uint8)
+            )
         for key, mask, class_id in written:
             labels = self.labels(key).copy()
             labels[mask] = class_id

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alc_backend.common.durations import Pace
 from alc_backend.common.locks import only_one
@@ -16,6 +15,7 @@ from alc_backend.common.types import Progress
 from alc_backend.common.version import __version__
 from alc_backend.core import metrics
 from alc_backend.core.draws import fold_of
+from alc_backend.core.pooling import Prediction
 from alc_backend.errors import DatasetError
 from alc_backend.segmentation import folds
 from alc_backend.simulate.candidates import Predict, ReadLabels
@@ -58,11 +58,11 @@ class Networks:
             return self._given(Path(experiment.probabilities))
         paths = {fold: self._train(labels, digest, fold) for fold in self._parts}
 
-        def predict(key: str) -> NDArray[np.float32]:
+        def predict(key: str) -> Prediction:
             fold = None
             if experiment.folds > 1:
                 fold = fold_of(key, experiment.seed, experiment.folds)
-            return self._probabilities(paths[fold], key)
+            return self._predict(paths[fold], key)
 
         return predict
 
@@ -80,7 +80,7 @@ class Networks:
         total = np.zeros((classes, classes + 1), dtype=np.int64)
         for done, key in enumerate(self._scenes.held_out):
             self._progress(done, len(self._scenes.held_out), f"measuring the network on {key}")
-            predicted = self._probabilities(path, key).argmax(axis=0).astype(np.uint8)
+            predicted = self._predict(path, key).probabilities.argmax(axis=0).astype(np.uint8)
             total += metrics.confusion_matrix(self._scenes.truth(key), predicted, classes)
         iou = [metrics.known(value) for value in metrics.class_iou(total).tolist()]
         return metrics.known(metrics.mean_iou(total)), iou
@@ -119,15 +119,15 @@ class Networks:
         total = self._config.iterations
         self._progress(0, total, "waiting for another simulation to train the same network")
 
-    def _probabilities(self, path: Path, key: str) -> NDArray[np.float32]:
+    def _predict(self, path: Path, key: str) -> Prediction:
         predictor = _loaded(path, tuple(self._scenes.classes), self._experiment.flip)
-        probabilities: NDArray[np.float32] = predictor.probabilities(self._scenes.image(key))
-        return probabilities
+        prediction: Prediction = predictor.predict(self._scenes.image(key))
+        return prediction
 
     def _given(self, folder: Path) -> Predict:
         """A function that reads the probabilities of an image from a folder."""
 
-        def predict(key: str) -> NDArray[np.float32]:
+        def predict(key: str) -> Prediction:
             path = folder / f"{key}.npy"
             shape = (len(self._scenes.classes), *self._scenes.labels(key).shape)
             try:
@@ -136,7 +136,7 @@ class Networks:
                     raise ValueError(f"its shape is {found.shape}, not {shape}")
                 if not np.allclose(found.sum(axis=0), 1, atol=1e-2):
                     raise ValueError("its classes do not sum to 1 at every pixel")
-                return found
+                return Prediction(found, np.empty((0, 1, 1), dtype=np.float32), 1)
             except (OSError, ValueError) as error:
                 raise DatasetError(
                     f"{path}: cannot be read ({error}); --probabilities needs one array (C, H, W) "

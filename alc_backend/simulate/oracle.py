@@ -40,6 +40,33 @@ def answer(
     return pseudo_label if there == VOID else there
 
 
+def agrees(
+    oracle: str,
+    truth: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    row: int,
+    col: int,
+    class_id: int,
+) -> bool:
+    """Whether an oracle says that a superpixel, of which a page proposes ``class_id``, is of it.
+
+    The arguments are those of :func:`answer`. ``object`` agrees when more than half of the
+    superpixel's non-void ground truth is of the class, ``pixel`` when that of the queried pixel is.
+    """
+    if oracle == "pixel":
+        return int(truth[row, col]) == class_id
+    known = truth[mask & (truth != VOID)]
+    return int((known == class_id).sum()) * 2 > len(known)
+
+
+def overlooks(rate: float, name: str, seed: int) -> bool:
+    """Whether an annotator leaves a wrong tile ticked, with probability ``rate``.
+
+    The result is determined by ``name`` (of the tile) and ``seed``.
+    """
+    return rate > 0 and chance(f"overlook/{name}", seed) < rate
+
+
 def blunder(class_id: int, classes: int, rate: float, name: str, seed: int) -> int:
     """``class_id``, or with probability ``rate`` another class, named by mistake.
 

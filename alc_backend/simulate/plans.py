@@ -40,6 +40,38 @@ def ask(
     ]
 
 
+def ask_by_hours(
+    base: Experiment,
+    kinds: Iterable[str],
+    acquisitions: Sequence[str],
+    oracles: Iterable[str],
+    seeds: Sequence[int],
+) -> list[Planned]:
+    """The rows for every kind of questions, oracle and seed; everything else as in ``base``.
+
+    Only single questions come in the order of an acquisition: there is a row for each.
+    """
+    return [
+        _planned(base, seed, label, oracle=oracle, questions=kind, acquisition=acquisition)
+        for oracle in oracles
+        for kind in kinds
+        for label, acquisition in (
+            [(f"single, {name}", name) for name in acquisitions]
+            if kind == "single"
+            else [(kind, "sim")]
+        )
+        for seed in seeds
+    ]
+
+
+def hours(text: str) -> tuple[float, ...]:
+    """The hours in a text such as ``0.2,0.5,1``, ascending; SettingsError for an invalid text."""
+    try:
+        return tuple(sorted({float(part) for part in names(text)}))
+    except ValueError:
+        raise SettingsError(f"--hours {text!r} must be numbers such as 0.2,0.5,1") from None
+
+
 def table(
     number: str, base: Experiment, oracles: Sequence[str], seeds: Sequence[int]
 ) -> list[Planned]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from alc_backend.common.types import Json
 from alc_backend.common.version import __version__
 from alc_backend.simulate import figures
-from alc_backend.simulate.figures import Column
+from alc_backend.simulate.figures import Column, Figure
 from alc_backend.simulate.plans import Planned
 from alc_backend.simulate.scenes import Scenes
 
@@ -52,7 +52,8 @@ def document(
 
 def tables(found: Json) -> list[Table]:
     """A table for each oracle: mean ± standard deviation over the seeds, in percent."""
-    return [_table(oracle, rows) for oracle, rows in figures.by_oracle(found["rows"]).items()]
+    shown = _hours_table if found.get("settings", {}).get("hours") else _table
+    return [shown(oracle, rows) for oracle, rows in figures.by_oracle(found["rows"]).items()]
 
 
 def _table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
@@ -62,8 +63,7 @@ def _table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
         Column("recall"),
         Column("model_miou"),
     ]
-    seeds = len(next(iter(rows.values())))
-    table = Table("", title=f"oracle {oracle}, {seeds} seed{'s' if seeds > 1 else ''}")
+    table = Table("", title=_title(oracle, len(next(iter(rows.values())))))
     for column in columns:
         table.add_column(_header(column), justify="right")
     table.add_column("hours", justify="right")
@@ -72,6 +72,33 @@ def _table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
         shown = ["–" if cell is None else str(cell) for cell in cells]
         table.add_row(label, *shown, figures.hours(members))
     return table
+
+
+def _hours_table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
+    """The table of one oracle by hours of work, from its rows by label."""
+    first = next(iter(rows.values()))
+    table = Table("data mIoU after", title=_title(oracle, len(first)))
+    for point in first[0]["by_hours"]:
+        table.add_column(f"{point['hours']:g} h", justify="right")
+    for name in ("answers", "pages", "tiles", "confirmed"):
+        table.add_column(name, justify="right")
+    for label, members in rows.items():
+        points = list(zip(*(member["by_hours"] for member in members), strict=True))
+        qualities = [Figure.of(point["data_miou"] for point in those) for those in points]
+        counts = [
+            Figure.of(float(point[name]) for point in points[-1])
+            for name in ("answers", "pages", "tiles", "confirmed")
+        ]
+        table.add_row(
+            label,
+            *map(str, qualities),
+            *(f"{count.mean:.0f}" if count else "–" for count in counts),
+        )
+    return table
+
+
+def _title(oracle: str, seeds: int) -> str:
+    return f"oracle {oracle}, {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def _header(column: Column) -> str:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from alc_backend.common.files import write_atomically
+from alc_backend.simulate import hours
 from alc_backend.simulate.examples import examples
 from alc_backend.simulate.experiment import Experiment
 from alc_backend.simulate.loop import Loop
@@ -70,6 +71,6 @@ def do(piece: Piece, tell: Tell) -> None:
     if piece.target is None:
         loop.prepare()
         return
-    row = loop.run()
+    row = hours.run(loop) if experiment.hours else loop.run()
     content = json.dumps({**row, "examples": examples(loop), "seconds": time.monotonic() - began})
     write_atomically(piece.target, lambda part: part.write_text(content, "utf-8"))
