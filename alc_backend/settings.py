@@ -137,7 +137,7 @@ class Settings(BaseSettings):
 
     acquisition: str = Field(
         "default",
-        description="score that orders the queries: default sim simiou lcil cil softmin aiou "
+        description="score that orders the queries: default sim simiou abc lcil cil softmin aiou "
         "entropy bvsb classbal random size",
     )
     epsilon: float = Field(0.0, ge=0, le=1, description="similarity an expansion requires, eq. 12")

@@ -107,6 +107,14 @@ class SimulateOptions:
     overlooked: Annotated[
         float, typer.Option(help="Share of wrong tiles that annotators overlook.")
     ] = 0.0
+    corrector: Annotated[
+        bool,
+        typer.Option(
+            "--corrector",
+            help="With --hours and single questions: a network taught by the answers relabels what "
+            "was not asked about, as A²LC does.",
+        ),
+    ] = False
     rounds: Annotated[
         int,
         typer.Option(
@@ -295,6 +303,7 @@ def _base(options: SimulateOptions, chosen: Settings, budgets: tuple[int, ...]) 
         seconds_per_tile=options.seconds_per_tile,
         tiles=options.tiles,
         overlooked=options.overlooked,
+        corrector=options.corrector,
     )
 
 

@@ -67,6 +67,11 @@ def sim(scene: Scene) -> Scores:
     return scores
 
 
+def abc(scene: Scene) -> Scores:
+    """The sum of similarity with the superpixel's mean prediction × doubt (A²LC, AAAI 2026)."""
+    return scene.image.mean_sims()[scene.pool.members]
+
+
 def lcil(scene: Scene) -> Scores:
     """The mean doubt over the superpixel (eq. 10)."""
     return scene.image.means(scene.image.doubt)[scene.pool.members]
@@ -255,6 +260,24 @@ def class_balance(found: Measured) -> Scores:
     return compared
 
 
+def adaptive_balance(found: Measured) -> Scores:
+    """The score × (min_k n_k / n_c)^(KL³), c the pseudo label (A²LC, AAAI 2026).
+
+    n_c is the number of superpixels here that are labelled c; the minimum is that over the classes
+    that occur. KL is the divergence, in nats, of the shares n_c / Σ n from those of C equally
+    frequent classes: the more uneven the classes are, the more the rare ones count.
+    """
+    counts = np.bincount(found.pseudo, minlength=len(found.class_pixels))
+    occurring = counts[counts > 0]
+    if not len(occurring):
+        return found.scores
+    shares = occurring / occurring.sum()
+    divergence = float((shares * np.log(shares * len(counts))).sum())
+    weights = (occurring.min() / np.maximum(counts, 1)) ** divergence**3
+    compared: Scores = found.scores * weights[found.pseudo]
+    return compared
+
+
 class Acquisition(NamedTuple):
     """A function that scores one image, and one that then adjusts the scores of the dataset."""
 
@@ -271,6 +294,7 @@ ACQUISITIONS: dict[str, Acquisition] = {
     "default": Acquisition(sim, expected_gain),
     "sim": Acquisition(sim),
     "simiou": Acquisition(sim, per_class_pixel),
+    "abc": Acquisition(abc, adaptive_balance),
     "lcil": Acquisition(lcil),
     "cil": Acquisition(cil),
     "softmin": Acquisition(softmin),

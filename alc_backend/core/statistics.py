@@ -149,6 +149,16 @@ class ImageStatistics:
         products = np.einsum("mc,mc->m", predictions, self._sums[0][members + 1])
         return np.asarray(products / np.sqrt(self.squares[pixels]))
 
+    def mean_sims(self) -> NDArray[np.float64]:
+        """Σ over s of cos(f(x), m)·doubt(x) for every superpixel, float64 (N,).
+
+        m is the mean prediction of the superpixel's pixels that are predicted as its dominant
+        class (eq. 6).
+        """
+        pull, means = self._sums
+        lengths = np.linalg.norm(means[1:], axis=1)
+        return np.asarray(np.einsum("nc,nc->n", means[1:], pull[1:]) / lengths)
+
     def similarities(self, pixels: NDArray[np.intp]) -> NDArray[np.float64]:
         """The cosine of every pixel's prediction with that at its superpixel's reference pixel.
 

@@ -41,8 +41,10 @@ class Experiment:
     With ``hours``, which ascend, the annotators work until the last of them, and the row is
     measured after each, too. ``questions`` says what they are asked (see
     :mod:`alc_backend.core.questions`): pages hold up to ``tiles`` tiles, each takes
-    ``seconds_per_tile``, and a wrong tile is left ticked with probability ``overlooked``. Raises
-    SettingsError for options that are invalid or cannot be combined.
+    ``seconds_per_tile``, and a wrong tile is left ticked with probability ``overlooked``. With
+    ``corrector``, a network taught by the answers relabels what was not asked about, after each of
+    the hours, as A²LC does. Raises SettingsError for options that are invalid or cannot be
+    combined.
     """
 
     training: TrainingConfig
@@ -70,6 +72,7 @@ class Experiment:
     seconds_per_tile: float = TILE_S
     tiles: int = TILES
     overlooked: float = 0.0
+    corrector: bool = False
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -118,6 +121,8 @@ class Experiment:
             )
         if self.questions != "single" and not self.hours:
             raise SettingsError("--questions mixed and pages are measured over --hours")
+        if self.corrector and (self.questions != "single" or not self.hours):
+            raise SettingsError("--corrector needs --hours and --questions single")
         if self.hours and (self.rounds > 1 or self.pool != "superpixel" or not self.expansion):
             raise SettingsError(
                 "--hours cannot be combined with --rounds, --pool and --expansion off"

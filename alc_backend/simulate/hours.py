@@ -10,6 +10,7 @@ from alc_backend.common.types import Json
 from alc_backend.core.proposals import Known, Proposals, Traits
 from alc_backend.core.questions import Pace, Questions
 from alc_backend.simulate.candidates import Candidates
+from alc_backend.simulate.corrector import relabelled
 from alc_backend.simulate.loop import Loop
 
 RELEARN = 15
@@ -54,7 +55,8 @@ class Work:
         """Work until the last hour, or until nothing is left to ask.
 
         Returns what was true after each of the hours: ``hours``, ``data_miou``, and the fields of
-        :class:`Counts`. A question counts once it has been answered in full.
+        :class:`Counts`. A question counts once it has been answered in full; where a corrector
+        relabels, the question in which the hour ends counts, too.
         """
         self._remember()
         if self._loop.experiment.questions == "single":
@@ -68,10 +70,27 @@ class Work:
     def _singly(self) -> None:
         """Ask about one superpixel after the other, in the order of the acquisition."""
         loop, candidates = self._loop, self._candidates
+        answers: dict[int, int] = {}
+        labels, corrected = candidates.pseudo.copy(), list[int]()
         for index in candidates.order(loop.scenes, loop.experiment, len(candidates)):
-            loop.ask(candidates, index)
+            answers[index] = loop.ask(candidates, index)
+            if answers[index] != labels[index]:
+                corrected.append(answers[index])
             self._counts.answers += 1
             self._counts.confirmed += 1
+            if loop.experiment.corrector and self._is_over():
+                new = relabelled(
+                    candidates.predicted,
+                    labels,
+                    answers,
+                    np.array(corrected, dtype=np.intp),
+                    loop.experiment.seed,
+                )
+                for other, class_id in new.items():
+                    loop.relabel(candidates, other, class_id)
+                    labels[other] = class_id
+                corrected.clear()
+                self._remember()
             if not self._goes_on():
                 return
 
@@ -102,10 +121,14 @@ class Work:
 
     def _goes_on(self) -> bool:
         """Note what was true after the hours that have passed; whether any is left."""
-        while self._hours and self._loop.seconds > 3600 * self._hours[0]:
+        while self._is_over():
             self._note()
         self._remember()
         return bool(self._hours)
+
+    def _is_over(self) -> bool:
+        """Whether the next of the hours to be measured has passed."""
+        return bool(self._hours) and self._loop.seconds > 3600 * self._hours[0]
 
     def _remember(self) -> None:
         """What is true now, for the hours that end before the next question does."""

@@ -139,7 +139,8 @@ class Loop:
         """
         key, number = candidates.identity(self.scenes, index)
         row, col = int(candidates.row[index]), int(candidates.col[index])
-        pseudo = int(candidates.pseudo[index])
+        present = int(self.labels(key)[row, col])
+        pseudo = int(candidates.pseudo[index]) if present == VOID else present
         superpixel = self.scenes.superpixels(key) == number
         class_id = self._answer(key, superpixel, number, row, col, pseudo)
         self._count(key, number, oracle.seconds(class_id == pseudo))
@@ -172,6 +173,11 @@ class Loop:
         self._take(candidates, index, class_id)
         return True
 
+    def relabel(self, candidates: Candidates, index: int, class_id: int) -> None:
+        """Write a class to a superpixel that nobody was asked about."""
+        key, number = candidates.identity(self.scenes, index)
+        self._write(key, self.scenes.superpixels(key) == number, class_id)
+
     def spend(self, seconds: float) -> None:
         """Count seconds of an annotator that belong to no single answer."""
         self._seconds += seconds
@@ -195,7 +201,7 @@ class Loop:
             reached = reached & candidates.reach[image].read()
         self._count_selection((image, number), key, reached)
         there = self.labels(key)[candidates.row[index], candidates.col[index]]
-        if class_id != candidates.pseudo[index] or there != class_id:  # or void, and accepted
+        if there != class_id:  # also where it is void, and the pseudo label was accepted
             self._write(key, reached, class_id)
 
     def _ends(self) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,20 @@ def sim(
     return sum(
         cosine(probabilities[:, p[0], p[1]], at_star) * doubt(probabilities, labels, p)
         for p in reach(probabilities, superpixels, number, star, epsilon)
+    )
+
+
+def mean_sim(probabilities: Any, labels: Any, superpixels: Any, number: int) -> float:
+    """Σ over s of cos(f(x), m)·(1 − f(y(x); x)), m the mean over the dominant part of s."""
+    pixels = pixels_of(superpixels, number)
+    votes = Counter(predicted_at(probabilities, pixel) for pixel in pixels)
+    dominant = min(votes, key=lambda class_id: (-votes[class_id], class_id))
+    part = [pixel for pixel in pixels if predicted_at(probabilities, pixel) == dominant]
+    mean = [sum(float(values[p]) for p in part) / len(part) for values in probabilities]
+    return sum(
+        cosine([float(values[pixel]) for values in probabilities], mean)
+        * doubt(probabilities, labels, pixel)
+        for pixel in pixels
     )
 
 

@@ -29,6 +29,7 @@ def test_agrees_with_the_formulas(scene):
         star = (int(pool.rows[index]), int(pool.cols[index]))
         expected = {
             "sim": reference.sim(probabilities, labels, superpixels, number, star),
+            "abc": reference.mean_sim(probabilities, labels, superpixels, number),
             "lcil": reference.lcil(probabilities, labels, superpixels, number),
             "cil": reference.doubt(probabilities, labels, star),
             "softmin": reference.softmin(probabilities, labels, superpixels, number),
@@ -207,9 +208,18 @@ def test_classbal_prefers_dominant_classes_that_are_rare():
     assert compare(alike, "classbal") == pytest.approx([common, common, rare, common])
 
 
+def test_abc_prefers_rare_labels_the_more_uneven_the_classes_are():
+    uneven = found([1.0] * 10, [0] * 9 + [1], [0] * 10, [0, 0, 0])
+    divergence = 0.9 * math.log(2.7) + 0.1 * math.log(0.3)
+    common = (1 / 9) ** divergence**3
+    assert compare(uneven, "abc") == pytest.approx([common] * 9 + [1])
+    even = found([1.0, 2.0, 3.0], [0, 1, 2], [0, 0, 0], [0, 0, 0])
+    assert compare(even, "abc") == pytest.approx([1, 2, 3])
+
+
 def test_other_acquisitions_need_no_comparing():
     dataset = found([3.0, 1.0], [0, 0], [0, 0], [0, 0])
-    for name in set(ACQUISITIONS) - {"default", "simiou", "classbal"}:
+    for name in set(ACQUISITIONS) - {"default", "simiou", "classbal", "abc"}:
         assert compare(dataset, name) is dataset.scores
 
 
@@ -225,7 +235,7 @@ def test_nothing_to_ask(name):
 def test_wrong_choices_are_named():
     image = planted_image()
     pool = representative_pixels(image)
-    with pytest.raises(ValueError, match="acquisition must be one of aiou, bvsb"):
+    with pytest.raises(ValueError, match="acquisition must be one of abc, aiou, bvsb"):
         measure(image, pool, "best")
     with pytest.raises(ValueError, match="epsilon"):
         measure(image, pool, epsilon=1.5)

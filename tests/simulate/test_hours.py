@@ -97,6 +97,17 @@ def test_mixed_questions_are_no_slower_than_single_ones(world, tmp_path):
     assert np.isclose(miou_of(mixed), miou_of(single), atol=0.1)
 
 
+def test_the_corrector_relabels_after_an_hour_and_answers_come_on_top(world, tmp_path):
+    changes = {"acquisition": "abc", "hours": (0.03, EVER)}
+    plain, without = run(world, tmp_path, **changes)
+    loop, row = run(world, tmp_path, **changes, corrector=True)
+    assert row["corrector"]
+    assert 0 <= row["by_hours"][0]["answers"] - without["by_hours"][0]["answers"] <= 1
+    assert row["by_hours"][-1]["confirmed"] == 60
+    assert row["by_hours"][-1]["data_miou"] == pytest.approx(miou_of(loop))
+    assert miou_of(loop) == pytest.approx(miou_of(plain), abs=0.05)  # all was asked about
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -107,6 +118,8 @@ def test_mixed_questions_are_no_slower_than_single_ones(world, tmp_path):
         ({"questions": "mixed"}, "measured over --hours"),
         ({"hours": (1.0,), "questions": "both"}, "--questions must be one of mixed, single, pages"),
         ({"hours": (1.0,), "seconds_per_tile": 0.0}, "--seconds-per-tile must be positive"),
+        ({"corrector": True}, "--corrector needs --hours"),
+        ({"hours": (1.0,), "corrector": True, "questions": "pages"}, "--corrector needs --hours"),
         ({"hours": (1.0,), "tiles": 99}, "--tiles between 1 and 48"),
         ({"hours": (1.0,), "overlooked": 2.0}, "--overlooked must lie between 0 and 1"),
     ],
