@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 import pytest
 
-from alc_backend.labelstudio.client import PAGE
+from alc_backend.labelstudio.task_pages import PAGE
 from alc_backend.loop.annotations import reconciliation, webhooks
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.models import Image, Project, Query, utc_now
@@ -178,6 +178,17 @@ def test_the_number_of_a_lost_answer_is_given_to_another(store, project, label_s
 
 
 @pytest.mark.parametrize("between", [True, False])
+def test_a_lost_answers_number_is_given_to_another_answer_to_the_same_question(
+    store, project, label_studio, look
+):
+    task = task_of(store, "a", 2)
+    label_studio.annotate(answer(1, task, "dog", minute=0, revised=60))
+    look()
+    label_studio.annotate(answer(1, task, "cat", minute=30))  # given anew, not the older state
+    look(full=True)
+    assert in_ledger(store, project) == {1: ("accept", CAT)}
+
+
 def test_a_number_comes_again_after_its_annotation_was_withdrawn(
     store, project, label_studio, look, between
 ):
