@@ -177,7 +177,6 @@ def test_the_number_of_a_lost_answer_is_given_to_another(store, project, label_s
     assert (label_map(store, project, "b")[8:24, 8:24] == DOG).all()
 
 
-@pytest.mark.parametrize("between", [True, False])
 def test_a_lost_answers_number_is_given_to_another_answer_to_the_same_question(
     store, project, label_studio, look
 ):
@@ -189,6 +188,7 @@ def test_a_lost_answers_number_is_given_to_another_answer_to_the_same_question(
     assert in_ledger(store, project) == {1: ("accept", CAT)}
 
 
+@pytest.mark.parametrize("between", [True, False])
 def test_a_number_comes_again_after_its_annotation_was_withdrawn(
     store, project, label_studio, look, between
 ):
