@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from alc_backend.labelstudio.task_pages import PAGE
 from alc_backend.loop.annotations import reconciliation, webhooks
@@ -180,12 +181,16 @@ def test_the_number_of_a_lost_answer_is_given_to_another(store, project, label_s
 def test_a_lost_answers_number_is_given_to_another_answer_to_the_same_question(
     store, project, label_studio, look
 ):
+    """It answers what was shown when it was given, not what the lost one was asked."""
     task = task_of(store, "a", 2)
-    label_studio.annotate(answer(1, task, "dog", minute=0, revised=60))
+    label_studio.annotate(answer(1, task, "dog", minute=0))
     look()
-    label_studio.annotate(answer(1, task, "cat", minute=30))  # given anew, not the older state
+    with store.session() as session:
+        query = session.scalars(select(Query).where(Query.task_id == task)).one()
+        query.pseudo_label = DOG
+    label_studio.annotate(answer(1, task, "dog", minute=30))
     look(full=True)
-    assert in_ledger(store, project) == {1: ("accept", CAT)}
+    assert in_ledger(store, project) == {1: ("accept", DOG)}
 
 
 @pytest.mark.parametrize("between", [True, False])
