@@ -11,7 +11,8 @@ AlcError
 │   └── WeightsError        its files are missing or wrong, or cannot be fetched
 ├── StorageError        files cannot be written or read (disk full, storage away)
 ├── LabelStudioError    Label Studio refuses a request, or holds something unexpected
-│   └── LabelStudioAwayError   it does not answer, or is overloaded: try again later
+│   ├── LabelStudioAwayError   it does not answer, or is overloaded: try again later
+│   └── AnswerTooLargeError    what it answers is larger than what is read
 └── ServiceError        a process the backend needs (Redis, Label Studio) does not start
 """
 
@@ -71,6 +72,10 @@ class LabelStudioError(AlcError):
 
 class LabelStudioAwayError(LabelStudioError):
     """Label Studio does not answer, or is overloaded: the same may work later."""
+
+
+class AnswerTooLargeError(LabelStudioError):
+    """An answer of Label Studio is larger than what is read of one."""
 
 
 class ServiceError(AlcError):

@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 
+from alc_backend.labelstudio import json_answers
 from alc_backend.service.jobs.processes import Processes, start_redis
 from alc_backend.service.jobs.queues import connect
 from alc_backend.settings import Settings
@@ -177,3 +178,9 @@ def redis(settings, tmp_path):
     with Processes(tmp_path / "logs") as processes:
         start_redis(processes, settings)
         yield connect(settings)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Label Studio's answers are read up to 20 kB: not one with a task that the fake spoils."""
+    monkeypatch.setattr(json_answers, "MAX_BYTES", 20_000)

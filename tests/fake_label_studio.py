@@ -23,6 +23,9 @@ from tests.label_studio_api import LONG_AGO, REASONS, ROUTES, Task, new_project,
 URL = "http://label-studio.invalid"
 PERSONAL_TOKEN, LEGACY_TOKEN = "a.personal.token", "legacytoken"
 DATASET_PROJECT, QUERY_PROJECT = 11, 12
+SMALL = 20_000
+"""The bytes of an answer where tests let little be read."""
+
 LATER = "2026-01-01T15:00:00Z"
 
 
@@ -154,8 +157,15 @@ class FakeLabelStudio:
         self._failures.append(Failure(status, path, method, times, after, body or detail))
 
     def fail_at(self, task: int) -> None:
-        """Answer 500 whenever this task would have to be shown."""
+        """Answer 500 whenever this task's data or annotations would have to be shown."""
         self.unshowable.add(task)
+
+    def spoil(self, task: int, kind: str) -> None:
+        """Let a task be one that cannot be had: "large", where answers are ``small``, or "500"."""
+        if kind == "500":
+            self.fail_at(task)
+        else:
+            self.tasks[task].data["text"] = "x" * SMALL
 
     def recover(self) -> None:
         """Answer as usual again."""

@@ -174,7 +174,8 @@ def _get_tasks(fake: FakeLabelStudio, parameters: dict[str, str], _: Any) -> htt
     part = found[size * (page - 1) : size * page]
     if page > 1 and not part:
         return httpx.Response(404, json={"detail": "Invalid page."})
-    if any(task.id in fake.unshowable for task in part):
+    few = parameters.get("include") in ("id", "id,updated_at")
+    if not few and any(task.id in fake.unshowable for task in part):
         return httpx.Response(500, json={"detail": "out of order"})
     shown = [_shown(fake, task, parameters) for task in part]
     return _done({"tasks": shown, "total": len(found)})

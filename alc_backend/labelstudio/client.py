@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from itertools import count
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin
@@ -32,6 +30,8 @@ from alc_backend.labelstudio.downloads import (
     save,
     tls_remedy,
 )
+from alc_backend.labelstudio.json_answers import PACKED, decode, read_whole
+from alc_backend.labelstudio.task_pages import LeaveOut, TaskPages, raise_it
 from alc_backend.labelstudio.tokens import moved, token_auth
 from alc_backend.settings import Settings
 
@@ -42,9 +42,6 @@ TRIES = 3
 
 PAUSE_S = 1.0
 """The pause before the second try; each later one is twice as long."""
-
-PAGE = 100
-"""Tasks in one answer."""
 
 OVERLOADED = (429, 502, 503, 504)
 """Statuses that another try may change."""
@@ -87,6 +84,7 @@ class Client:
             self._http = httpx.Client(
                 base_url=self.url,
                 auth=self._auth,
+                headers=PACKED,
                 timeout=timeout,
                 follow_redirects=False,
                 transport=transport,
@@ -150,8 +148,10 @@ class Client:
 
         With ``missing_ok`` also None when there is no such thing (404). Raises LabelStudioError
         with status and remedy for every other failure, LabelStudioAwayError when another try may
-        succeed. Reading is tried again when the connection fails or the server is overloaded;
-        writing is not, because a lost answer does not mean a lost request.
+        succeed, AnswerTooLargeError for an answer beyond the bounds of
+        :mod:`alc_backend.labelstudio.json_answers`. Reading is tried again when the connection
+        fails or the server is overloaded; writing is not, because a lost answer does not mean a
+        lost request.
         """
         response = self._send(method, path, **arguments)
         if missing_ok and response.status_code == 404:
@@ -163,7 +163,7 @@ class Client:
         if not response.content:
             return None
         try:
-            return response.json()
+            return decode(response.content, path)
         except ValueError as error:
             raise LabelStudioError(
                 f"{self.url}{path} did not answer as Label Studio does; check LABEL_STUDIO_URL"
@@ -203,54 +203,34 @@ class Client:
                 path = below
         raise _error("GET", about, response.status_code)
 
-    def tasks(self, project: int, **parameters: Any) -> Iterator[Json]:
-        """All tasks of a project, page by page, with annotations and predictions.
+    def tasks(
+        self, project: int, *, leave_out: LeaveOut = raise_it, **parameters: Any
+    ) -> Iterator[Json]:
+        """All tasks of a project, with annotations and predictions, as :meth:`tasks_by_id` reads.
 
         ``fields="task_only"`` leaves those out, which is much faster.
         """
-        given = {"fields": "all", "page_size": PAGE, **parameters}
-        answer = self.get("/api/tasks/", project=project, page=1, **given)
-        seen = 0
-        for page in count(2):
-            yield from answer["tasks"]
-            seen += len(answer["tasks"])
-            if seen >= answer["total"] or not answer["tasks"]:
-                return
-            answer = self.get_or_none("/api/tasks/", project=project, page=page, **given)
-            if answer is None:  # tasks were deleted meanwhile: there is no such page any more
-                return
+        return self.tasks_by_id(project, [], leave_out=leave_out, **parameters)
 
     def tasks_by_id(
-        self, project: int, filters: list[Json], conjunction: str = "and", **parameters: Any
+        self,
+        project: int,
+        filters: list[Json],
+        conjunction: str = "and",
+        *,
+        leave_out: LeaveOut = raise_it,
+        **parameters: Any,
     ) -> Iterator[Json]:
         """The tasks that pass the Data Manager's ``filters``, by id, page by page.
 
-        Unlike :meth:`tasks` it misses none that stays when others come and go meanwhile.
+        It misses none that stays when others come and go meanwhile. A task that cannot be had,
+        because Label Studio's answer is too large or 500 even to a request for it alone, is told to
+        ``leave_out`` with an error that names it, and the others follow; without ``leave_out`` that
+        error is raised.
         """
-        after: int | None = 0
-        while after is not None:
-            beyond = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number"}
-            # Label Studio joins all filters in one way; "or" is asked in one request for each.
-            groups = [filters] if conjunction == "and" else [[one] for one in filters]
-            found: dict[int, Json] = {}
-            ends: list[int] = []
-            for group in groups:
-                items = [*group, {**beyond, "value": after}]
-                query = {
-                    "filters": {"conjunction": "and", "items": items},
-                    "ordering": ["tasks:id"],
-                }
-                page = self.get(
-                    "/api/tasks/",
-                    project=project,
-                    query=json.dumps(query),
-                    **{"fields": "all", "page_size": PAGE, **parameters},
-                )["tasks"]
-                found.update((int(task["id"]), task) for task in page)
-                if len(page) == PAGE:  # a task comes once for each annotation that passes
-                    ends.append(int(page[-1]["id"]))
-            after = min(ends, default=None)
-            yield from (found[n] for n in sorted(found) if after is None or n <= after)
+        # Label Studio joins all filters in one way; "or" is asked in one request for each.
+        groups = [filters] if conjunction == "and" else [[one] for one in filters]
+        return iter(TaskPages(self.get, project, groups, leave_out, parameters))
 
     def upload(self, project: int, images: list[Path]) -> list[str]:
         """Upload images; returns their addresses inside Label Studio, in the same order.
@@ -286,6 +266,11 @@ class Client:
                 raise LabelStudioError(f"{path.name}: Label Studio did not keep the upload")
         return [kept[name] for name in names]
 
+    def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Send a request for JSON, and read the answer within bounds."""
+        with self._http.stream(method, path, **arguments) as response:
+            return read_whole(response, path)
+
     def _send(
         self,
         method: str,
@@ -295,7 +280,7 @@ class Client:
         **arguments: Any,
     ) -> httpx.Response:
         """Send a request, by ``send`` where it is given."""
-        send = send or self._http.request
+        send = send or self._ask
         try:
             with self._as_away():
                 if method == "GET":
@@ -335,9 +320,9 @@ def _is_overloaded(response: httpx.Response) -> bool:
 
 def _detail(response: httpx.Response) -> str:
     try:
-        body = response.json()
+        body = decode(response.content, response.url.path)
         return str(body.get("validation_errors") or body.get("detail") or body)[:400]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, LabelStudioError):
         return "no details"
 
 

@@ -14,6 +14,7 @@ from alc_backend.common.types import Json
 from alc_backend.labelstudio import model_version, query
 from alc_backend.labelstudio.annotation import chosen, round_of
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.labelstudio.times import read_time
 
 BOX_TOLERANCE = 0.01
@@ -81,10 +82,11 @@ def read_query_tasks(client: Client, project: int, classes: Mapping[str, int]) -
     ``classes`` are the ids of classes by all names that they may have there.
     A task has no questions when no prediction or annotation of it has a star. Rounds after the
     last one of any prediction do not count: annotations hold what an annotator's browser sent.
+    Tasks that Label Studio does not give are left out, and logged.
     """
     found: list[QueryTask] = []
     published = 0
-    for record in client.tasks(project):
+    for record in client.tasks(project, leave_out=LeftOut()):
         rounds = [round_of(prediction.get("result")) or 0 for prediction in record["predictions"]]
         published = max(published, *rounds, 0)
         found.append(_query_task(record, classes))

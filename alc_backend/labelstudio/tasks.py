@@ -6,14 +6,14 @@ are imported in bulk, then the project is switched to their version.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.query import CHOICE, Key, asked_about
+from alc_backend.labelstudio.query import CHOICE, NOT_OURS, Key, asked_about
+from alc_backend.labelstudio.task_pages import LeftOut
 
 SAMPLING = "Uncertainty sampling"
 """The setting of a project that serves the task with the lowest score first.
@@ -43,9 +43,14 @@ class QueueItem:
 
 
 def existing_tasks(client: Client, project: int) -> dict[int, Key]:
-    """The query tasks that Label Studio holds: task id → what it asks about."""
-    tasks = client.tasks(project, fields="task_only", page_size=500)
-    return {int(task["id"]): asked_about(task["data"]) for task in tasks}
+    """The query tasks that Label Studio holds: task id → what it asks about.
+
+    One that Label Studio does not give asks nothing that is known.
+    """
+    unread = LeftOut()
+    tasks = client.tasks(project, fields="task_only", page_size=500, leave_out=unread)
+    found = {int(task["id"]): asked_about(task["data"]) for task in tasks}
+    return {**found, **dict.fromkeys(unread, NOT_OURS)}
 
 
 def count_tasks(client: Client, project: int) -> int:
@@ -102,21 +107,23 @@ def close_task(client: Client, task_id: int) -> None:
 def delete_untouched(client: Client, project: int, tasks: Sequence[int]) -> list[int]:
     """Delete the tasks that nobody has answered, skipped or drafted; returns those that are gone.
 
-    ``tasks`` are 500 at most: one page. A task that does not exist counts as gone.
+    ``tasks`` are 500 at most: one page. A task that does not exist counts as gone, one that Label
+    Studio does not give as touched.
     """
     if not tasks:
         return []
     those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
     draft = {"filter": "filter:tasks:draft_exists", "operator": "equal", "type": "Boolean"}
+    unread = LeftOut()
 
     def found(*items: Json) -> list[Json]:
-        query = {"filters": {"conjunction": "and", "items": list(items)}}
-        here = client.tasks(
+        here = client.tasks_by_id(
             project,
+            list(items),
             fields="task_only",
             page_size=len(tasks),
             include="id,total_annotations,cancelled_annotations",
-            query=json.dumps(query),
+            leave_out=unread,
         )
         return [task for task in here if int(task["id"]) in tasks]
 
@@ -128,6 +135,7 @@ def delete_untouched(client: Client, project: int, tasks: Sequence[int]) -> list
         for task in there
         if task["total_annotations"] or task["cancelled_annotations"]
     }
+    touched |= unread.keys()
     untouched = [int(task["id"]) for task in there if int(task["id"]) not in touched]
     if untouched:  # an empty list would mean all tasks
         client.request(

@@ -17,6 +17,7 @@ from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
+from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.loop.query_tasks import select_queries
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project, Query, Removal, utc_now
@@ -129,9 +130,10 @@ def sync_images(store: Store, client: Client, project: Project, *, look: bool) -
     there = tasks.count_tasks(client, project.dataset_project)
     if not look and there == expected + project.other_images:
         return Comparison([], len(images))
-    found = {
-        int(task["id"]): task for task in client.tasks(project.dataset_project, fields="task_only")
-    }
+    unread = LeftOut()
+    read = client.tasks(project.dataset_project, leave_out=unread, fields="task_only")
+    found: dict[int, Json | None] = {int(task["id"]): task for task in read}
+    found |= dict.fromkeys(unread)
     here = {image.id for image in images if _is_of(image, found)}
     moved = _twins(images, here, found)
     back = here | moved.keys()
@@ -174,21 +176,25 @@ def settle(
         row.other_images = found.there - (session.scalar(counted) or 0)
 
 
-def _is_of(image: Image, found: dict[int, Json]) -> bool:
-    """Whether the task of an image is among those that were ``found``.
+def _is_of(image: Image, found: dict[int, Json | None]) -> bool:
+    """Whether the task of an image is among those that were ``found``, None: but not read.
 
     Its number may have been given to another image, after Label Studio was restored from a dump.
     """
-    task = found.get(image.dataset_task or 0)
-    return task is not None and asked_about(task["data"]).image in ("", image.key)
+    if image.dataset_task not in found:
+        return False
+    task = found[image.dataset_task]
+    return task is None or asked_about(task["data"]).image in ("", image.key)
 
 
-def _twins(images: Sequence[Image], here: set[int], found: dict[int, Json]) -> dict[int, int]:
+def _twins(
+    images: Sequence[Image], here: set[int], found: dict[int, Json | None]
+) -> dict[int, int]:
     """The tasks that have the keys of images which have lost theirs, by the images' row ids."""
     taken = {image.dataset_task for image in images if image.id in here}
     by_key = {
         asked_about(task["data"]).image: number
         for number, task in sorted(found.items(), reverse=True)
-        if number not in taken
+        if task is not None and number not in taken
     }
     return {i.id: by_key[i.key] for i in images if i.id not in here and i.key in by_key}

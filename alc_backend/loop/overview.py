@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.core.cost import saving
-from alc_backend.loop.annotations import attempts
+from alc_backend.loop.annotations import attempts, unread_tasks
 from alc_backend.loop.projects import image_queue
 from alc_backend.loop.rounds.status import RoundSummary
 from alc_backend.store import ledger
@@ -260,6 +260,7 @@ def _problems(
             f"the reasons, `alc pseudo --retry` tries them again. The first: {arriving.problem}"
         )
     problems += attempts.set_aside(session, project.id, ERRORS_SHOWN)
+    problems += unread_tasks.set_aside(session, project.id, ERRORS_SHOWN)
     stuck = session.scalars(
         select(Event.outcome)
         .where(Event.project_id == project.id, Event.processed_at.is_(None), Event.tries > 0)

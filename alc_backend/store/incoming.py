@@ -1,4 +1,4 @@
-"""The tables of what Label Studio has told and the ledger does not have: events and edits."""
+"""The tables of what Label Studio has and the ledger does not have: edits, tasks, events."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ class Attempt(Base):
     tries: Mapped[int] = mapped_column(default=0)
     reason: Mapped[str | None]
     tried_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class UnreadTask(Base):
+    """A task that Label Studio does not give, so that its annotations are not in the ledger.
+
+    ``reason`` names it and says why.
+    """
+
+    __tablename__ = "unread_tasks"
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    label_studio_project: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    task_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    reason: Mapped[str]
+    noted_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Event(Base):

@@ -22,7 +22,7 @@ from alc_backend.store.connections import (
     may_exist,
     migration_engine,
 )
-from alc_backend.store.incoming import Attempt, Event
+from alc_backend.store.incoming import Attempt, Event, UnreadTask
 from alc_backend.store.models import Base, Project
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).with_name("migrations")
 """The folder of Alembic's ``env.py`` and of the migrations, one file each."""
 
-_TABLES = {*Base.metadata.tables, Attempt.__tablename__, Event.__tablename__}
+_TABLES = {
+    *Base.metadata.tables,
+    Attempt.__tablename__,
+    Event.__tablename__,
+    UnreadTask.__tablename__,
+}
 """The names of our tables."""
 
 _MIGRATION_LOCK = 7_210_301

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 
 import httpx
 import pytest
 
-from alc_backend.errors import LabelStudioAwayError, LabelStudioError, SettingsError
-from alc_backend.labelstudio.client import OVERLOADED, PAGE, TRIES, UPLOAD_FILES, Client
+from alc_backend.errors import (
+    AnswerTooLargeError,
+    LabelStudioAwayError,
+    LabelStudioError,
+    SettingsError,
+)
+from alc_backend.labelstudio import json_answers
+from alc_backend.labelstudio.client import OVERLOADED, TRIES, UPLOAD_FILES, Client, is_outage
 from alc_backend.labelstudio.downloads import Deadline
-from tests.fake_label_studio import DATASET_PROJECT, QUERY_PROJECT, URL, FakeLabelStudio
+from alc_backend.labelstudio.task_pages import FAILED_IN_A_ROW, PAGE
+from tests.fake_label_studio import DATASET_PROJECT, QUERY_PROJECT, SMALL, URL, FakeLabelStudio
 
 PROJECT = f"/api/projects/{QUERY_PROJECT}"
 
@@ -112,12 +121,12 @@ def test_all_tasks_of_a_project(label_studio, client, number):
 
 
 def test_tasks_deleted_while_they_are_read_end_the_pages(label_studio, client):
-    for task in range(PAGE + 1):
+    for task in range(1, PAGE + 2):
         label_studio.add_task(task, {})
     found = client.tasks(QUERY_PROJECT)
     first = next(found)
-    label_studio.tasks = {task: label_studio.tasks[task] for task in range(PAGE - 10)}
-    assert [first, *found][-1]["id"] == PAGE - 1
+    label_studio.tasks = {task: label_studio.tasks[task] for task in range(1, PAGE - 10)}
+    assert [first, *found][-1]["id"] == PAGE
 
 
 def test_tasks_of_a_project_that_is_gone(client):
@@ -191,6 +200,184 @@ def test_a_look_by_id_may_ask_for_few_fields(label_studio, client):
     label_studio.add_task(1, {})
     (found,) = client.tasks_by_id(QUERY_PROJECT, [above("id")], include="id,updated_at")
     assert found.keys() == {"id", "updated_at"}
+
+
+# Tasks that cannot be had.
+
+
+def everything(client, **more):
+    return client.tasks(QUERY_PROJECT, **more)
+
+
+def either(client, **more):
+    filters = [above("id"), above("id", 5)]
+    return client.tasks_by_id(QUERY_PROJECT, filters, "or", **more)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("kind", ["large", "500"])
+@pytest.mark.parametrize("bad", [[1], [57, 58], [PAGE], [1, 2 * PAGE + 1]])
+@pytest.mark.parametrize("read", [everything, either])
+def test_a_task_that_cannot_be_had_is_named_and_the_others_are_read(
+    label_studio, client, read, bad, kind
+):
+    numbers = [*range(1, 2 * PAGE + 2)]
+    for task in numbers:
+        label_studio.add_task(task, {})
+    for task in bad:
+        label_studio.spoil(task, kind)
+    told = {}
+    found = [task["id"] for task in read(client, leave_out=told.__setitem__)]
+    assert found == [task for task in numbers if task not in bad]
+    assert [*told] == bad
+    reason = "larger than" if kind == "large" else "answered 500"
+    for task, error in told.items():
+        assert f"task {task} of Label Studio project {QUERY_PROJECT}" in str(error)
+        assert reason in str(error)
+        assert not is_outage(error)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("kind", ["large", "500"])
+def test_a_task_that_cannot_be_had_is_an_error_where_none_may_be_left_out(
+    label_studio, client, kind
+):
+    label_studio.add_task(7, {})
+    label_studio.spoil(7, kind)
+    with pytest.raises(LabelStudioError, match=f"task 7 of Label Studio project {QUERY_PROJECT}"):
+        list(client.tasks(QUERY_PROJECT))
+
+
+@pytest.mark.usefixtures("small")
+def test_tasks_that_are_too_large_together_are_all_read(label_studio, client):
+    for task in range(1, 31):
+        label_studio.add_task(task, {"text": "x" * 3000})
+    assert [task["id"] for task in client.tasks(QUERY_PROJECT)] == [*range(1, 31)]
+
+
+def test_a_label_studio_that_fails_at_every_task_is_out_of_order(label_studio, client):
+    for task in range(1, PAGE):
+        label_studio.add_task(task, {})
+        label_studio.fail_at(task)
+    told = {}
+    with pytest.raises(LabelStudioAwayError) as caught:
+        list(client.tasks(QUERY_PROJECT, leave_out=told.__setitem__))
+    assert caught.value.status == 500
+    assert len(told) == FAILED_IN_A_ROW - 1
+
+
+@pytest.mark.usefixtures("small")
+def test_any_number_of_tasks_that_are_too_large_is_left_out(label_studio, client):
+    for task in range(1, 2 * FAILED_IN_A_ROW):
+        label_studio.add_task(task, {"text": "x" * SMALL})
+    label_studio.add_task(2 * FAILED_IN_A_ROW, {})
+    told = {}
+    (found,) = client.tasks(QUERY_PROJECT, leave_out=told.__setitem__)
+    assert found["id"] == 2 * FAILED_IN_A_ROW
+    assert [*told] == [*range(1, 2 * FAILED_IN_A_ROW)]
+
+
+@pytest.mark.parametrize("status", [None, 401, *OVERLOADED])
+def test_in_an_outage_no_task_is_to_blame(label_studio, client, status):
+    label_studio.add_task(7, {})
+    label_studio.fail(status, "/api/tasks/")
+    told = {}
+    with pytest.raises(LabelStudioError) as caught:
+        list(client.tasks(QUERY_PROJECT, leave_out=told.__setitem__))
+    assert is_outage(caught.value)
+    assert not told
+
+
+# Answers without end.
+
+
+class Endless(httpx.SyncByteStream):
+    """Two GiB of blanks, a MiB at a time; ``taken`` are those that were asked for."""
+
+    def __init__(self):
+        self.taken = 0
+
+    def __iter__(self):
+        while self.taken < 2048:
+            self.taken += 1
+            yield b" " * 2**20
+
+
+def answering(**answer):
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, **answer))
+    return Client("http://example.com", "legacytoken", transport=transport)
+
+
+TOO_LARGE = "/api/annotations/5/: Label Studio's answer "
+
+
+def test_an_answer_is_read_up_to_its_bound():
+    body = Endless()
+    with (
+        answering(stream=body) as client,
+        pytest.raises(AnswerTooLargeError, match=f"^{TOO_LARGE}is larger than 64 MiB"),
+    ):
+        client.get("/api/annotations/5/")
+    assert body.taken == json_answers.MAX_BYTES // 2**20 + 1
+
+
+def test_an_answer_that_says_that_it_is_too_long_is_not_read():
+    body = Endless()
+    length = {"Content-Length": str(json_answers.MAX_BYTES + 1)}
+    with answering(stream=body, headers=length) as client, pytest.raises(AnswerTooLargeError):
+        client.get("/api/annotations/5/")
+    assert body.taken == 0
+
+
+@pytest.mark.parametrize("length", [json_answers.MAX_BYTES, json_answers.MAX_BYTES + 1])
+def test_the_bound_is_on_what_is_unpacked(length):
+    packed = gzip.compress(b'"' + b"x" * (length - 2) + b'"', 1)
+    packed = httpx.ByteStream(packed)
+    with answering(stream=packed, headers={"Content-Encoding": "gzip"}) as client:
+        if length > json_answers.MAX_BYTES:
+            with pytest.raises(AnswerTooLargeError, match=f"^{TOO_LARGE}is larger than 64 MiB"):
+                client.get("/api/annotations/5/")
+        else:
+            assert len(client.get("/api/annotations/5/")) == length - 2
+
+
+def test_no_other_packing_is_asked_for():
+    asked = []
+
+    def answer(request):
+        asked.append(request.headers["Accept-Encoding"])
+        return httpx.Response(200, json={})
+
+    transport = httpx.MockTransport(answer)
+    with Client("http://example.com", "legacytoken", transport=transport) as client:
+        client.get("/api/annotations/5/")
+    assert asked == ["gzip"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps([[]] * (json_answers.MOST["lists and objects"] + 1)),
+        json.dumps(["ab"] * (json_answers.MOST["strings"] + 1)),
+        "[" * 100_000 + "]" * 100_000,
+    ],
+    ids=["lists", "strings", "depth"],
+)
+def test_an_answer_may_hold_only_so_much(content):
+    with answering(text=content) as client, pytest.raises(AnswerTooLargeError, match=TOO_LARGE):
+        client.get("/api/annotations/5/")
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_what_is_too_large_is_no_outage(status):
+    body = httpx.Response(status, headers={"Content-Length": str(2**40)}, stream=Endless())
+    transport = httpx.MockTransport(lambda request: body)
+    with (
+        Client("http://example.com", "legacytoken", transport=transport) as client,
+        pytest.raises(AnswerTooLargeError) as caught,
+    ):
+        client.get("/api/tasks/5")
+    assert not is_outage(caught.value)
 
 
 # Files.

@@ -22,9 +22,17 @@ from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client, is_outage
 from alc_backend.labelstudio.query import Key, asked_about
+from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.labelstudio.times import read_time
 from alc_backend.loop import image_tasks, query_tasks
-from alc_backend.loop.annotations import answers, attempts, mask_edits, outcomes, recovery
+from alc_backend.loop.annotations import (
+    answers,
+    attempts,
+    mask_edits,
+    outcomes,
+    recovery,
+    unread_tasks,
+)
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
@@ -72,7 +80,8 @@ def reconcile(
     task that somebody answered. Queries that the store lacks, because an older backup was
     restored, are made again first. Answers in the ledger whose annotation was deleted are
     withdrawn; when that is a large share of them, or Label Studio was restored from a dump that
-    lacks them, only with ``accept_deletions``; so are images removed whose tasks are gone. Raises
+    lacks them, only with ``accept_deletions``; so are images removed whose tasks are gone. A task
+    that Label Studio does not give counts as UNREADABLE, and what is in force of it stays. Raises
     NotFoundError when the project has no query project, or Label Studio no longer has it or the
     dataset project, LabelStudioError.
     """
@@ -100,16 +109,25 @@ def reconcile(
     for label_studio_project in both:
         about = f"reading the annotations of Label Studio project {label_studio_project}"
         changed, conjunction = _changed(since, project.reconciled_annotation or 0)
-        tasks = client.tasks_by_id(label_studio_project, changed, conjunction, include=FIELDS)
+        unread, read = LeftOut(), set[int]()
+        tasks = client.tasks_by_id(
+            label_studio_project, changed, conjunction, leave_out=unread, include=FIELDS
+        )
         for done, task in enumerate(tasks):
             if done % 20 == 0:
                 progress(done, done + 1, about)
             here = {int(item["id"]) for item in task["annotations"]}
             seen |= here
             missing |= known.of_task(label_studio_project, int(task["id"])) - here
+            read.add(int(task["id"]))
             for item in task["annotations"]:
                 outcome = _record(store, client, project, label_studio_project, task, item, known)
                 counts[outcome] += 1
+        for task_id in unread:
+            seen |= known.of_task(label_studio_project, task_id)
+            counts[Outcome.UNREADABLE] += 1
+        of = None if since is None else read
+        unread_tasks.note(store, project_id, label_studio_project, unread, of)
     if since is None:
         missing |= known.annotations - seen
     lost = set() if accept_deletions else _lost(client, known, missing - seen)
@@ -157,7 +175,8 @@ def _lost(client: Client, known: Known, missing: set[int]) -> set[int]:
         for first in range(0, len(tasks), PAGE):
             those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
             chosen = [{**those, "value": tasks[first : first + PAGE]}]
-            for found in client.tasks_by_id(project, chosen, include="id,updated_at"):
+            few, unread = "id,updated_at", LeftOut()
+            for found in client.tasks_by_id(project, chosen, leave_out=unread, include=few):
                 changed = read_time(found["updated_at"])
                 lost |= {
                     number

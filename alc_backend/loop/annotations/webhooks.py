@@ -2,8 +2,9 @@
 
 A webhook is a hint. Whoever has its password can send one, so nothing that it says enters the
 ledger: only which annotations it names is noted, and these are read from Label Studio. Touches the
-table of events, and by ``answers`` and ``mask_edits`` the ledger. :class:`Letterbox` has a thread
-of its own. Called by the service, by commands and by ``rounds.preparation``.
+table of events, by ``answers`` and ``mask_edits`` the ledger, and by ``unread_tasks`` its table.
+:class:`Letterbox` has a thread of its own. Called by the service, by commands and by
+``rounds.preparation``.
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ from sqlalchemy.exc import OperationalError
 
 from alc_backend.common.retries import pause_after
 from alc_backend.common.types import Json
-from alc_backend.errors import LabelStudioAwayError, LabelStudioError, NotFoundError, SettingsError
+from alc_backend.errors import (
+    AnswerTooLargeError,
+    LabelStudioError,
+    NotFoundError,
+    SettingsError,
+)
 from alc_backend.labelstudio.annotation import positive_integer
-from alc_backend.labelstudio.client import OVERLOADED, Client
+from alc_backend.labelstudio.client import Client, is_outage
+from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.loop import image_tasks
-from alc_backend.loop.annotations import answers, outcomes
+from alc_backend.loop.annotations import answers, outcomes, unread_tasks
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import FIELDS, write_annotation
 from alc_backend.store import ledger
@@ -174,7 +181,7 @@ def drain(
         events = _due(store, after)
         if not events:
             break
-        tasks = _Tasks(client, events)
+        tasks = _Tasks(store, client, events)
         for position, event in enumerate(events):
             after = event.id
             try:
@@ -229,13 +236,14 @@ class _OutageError(Exception):
 class _Tasks:
     """The tasks that events name, as Label Studio has them, read AT_ONCE at a time when needed."""
 
-    def __init__(self, client: Callable[[], Client], events: Sequence[Event]) -> None:
-        self._client, self._at_once = client, AT_ONCE
+    def __init__(self, store: Store, client: Callable[[], Client], events: Sequence[Event]) -> None:
+        self._store, self._client = store, client
         self._wanted: dict[int, list[int]] = {}
+        self._of = {event.label_studio_project: event.project_id for event in events}
         for event in events:
             tasks = (task for _, task in event.payload["annotations"] if task is not None)
             self._wanted.setdefault(event.label_studio_project, []).extend(tasks)
-        self._read: dict[int, dict[int, Json | None]] = {}
+        self._read: dict[int, dict[int, Json | LabelStudioError | None]] = {}
 
     def get(self, project: int, task: int) -> Json | None:
         """A task of a Label Studio project; None when there is none. Raises LabelStudioError."""
@@ -243,20 +251,22 @@ class _Tasks:
         if task not in read:
             wanted = self._wanted[project]
             ahead = wanted[wanted.index(task) :]
-            try:
-                read = self._ask(project, list(dict.fromkeys(ahead))[: self._at_once])
-            except LabelStudioError as error:
-                if error.status != 500 or self._at_once == 1:
-                    raise
-                self._at_once = 1  # one of them may be what Label Studio fails at
-                read = self._ask(project, [task])
+            read = self._ask(project, list(dict.fromkeys(ahead))[:AT_ONCE])
             self._read[project] = read
-        return read[task]
+        found = read[task]
+        if isinstance(found, LabelStudioError):
+            raise found
+        return found
 
-    def _ask(self, project: int, tasks: list[int]) -> dict[int, Json | None]:
+    def _ask(self, project: int, tasks: list[int]) -> dict[int, Json | LabelStudioError | None]:
         those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
-        found = self._client().tasks_by_id(project, [{**those, "value": tasks}], include=FIELDS)
-        return {**dict.fromkeys(tasks), **{int(task["id"]): task for task in found}}
+        unread = LeftOut()
+        there = self._client().tasks_by_id(
+            project, [{**those, "value": tasks}], leave_out=unread, include=FIELDS
+        )
+        found = {int(task["id"]): task for task in there}
+        unread_tasks.note(self._store, self._of[project], project, unread, found)
+        return {**dict.fromkeys(tasks), **found, **unread}
 
 
 def _read_in(
@@ -269,11 +279,11 @@ def _read_in(
         counts = _outcomes(store, client, tasks, event)
         unknown = [name for name in outcomes.PROBLEMS if counts[name]]
         problem = unknown[0] if unknown else None
-    except ValueError as error:
+    except (ValueError, AnswerTooLargeError) as error:
         counts[Outcome.UNREADABLE] += 1
         problem, retry = str(error), False
     except (LabelStudioError, SettingsError) as error:
-        if _is_outage(error):
+        if isinstance(error, SettingsError) or is_outage(error):
             raise _OutageError(str(error)) from error
         log.warning("event %s waits: %s", event.id, error)
         problem = str(error)
@@ -295,13 +305,6 @@ def _read_in(
     if problem is not None:
         log.warning("event %s (%s) was left out: %s", event.id, event.action, problem)
     return counts
-
-
-def _is_outage(error: Exception) -> bool:
-    """Whether Label Studio can be asked for nothing, not only for what an event names."""
-    if isinstance(error, LabelStudioAwayError):
-        return error.status is None or error.status in OVERLOADED
-    return isinstance(error, SettingsError) or getattr(error, "status", None) == 401
 
 
 def _outcomes(

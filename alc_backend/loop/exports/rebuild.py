@@ -21,6 +21,7 @@ from alc_backend.errors import DatasetError, SettingsError
 from alc_backend.labelstudio import query, recovered_queries
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import DatasetTags, read_dataset_config
+from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.loop.annotations import answers, outcomes, recovery
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.projects.connection import free_name
@@ -188,7 +189,8 @@ def _connect_images(
     """Write down which task shows which image."""
     images = {image.key: image.id for image in store.images(summary.project_id, TRAIN)}
     shown: dict[int, tuple[int, str]] = {}
-    for task in client.tasks(dataset_project, fields="task_only"):
+    unread = LeftOut()
+    for task in client.tasks(dataset_project, leave_out=unread, fields="task_only"):
         key = query.asked_about(task["data"]).image
         if key in images:
             shown[images[key]] = int(task["id"]), str(task["data"].get(image_field) or "")
@@ -196,6 +198,7 @@ def _connect_images(
             summary.problems.append(
                 f"task {task['id']} of project {dataset_project}: its image is not in the folder"
             )
+    summary.problems += map(str, unread.values())
     with store.session() as session:
         for image_id, (task_id, url) in shown.items():
             image = session.get_one(Image, image_id)

@@ -20,6 +20,7 @@ from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.query import asked_about
+from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.labelstudio.texts import texts
 from alc_backend.loop.projects.classes import refuse_missing, take_up_labels
 from alc_backend.loop.query_tasks import select_queries
@@ -152,12 +153,17 @@ def upload_images(
     with store.reading() as session:
         project = session.get_one(Project, project_id)
     assert project.dataset_project is not None
-    tasks = client.tasks(project.dataset_project, fields="task_only")
-    there = {asked_about(task["data"]).image for task in tasks}
+    there = _tasks_of_images(client, project.dataset_project)
     missing = [(key, path) for key, path in paths.items() if key not in there]
     for _ in make_tasks(client, project.dataset_project, missing, report):
         pass
     return len(missing)
+
+
+def _tasks_of_images(client: Client, dataset_project: int) -> dict[str, Json]:
+    """The tasks of a dataset project by the keys of their images; those that cannot be had lack."""
+    tasks = client.tasks(dataset_project, leave_out=LeftOut(), fields="task_only")
+    return {asked_about(task["data"]).image: task for task in tasks}
 
 
 def _upload(store: Store, client: Client, project: Project, report: Report) -> None:
@@ -166,8 +172,7 @@ def _upload(store: Store, client: Client, project: Project, report: Report) -> N
     files = store.files(project.id)
     waiting = _waiting(store, project.id)
     if waiting:  # some may be in Label Studio from an attempt that was interrupted
-        tasks = client.tasks(project.dataset_project, fields="task_only")
-        there = {asked_about(task["data"]).image: task for task in tasks}
+        there = _tasks_of_images(client, project.dataset_project)
         known = [image for image in waiting if image.key in there]
         urls = [str(there[image.key]["data"]["image"]) for image in known]
         _remember_tasks(store, known, urls, [int(there[image.key]["id"]) for image in known])

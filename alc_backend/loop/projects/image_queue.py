@@ -22,6 +22,7 @@ from alc_backend.errors import NotFoundError
 from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
+from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.loop import leases
 from alc_backend.store.database import Store
 from alc_backend.store.importing import key_of_task
@@ -78,8 +79,9 @@ def note(store: Store, client: Client, project_id: int, *, retry: bool = False) 
     """Put the dataset project's images that are not in the store into the queue.
 
     Returns how many were added and how many are in the store already. With ``retry`` those that
-    could not be done are tried again, and so is what kept all images waiting. Raises NotFoundError
-    for a project that is not in Label Studio yet, LabelStudioError.
+    could not be done are tried again, and so is what kept all images waiting. A task that Label
+    Studio does not give is one that could not be done. Raises NotFoundError for a project that is
+    not in Label Studio yet, LabelStudioError.
     """
     with store.session() as session:
         project = session.get_one(Project, project_id)
@@ -104,10 +106,10 @@ def note(store: Store, client: Client, project_id: int, *, retry: bool = False) 
         }
         arrivals = session.scalars(select(Arrival).where(Arrival.project_id == project_id)).all()
     projects.check_there(client, project.dataset_project, projects.DATASET)
-    found = {
-        int(task["id"]): asked_about(task["data"]).image
-        for task in client.tasks(project.dataset_project, fields="task_only")
-    }
+    unread = LeftOut()
+    tasks = client.tasks(project.dataset_project, leave_out=unread, fields="task_only")
+    found = {int(task["id"]): asked_about(task["data"]).image for task in tasks}
+    found |= dict.fromkeys(unread, "")
     _forget_deleted(store, arrivals, found)
     ours, noted = set(known.values()), {arrival.dataset_task for arrival in arrivals}
     new: list[Arrival] = []
@@ -117,7 +119,9 @@ def note(store: Store, client: Client, project_id: int, *, retry: bool = False) 
             present += 1
         elif task not in noted:
             new.append(Arrival(project_id=project_id, dataset_task=task))
-            if key in known:
+            if task in unread:
+                new[-1].error, new[-1].finished_at = str(unread[task]), utc_now()
+            elif key in known:
                 new[-1].error, new[-1].finished_at = twin(key, known[key]), utc_now()
     for first in range(0, len(new), 500):
         part = new[first:][:500]

@@ -20,6 +20,7 @@ from alc_backend.errors import (
 )
 from alc_backend.foundation.warm_start import Warmer, WarmStart
 from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.loop.overview import overview
 from alc_backend.loop.projects import connection, image_queue, initial_labels
 from alc_backend.service.jobs import functions
 from alc_backend.service.jobs.queues import Jobs
@@ -241,6 +242,27 @@ def test_an_image_that_cannot_be_done_is_left_with_the_reason(store, project, la
     image_queue.note(store, client, project, retry=True)
     assert initial_labels.work(store, client, project).labelled == 1
     assert "task-4" in images(store)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("kind", ["large", "500"])
+def test_a_task_that_cannot_be_had_is_named_and_the_others_are_done(
+    store, project, label_studio, client, kind
+):
+    label_studio.spoil(2, kind)
+    assert image_queue.note(store, client, project) == (2, 0)
+    assert counts(store, project) == (2, 0, 1)
+    (problem,) = image_queue.problems(store, project)
+    assert f"task 2 of Label Studio project {DATASET_PROJECT} cannot be had" in problem
+    assert any(problem in text for text in overview(store, project).problems)
+    assert initial_labels.work(store, client, project).labelled == 2
+    assert image_queue.note(store, client, project) == (0, 2)  # and it is not forgotten
+    assert counts(store, project) == (0, 0, 1)
+    label_studio.recover()
+    label_studio.tasks[2].data.pop("text", None)
+    image_queue.note(store, client, project, retry=True)
+    assert initial_labels.work(store, client, project).labelled == 1
+    assert counts(store, project) == (0, 0, 0)
 
 
 def test_what_nobody_expected_leaves_the_image_and_the_others_go_on(

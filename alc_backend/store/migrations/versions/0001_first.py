@@ -159,6 +159,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project_id", "annotation_id", name="pk_attempts"),
     )
     op.create_table(
+        "unread_tasks",
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("label_studio_project", sa.Integer(), nullable=False),
+        sa.Column("task_id", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("noted_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_unread_tasks_project_id"),
+        sa.PrimaryKeyConstraint(
+            "project_id", "label_studio_project", "task_id", name="pk_unread_tasks"
+        ),
+    )
+    op.create_table(
         "superpixels",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("image_id", sa.Integer(), nullable=False),
