@@ -131,6 +131,18 @@ class Client:
         """GET ``path``; returns the decoded JSON, None when there is no such thing (404)."""
         return self.request("GET", path, missing_ok=True, params=parameters)
 
+    def exists(self, path: str) -> bool:
+        """Whether Label Studio has what a path names, however large that is: it is not read.
+
+        Raises LabelStudioError as :meth:`request` does, but for what is missing.
+        """
+
+        def ask(method: str, path: str) -> httpx.Response:
+            with self._http.stream(method, path) as response:
+                return response if response.is_success else read_whole(response, path)
+
+        return self._answer("GET", path, missing_ok=True, send=ask) is not None
+
     def post(self, path: str, body: Any, **parameters: Any) -> Any:
         """POST ``body`` as JSON; returns the decoded JSON."""
         return self.request("POST", path, json=body, params=parameters)
@@ -153,14 +165,8 @@ class Client:
         fails or the server is overloaded; writing is not, because a lost answer does not mean a
         lost request.
         """
-        response = self._send(method, path, **arguments)
-        if missing_ok and response.status_code == 404:
-            return None
-        if response.has_redirect_location:
-            raise moved(response, path)
-        if response.status_code >= 400:
-            raise _error(method, path, response.status_code, _detail(response))
-        if not response.content:
+        response = self._answer(method, path, missing_ok=missing_ok, **arguments)
+        if response is None or not response.content:
             return None
         try:
             return decode(response.content, path)
@@ -168,6 +174,19 @@ class Client:
             raise LabelStudioError(
                 f"{self.url}{path} did not answer as Label Studio does; check LABEL_STUDIO_URL"
             ) from error
+
+    def _answer(
+        self, method: str, path: str, *, missing_ok: bool, **arguments: Any
+    ) -> httpx.Response | None:
+        """A good answer; with ``missing_ok`` None for 404. Raises LabelStudioError for others."""
+        response = self._send(method, path, **arguments)
+        if missing_ok and response.status_code == 404:
+            return None
+        if response.has_redirect_location:
+            raise moved(response, path)
+        if response.status_code >= 400:
+            raise _error(method, path, response.status_code, _detail(response))
+        return response
 
     def download(self, path: str, target: IO[bytes], deadline: Deadline) -> str | None:
         """Write what is behind a path of Label Studio into ``target``.

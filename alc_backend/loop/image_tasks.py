@@ -91,7 +91,7 @@ def remove_deleted(store: Store, client: Client, project: Project, deleted: Coll
                 Image.removed.is_(None),
             )
         ).all()
-    gone = [i for i in images if client.get_or_none(f"/api/tasks/{i.dataset_task}") is None]
+    gone = [i for i in images if not client.exists(f"/api/tasks/{i.dataset_task}")]
     if gone:
         remove_images(store, client, project.id, gone, Removal.TASK_DELETED)
     return len(gone)

@@ -341,6 +341,27 @@ def test_the_bound_is_on_what_is_unpacked(length):
             assert len(client.get("/api/annotations/5/")) == length - 2
 
 
+def test_whether_something_exists_is_known_without_reading_it():
+    body = Endless()
+    with answering(stream=body) as client:
+        assert client.exists("/api/annotations/5/")
+    assert body.taken == 0
+
+
+def test_what_is_missing_does_not_exist(label_studio, client):
+    assert not client.exists("/api/annotations/5/")
+    label_studio.annotate(said(5, 1, skipped=False))
+    assert client.exists("/api/annotations/5/")
+
+
+@pytest.mark.parametrize("status", [None, 401, 403, 500, *OVERLOADED])
+def test_a_refusal_does_not_say_whether_something_exists(label_studio, client, status):
+    label_studio.fail(status, "/api/annotations/5/")
+    with pytest.raises(LabelStudioError) as caught:
+        client.exists("/api/annotations/5/")
+    assert caught.value.status == status
+
+
 def test_no_other_packing_is_asked_for():
     asked = []
 

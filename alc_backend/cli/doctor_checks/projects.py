@@ -87,7 +87,7 @@ class ProjectChecks:
         return found
 
     def _exists(self, number: int) -> bool:
-        return self._client.get_or_none(f"/api/projects/{number}") is not None
+        return self._client.exists(f"/api/projects/{number}")
 
     def _is_readable(self, number: int) -> bool:
         """Whether a project can be looked at; where not, the check "projects" has said why."""

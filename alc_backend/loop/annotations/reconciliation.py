@@ -195,7 +195,7 @@ def _deleted(client: Client, missing: list[int], known: int, most: float | None)
     gone: list[int] = []
     for number in missing:
         try:
-            if client.get_or_none(f"/api/annotations/{number}/") is None:
+            if not client.exists(f"/api/annotations/{number}/"):
                 gone.append(number)
         except LabelStudioError as error:
             if is_outage(error):

@@ -339,7 +339,7 @@ def _withdraw(store: Store, client: Callable[[], Client], project: Project, numb
         last = ledger.last_revision(session, project.id, number)
     if last is None or last.kind == EntryKind.DELETED:
         return Outcome.KNOWN
-    if client().get_or_none(f"/api/annotations/{number}/") is not None:
+    if client().exists(f"/api/annotations/{number}/"):
         return Outcome.PRESENT
     (outcome,) = answers.withdraw(store, project.id, [number])
     return Outcome(outcome)

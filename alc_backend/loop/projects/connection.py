@@ -70,7 +70,7 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
 
 
 def _is_there(client: Client, number: int) -> bool:
-    return client.get_or_none(f"/api/projects/{number}") is not None
+    return client.exists(f"/api/projects/{number}")
 
 
 def _forget_queries(store: Store, project: Project) -> Project:

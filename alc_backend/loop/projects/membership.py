@@ -53,4 +53,4 @@ def restore_images(
 
 def _has_task(client: Client, image: Image) -> bool:
     number = image.dataset_task
-    return number is not None and client.get_or_none(f"/api/tasks/{number}") is not None
+    return number is not None and client.exists(f"/api/tasks/{number}")

@@ -17,6 +17,7 @@ from tests.annotations import (
     answer,
     asked_project,
     created,
+    deleted,
     image_of,
     in_ledger,
     label_studio_of,
@@ -25,6 +26,7 @@ from tests.annotations import (
     task_of,
 )
 from tests.conftest import BOTH_DATABASES
+from tests.fake_label_studio import SMALL
 
 pytestmark = [BOTH_DATABASES, pytest.mark.usefixtures("small")]
 
@@ -146,6 +148,19 @@ def test_the_inbox_goes_on_without_it(store, project, label_studio, mend, kind):
     receive(store, project, created(label_studio.annotation(1)))
     webhooks.drain(store, label_studio.client)
     assert in_ledger(store, project).keys() == {1, 2}
+
+
+def test_an_annotation_too_large_to_be_read_is_not_taken_for_a_deleted_one(
+    store, project, label_studio
+):
+    record = answer(1, task_of(store, "a", 1), "cat")
+    label_studio.annotate(record)
+    receive(store, project, created(record))
+    webhooks.drain(store, label_studio.client)
+    record["result"].append({"id": "x" * SMALL})
+    receive(store, project, deleted(1))
+    assert webhooks.drain(store, label_studio.client) == {Outcome.PRESENT: 1}
+    assert in_ledger(store, project).keys() == {1}
 
 
 @pytest.mark.parametrize("status", [None, 401, *OVERLOADED])
