@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
+from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select
 
+from alc_backend.cli.demo.processes import start_backend
 from alc_backend.cli.doctor_checks.examination import examine
 from alc_backend.cli.doctor_checks.finding import State
+from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.projects import backends_at, connect_backend, webhooks_at
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.rounds import status
+from alc_backend.service.jobs.processes import Processes
 from alc_backend.store import ledger
+from alc_backend.store.database import Store
 from alc_backend.store.incoming import Event
+from alc_backend.store.models import Image, Project
 from tests.access_table import documented
-from tests.conftest import wait_for
+from tests.annotations import region
+from tests.conftest import wait_for, write_dataset
 from tests.e2e.chaos import new_user
 from tests.e2e.demonstration import alc, project_row, wait_open
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
@@ -235,3 +247,113 @@ def test_connections_that_hold_the_secret_are_found_and_replaced(asked, project,
     assert [found[check].state for check in about] == [State.OK] * 2
     (hook,) = webhooks_at(user, queries, asked.settings.backend)
     assert secret not in str(hook)
+
+
+# A new secret.
+
+
+class Own:
+    """A backend of our own beside the demonstration's, with a dataset of three images.
+
+    It looks for annotations that were not reported when it starts, and then no more.
+    """
+
+    def __init__(self, demo, folder):
+        self._folder, self._numbers = folder, count()
+        settings = demo.settings.model_copy(
+            update={"data_dir": folder / "data", "port": free_port(), "reconcile_every_s": 86400}
+        )
+        self.demo = replace(demo, settings=settings)
+
+    @contextmanager
+    def serving(self, secret, previous=None):
+        """The service runs with a secret."""
+        secrets = {"secret": SecretStr(secret), "secret_previous": previous and SecretStr(previous)}
+        settings = self.demo.settings.model_copy(update=secrets)
+        self.demo = replace(self.demo, settings=settings)
+        with Processes(self._folder / "logs") as processes:
+            start_backend(processes, settings)
+            yield
+
+    def init(self):
+        alc(self.demo, "init", str(write_dataset(self._folder / "own")))
+        self.demo = replace(self.demo, store=Store(self.demo.settings))
+        with self.demo.store.reading() as session:
+            project = session.scalars(select(Project)).one()
+            self._task = session.scalars(select(Image.dataset_task)).first()
+        self.demo = replace(self.demo, project_id=project.id)
+        return project
+
+    def give(self):
+        """Somebody paints a corner of an image; the annotation's number."""
+        rows = slice(4 * next(self._numbers), None)
+        painted = region("dog", slice(rows.start, rows.start + 4), slice(0, 4))
+        body = {"result": [painted], "lead_time": 2.0}
+        return self.demo.client.post(f"/api/tasks/{self._task}/annotations/", body)["id"]
+
+    def reported(self):
+        """The annotations that webhooks have named."""
+        with self.demo.store.reading() as session:
+            payloads = session.scalars(select(Event.payload)).all()
+        return {number for payload in payloads for number, _ in payload["annotations"]}
+
+
+def held(own, project):
+    """The passwords of webhooks that Label Studio holds, and those of backends, by project."""
+    found = []
+    secret = own.demo.settings.secret.get_secret_value()
+    for number in (project.dataset_project, project.query_project):
+        (hook,) = webhooks_at(own.demo.client, number, own.demo.settings.backend)
+        word = hook["headers"]["Authorization"].removeprefix("Bearer ")
+        assert word == Credential(Purpose.WEBHOOK, number).password(secret)
+        found.append(("/webhook", number, word))
+        found.append(("/setup", number, Credential(Purpose.BACKEND, number).password(secret)))
+    return found
+
+
+def statuses(own, words):
+    """What the service answers to passwords, each at what it is for."""
+    return {
+        call(
+            own.demo, "POST", path, word, {"project": f"{number}.1", "schema": "<View/>"}
+        ).status_code
+        for path, number, word in words
+    }
+
+
+def test_a_new_secret_shuts_out_the_old_one_and_loses_no_answer(running, tmp_path):
+    own = Own(running[0], tmp_path)
+    old = "the-secret-of-many-years"
+    with own.serving(old):
+        project = own.init()
+        old_words = held(own, project)
+        given = [own.give()]
+        wait_for(lambda: in_ledger(own.demo).keys() == {*given})
+        said = alc(own.demo, "secret", "rotate")
+    new = re.search(r"ALC_SECRET=([0-9a-f]+)", said)[1]
+
+    missed = [own.give()]  # nobody hears of it: the service is being restarted
+    with own.serving(new, previous=old):
+        assert call(own.demo, "GET", "/connections", old).status_code == 401
+        assert call(own.demo, "GET", "/connections", new).status_code == 200
+        assert 401 not in statuses(own, old_words)
+        given.append(own.give())  # its webhook has a password of the old secret
+        wait_for(lambda: {*given} <= in_ledger(own.demo).keys())
+        assert "connected with the new secret" in alc(own.demo, "secret", "rotate")
+        new_words = held(own, project)
+        assert not {*new_words} & {*old_words}
+        given.append(own.give())
+        wait_for(lambda: {*given} <= in_ledger(own.demo).keys())
+
+    missed.append(own.give())
+    with own.serving(new):
+        assert statuses(own, old_words) == {401}
+        assert 401 not in statuses(own, new_words)
+        for number in (project.dataset_project, project.query_project):
+            (entry,) = backends_at(own.demo.client, number, own.demo.settings.backend)
+            assert own.demo.client.get(f"/api/ml/{entry['id']}")["state"] == "CO"
+        given.append(own.give())
+        wait_for(lambda: {*given} <= in_ledger(own.demo).keys())
+        assert own.reported() == {*given}
+        wait_for(lambda: in_ledger(own.demo).keys() == {*given, *missed})
+    own.demo.store.close()
