@@ -65,7 +65,7 @@ class UnreliableWire:
             if name.lower() in ("authorization", "content-type")
         }
         delay, times = 0.0, 1
-        if request.path == "/webhook" and b"ANNOTATION" in body:
+        if request.path == "/webhook" and (b"ANNOTATION" in body or b"TASKS_DELETED" in body):
             draw = self._random.random()
             if draw < DROPPED:
                 times = 0
@@ -104,7 +104,10 @@ class UnreliableWire:
 
 
 class Killer(threading.Thread):
-    """Kills one after the other, each a random while after all of them came up again."""
+    """Kills one after the other, each a random while after all of them came up again.
+
+    It kills nobody while another thread has ``hold``.
+    """
 
     VICTIMS = ("worker", "backend", "redis", "worker")
 
@@ -113,15 +116,18 @@ class Killer(threading.Thread):
     ) -> None:
         super().__init__(name="killer", daemon=True)
         self.did: Counter[str] = Counter()
+        self.hold = threading.Lock()
         self._processes, self._settings = processes, settings
         self._random, self._pause_s = random.Random(seed), pause_s
         self._kills = kills
 
     def run(self) -> None:
         for victim in islice(cycle(self.VICTIMS), self._kills):
-            self._wait()
-            while not self.kill(victim):  # it went down by itself meanwhile
+            killed = False
+            while not killed:  # it may go down by itself meanwhile
                 self._wait()
+                with self.hold:
+                    killed = self.kill(victim)
 
     def _wait(self) -> None:
         while not self._a_worker_is_there():
@@ -157,25 +163,35 @@ class Killer(threading.Thread):
         return True
 
 
-@contextmanager
-def supervised(processes):
-    """Start again what dies, as a service manager does.
+class Supervisor:
+    """Starts again what dies, as a service manager does, while its context lasts.
 
     What was started here ends with the thread that started it, so with this context.
     """
-    over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(0.3):
-            processes.check()
+    def __init__(self, processes) -> None:
+        self._processes = processes
+        self._over, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
-    thread = threading.Thread(target=watch, name="supervisor", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    def __enter__(self) -> Supervisor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @contextmanager
+    def held(self):
+        """Nothing is started again while this context lasts."""
+        with self._lock:
+            yield
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.3):
+            with self._lock:
+                self._processes.check()
 
 
 class Labeler(threading.Thread):
@@ -187,7 +203,9 @@ class Labeler(threading.Thread):
         self._client = Client(url, token, timeout=30)
         self._queries, self._dataset = query_project, dataset_project
         self._random = random.Random(seed)
+        self.paints = ["ball"]
         self._mine: list[tuple[int, list, list[str]]] = []
+        self._remembered: list[tuple[int, list, list[str]]] | None = None
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -203,7 +221,17 @@ class Labeler(threading.Thread):
         self._over.set()
         self.join()
 
+    def memory(self) -> list[tuple[int, list, list[str]]]:
+        """What this one has answered and may think of again."""
+        return list(self._mine)
+
+    def remember(self, memory: list[tuple[int, list, list[str]]]) -> None:
+        """Forget all but ``memory``: what came after it is gone from Label Studio."""
+        self._remembered = list(memory)
+
     def _act(self) -> None:
+        if self._remembered is not None:
+            self._mine, self._remembered = self._remembered, None
         draw = self._random.random()
         if draw < 0.04 and self._mine:
             self._revise()
@@ -245,30 +273,37 @@ class Labeler(threading.Thread):
         self.did["revised"] += 1
 
     def _repaint(self) -> None:
-        tasks = self._client.get(
-            "/api/tasks/", project=self._dataset, fields="task_only", page_size=100
-        )["tasks"]
-        task = self._random.choice(tasks)
-        self._client.post(
-            "/api/dm/actions",
-            {"selectedItems": {"all": False, "included": [task["id"]]}},
-            id="retrieve_tasks_predictions",
-            project=self._dataset,
-        )
-        found = self._client.get("/api/predictions/", task=task["id"])
-        if not found or not found[-1]["result"]:
-            return
-        shown = found[-1]
-        region = self._random.randrange(len(shown["result"]))
-        result = [dict(item) for item in shown["result"]]
-        if self._random.random() < 0.3:
-            del result[region]
-        else:
-            value = {**result[region]["value"], "brushlabels": ["ball"]}
-            result[region] = {**result[region], "value": value, "origin": "prediction-changed"}
-        body = {"result": result, "parent_prediction": shown["id"]}
-        self._client.post(f"/api/tasks/{task['id']}/annotations/", body)
-        self.did["repainted"] += 1
+        label = None if self._random.random() < 0.3 else self._random.choice(self.paints)
+        if repaint(self._client, self._dataset, self._random, label) is not None:
+            self.did["repainted"] += 1
+
+
+def repaint(client: Client, dataset_project: int, random_: random.Random, label: str | None):
+    """Give a region of some image another label, or erase it where ``label`` is None.
+
+    Returns the annotation's id, None where the image shows no region.
+    """
+    tasks = client.get("/api/tasks/", project=dataset_project, fields="task_only", page_size=100)
+    task = random_.choice(tasks["tasks"])
+    client.post(
+        "/api/dm/actions",
+        {"selectedItems": {"all": False, "included": [task["id"]]}},
+        id="retrieve_tasks_predictions",
+        project=dataset_project,
+    )
+    found = client.get("/api/predictions/", task=task["id"])
+    if not found or not found[-1]["result"]:
+        return None
+    shown = found[-1]
+    region = random_.randrange(len(shown["result"]))
+    result = [dict(item) for item in shown["result"]]
+    if label is None:
+        del result[region]
+    else:
+        value = {**result[region]["value"], "brushlabels": [label]}
+        result[region] = {**result[region], "value": value, "origin": "prediction-changed"}
+    body = {"result": result, "parent_prediction": shown["id"]}
+    return int(client.post(f"/api/tasks/{task['id']}/annotations/", body)["id"])
 
 
 def new_user(client: Client, email: str, password: str) -> str:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,19 +37,82 @@ from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Superpixel
+from alc_backend.store.models import Image, LedgerEntry, Project, Query, Removal, Round, Superpixel
 from alc_backend.store.round_states import RoundState
-from tests.e2e.chaos import Killer, Labeler, UnreliableWire, new_user, supervised, wait_until
+from tests.e2e.chaos import Killer, Labeler, Supervisor, UnreliableWire, new_user, wait_until
 from tests.e2e.label_studio import copy_migrated
+from tests.e2e.troubles import Troubles, World
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
 LONG = os.environ.get("CHAOS") == "long"
-ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (50, 2, 32, 36)
+HOUR = 3600
+ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (50, 2, 32, 60)
 LABELERS = 4 if LONG else 2
 KILLS, PAUSE_S = (40, (4.0, 20.0)) if LONG else (5, (0.5, 3.0))
 EMAIL, PASSWORD = "demo@example.com", "correct horse 7"
+
+SHORT_RUN = {
+    1: [
+        (0.2, lambda do: do.set_clock(-HOUR)),
+        (0.5, lambda do: do.twins(keep_second=True)),
+        (0.8, lambda do: do.dump()),
+        (1.0, None),
+        (1.0, lambda do: do.restore(accept=False)),
+        (1.0, lambda do: do.pause_worker(RoundState.TRAINING)),
+        (1.0, lambda do: do.delete_image()),
+    ],
+    2: [
+        (0.0, lambda do: do.set_clock(0)),
+        (0.1, lambda do: do.add_class()),
+        (0.2, lambda do: do.accept_deletions()),
+    ],
+}
+LONG_RUN = {
+    1: [
+        (0.1, lambda do: do.set_clock(-HOUR)),
+        (0.3, lambda do: do.twins(keep_second=True)),
+        (0.6, lambda do: do.dump()),
+        (0.7, lambda do: do.restore(accept=False)),
+        (1.0, None),
+        (1.0, lambda do: do.kill_label_studio()),
+        (1.0, lambda do: do.pause_worker(RoundState.TRAINING)),
+    ],
+    2: [
+        (0.1, lambda do: do.set_clock(0)),
+        (0.3, lambda do: do.delete_image()),
+        (0.5, lambda do: do.add_class()),
+        (1.0, None),
+        (1.0, lambda do: do.delete_image()),
+        (1.0, lambda do: do.pause_worker(RoundState.PUBLISHING)),
+    ],
+    3: [
+        (0.2, lambda do: do.set_clock(HOUR / 6)),
+        (0.4, lambda do: do.twins(keep_second=False)),
+        (0.8, lambda do: do.dump()),
+        (1.0, None),
+        (1.0, lambda do: do.delete_image()),
+        (1.0, lambda do: do.pause_worker(RoundState.SCORING)),
+    ],
+    4: [
+        (0.0, lambda do: do.restore(accept=True)),
+        (0.2, lambda do: do.delete_image()),
+        (0.4, lambda do: do.set_clock(0)),
+        (0.6, lambda do: do.twins(keep_second=True)),
+        (1.0, None),
+        (1.0, lambda do: do.kill_label_studio()),
+        (1.0, lambda do: do.delete_image()),
+        (1.0, lambda do: do.pause_worker(RoundState.TRAINING)),
+    ],
+    5: [
+        (0.1, lambda do: do.accept_deletions()),
+        (0.2, lambda do: do.delete_image()),
+        (0.4, lambda do: do.twins(keep_second=False)),
+    ],
+}
+RUN = LONG_RUN if LONG else SHORT_RUN
+"""What happens after which share of a round's answers; at None the next round starts."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"] if LONG else ["sqlite"])
@@ -60,7 +125,7 @@ def chaos_database(request):
     server.drop_database("chaos")
 
 
-def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database):
+def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database, monkeypatch):
     port, backend_port, wire_port = free_port(), free_port(), free_port()
     options = DemoOptions(data_dir=tmp_path, port=port, backend_port=backend_port)
     settings = Settings(
@@ -80,8 +145,13 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database):
         _env_file=None,
     )
     copy_migrated(options)
+    clock = tmp_path / "clock"
+    clock.write_text("0")
     with Processes(tmp_path / "logs") as processes:
-        start_label_studio(processes, options, PASSWORD, restart=True)
+        with monkeypatch.context() as patched:
+            patched.setenv("CHAOS_CLOCK", str(clock))
+            patched.setenv("PYTHONPATH", str(Path(__file__).parent / "clock"))
+            start_label_studio(processes, options, PASSWORD, restart=True)
         token = create_personal_token(settings.label_studio_url, EMAIL, PASSWORD)
         settings = settings.model_copy(update={"label_studio_api_key": SecretStr(token)})
         wire = UnreliableWire(wire_port, f"http://127.0.0.1:{backend_port}", seed=1)
@@ -91,22 +161,27 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database):
         project_id = import_folder(store, training, "chaos", validation=held_out).project_id
         project = connection.connect_project(store, client, project_id, lambda message: None)
         try:
-            with supervised(processes):
-                did = make_trouble(processes, settings, store, client, project, wire)
+            with Supervisor(processes) as supervisor:
+                world = World(
+                    processes, supervisor, settings, store, client, project,
+                    tmp_path / "label-studio", clock,
+                )  # fmt: skip
+                did, deleted = make_trouble(world)
                 settle(store, client, project)
                 report(did, wire, store, project_id)
-                check_everything(store, client, project)
+                check_everything(store, client, project_id, deleted)
         finally:
             wire.close()
             client.close()
             store.close()
 
 
-def make_trouble(processes, settings, store, client, project, wire) -> Counter[str]:
-    """Label and retrain while everything dies; returns what was done."""
+def make_trouble(world: World) -> tuple[Counter[str], list[int]]:
+    """Label and retrain while everything goes wrong; what was done, and the images deleted."""
+    settings, store, client, project = world.settings, world.store, world.client, world.project
     jobs = Jobs(settings, connect_redis(settings))
     lifecycle.start(store, jobs.enqueue_part, project.id, size=BATCH)
-    wait_until(lambda: opened(store, project.id) == 1, 240, "the first round")
+    wait_until(lambda: opened(store, project.id) == 1, 600, "the first round")
     tokens = [
         new_user(client, f"labeler{number}@example.com", PASSWORD) for number in range(LABELERS)
     ]
@@ -114,30 +189,41 @@ def make_trouble(processes, settings, store, client, project, wire) -> Counter[s
         Labeler(client.url, token, project.query_project, project.dataset_project, number)
         for number, token in enumerate(tokens)
     ]
-    killer = Killer(processes, settings, 2, PAUSE_S, KILLS)
+    killer = Killer(world.processes, settings, 2, PAUSE_S, KILLS)
+    troubles = Troubles(world, labelers, killer, 3)
     for thread in (*labelers, killer):
         thread.start()
 
     def answered() -> int:
         return sum(labeler.did["answered"] for labeler in labelers)
 
-    for number in range(2, ROUNDS + 1):
-        goal = ANSWERS * (number - 1) // ROUNDS
-        wait_until(lambda goal=goal: answered() >= goal, 600, f"answer {goal}")
-        lifecycle.start(store, jobs.enqueue_part, project.id, size=BATCH)
-        if number == 2:
-            killer.kill("label-studio")
-        wait_until(
-            lambda number=number: opened(store, project.id) == number, 600, f"round {number}"
-        )
-    wait_until(lambda: answered() >= ANSWERS, 600, f"answer {ANSWERS}")
+    began = time.monotonic()
+    for number, happenings in RUN.items():
+        begun = answered()
+        for share, happens in happenings:
+            goal = begun + int(share * ANSWERS / ROUNDS)
+            wait_until(lambda goal=goal: answered() >= goal, 600, f"answer {goal}")
+            if happens is None:
+                lifecycle.start(store, jobs.enqueue_part, project.id, size=BATCH)
+            else:
+                happens(troubles)
+            print(f"{time.monotonic() - began:5.0f} s, {answered()} answers, {dict(troubles.did)}")
+        if number < ROUNDS:
+            wait_until(
+                lambda number=number: opened(store, project.id) == number + 1,
+                600,
+                f"round {number + 1}",
+            )
+    goal = max(ANSWERS + troubles.lost, begun + ANSWERS // ROUNDS)
+    wait_until(lambda: answered() >= goal, 600, f"answer {goal}")
     for labeler in labelers:
         labeler.stop()
     wait_until(lambda: not killer.is_alive(), 40 * KILLS, f"kill {KILLS}")
-    did = sum((labeler.did for labeler in labelers), Counter())
+    did = sum((labeler.did for labeler in labelers), troubles.did)
+    did["annotations lost with dumps"] = troubles.lost
     did.update({f"{name} killed": count for name, count in killer.did.items()})
-    assert set(killer.did) == {*Killer.VICTIMS, "label-studio"}
-    return did
+    assert set(killer.did) >= set(Killer.VICTIMS)
+    return did, troubles.deleted
 
 
 def opened(store, project_id: int) -> int:
@@ -155,13 +241,17 @@ def settle(store, client, project) -> None:
 
 def report(did, wire, store, project_id: int) -> None:
     with store.reading() as session:
-        entries = session.query(LedgerEntry).filter(LedgerEntry.project_id == project_id).count()
-        rounds = session.scalars(select(Round)).all()
-    console = Console(force_terminal=False)
-    console.print(dict(did), dict(wire.did), f"{entries} ledger entries, {len(rounds)} rounds")
+        entries = session.query(LedgerEntry).filter(LedgerEntry.project_id == project_id)
+        rounds = session.scalars(select(Round).order_by(Round.number)).all()
+        early = entries.filter(LedgerEntry.answered_at < rounds[0].created_at).count()
+        told = f"{entries.count()} ledger entries, {early} dated back, {len(rounds)} rounds"
+    Console(force_terminal=False).print(dict(did), dict(wire.did), told)
+    assert early  # Label Studio's clock was really set back
 
 
-def check_everything(store, client, project) -> None:
+def check_everything(store, client, project_id, deleted) -> None:
+    with store.reading() as session:
+        project = session.get_one(Project, project_id)  # it has another class by now
     given = annotations(client, project)
     assert ledger_says(store, project) == given
     assert sum(kind != "edit" for kind, _ in given.values()) >= 0.8 * ANSWERS
@@ -181,6 +271,7 @@ def check_everything(store, client, project) -> None:
     assert not files.has_network(ROUNDS + 1)
 
     assert_the_queue_is_in_order(store, client, project)
+    assert_nobody_is_asked_about(store, client, project, deleted)
 
 
 def annotations(client, project) -> dict[int, tuple[str, str | None]]:
@@ -200,7 +291,7 @@ def annotations(client, project) -> dict[int, tuple[str, str | None]]:
 
 def ledger_says(store, project) -> dict[int, tuple[str, str | None]]:
     with store.reading() as session:
-        entries = ledger.standing(session, project.id)
+        entries = ledger.standing(session, project.id, removed=True)
     return {
         entry.annotation_id: ("answer", project.classes[entry.class_id])
         if entry.class_id is not None
@@ -214,7 +305,8 @@ def assert_label_maps_are_the_replay(store, project) -> None:
     files = store.files(project.id)
     with store.reading() as session:
         maps = LabelMaps(session, files, project.id)
-        images = session.scalars(select(Image).where(Image.split == "train")).all()
+        here = select(Image).where(Image.split == "train", Image.removed.is_(None))
+        images = session.scalars(here).all()
         numbers = dict(session.execute(select(Superpixel.id, Superpixel.number)).all())
         last: dict[int, LedgerEntry] = {}
         for entry in session.scalars(select(LedgerEntry).order_by(LedgerEntry.revision)):
@@ -267,7 +359,6 @@ def assert_the_queue_is_in_order(store, client, project) -> None:
         open_ = set(
             session.scalars(select(Query.task_id).where(Query.superpixel_id.not_in(settled)))
         )
-        session.get_one(Project, project.id)
     scores = {row.task_id: row.score for row in names}
     queue = [
         (prediction["score"], scores[task["id"]])
@@ -278,3 +369,19 @@ def assert_the_queue_is_in_order(store, client, project) -> None:
     assert queue
     in_order = [score for _, score in sorted(queue)]
     assert in_order == sorted(in_order, reverse=True)
+
+
+def assert_nobody_is_asked_about(store, client, project, deleted: list[int]) -> None:
+    """The images without tasks are out of the dataset, and their questions closed."""
+    with store.reading() as session:
+        removed = session.scalars(select(Image).where(Image.removed.is_not(None))).all()
+    assert {image.id for image in removed} == set(deleted)
+    assert {image.removed for image in removed} == {Removal.TASK_DELETED}
+    keys = {image.key for image in removed}
+    about = [
+        task
+        for task in client.tasks(project.query_project, fields="task_only")
+        if asked_about(task["data"]).image in keys
+    ]
+    assert about
+    assert {task["is_labeled"] for task in about} == {True}
