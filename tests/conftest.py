@@ -115,8 +115,11 @@ def database_url(request) -> str | None:
         yield None
         return
     server = request.getfixturevalue("postgres")
+    template = "template0"
+    if "store" in request.fixturenames:
+        template = request.getfixturevalue("new_postgres_database")
     name = f"t{uuid.uuid4().hex}"
-    yield server.create_database(name)
+    yield server.create_database(name, template)
     server.drop_database(name)
 
 
@@ -137,6 +140,16 @@ def new_database(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("new")
     Store(Settings(data_dir=folder, database_url=None, _env_file=None)).close()
     return folder / "alc.sqlite"
+
+
+@pytest.fixture(scope="session")
+def new_postgres_database(postgres, tmp_path_factory) -> str:
+    """The name of a PostgreSQL database as this version makes it, to be copied."""
+    name = "new"
+    url = postgres.create_database(name)
+    folder = tmp_path_factory.mktemp("new_postgres")
+    Store(Settings(data_dir=folder, database_url=url, _env_file=None)).close()
+    return name
 
 
 @pytest.fixture

@@ -58,10 +58,12 @@ class PostgresServer:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def create_database(self, name: str) -> str:
-        """Create an empty database and return its SQLAlchemy address."""
-        # nobody can be connected to template0, so copying it never has to wait
-        self._execute("CREATE DATABASE {} TEMPLATE template0", name)
+    def create_database(self, name: str, template: str = "template0") -> str:
+        """Create a database and return its SQLAlchemy address.
+
+        It is a copy of ``template``, to which nobody may be connected; by default it is empty.
+        """
+        self._execute("CREATE DATABASE {} TEMPLATE {}", name, template)
         url = URL.create(
             "postgresql+psycopg", USER, database=name, query={"host": str(self._sockets)}
         )
@@ -71,9 +73,9 @@ class PostgresServer:
         """Delete a database, and end the connections to it."""
         self._execute("DROP DATABASE {} WITH (FORCE)", name)
 
-    def _execute(self, statement: str, name: str) -> None:
+    def _execute(self, statement: str, *names: str) -> None:
         with self._connect() as connection:
-            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
     def _connect(self) -> psycopg.Connection:
         return psycopg.connect(
