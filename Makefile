@@ -57,7 +57,7 @@ test: install chromium
 		--no-loadscope-reorder $(PYTEST_ARGS)
 
 chaos: install
-	CHAOS=long $(PYTEST) -s tests/e2e/test_chaos.py
+	CHAOS=long OMP_NUM_THREADS=1 $(PYTEST) -s tests/e2e/test_chaos.py
 
 fuzz: $(VENV)/.installed
 	FUZZ=long $(PYTEST) tests/fuzz $(PYTEST_ARGS)

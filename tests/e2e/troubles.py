@@ -36,9 +36,14 @@ from alc_backend.store.round_states import RUNNING, RoundState, Step
 from tests.e2e.chaos import Killer, Labeler, Supervisor, repaint, wait_until
 from tests.e2e.demonstration import alc
 
-DATABASE = "label_studio.sqlite3"
+DATABASE, DUMP = "label_studio.sqlite3", "dump.sqlite3"
+AFTER_DUMP = 5
+"""How many annotations a dump lacks at least."""
+
 NEW_CLASS = "kite"
-LEASE_LIMIT_S = 120
+
+PAUSE_LIMIT_S = 120
+"""How long a worker stays paused at most, should it have been paused with the database locked."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class Troubles:
         folder = self._world.label_studio
         with (
             closing(sqlite3.connect(folder / DATABASE)) as source,
-            closing(sqlite3.connect(folder / "dump.sqlite3")) as target,
+            closing(sqlite3.connect(folder / DUMP)) as target,
         ):
             source.backup(target)
         self.did["dumped"] += 1
@@ -106,15 +111,16 @@ class Troubles:
         ``accept``: have what the dump lacks withdrawn at once.
         """
         world = self._world
+        wait_until(lambda: self._since_dump() >= AFTER_DUMP, 240, "an answer after the dump")
         with world.supervisor.held():
             process = psutil.Process(world.processes.pid_of("label-studio"))
             process.kill()
             wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE, 30, "the end")
             folder = world.label_studio
-            self.lost += count(folder / DATABASE) - count(folder / "dump.sqlite3")
+            self.lost += self._since_dump()
             for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal"):
                 (folder / name).unlink(missing_ok=True)
-            (folder / "dump.sqlite3").rename(folder / DATABASE)
+            (folder / DUMP).rename(folder / DATABASE)
             memories, self.deleted = self._kept
             for labeler, memory in zip(self._labelers, memories, strict=True):
                 labeler.remember(memory)
@@ -128,6 +134,10 @@ class Troubles:
     def accept_deletions(self) -> None:
         """Have withdrawn what Label Studio, with its older database, does not know any more."""
         self._world.reconcile(full=True, accept_deletions=True)
+
+    def _since_dump(self) -> int:
+        folder = self._world.label_studio
+        return count(folder / DATABASE) - count(folder / DUMP)
 
     def _label_studio_is_up(self) -> bool:
         url = f"{self._world.client.url}/health"
@@ -186,13 +196,9 @@ class Troubles:
         """Delete the task of an image that is asked about, as people do in the Data Manager."""
         world = self._world
         with world.store.reading() as session:
+            asked = select(Superpixel.image_id).join(Query).where(Query.task_id.is_not(None))
             images = session.scalars(
-                select(Image)
-                .join(Superpixel, Superpixel.image_id == Image.id)
-                .join(Query, Query.superpixel_id == Superpixel.id)
-                .where(Query.task_id.is_not(None), Image.removed.is_(None))
-                .distinct()
-                .order_by(Image.id)
+                select(Image).where(Image.id.in_(asked), Image.removed.is_(None)).order_by(Image.id)
             ).all()
         image = self._random.choice([image for image in images if image.id not in self.deleted])
         world.client.delete(f"/api/tasks/{image.dataset_task}/")
@@ -219,12 +225,15 @@ class Troubles:
     def pause_worker(self, state: RoundState) -> None:
         """Stop a worker that works at a round in ``state``, until another one has its part."""
         later = {*RUNNING[RUNNING.index(state) + 1 :], RoundState.OPEN}
-        with self._killer.hold, another_worker(self._world):
+        with another_worker(self._world):
             while status.latest_round(self._world.store, self._world.project.id).state not in later:
                 part = self._part_in_work(state)
-                if part is not None and self._pause(part):
-                    self.did[f"paused while {state}"] += 1
-                    return
+                if part is not None:
+                    with self._killer.hold:
+                        paused = self._pause(part)
+                    if paused:
+                        self.did[f"paused while {state}"] += 1
+                        return
                 time.sleep(0.02)
         self.did[f"not paused while {state}"] += 1
 
@@ -249,8 +258,8 @@ class Troubles:
                 return False
             began = time.monotonic()
             while is_held():
-                if time.monotonic() - began > LEASE_LIMIT_S:
-                    return False  # paused with the database locked
+                if time.monotonic() - began > PAUSE_LIMIT_S:
+                    return False
                 time.sleep(0.1)
             time.sleep(self._random.uniform(0, 2))
         finally:
