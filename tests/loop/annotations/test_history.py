@@ -15,7 +15,6 @@ from tests.annotations import (
     annotation,
     answer,
     arrive,
-    asked_project,
     created,
     deleted,
     entries,
@@ -23,22 +22,11 @@ from tests.annotations import (
     in_ledger,
     judged,
     label_map,
-    label_studio_of,
     receive,
     region,
     task_of,
 )
 from tests.conftest import BOTH_DATABASES, CLASSES
-
-
-@pytest.fixture
-def project(store, dataset):
-    return asked_project(store, dataset)
-
-
-@pytest.fixture
-def label_studio(store, project):
-    return label_studio_of(store)
 
 
 @pytest.fixture

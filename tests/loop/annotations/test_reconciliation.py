@@ -23,14 +23,12 @@ from tests.annotations import (
     annotation,
     answer,
     ask_about,
-    asked_project,
     at,
     entries,
     image_of,
     in_ledger,
     judged,
     label_map,
-    label_studio_of,
     query_of,
     region,
     reply_to,
@@ -42,23 +40,6 @@ from tests.fake_label_studio import FakeLabelStudio
 pytestmark = BOTH_DATABASES
 
 LATER = NOON + timedelta(minutes=10)
-
-
-@pytest.fixture
-def project(store, dataset):
-    return asked_project(store, dataset)
-
-
-@pytest.fixture
-def label_studio(store, project):
-    return label_studio_of(store)
-
-
-@pytest.fixture
-def look(store, project, label_studio):
-    return lambda **options: reconciliation.reconcile(
-        store, label_studio.client(), project, **options
-    )
 
 
 def painted(store, number=50, **changes):

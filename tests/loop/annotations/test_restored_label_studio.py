@@ -19,7 +19,6 @@ from tests.annotations import (
     NOON,
     annotation,
     answer,
-    asked_project,
     at,
     created,
     deleted,
@@ -27,7 +26,6 @@ from tests.annotations import (
     image_of,
     in_ledger,
     label_map,
-    label_studio_of,
     query_of,
     receive,
     region,
@@ -37,23 +35,6 @@ from tests.annotations import (
 from tests.conftest import BOTH_DATABASES
 
 CORNER = (slice(0, 4), slice(0, 4))
-
-
-@pytest.fixture
-def project(store, dataset):
-    return asked_project(store, dataset)
-
-
-@pytest.fixture
-def label_studio(store, project):
-    return label_studio_of(store)
-
-
-@pytest.fixture
-def look(store, project, label_studio):
-    return lambda **options: reconciliation.reconcile(
-        store, label_studio.client(), project, **options
-    )
 
 
 @pytest.fixture

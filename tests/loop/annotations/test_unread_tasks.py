@@ -15,12 +15,10 @@ from tests.annotations import (
     QUERY_PROJECT,
     annotation,
     answer,
-    asked_project,
     created,
     deleted,
     image_of,
     in_ledger,
-    label_studio_of,
     receive,
     region,
     task_of,
@@ -31,23 +29,6 @@ from tests.fake_label_studio import SMALL
 pytestmark = [BOTH_DATABASES, pytest.mark.usefixtures("small")]
 
 KINDS = pytest.mark.parametrize("kind", ["large", "500"])
-
-
-@pytest.fixture
-def project(store, dataset):
-    return asked_project(store, dataset)
-
-
-@pytest.fixture
-def label_studio(store, project):
-    return label_studio_of(store)
-
-
-@pytest.fixture
-def look(store, project, label_studio):
-    return lambda **options: reconciliation.reconcile(
-        store, label_studio.client(), project, **options
-    )
 
 
 @pytest.fixture

@@ -31,7 +31,6 @@ from tests.annotations import (
     annotation,
     answer,
     arrive,
-    asked_project,
     created,
     deleted,
     entries,
@@ -49,16 +48,6 @@ from tests.annotations import (
 from tests.conftest import BOTH_DATABASES, CLASSES
 
 pytestmark = BOTH_DATABASES
-
-
-@pytest.fixture
-def project(store, dataset):
-    return asked_project(store, dataset)
-
-
-@pytest.fixture
-def label_studio(store, project):
-    return label_studio_of(store)
 
 
 @pytest.fixture
