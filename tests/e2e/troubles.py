@@ -22,8 +22,9 @@ import httpx
 import psutil
 from sqlalchemy import select
 
+from alc_backend.labelstudio import model_version
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.tasks import annotation_result
+from alc_backend.labelstudio.tasks import annotation_result, is_switched
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.rounds import status
@@ -108,7 +109,7 @@ class Troubles:
     def restore(self, *, accept: bool) -> None:
         """Kill Label Studio, start it with the database of the last dump, and reconcile.
 
-        ``accept``: have what the dump lacks withdrawn at once.
+        ``accept``: have what the dump lacks withdrawn at once, and the queue put in order.
         """
         world = self._world
         wait_until(lambda: self._since_dump() >= AFTER_DUMP, 240, "an answer after the dump")
@@ -128,8 +129,22 @@ class Troubles:
         wait_until(self._label_studio_is_up, 240, "Label Studio")
         if accept:
             self.accept_deletions()
+            self._repair()
         else:
             self.did[Outcome.LOST.value] += world.reconcile(full=True)[Outcome.LOST]
+
+    def _repair(self) -> None:
+        """Run ``alc doctor --fix``, whatever else it finds wrong while a process is killed."""
+        world = self._world
+        subprocess.run(
+            [sys.executable, "-m", "alc_backend.cli", "doctor", "--fix"],
+            env={**os.environ, **world.settings.environment()},
+            capture_output=True,
+            timeout=240,
+        )
+        latest = status.latest_round(world.store, world.project.id)
+        version = model_version.of_round(latest.number)
+        assert is_switched(world.client, world.project.query_project, version)
 
     def accept_deletions(self) -> None:
         """Have withdrawn what Label Studio, with its older database, does not know any more."""
