@@ -89,6 +89,7 @@ class Troubles:
 
     def kill_label_studio(self) -> None:
         self._killer.kill("label-studio")
+        wait_until(self._label_studio_is_up, 240, "Label Studio")
 
     def set_clock(self, seconds: float) -> None:
         """Let Label Studio's clock be ahead (or, negative, behind) from now on."""
