@@ -153,7 +153,7 @@ class Troubles:
 
     def _since_dump(self) -> int:
         folder = self._world.label_studio
-        return count(folder / DATABASE) - count(folder / DUMP)
+        return newest(folder / DATABASE) - newest(folder / DUMP)
 
     def _label_studio_is_up(self) -> bool:
         url = f"{self._world.client.url}/health"
@@ -302,8 +302,8 @@ def another_worker(world: World):
         process.wait()
 
 
-def count(database: Path) -> int:
-    """How many annotations a database of Label Studio has."""
+def newest(database: Path) -> int:
+    """The largest number that a database of Label Studio has given to an annotation."""
     with closing(sqlite3.connect(database)) as connection:
-        (number,) = connection.execute("SELECT count(*) FROM task_completion").fetchone()
-    return int(number)
+        named = "SELECT seq FROM sqlite_sequence WHERE name = 'task_completion'"
+        return int(connection.execute(named).fetchone()[0])
