@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
+from alc_backend.errors import StorageError
 from alc_backend.store.storage import Storage
 
 NAME = "projects/3/initial/17.png"
@@ -12,10 +13,18 @@ SIZE = 2**20
 
 
 def write(url: str, cache: Path, digit: int, times: int) -> None:
-    """Write the same large content again and again, made of one digit."""
+    """Write the same large content again and again, made of one digit.
+
+    Of two that write one object at the same moment, moto's server answers one with 500 now and
+    then; whoever writes tries again.
+    """
     files = Storage(url, cache)
+    content = str(digit).encode() * SIZE
     for _ in range(times):
-        files.write(NAME, str(digit).encode() * SIZE)
+        try:
+            files.write(NAME, content)
+        except StorageError:
+            files.write(NAME, content)
 
 
 def read(url: str, cache: Path, times: int) -> None:
