@@ -1,6 +1,7 @@
 """Whatever dies, no answer is lost, none counts twice, and the rounds go on.
 
-``make test`` runs the short form; ``make chaos`` the long one, on SQLite and on PostgreSQL.
+``make test`` runs the short form, on PostgreSQL too with CHAOS=short; ``make chaos`` runs the long
+one, on SQLite and on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from tests.ports import free_port
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
 LONG = os.environ.get("CHAOS") == "long"
+DATABASES = ["sqlite", "postgresql"] if "CHAOS" in os.environ else ["sqlite"]
 HOUR = 3600
 ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (50, 2, 32, 60)
 LABELERS = 4 if LONG else 2
@@ -115,7 +117,7 @@ RUN = LONG_RUN if LONG else SHORT_RUN
 """What happens after which share of a round's answers; at None the next round starts."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"] if LONG else ["sqlite"])
+@pytest.fixture(params=DATABASES)
 def chaos_database(request):
     if request.param == "sqlite":
         yield None
