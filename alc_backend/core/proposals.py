@@ -94,7 +94,10 @@ class Proposals:
         _check(traits)
         self._classes = traits.predicted.shape[1]
         self._shared = _shared(traits)
-        self._own = _own(traits, self._classes)
+        own = _own(traits, self._classes)
+        constant = np.ones((len(own), 1))
+        self._has_features = own.shape[1] > 0
+        self._with_features, self._without = np.hstack([own, constant]), constant
 
     def beliefs(self, known: Known, penalty: float | None) -> Floats:
         """The probability of each class for each superpixel, (N, C), rows sum to 1.
@@ -110,7 +113,7 @@ class Proposals:
 
     def best_penalty(self, known: Known) -> float | None:
         """The one of CLASS_PENALTIES under which answers that were held out are most likely."""
-        if len(known.members) < FEWEST or self._own.shape[1] == 0:
+        if len(known.members) < FEWEST or not self._has_features:
             return None
         # Answers about neighbours stand side by side; every fifth of them is not held out at once.
         part = np.arange(len(known.members)) % PARTS
@@ -126,14 +129,9 @@ class Proposals:
             likelihoods.append(total)
         return CLASS_PENALTIES[int(np.argmax(likelihoods))]
 
-    def _own_of(self, penalty: float | None) -> Floats:
-        """The features with a constant, (N, K): only the constant where features are left out."""
-        constant = np.ones((len(self._own), 1))
-        return constant if penalty is None else np.hstack([self._own, constant])
-
     def _fit(self, known: Known, penalty: float | None) -> Weights:
         """The most probable weights, given the answers."""
-        own = self._own_of(penalty)
+        own = self._without if penalty is None else self._with_features
         classes, width = self._classes, own.shape[1]
         begin = Weights(np.array(TRUST), np.zeros((classes, width)))
         answered = np.zeros(len(own), dtype=np.bool_)
@@ -157,8 +155,7 @@ class Proposals:
     def _probabilities(self, weights: Weights, index: NDArray[np.intp] | None = None) -> Floats:
         """The softmax (A, C) for the superpixels ``index``, or for all."""
         rows = slice(None) if index is None else index
-        width = weights.own.shape[1]
-        own = self._own_of(None if width == 1 else 0.0)
+        own = self._without if weights.own.shape[1] == 1 else self._with_features
         return _softmax(weights.logits(self._shared[rows], own[rows]))
 
 

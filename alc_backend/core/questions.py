@@ -34,8 +34,8 @@ mixture, and quicker to ask about by itself."""
 
 CAUTION = 0.3
 """What a wrong tile costs, as a share of what it would gain were it right: some annotators leave it
-ticked, and then nobody asks again. Without it, annotators who overlook one wrong tile in twenty
-spoil a fifth of what pages bring."""
+ticked, and then nobody asks again. Without it, annotators who overlook a few spoil most of what
+pages gain over single questions."""
 
 SHORTLIST = 4096
 """Superpixels that are compared for each question when there are more; the list is made anew after

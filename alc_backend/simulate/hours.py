@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alc_backend.common.types import Json
 from alc_backend.core.proposals import Known, Proposals, Traits
@@ -79,20 +80,21 @@ class Work:
             self._counts.answers += 1
             self._counts.confirmed += 1
             if loop.experiment.corrector and self._is_over():
-                new = relabelled(
-                    candidates.predicted,
-                    labels,
-                    answers,
-                    np.array(corrected, dtype=np.intp),
-                    loop.experiment.seed,
-                )
-                for other, class_id in new.items():
-                    loop.relabel(candidates, other, class_id)
-                    labels[other] = class_id
+                self._relabel(labels, answers, corrected)
                 corrected.clear()
-                self._remember()
             if not self._goes_on():
                 return
+
+    def _relabel(
+        self, labels: NDArray[np.uint8], answers: dict[int, int], corrected: list[int]
+    ) -> None:
+        """Let the corrector write what the answers taught it, also into ``labels`` (N,)."""
+        named = np.array(corrected, dtype=np.intp)
+        predicted, seed = self._candidates.predicted, self._loop.experiment.seed
+        for index, class_id in relabelled(predicted, labels, answers, named, seed).items():
+            self._loop.relabel(self._candidates, index, class_id)
+            labels[index] = class_id
+        self._remember()
 
     def _as_questions_come(self) -> None:
         """Ask what is worth most for each second, and learn from the answers."""

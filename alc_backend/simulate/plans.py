@@ -67,9 +67,12 @@ def ask_by_hours(
 def hours(text: str) -> tuple[float, ...]:
     """The hours in a text such as ``0.2,0.5,1``, ascending; SettingsError for an invalid text."""
     try:
-        return tuple(sorted({float(part) for part in names(text)}))
+        found = tuple(sorted({float(part) for part in names(text)}))
     except ValueError:
-        raise SettingsError(f"--hours {text!r} must be numbers such as 0.2,0.5,1") from None
+        found = ()
+    if not found:
+        raise SettingsError(f"--hours {text!r} must be numbers such as 0.2,0.5,1")
+    return found
 
 
 def table(

@@ -40,18 +40,6 @@ from tests.conftest import BOTH_DATABASES, write_dataset
 
 
 @pytest.fixture
-def project(store, dataset):
-    return asked_project(store, dataset)
-
-
-@pytest.fixture
-def label_studio(store, project, monkeypatch):
-    fake = label_studio_of(store)
-    fake.serve(monkeypatch)
-    return fake
-
-
-@pytest.fixture
 def look(store, project, label_studio):
     return lambda **options: reconciliation.reconcile(
         store, label_studio.client(), project, **options

@@ -8,7 +8,7 @@ import pytest
 from alc_backend.core import metrics
 from alc_backend.core.cost import ACCEPT_S, CLASSIFICATION_S
 from alc_backend.errors import SettingsError
-from alc_backend.simulate import hours
+from alc_backend.simulate import hours, plans
 from alc_backend.simulate.loop import Loop
 from alc_backend.simulate.scenes import Scenes
 from tests.simulate.worlds import experiment, write_world
@@ -127,3 +127,9 @@ def test_the_corrector_relabels_after_an_hour_and_answers_come_on_top(world, tmp
 def test_options_that_do_not_go_together_are_named(world, changes, said):
     with pytest.raises(SettingsError, match=said):
         experiment(world[0], **changes)
+
+
+@pytest.mark.parametrize("text", ["", ",", "soon", "1,x"])
+def test_hours_that_are_no_numbers_are_named(text):
+    with pytest.raises(SettingsError, match="must be numbers such as"):
+        plans.hours(text)

@@ -254,6 +254,27 @@ def test_the_command_prints_a_table_and_writes_everything(world, tmp_path):
     assert "oracle pixel, 2 seeds" in output
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--questions", "mixed"], "measured over --hours"),
+        (["--hours", ","], "must be numbers such as"),
+        (["--hours", "1", "--budget", "5"], "--hours goes without --budgets"),
+    ],
+)
+def test_options_that_would_be_passed_over_are_named(world, tmp_path, options, said):
+    with pytest.raises(SettingsError, match=said):
+        simulate(world, tmp_path, *options)
+
+
+def test_hours_have_a_table_of_their_own(world, tmp_path):
+    output, found = simulate(world, tmp_path, "--hours", "0.01,1", "--questions", "single,mixed")
+    assert [row["questions"] for row in found["rows"]] == ["single", "single", "mixed", "mixed"]
+    assert found["settings"]["hours"] == [0.01, 1]
+    assert "0.01 h" in output
+    assert "confirmed" in output
+
+
 def test_the_command_tells_what_it_assumed_of_the_dataset(world, tmp_path):
     data, held_out = world[0], tmp_path / "held_out"
     for folder, mine in (("JPEGImages", "images"), ("SegmentationClass", "ground_truth")):

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alc_backend.loop.annotations import reconciliation
-from tests.annotations import asked_project, label_studio_of
-
-
-@pytest.fixture
-def project(store, dataset):
-    return asked_project(store, dataset)
+from tests.annotations import label_studio_of
 
 
 @pytest.fixture

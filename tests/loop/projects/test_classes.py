@@ -24,31 +24,17 @@ from tests.annotations import (
     annotation,
     answer,
     arrive,
-    asked_project,
     created,
     entries,
     image_of,
     in_ledger,
     label_map,
-    label_studio_of,
     task_of,
 )
 from tests.command_line import alc
 from tests.conftest import CLASSES
 
 EMU = 3
-
-
-@pytest.fixture
-def project(store, dataset):
-    return asked_project(store, dataset)
-
-
-@pytest.fixture
-def label_studio(store, project, monkeypatch):
-    fake = label_studio_of(store)
-    fake.serve(monkeypatch)
-    return fake
 
 
 def row(store, project):
