@@ -28,7 +28,8 @@ from alc_backend.common.retries import pause_after
 from alc_backend.errors import CancelledError
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
-from alc_backend.store.models import Arrival, Part, Round, utc_now
+from alc_backend.store.incoming import Arrival
+from alc_backend.store.models import Part, Round, utc_now
 from alc_backend.store.round_states import CHORES, RoundState
 
 log = logging.getLogger(__name__)

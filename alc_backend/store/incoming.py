@@ -1,14 +1,38 @@
-"""The tables of what Label Studio has and the ledger does not have: edits, tasks, events."""
+"""The tables of what Label Studio has and the store does not have yet: images, edits, events."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from alc_backend.store.models import Base, utc_now
+
+
+class Arrival(Base):
+    """An image of the dataset project that waits for its first label map.
+
+    The row is deleted once the image is in the store. ``error`` says why that failed, and
+    ``finished_at`` when; ``claimed_by`` names the worker that has it, ``claims`` counts how often
+    one took it, ``retries`` how often Label Studio was away meanwhile; ``retry_at`` is when it may
+    be tried again.
+    """
+
+    __tablename__ = "arrivals"
+    __table_args__ = (UniqueConstraint("project_id", "dataset_task"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    dataset_task: Mapped[int] = mapped_column(BigInteger)
+    claimed_by: Mapped[str | None]
+    claims: Mapped[int] = mapped_column(default=0)
+    heartbeat_at: Mapped[datetime | None]
+    retry_at: Mapped[datetime | None]
+    retries: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str | None]
+    noted_at: Mapped[datetime] = mapped_column(default=utc_now)
+    finished_at: Mapped[datetime | None]
 
 
 class Attempt(Base):

@@ -20,14 +20,22 @@ def lock(session: Session, project_id: int) -> Project:
     return session.get_one(Project, project_id, with_for_update={"of": Project, "key_share": True})
 
 
-def last_revision(session: Session, project_id: int, annotation_id: int) -> LedgerEntry | None:
-    """The last entry about an annotation; None when there is none."""
-    return session.scalars(
+def last_revisions(
+    session: Session, project_id: int, annotation_id: int
+) -> dict[int, LedgerEntry]:
+    """The last entry about an annotation at each of its positions; none when it is not known."""
+    entries = session.scalars(
         select(LedgerEntry)
         .where(LedgerEntry.project_id == project_id, LedgerEntry.annotation_id == annotation_id)
-        .order_by(LedgerEntry.revision.desc())
-        .limit(1)
-    ).first()
+        .order_by(LedgerEntry.position, LedgerEntry.revision)
+    )
+    return {entry.position: entry for entry in entries}
+
+
+def in_force(session: Session, project_id: int, annotation_id: int) -> list[LedgerEntry]:
+    """The entries in force of an annotation, by position; none when it is gone or not known."""
+    found = last_revisions(session, project_id, annotation_id).values()
+    return [entry for entry in found if entry.kind != EntryKind.DELETED]
 
 
 def position(session: Session, project_id: int) -> int:
@@ -46,7 +54,8 @@ def standing(
     *,
     removed: bool = False,
 ) -> list[LedgerEntry]:
-    """The entries in force, in replay order: each annotation's last one, unless it was deleted.
+    """The entries in force, in replay order: the last one of each annotation, or of each of its
+    tiles, unless it was deleted.
 
     ``upto`` is the id of the last entry to look at (default: all). ``images`` (ids) are those that
     the caller needs: up to FEW_IMAGES of them, only their entries are returned; else all are. Those
@@ -73,23 +82,24 @@ def _standing(
     revised = exists().where(
         later.project_id == LedgerEntry.project_id,
         later.annotation_id == LedgerEntry.annotation_id,
+        later.position == LedgerEntry.position,
         later.revision > LedgerEntry.revision,
     )
     entries = select(LedgerEntry).join(Image, Image.id == LedgerEntry.image_id).where(*wanted)
     if upto is not None:
         revised = revised.where(later.id <= upto)
         entries = entries.where(LedgerEntry.id <= upto)
-    in_force = entries.where(~revised, LedgerEntry.kind != EntryKind.DELETED)
-    return sorted(session.scalars(in_force), key=replay_order)
+    standing = entries.where(~revised, LedgerEntry.kind != EntryKind.DELETED)
+    return sorted(session.scalars(standing), key=replay_order)
 
 
-def replay_order(entry: LedgerEntry) -> tuple[datetime, int]:
-    """The key by which entries are sorted for replay: a moment, then the annotation's id.
+def replay_order(entry: LedgerEntry) -> tuple[datetime, int, int]:
+    """The key by which entries are sorted for replay: a moment, the annotation's id, the position.
 
     A revised answer counts from when it was first given; an edit from when it was last submitted.
     """
     moment = entry.updated_at if entry.kind == EntryKind.EDIT else entry.answered_at
-    return moment, entry.annotation_id
+    return moment, entry.annotation_id, entry.position
 
 
 @dataclass
@@ -128,7 +138,7 @@ def judge(entries: Iterable[LedgerEntry], overlap: int) -> Judgement:
             judgement.edited.update(
                 change["superpixel"] for change in entry.changes or () if change["most"]
             )
-        elif entry.kind != EntryKind.SKIP and entry.superpixel_id is not None:
+        elif entry.is_answer and entry.superpixel_id is not None:
             given.setdefault(entry.superpixel_id, []).append(entry)
     for superpixel_id, answers in given.items():
         adjudicated = [answer for answer in answers if answer.adjudication]

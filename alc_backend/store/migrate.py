@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from alc_backend.common.private import make_private_folder
 from alc_backend.errors import DatasetError, SettingsError
 from alc_backend.settings import Settings
+from alc_backend.store import incoming, pages
 from alc_backend.store.connections import (
     POSTGRESQL,
     database_errors,
@@ -22,7 +23,6 @@ from alc_backend.store.connections import (
     may_exist,
     migration_engine,
 )
-from alc_backend.store.incoming import Attempt, Event, UnreadTask
 from alc_backend.store.models import Base, Project
 
 if TYPE_CHECKING:
@@ -33,9 +33,8 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 _TABLES = {
     *Base.metadata.tables,
-    Attempt.__tablename__,
-    Event.__tablename__,
-    UnreadTask.__tablename__,
+    *(table.__tablename__ for table in (incoming.Arrival, incoming.Attempt, incoming.Event)),
+    *(table.__tablename__ for table in (incoming.UnreadTask, pages.Page, pages.Tile)),
 }
 """The names of our tables."""
 

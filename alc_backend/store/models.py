@@ -32,6 +32,9 @@ class EntryKind(TextEnum):
     CORRECT = "correct"
     """Another class is."""
 
+    RULED_OUT = "ruled out"
+    """It is not of the class that a page proposed; which one it is was not said."""
+
     SKIP = "skip"
     """The annotator gave no class, or skipped the image."""
 
@@ -40,6 +43,10 @@ class EntryKind(TextEnum):
 
     DELETED = "deleted"
     """The annotation was deleted in Label Studio."""
+
+
+ANSWERS = (EntryKind.ACCEPT, EntryKind.CORRECT)
+"""The kinds of entries that name a superpixel's class."""
 
 
 class Removal(TextEnum):
@@ -178,30 +185,6 @@ class Superpixel(Base):
     image: Mapped[Image] = relationship()
 
 
-class Arrival(Base):
-    """An image of the dataset project that waits for its first label map.
-
-    The row is deleted once the image is in the store. ``error`` says why that failed, and
-    ``finished_at`` when; ``claimed_by`` names the worker that has it, ``claims`` counts how often
-    one took it, ``retries`` how often Label Studio was away meanwhile; ``retry_at`` is when it may
-    be tried again.
-    """
-
-    __tablename__ = "arrivals"
-    __table_args__ = (UniqueConstraint("project_id", "dataset_task"),)
-    id: Mapped[int] = mapped_column(primary_key=True)
-    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
-    dataset_task: Mapped[int] = mapped_column(BigInteger)
-    claimed_by: Mapped[str | None]
-    claims: Mapped[int] = mapped_column(default=0)
-    heartbeat_at: Mapped[datetime | None]
-    retry_at: Mapped[datetime | None]
-    retries: Mapped[int] = mapped_column(default=0)
-    error: Mapped[str | None]
-    noted_at: Mapped[datetime] = mapped_column(default=utc_now)
-    finished_at: Mapped[datetime | None]
-
-
 class Round(Base):
     """One round: train → score → publish a batch → collect answers.
 
@@ -213,7 +196,9 @@ class Round(Base):
     ``total`` and ``message`` tell the progress of the present step. ``pruned``: its predictions,
     long replaced, were deleted from Label Studio. ``switched_at`` is when Label Studio was told to
     follow its queue, which is in force since. ``unasked``: something must be asked that its
-    queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`).
+    queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`). ``plans`` is how often it was
+    decided what comes next, ``planned_to`` the id of the last ledger entry that this took into
+    account (see :mod:`alc_backend.loop.questions`).
     """
 
     __tablename__ = "rounds"
@@ -240,6 +225,8 @@ class Round(Base):
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     pruned: Mapped[bool] = mapped_column(default=False)
     unasked: Mapped[bool] = mapped_column(default=False)
+    plans: Mapped[int] = mapped_column(default=0)
+    planned_to: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     switched_at: Mapped[datetime | None]
     opened_at: Mapped[datetime | None]
@@ -300,8 +287,10 @@ class Query(Base):
     number of the round that chose ``row``, ``col`` and ``pseudo_label``, where that is not the
     one it is asked in; what an answer reaches is what that round found. ``digest`` is the
     digest of the task data that Label Studio holds. An ``adjudication`` query asks again what
-    annotators disagree about; ``proposed`` are the classes they gave, ``likely`` those that a
-    round found most probable. ``closed_at`` is when its task, no longer asked, was closed in Label
+    annotators disagree about; ``proposed`` are the classes they gave, ``likely`` those that stand
+    first in its list. ``place`` is where a plan put it, see
+    :class:`~alc_backend.store.pages.Page`; None where only ``rank``
+    says when it is asked. ``closed_at`` is when its task, no longer asked, was closed in Label
     Studio.
     """
 
@@ -319,6 +308,7 @@ class Query(Base):
     pseudo_label: Mapped[int]
     score: Mapped[float]
     rank: Mapped[int]
+    place: Mapped[float | None]
     chosen_in: Mapped[int | None]
     digest: Mapped[str | None]
     closed_at: Mapped[datetime | None]
@@ -339,17 +329,20 @@ class Query(Base):
 class LedgerEntry(Base):
     """One entry of the ledger: what an annotator did at one moment. Never changed, never deleted.
 
-    ``class_id`` is the class that an answer (ACCEPT, CORRECT) names. Entries with the same
-    ``annotation_id`` are revisions, numbered from 0; the last one counts. They are of one
+    ``class_id`` is the class that an answer (ACCEPT, CORRECT) names. Where a page was answered,
+    ``proposed`` is the class that it proposed and ``position`` that of the tile, from 1; in all
+    other entries they are None and 0. Entries with the same ``annotation_id`` and ``position`` are
+    revisions, numbered from 0; the last one counts. They are of one
     annotation, unless Label Studio has given its number again (see :meth:`is_of`).
     ``label_studio_project`` and ``task_id`` are the project and the task that it was given to.
     ``round_number``, ``row``, ``col`` and ``pseudo_label`` are those of the query as the annotator
     saw it, ``overlap`` the number of annotators it was put to. An edit is about no single
-    superpixel; ``changes`` lists what it changed in each. ``lead_time`` is in seconds.
+    superpixel; ``changes`` lists what it changed in each. ``lead_time`` is in seconds; the tiles
+    share their page's equally.
     """
 
     __tablename__ = "ledger"
-    __table_args__ = (UniqueConstraint("project_id", "annotation_id", "revision"),)
+    __table_args__ = (UniqueConstraint("project_id", "annotation_id", "position", "revision"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id"), index=True)
@@ -357,9 +350,11 @@ class LedgerEntry(Base):
     annotation_id: Mapped[int] = mapped_column(BigInteger)
     label_studio_project: Mapped[int | None]
     task_id: Mapped[int | None] = mapped_column(BigInteger)
+    position: Mapped[int] = mapped_column(default=0)
     revision: Mapped[int]
     kind: Mapped[EntryKind]
     class_id: Mapped[int | None]
+    proposed: Mapped[int | None]
     pseudo_label: Mapped[int | None]
     row: Mapped[int | None]
     col: Mapped[int | None]
@@ -374,6 +369,11 @@ class LedgerEntry(Base):
     recorded_at: Mapped[datetime] = mapped_column(default=utc_now)
     image: Mapped[Image] = relationship()
     superpixel: Mapped[Superpixel | None] = relationship()
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it names the class of a superpixel."""
+        return self.kind in ANSWERS
 
     def is_of(self, image_id: int, superpixel_id: int | None, answered_at: datetime) -> bool:
         """Whether it is about the annotation of this number that was first given at a moment.

@@ -10,8 +10,9 @@ from sqlalchemy import select
 from alc_backend.foundation.warm_start import Warmer, WarmStart
 from alc_backend.labelstudio.regions import painted
 from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.store.incoming import Arrival
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Arrival, Project
+from alc_backend.store.models import Project
 from tests.conftest import wait_for
 from tests.e2e.demonstration import alc, retrieve_predictions
 from tests.foundation.tiny import write_models

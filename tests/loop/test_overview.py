@@ -8,7 +8,8 @@ import pytest
 from alc_backend.loop import overview as overviews
 from alc_backend.loop.overview import Overviews, overview
 from alc_backend.loop.projects import image_queue
-from alc_backend.store.models import Arrival, Project, Round
+from alc_backend.store.incoming import Arrival
+from alc_backend.store.models import Project, Round
 from alc_backend.store.round_states import RoundState
 from tests.annotations import (
     NOON,

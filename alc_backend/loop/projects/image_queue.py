@@ -26,7 +26,8 @@ from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.loop import leases
 from alc_backend.store.database import Store
 from alc_backend.store.importing import key_of_task
-from alc_backend.store.models import TRAIN, Arrival, Image, Project, Superpixel, utc_now
+from alc_backend.store.incoming import Arrival
+from alc_backend.store.models import TRAIN, Image, Project, Superpixel, utc_now
 
 SHARD = 20
 """Images that one job does before more urgent jobs have their turn."""

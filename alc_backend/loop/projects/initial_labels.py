@@ -44,7 +44,8 @@ from alc_backend.loop import leases
 from alc_backend.loop.projects import classes, image_queue
 from alc_backend.store.database import Store
 from alc_backend.store.importing import add_sample
-from alc_backend.store.models import TRAIN, Arrival, Image, Project
+from alc_backend.store.incoming import Arrival
+from alc_backend.store.models import TRAIN, Image, Project
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,8 @@ from alc_backend.loop.projects import connection, image_queue, initial_labels
 from alc_backend.service.jobs import functions
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.store.importing import create_project, import_folder
-from alc_backend.store.models import Arrival, Image, Project, Superpixel
+from alc_backend.store.incoming import Arrival
+from alc_backend.store.models import Image, Project, Superpixel
 from tests.conftest import BOTH_DATABASES, CLASSES
 from tests.fake_label_studio import DATASET_PROJECT, FakeLabelStudio
 from tests.foundation.tiny import write_models

@@ -119,6 +119,8 @@ def upgrade() -> None:
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
         sa.Column("pruned", sa.Boolean(), nullable=False),
         sa.Column("unasked", sa.Boolean(), nullable=False),
+        sa.Column("plans", sa.Integer(), nullable=False),
+        sa.Column("planned_to", sa.Integer(), nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("switched_at", MOMENT, nullable=True),
         sa.Column("opened_at", MOMENT, nullable=True),
@@ -191,9 +193,11 @@ def upgrade() -> None:
         sa.Column("annotation_id", sa.BigInteger(), nullable=False),
         sa.Column("label_studio_project", sa.Integer(), nullable=True),
         sa.Column("task_id", sa.BigInteger(), nullable=True),
+        sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("class_id", sa.Integer(), nullable=True),
+        sa.Column("proposed", sa.Integer(), nullable=True),
         sa.Column("pseudo_label", sa.Integer(), nullable=True),
         sa.Column("row", sa.Integer(), nullable=True),
         sa.Column("col", sa.Integer(), nullable=True),
@@ -215,8 +219,9 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "project_id",
             "annotation_id",
+            "position",
             "revision",
-            name="uq_ledger_project_id_annotation_id_revision",
+            name="uq_ledger_project_id_annotation_id_position_revision",
         ),
     )
     op.create_index("ix_ledger_image_id", "ledger", ["image_id"], unique=False)
@@ -235,6 +240,7 @@ def upgrade() -> None:
         sa.Column("pseudo_label", sa.Integer(), nullable=False),
         sa.Column("score", sa.Double(), nullable=False),
         sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("place", sa.Double(), nullable=True),
         sa.Column("chosen_in", sa.Integer(), nullable=True),
         sa.Column("digest", sa.String(), nullable=True),
         sa.Column("closed_at", MOMENT, nullable=True),
@@ -265,3 +271,38 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("round_id", "superpixel_id", name="pk_scores"),
     )
+    op.create_table(
+        "pages",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("round_id", sa.Integer(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("proposed", sa.Integer(), nullable=False),
+        sa.Column("plan", sa.Integer(), nullable=False),
+        sa.Column("place", sa.Double(), nullable=False),
+        sa.Column("task_id", sa.BigInteger(), nullable=True),
+        sa.Column("sheet", sa.String(), nullable=True),
+        sa.Column("upload", sa.Integer(), nullable=True),
+        sa.Column("closed_at", MOMENT, nullable=True),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_pages_project_id"),
+        sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], name="fk_pages_round_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_pages"),
+        sa.UniqueConstraint("project_id", "key", name="uq_pages_project_id_key"),
+        sa.UniqueConstraint("task_id", name="uq_pages_task_id"),
+    )
+    op.create_index("ix_pages_round_id", "pages", ["round_id"], unique=False)
+    op.create_table(
+        "tiles",
+        sa.Column("page_id", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("superpixel_id", sa.Integer(), nullable=False),
+        sa.Column("row", sa.Integer(), nullable=False),
+        sa.Column("col", sa.Integer(), nullable=False),
+        sa.Column("pseudo_label", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["page_id"], ["pages.id"], name="fk_tiles_page_id"),
+        sa.ForeignKeyConstraint(
+            ["superpixel_id"], ["superpixels.id"], name="fk_tiles_superpixel_id"
+        ),
+        sa.PrimaryKeyConstraint("page_id", "position", name="pk_tiles"),
+    )
+    op.create_index("ix_tiles_superpixel_id", "tiles", ["superpixel_id"], unique=False)
