@@ -213,7 +213,8 @@ class Round(Base):
     ``total`` and ``message`` tell the progress of the present step. ``pruned``: its predictions,
     long replaced, were deleted from Label Studio. ``switched_at`` is when Label Studio was told to
     follow its queue, which is in force since. ``unasked``: something must be asked that its
-    queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`).
+    queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`). ``displaced``: its queue must
+    be put into Label Studio again, which was restored from an older dump.
     """
 
     __tablename__ = "rounds"
@@ -240,6 +241,7 @@ class Round(Base):
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     pruned: Mapped[bool] = mapped_column(default=False)
     unasked: Mapped[bool] = mapped_column(default=False)
+    displaced: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     switched_at: Mapped[datetime | None]
     opened_at: Mapped[datetime | None]

@@ -119,6 +119,7 @@ def upgrade() -> None:
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
         sa.Column("pruned", sa.Boolean(), nullable=False),
         sa.Column("unasked", sa.Boolean(), nullable=False),
+        sa.Column("displaced", sa.Boolean(), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("switched_at", MOMENT, nullable=True),
         sa.Column("opened_at", MOMENT, nullable=True),

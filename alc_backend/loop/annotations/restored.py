@@ -1,0 +1,74 @@
+"""Label Studio restored from an older dump: which answers it lost, and what must be brought back.
+
+Reads Label Studio and the ledger; marks the open round, whose queue a worker then puts into Label
+Studio again. Called by ``reconciliation`` and ``webhooks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from alc_backend.labelstudio import model_version
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.task_pages import LeftOut
+from alc_backend.labelstudio.times import read_time
+from alc_backend.store.models import Round
+from alc_backend.store.round_states import RoundState
+
+PAGE = 200
+"""The most tasks that are asked for by their numbers at once."""
+
+
+class Given(NamedTuple):
+    """An annotation in force, the project and task that it was given to, when it last changed."""
+
+    annotation_id: int
+    project: int | None
+    task: int | None
+    updated_at: datetime
+
+
+def lost(client: Client, missing: Iterable[Given]) -> set[int]:
+    """Those of the ``missing`` annotations (ids) that nobody deleted.
+
+    Their tasks have not changed since they came: Label Studio was restored from an older dump.
+    Raises LabelStudioError.
+    """
+    by_task: dict[int, dict[int, list[Given]]] = {}
+    for one in missing:
+        if one.project is not None and one.task is not None:
+            by_task.setdefault(one.project, {}).setdefault(one.task, []).append(one)
+    found: set[int] = set()
+    for project, given in by_task.items():
+        tasks = sorted(given)
+        for first in range(0, len(tasks), PAGE):
+            those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
+            chosen = [{**those, "value": tasks[first : first + PAGE]}]
+            few, unread = "id,updated_at", LeftOut()
+            for task in client.tasks_by_id(project, chosen, leave_out=unread, include=few):
+                changed = read_time(task["updated_at"])
+                here = given.get(int(task["id"]), [])
+                found |= {one.annotation_id for one in here if one.updated_at > changed}
+    return found
+
+
+def note(session: Session, project_id: int, version: object, lost: Collection[int]) -> None:
+    """Mark the open round where Label Studio lacks its queue, as it was restored from a dump.
+
+    It has ``lost`` annotations, or follows the ``version`` of an earlier round, or none. Another
+    version was chosen by somebody, or the store itself was restored from an older backup: that is
+    left to ``alc doctor --fix``.
+    """
+    opened = select(Round).where(Round.project_id == project_id, Round.opened_at.is_not(None))
+    latest = session.scalars(opened.order_by(Round.number.desc()).limit(1)).first()
+    if latest is None or latest.state != RoundState.OPEN or latest.switched_at is None:
+        return
+    followed = model_version.round_number(version)
+    is_older = version == "" or (followed is not None and followed < latest.number)
+    if lost or is_older:
+        latest.displaced = latest.unasked = True
