@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alc_backend.errors import LabelStudioError
-from alc_backend.labelstudio import tasks
+from alc_backend.labelstudio import query, tasks
 from alc_backend.labelstudio.query import Key
 from tests.fake_label_studio import DATASET_PROJECT, QUERY_PROJECT, FakeLabelStudio
 
