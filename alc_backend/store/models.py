@@ -92,7 +92,8 @@ class Project(Base):
     label maps (see :mod:`alc_backend.foundation.warm_start`); ``warm_start_error`` why none gets
     one.
     ``reconciled_to`` is the moment, by Label Studio's clock, up to which its annotations are known
-    to be in the ledger, ``reconciled_annotation`` the largest number of an annotation up to then;
+    to be in the ledger, ``reconciled_task`` the task that changed then, ``reconciled_annotation``
+    the largest number of an annotation up to then;
     ``reconciled_at`` is when that was last checked, ``reconciled_fully_at`` when all were.
     """
 
@@ -111,6 +112,7 @@ class Project(Base):
     warm_start: Mapped[dict[str, Any] | None]
     warm_start_error: Mapped[str | None]
     reconciled_to: Mapped[datetime | None]
+    reconciled_task: Mapped[int | None] = mapped_column(BigInteger)
     reconciled_annotation: Mapped[int | None] = mapped_column(BigInteger)
     reconciled_at: Mapped[datetime | None]
     reconciled_fully_at: Mapped[datetime | None]

@@ -96,8 +96,9 @@ def reconcile(
             projects.check_there(client, number, role)
     settings = client.get(f"/api/projects/{project.query_project}")
     both = [number for number in (project.query_project, project.dataset_project) if number]
-    newest = _newest(client, both)
-    full |= _take_overlap(store, project, settings) or _is_full_due(project, newest)
+    newest, changed_last = _newest(client, both)
+    full |= _take_overlap(store, project, settings)
+    full = full or _is_full_due(client, project, both, newest)
     if query_tasks.sync_tasks(store, client, project_id, look=full):
         full = True  # tasks have gone, and the answers in them: what changed does not tell
     since = None if full else project.reconciled_to
@@ -147,6 +148,7 @@ def reconcile(
         row.reconciled_at = utc_now()
         # A moment that is still to come would hide what happens until then.
         row.reconciled_to = newest and min(newest, row.reconciled_at)
+        row.reconciled_task = changed_last
         if since is None:
             attempts.forget_gone(session, project_id, seen)
             row.reconciled_fully_at = row.reconciled_at
@@ -163,12 +165,16 @@ def _served(project: Project, label_studio_project: int, task: Json) -> dict[int
     return {int(task["id"]): asked_about(task.get("data"))}
 
 
-def _is_full_due(project: Project, newest: datetime | None) -> bool:
+def _is_full_due(
+    client: Client, project: Project, both: list[int], newest: datetime | None
+) -> bool:
     """Whether to look at everything, ``newest`` being Label Studio's last change."""
     last, known = project.reconciled_fully_at, project.reconciled_to
     if last is None or known is None or utc_now() - last > FULL_EVERY:
         return True
-    return newest is None or newest < known  # tasks have gone, or it was restored from a dump
+    if newest is None or newest < known:
+        return True  # tasks have gone, or it was restored from a dump
+    return restored.went_back(client, both, project.reconciled_task, known)
 
 
 def _deleted(client: Client, missing: list[int], known: int, most: float | None) -> list[int]:
@@ -331,9 +337,12 @@ def _changed(since: datetime | None, beyond: int) -> tuple[list[Json], str]:
     return [{**item, "value": moment}, {**numbered, "value": beyond}], "or"
 
 
-def _newest(client: Client, projects: list[int]) -> datetime | None:
-    """When, by Label Studio's clock, a task of the projects changed last; None without tasks."""
-    moments = []
+def _newest(client: Client, projects: list[int]) -> tuple[datetime | None, int | None]:
+    """When, by Label Studio's clock, a task of the projects changed last, and which one it was.
+
+    None, twice, without tasks.
+    """
+    found = []
     for number in projects:
         page = client.get(
             "/api/tasks/",
@@ -343,8 +352,8 @@ def _newest(client: Client, projects: list[int]) -> datetime | None:
             page_size=1,
             query=json.dumps({"ordering": ["-tasks:updated_at"]}),
         )["tasks"]
-        moments += [read_time(task["updated_at"]) for task in page]
-    return max(moments, default=None)
+        found += [(read_time(task["updated_at"]), int(task["id"])) for task in page]
+    return max(found, default=(None, None))
 
 
 def _take_overlap(store: Store, project: Project, settings: Json) -> bool:

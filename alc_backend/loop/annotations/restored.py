@@ -6,7 +6,7 @@ Studio again. Called by ``reconciliation`` and ``webhooks``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -43,18 +43,35 @@ def lost(client: Client, missing: Iterable[Given]) -> set[int]:
     for one in missing:
         if one.project is not None and one.task is not None:
             by_task.setdefault(one.project, {}).setdefault(one.task, []).append(one)
-    found: set[int] = set()
-    for project, given in by_task.items():
-        tasks = sorted(given)
-        for first in range(0, len(tasks), PAGE):
-            those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
-            chosen = [{**those, "value": tasks[first : first + PAGE]}]
-            few, unread = "id,updated_at", LeftOut()
-            for task in client.tasks_by_id(project, chosen, leave_out=unread, include=few):
-                changed = read_time(task["updated_at"])
-                here = given.get(int(task["id"]), [])
-                found |= {one.annotation_id for one in here if one.updated_at > changed}
-    return found
+    return {
+        one.annotation_id
+        for project, given in by_task.items()
+        for task, changed in _changes(client, project, sorted(given))
+        for one in given.get(task, [])
+        if one.updated_at > changed
+    }
+
+
+def went_back(client: Client, projects: Iterable[int], task: int | None, known: datetime) -> bool:
+    """Whether a task is older than it was ``known`` to be; Label Studio comes from a dump then.
+
+    Whatever people have done since cannot hide that. Raises LabelStudioError.
+    """
+    if task is None:
+        return False
+    return any(
+        changed < known for project in projects for _, changed in _changes(client, project, [task])
+    )
+
+
+def _changes(client: Client, project: int, tasks: Sequence[int]) -> Iterator[tuple[int, datetime]]:
+    """Those of some tasks that a project has, and when each changed last."""
+    for first in range(0, len(tasks), PAGE):
+        those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
+        chosen = [{**those, "value": tasks[first : first + PAGE]}]
+        few, unread = "id,updated_at", LeftOut()
+        for task in client.tasks_by_id(project, chosen, leave_out=unread, include=few):
+            yield int(task["id"]), read_time(task["updated_at"])
 
 
 def note(session: Session, project_id: int, version: object, lost: Collection[int]) -> None:

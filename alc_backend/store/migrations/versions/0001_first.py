@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("warm_start", JSON, nullable=True),
         sa.Column("warm_start_error", sa.String(), nullable=True),
         sa.Column("reconciled_to", MOMENT, nullable=True),
+        sa.Column("reconciled_task", sa.BigInteger(), nullable=True),
         sa.Column("reconciled_annotation", sa.BigInteger(), nullable=True),
         sa.Column("reconciled_at", MOMENT, nullable=True),
         sa.Column("reconciled_fully_at", MOMENT, nullable=True),
