@@ -133,6 +133,8 @@ def reconcile(
         unread_tasks.note(store, project_id, label_studio_project, unread, of)
     if since is None:
         missing |= known.annotations - seen
+    with store.session() as session:
+        restored.note_earlier(session, project_id, settings.get("model_version"))
     away = [] if accept_deletions else [known.given(number) for number in missing - seen]
     lost = restored.lost(client, away)
     counts += Counter({Outcome.LOST: len(lost)})
@@ -143,7 +145,7 @@ def reconcile(
     query_tasks.close_reopened(store, client, project_id, served)
     with store.session() as session:
         recovery.propose(session, project_id)
-        restored.note(session, project_id, settings.get("model_version"), lost)
+        restored.note_lost(session, project_id, settings.get("model_version"), lost)
         row = session.get_one(Project, project_id)
         row.reconciled_at = utc_now()
         # A moment that is still to come would hide what happens until then.

@@ -74,18 +74,32 @@ def _changes(client: Client, project: int, tasks: Sequence[int]) -> Iterator[tup
             yield int(task["id"]), read_time(task["updated_at"])
 
 
-def note(session: Session, project_id: int, version: object, lost: Collection[int]) -> None:
-    """Mark the open round where Label Studio lacks its queue, as it was restored from a dump.
+def note_earlier(session: Session, project_id: int, version: object) -> None:
+    """Mark the open round where Label Studio follows the ``version`` of an earlier round.
 
-    It has ``lost`` annotations, or follows the ``version`` of an earlier round, or none. Another
-    version was chosen by somebody, or the store itself was restored from an older backup: that is
-    left to ``alc doctor --fix``.
+    One of a later round means that the store itself was restored from an older backup, and any
+    other was chosen by somebody: both are left to ``alc doctor --fix``.
     """
+    latest = _open_round(session, project_id)
+    followed = model_version.round_number(version)
+    if latest is not None and followed is not None and followed < latest.number:
+        latest.displaced = latest.unasked = True
+
+
+def note_lost(session: Session, project_id: int, version: object, lost: Collection[int]) -> None:
+    """Mark the open round where Label Studio has ``lost`` annotations, or follows no version.
+
+    That it is the right installation is known by then.
+    """
+    latest = _open_round(session, project_id)
+    if latest is not None and (lost or version == ""):
+        latest.displaced = latest.unasked = True
+
+
+def _open_round(session: Session, project_id: int) -> Round | None:
+    """The open round of a project, where Label Studio was told to follow it and no other."""
     opened = select(Round).where(Round.project_id == project_id, Round.opened_at.is_not(None))
     latest = session.scalars(opened.order_by(Round.number.desc()).limit(1)).first()
     if latest is None or latest.state != RoundState.OPEN or latest.switched_at is None:
-        return
-    followed = model_version.round_number(version)
-    is_older = version == "" or (followed is not None and followed < latest.number)
-    if lost or is_older:
-        latest.displaced = latest.unasked = True
+        return None
+    return latest

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from sqlalchemy import select
 
+from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.query import NOT_OURS, asked_about
 from alc_backend.loop.annotations import reconciliation
 from alc_backend.loop.rounds import executor
@@ -162,6 +163,21 @@ def test_an_old_question_is_replaced_by_the_present_one(store, label_studio, loo
     do_chores(store)
     for task in asked:
         assert label_studio.tasks[task].data == expected[task]
+
+
+def test_the_queue_comes_back_though_many_answers_went_with_their_tasks(
+    store, label_studio, look, dump, monkeypatch
+):
+    """They are not withdrawn unasked, and nobody waits for that."""
+    expected = queue_of(label_studio)
+    monkeypatch.setattr(reconciliation, "MANY_GONE", 0)
+    label_studio.annotate(answer(1, task_of(store, "a", 2), "dog", minute=600))
+    look()
+    label_studio.restore(dump)
+    with pytest.raises(LabelStudioError, match="nothing was withdrawn"):
+        look()
+    do_chores(store)
+    assert queue_of(label_studio) == expected
 
 
 def test_a_version_that_somebody_chose_stays(store, label_studio, look, dump):
