@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
@@ -36,6 +37,13 @@ class Request(NamedTuple):
     path: str
     parameters: dict[str, str]
     body: Any
+
+
+class Dump(NamedTuple):
+    """A copy of what Label Studio held at a moment."""
+
+    projects: dict[int, Json]
+    tasks: dict[int, Task]
 
 
 @dataclass
@@ -126,12 +134,35 @@ class FakeLabelStudio:
         task = self.tasks.get(record["task"]) or self.add_task(record["task"], {}, project)
         task.annotations[record["id"]] = record
         task.updated_at = record["updated_at"]
+        self._count(task)
 
     def remove_annotation(self, number: int, when: str = LATER) -> None:
         """Somebody deletes an annotation."""
         task = next(task for task in self.tasks.values() if number in task.annotations)
         del task.annotations[number]
         task.updated_at = when
+        self._count(task)
+
+    def change_overlap(self, overlap: int) -> None:
+        """Somebody changes how many annotators each query is put to."""
+        self.projects[QUERY_PROJECT]["maximum_annotations"] = overlap
+        for task in self.tasks_of(QUERY_PROJECT):
+            self._count(task)
+
+    def dump(self) -> Dump:
+        """What a dump of the database holds."""
+        return Dump(deepcopy(self.projects), deepcopy(self.tasks))
+
+    def restore(self, dump: Dump) -> None:
+        """Go on from a dump."""
+        self.projects, self.tasks = deepcopy(dump.projects), deepcopy(dump.tasks)
+
+    def _count(self, task: Task) -> None:
+        """Serve a task, or not, by its annotators alone, whoever had closed it."""
+        given = task.annotations.values()
+        annotators = {item["completed_by"] for item in given if not item["was_cancelled"]}
+        asked = self.projects[task.project]["maximum_annotations"] or 1
+        task.is_labeled = len(annotators) >= (task.overlap or int(asked))
 
     def annotation(self, number: int) -> Json:
         """An annotation by its id."""

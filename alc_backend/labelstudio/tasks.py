@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.query import CHOICE, NOT_OURS, Key, asked_about
+from alc_backend.labelstudio.query import CHOICE, NOT_OURS, Key, asked_about, digest
 from alc_backend.labelstudio.task_pages import LeftOut
 
 SAMPLING = "Uncertainty sampling"
@@ -42,15 +43,32 @@ class QueueItem:
     result: list[Json]
 
 
-def existing_tasks(client: Client, project: int) -> dict[int, Key]:
-    """The query tasks that Label Studio holds: task id → what it asks about.
+class HeldTask(NamedTuple):
+    """A task as Label Studio holds it: what it asks about, and the digest of its data.
+
+    ``is_open``: Label Studio serves it, as not enough annotators have answered it and nobody closed
+    it.
+    """
+
+    key: Key
+    is_open: bool
+    digest: str | None
+
+
+def existing_tasks(client: Client, project: int) -> dict[int, HeldTask]:
+    """The query tasks that Label Studio holds, by their ids.
 
     One that Label Studio does not give asks nothing that is known.
     """
     unread = LeftOut()
     tasks = client.tasks(project, fields="task_only", page_size=500, leave_out=unread)
-    found = {int(task["id"]): asked_about(task["data"]) for task in tasks}
-    return {**found, **dict.fromkeys(unread, NOT_OURS)}
+    found = {
+        int(task["id"]): HeldTask(
+            asked_about(task["data"]), not task["is_labeled"], digest(task["data"])
+        )
+        for task in tasks
+    }
+    return {**found, **dict.fromkeys(unread, HeldTask(NOT_OURS, False, None))}
 
 
 def count_tasks(client: Client, project: int) -> int:
@@ -168,19 +186,37 @@ def import_queue(client: Client, project: int, version: str, items: Sequence[Que
     (Afterwards they must stay: Label Studio refuses an answer whose prediction is gone.)
     """
     prune_version(client, project, version)
-    if not items:
+    scored = [(item, rank / len(items)) for rank, item in enumerate(items)]
+    return add_predictions(client, project, version, scored)
+
+
+def add_predictions(
+    client: Client, project: int, version: str, scored: Sequence[tuple[QueueItem, float]]
+) -> bool:
+    """Import predictions of ``version``, with their scores; the lowest is served first.
+
+    Returns False when Label Studio did not keep all of them, because a task is gone.
+    """
+    if not scored:
         return True
     predictions = [
-        {
-            "task": item.task_id,
-            "result": item.result,
-            "score": rank / len(items),
-            "model_version": version,
-        }
-        for rank, item in enumerate(items)
+        {"task": item.task_id, "result": item.result, "score": score, "model_version": version}
+        for item, score in scored
     ]
     created = client.post(f"/api/projects/{project}/import/predictions", predictions)["created"]
-    return bool(created == len(items))
+    return bool(created == len(scored))
+
+
+def tasks_with_predictions(client: Client, project: int, version: str) -> set[int]:
+    """The tasks (ids) of a project that have a prediction of ``version``."""
+    unread = LeftOut()
+    few = "id,predictions,model_version"
+    found = client.tasks(project, include=few, page_size=500, leave_out=unread)
+    return unread.keys() | {
+        int(task["id"])
+        for task in found
+        if any(made["model_version"] == version for made in task["predictions"])
+    }
 
 
 def switch(client: Client, project: int, version: str) -> None:

@@ -18,9 +18,10 @@ from alc_backend.labelstudio import tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.task_pages import LeftOut
+from alc_backend.loop import query_tasks
 from alc_backend.loop.query_tasks import select_queries
 from alc_backend.store.database import Store
-from alc_backend.store.models import TRAIN, Image, Project, Query, Removal, utc_now
+from alc_backend.store.models import TRAIN, Image, Project, Query, Removal
 
 MANY_GONE, SHARE_GONE = 20, 0.1
 """How many tasks of images may have vanished before their images are not removed unasked.
@@ -51,8 +52,8 @@ def remove_images(
 ) -> list[Image]:
     """Take images out of the dataset and close the questions about them; those that were in it.
 
-    Their answers stay in the ledger and count no more. Raises LabelStudioError when a question
-    cannot be closed, which reconciling repeats.
+    Their answers stay in the ledger and count no more. A question that cannot be closed holds up no
+    other, and reconciling tries again. Raises LabelStudioError in an outage.
     """
     gone = _mark(store, [image for image in images if image.removed is None], why)
     close_questions(store, client, project_id)
@@ -67,18 +68,15 @@ def _mark(store: Store, images: Sequence[Image], why: Removal | None) -> list[Im
 
 
 def close_questions(store: Store, client: Client, project_id: int) -> None:
-    """Close the tasks that ask about images out of the dataset. Raises LabelStudioError."""
+    """Close the tasks that ask about images out of the dataset, as ``query_tasks.close`` does."""
     with store.reading() as session:
         obsolete = session.scalars(
             select_queries(project_id, Query).where(
                 Image.removed.is_not(None), Query.task_id.is_not(None), Query.closed_at.is_(None)
             )
         ).all()
-    for query in obsolete:
-        assert query.task_id is not None
-        tasks.close_task(client, query.task_id)
-        with store.session() as session:
-            session.get_one(Query, query.id).closed_at = utc_now()
+    wanted = {query.task_id: query.id for query in obsolete if query.task_id is not None}
+    query_tasks.close(store.session, client, wanted)
 
 
 def remove_deleted(store: Store, client: Client, project: Project, deleted: Collection[int]) -> int:

@@ -7,15 +7,18 @@ nothing of how a batch is chosen. Called by ``annotations``, ``rounds`` and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Result, Row, Select, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from alc_backend.common.types import Progress
+from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio import query, tasks
-from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.client import Client, is_outage
 from alc_backend.labelstudio.texts import texts
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
@@ -26,7 +29,11 @@ from alc_backend.store.models import (
     Query,
     Round,
     Superpixel,
+    utc_now,
 )
+from alc_backend.store.round_states import RoundState
+
+log = logging.getLogger(__name__)
 
 
 def select_queries(project_id: int, *wanted: Any) -> Select[Any]:
@@ -88,7 +95,7 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
 
     It is when their number is not what it should be, or with ``look``. Tasks that an interrupted
     attempt made are taken over, those that were deleted there or ask something else are forgotten,
-    and those that ask the same as another one are closed. Raises LabelStudioError.
+    and those that ask the same as another one, or were closed, are closed. Raises LabelStudioError.
     """
     with store.reading() as session:
         project = session.get_one(Project, project_id)
@@ -99,7 +106,8 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
     there = tasks.count_tasks(client, project.query_project)
     if not look and there == len(before) + project.other_tasks:
         return False
-    known = tasks.existing_tasks(client, project.query_project)
+    held = tasks.existing_tasks(client, project.query_project)
+    known = {number: task.key for number, task in held.items()}
     with store.session() as session:
         ours = {key: query_id for query_id, key in keys_by_id(session, project_id).items()}
         all_queries = session.scalars(select_queries(project_id, Query))
@@ -117,12 +125,66 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
         by_key = {key: task_id for task_id, key in known.items() if task_id not in taken}
         for key, row in lost.items():
             row.task_id = by_key.get(key)
-        held = {row.task_id for row in by_id.values() if row.task_id is not None}
-        session.get_one(Project, project_id).other_tasks = len(known.keys() - held)
-    for task_id, key in known.items():
-        if task_id not in held and key in ours:
-            tasks.close_task(client, task_id)
+        taken = {row.task_id for row in by_id.values() if row.task_id is not None}
+        session.get_one(Project, project_id).other_tasks = len(known.keys() - taken)
+    close_reopened(
+        store, client, project_id, {n: task.key for n, task in held.items() if task.is_open}
+    )
     return True
+
+
+def close_reopened(
+    store: Store, client: Client, project_id: int, served: Mapping[int, query.Key]
+) -> None:
+    """Close those of the ``served`` tasks (id → what it asks) that should be closed.
+
+    Label Studio serves a closed task again when somebody skips it, deletes an annotation of it or
+    changes how many annotators each is put to, or when its database comes from an older dump. A
+    task that asks the same as another one is closed, too. Those that a round opens which is being
+    published are left to it. Raises LabelStudioError in an outage.
+    """
+    with store.reading() as session:
+        columns = (Query.id, Query.task_id, Query.closed_at, Round.state, Image.removed)
+        queries = session.execute(
+            select_queries(project_id, *columns).join(Round, Round.id == Query.round_id)
+        ).all()
+        keys = keys_by_id(session, project_id)
+    closed = {
+        row.task_id: row.id
+        for row in queries
+        if row.closed_at is not None
+        and (row.state != RoundState.PUBLISHING or row.removed is not None)
+    }
+    asked_by = {keys[row.id]: row.task_id for row in queries if row.task_id is not None}
+    twins = {n for n, key in served.items() if asked_by.get(key, n) != n}
+    wanted = {n: closed.get(n) for n in served if n in closed or n in twins}
+    close(store.session, client, wanted)
+
+
+def close(
+    begin: Callable[[], AbstractContextManager[Session]],
+    client: Client,
+    wanted: Mapping[int, int | None],
+) -> list[str]:
+    """Close tasks (id → the row id of its query, if any); returns why some could not be closed.
+
+    That a task is closed is noted in a session of its own, which ``begin`` begins. One that Label
+    Studio does not close holds up no other. Raises LabelStudioError in an outage.
+    """
+    refused: list[str] = []
+    for task_id, query_id in wanted.items():
+        try:
+            tasks.close_task(client, task_id)
+        except LabelStudioError as error:
+            if is_outage(error):
+                raise
+            log.warning("task %s was not closed: %s", task_id, error)
+            refused.append(str(error))
+            continue
+        if query_id is not None:
+            with begin() as session:
+                session.get_one(Query, query_id).closed_at = utc_now()
+    return refused
 
 
 def queries_left_behind(session: Session, round_: Round) -> list[Query]:
@@ -160,20 +222,6 @@ def queries_left_behind(session: Session, round_: Round) -> list[Query]:
             .order_by(Query.id)
         )
     )
-
-
-def close_again(store: Store, client: Client, project_id: int) -> None:
-    """Close once more the tasks that were closed.
-
-    Label Studio opens all tasks when somebody changes how many annotators each is put to.
-    """
-    with store.reading() as session:
-        closed = session.scalars(
-            select_queries(project_id, Query).where(Query.closed_at.is_not(None))
-        ).all()
-    for row in closed:
-        if row.task_id is not None:
-            tasks.close_task(client, row.task_id)
 
 
 def contents(

@@ -99,7 +99,8 @@ class Project(Base):
     label maps (see :mod:`alc_backend.foundation.warm_start`); ``warm_start_error`` why none gets
     one.
     ``reconciled_to`` is the moment, by Label Studio's clock, up to which its annotations are known
-    to be in the ledger, ``reconciled_annotation`` the largest number of an annotation up to then;
+    to be in the ledger, ``reconciled_task`` the task that changed then, ``reconciled_annotation``
+    the largest number of an annotation up to then;
     ``reconciled_at`` is when that was last checked, ``reconciled_fully_at`` when all were.
     """
 
@@ -118,6 +119,7 @@ class Project(Base):
     warm_start: Mapped[dict[str, Any] | None]
     warm_start_error: Mapped[str | None]
     reconciled_to: Mapped[datetime | None]
+    reconciled_task: Mapped[int | None] = mapped_column(BigInteger)
     reconciled_annotation: Mapped[int | None] = mapped_column(BigInteger)
     reconciled_at: Mapped[datetime | None]
     reconciled_fully_at: Mapped[datetime | None]
@@ -196,8 +198,9 @@ class Round(Base):
     ``total`` and ``message`` tell the progress of the present step. ``pruned``: its predictions,
     long replaced, were deleted from Label Studio. ``switched_at`` is when Label Studio was told to
     follow its queue, which is in force since. ``unasked``: something must be asked that its
-    queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`). ``plans`` is how often it was
-    decided what comes next, ``planned_to`` the id of the last ledger entry that this took into
+    queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`). ``displaced``: its queue must
+    be put into Label Studio again, which was restored from an older dump. ``plans`` is how often it
+    was decided what comes next, ``planned_to`` the id of the last ledger entry that this took into
     account (see :mod:`alc_backend.loop.questions`).
     """
 
@@ -225,6 +228,7 @@ class Round(Base):
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     pruned: Mapped[bool] = mapped_column(default=False)
     unasked: Mapped[bool] = mapped_column(default=False)
+    displaced: Mapped[bool] = mapped_column(default=False)
     plans: Mapped[int] = mapped_column(default=0)
     planned_to: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)

@@ -1,7 +1,7 @@
 """Whatever dies, no answer is lost, none counts twice, and the rounds go on.
 
 ``make test`` runs the short form, on PostgreSQL too with CHAOS=short; ``make chaos`` runs the long
-one, on SQLite and on PostgreSQL.
+one, on SQLite and on PostgreSQL. CHAOS_SEED gives other dice.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from tests.ports import free_port
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 
 LONG = os.environ.get("CHAOS") == "long"
+SEED = int(os.environ.get("CHAOS_SEED", 0))
 DATABASES = ["sqlite", "postgresql"] if "CHAOS" in os.environ else ["sqlite"]
 HOUR = 3600
 ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (50, 2, 32, 60)
@@ -156,7 +157,7 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database, monkeypa
             start_label_studio(processes, options, PASSWORD, restart=True)
         token = create_personal_token(settings.label_studio_url, EMAIL, PASSWORD)
         settings = settings.model_copy(update={"label_studio_api_key": SecretStr(token)})
-        wire = UnreliableWire(wire_port, f"http://127.0.0.1:{backend_port}", seed=1)
+        wire = UnreliableWire(wire_port, f"http://127.0.0.1:{backend_port}", seed=SEED + 1)
         start_backend(processes, settings, restart=True)
         store, client = Store(settings), Client.from_settings(settings)
         training, held_out = write_sample(tmp_path / "sample", images=IMAGES, held_out=4)
@@ -188,11 +189,11 @@ def make_trouble(world: World) -> tuple[Counter[str], list[int]]:
         new_user(client, f"labeler{number}@example.com", PASSWORD) for number in range(LABELERS)
     ]
     labelers = [
-        Labeler(client.url, token, project.query_project, project.dataset_project, number)
+        Labeler(client.url, token, project.query_project, project.dataset_project, SEED + number)
         for number, token in enumerate(tokens)
     ]
-    killer = Killer(world.processes, settings, 2, PAUSE_S, KILLS)
-    troubles = Troubles(world, labelers, killer, 3)
+    killer = Killer(world.processes, settings, SEED + 2, PAUSE_S, KILLS)
+    troubles = Troubles(world, labelers, killer, SEED + 3)
     for thread in (*labelers, killer):
         thread.start()
 

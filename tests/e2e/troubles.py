@@ -22,6 +22,7 @@ import httpx
 import psutil
 from sqlalchemy import select
 
+from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio import model_version
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tasks import annotation_result, is_switched
@@ -110,7 +111,7 @@ class Troubles:
     def restore(self, *, accept: bool) -> None:
         """Kill Label Studio, start it with the database of the last dump, and reconcile.
 
-        ``accept``: have what the dump lacks withdrawn at once, and the queue put in order.
+        ``accept``: have what the dump lacks withdrawn at once, and wait for the round's queue.
         """
         world = self._world
         wait_until(lambda: self._since_dump() >= AFTER_DUMP, 240, "an answer after the dump")
@@ -130,22 +131,18 @@ class Troubles:
         wait_until(self._label_studio_is_up, 240, "Label Studio")
         if accept:
             self.accept_deletions()
-            self._repair()
+            wait_until(self._queue_is_back, 240, "the queue of the open round")
         else:
             self.did[Outcome.LOST.value] += world.reconcile(full=True)[Outcome.LOST]
 
-    def _repair(self) -> None:
-        """Run ``alc doctor --fix``, whatever else it finds wrong while a process is killed."""
+    def _queue_is_back(self) -> bool:
+        """Whether Label Studio follows the open round again."""
         world = self._world
-        subprocess.run(
-            [sys.executable, "-m", "alc_backend.cli", "doctor", "--fix"],
-            env={**os.environ, **world.settings.environment()},
-            capture_output=True,
-            timeout=240,
-        )
         latest = status.latest_round(world.store, world.project.id)
         version = model_version.of_round(latest.number)
-        assert is_switched(world.client, world.project.query_project, version)
+        with suppress(LabelStudioError):
+            return is_switched(world.client, world.project.query_project, version)
+        return False
 
     def accept_deletions(self) -> None:
         """Have withdrawn what Label Studio, with its older database, does not know any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alc_backend.errors import LabelStudioError
-from alc_backend.labelstudio import tasks
+from alc_backend.labelstudio import query, tasks
 from alc_backend.labelstudio.query import Key
 from tests.fake_label_studio import DATASET_PROJECT, QUERY_PROJECT, FakeLabelStudio
 
@@ -36,7 +36,11 @@ def test_tasks_are_made_and_told_by_what_they_ask(label_studio, client, monkeypa
     monkeypatch.setattr(tasks, "IMPORT_TASKS", 2)
     items = [item(number) for number in range(1, 6)]
     made = create(client, items)
-    assert tasks.existing_tasks(client, QUERY_PROJECT) == {made[i.key]: i.key for i in items}
+    assert tasks.existing_tasks(client, QUERY_PROJECT) == {
+        made[i.key]: tasks.HeldTask(i.key, True, query.digest(i.data)) for i in items
+    }
+    tasks.close_task(client, made[items[0].key])
+    assert not tasks.existing_tasks(client, QUERY_PROJECT)[made[items[0].key]].is_open
     assert tasks.count_tasks(client, QUERY_PROJECT) == 5
     assert len(label_studio.asked(f"/api/projects/{QUERY_PROJECT}/import", "POST")) == 3
 

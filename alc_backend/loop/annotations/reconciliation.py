@@ -14,7 +14,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
 
 from alc_backend.common.types import Json, Progress
 from alc_backend.errors import AlcError, LabelStudioError, NotFoundError
@@ -31,19 +30,20 @@ from alc_backend.loop.annotations import (
     mask_edits,
     outcomes,
     recovery,
+    restored,
     unread_tasks,
 )
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
-from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Query, Round, utc_now
+from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
 
 log = logging.getLogger(__name__)
 
 
 FIELDS = (
-    "id,data,overlap,updated_at,annotations,result,completed_by,was_cancelled,created_at,lead_time,"
-    "parent_prediction"
+    "id,data,overlap,is_labeled,updated_at,annotations,result,completed_by,was_cancelled,created_at,"
+    "lead_time,parent_prediction"
 )
 """What is read of each task (Label Studio applies the list to what lies within a task, too)."""
 
@@ -52,9 +52,6 @@ MANY_GONE, SHARE_GONE = 20, 0.1
 
 The larger of a number and a share of those in the ledger.
 """
-
-PAGE = 200
-"""The most tasks that are asked for by their numbers at once."""
 
 SLACK = timedelta(minutes=2)
 """How far before the last known moment changes are looked for: transactions end out of order."""
@@ -78,10 +75,12 @@ def reconcile(
     were known then, by which those are found that Label Studio dated back. With ``full``, the first
     time, after FULL_EVERY, and when Label Studio's last change is older than it was, looks at every
     task that somebody answered. Queries that the store lacks, because an older backup was
-    restored, are made again first. Answers in the ledger whose annotation was deleted are
-    withdrawn; when that is a large share of them, or Label Studio was restored from a dump that
-    lacks them, only with ``accept_deletions``; so are images removed whose tasks are gone. A task
-    that Label Studio does not give counts as UNREADABLE, and what is in force of it stays. Raises
+    restored, are made again first. Closed tasks that Label Studio serves again are closed once
+    more. Answers in the ledger whose annotation was deleted are withdrawn; when that is a large
+    share of them, or Label Studio was restored from a dump that lacks them, only with
+    ``accept_deletions``; so are images removed whose tasks are gone. Where Label Studio was
+    restored, it is noted that the open round's queue must be put into it again. A task that Label
+    Studio does not give counts as UNREADABLE, and what is in force of it stays. Raises
     NotFoundError when the project has no query project, or Label Studio no longer has it or the
     dataset project, LabelStudioError.
     """
@@ -95,17 +94,20 @@ def reconcile(
     ):
         if number is not None:
             projects.check_there(client, number, role)
-    _read_overlap(store, client, project)
-    if query_tasks.sync_tasks(store, client, project_id):
-        full = True  # tasks have gone, and the answers in them: what changed does not tell
+    settings = client.get(f"/api/projects/{project.query_project}")
     both = [number for number in (project.query_project, project.dataset_project) if number]
-    newest = _newest(client, both)
-    since = None if full or _is_full_due(project, newest) else project.reconciled_to
+    newest, changed_last = _newest(client, both)
+    full |= _take_overlap(store, project, settings)
+    full = full or _is_full_due(client, project, both, newest)
+    if query_tasks.sync_tasks(store, client, project_id, look=full):
+        full = True  # tasks have gone, and the answers in them: what changed does not tell
+    since = None if full else project.reconciled_to
     compared = image_tasks.sync_images(store, client, project, look=since is None)
     known = Known(store, project_id)
     counts: Counter[str] = Counter()
     seen: set[int] = set()
     missing: set[int] = set()
+    served: dict[int, Key] = {}
     for label_studio_project in both:
         about = f"reading the annotations of Label Studio project {label_studio_project}"
         changed, conjunction = _changed(since, project.reconciled_annotation or 0)
@@ -120,6 +122,7 @@ def reconcile(
             seen |= here
             missing |= known.of_task(label_studio_project, int(task["id"])) - here
             read.add(int(task["id"]))
+            served |= _served(project, label_studio_project, task)
             for item in task["annotations"]:
                 outcome = _record(store, client, project, label_studio_project, task, item, known)
                 counts[outcome] += 1
@@ -130,18 +133,24 @@ def reconcile(
         unread_tasks.note(store, project_id, label_studio_project, unread, of)
     if since is None:
         missing |= known.annotations - seen
-    lost = set() if accept_deletions else _lost(client, known, missing - seen)
+    with store.session() as session:
+        restored.note_earlier(session, project_id, settings.get("model_version"))
+    away = [] if accept_deletions else [known.given(number) for number in missing - seen]
+    lost = restored.lost(client, away)
     counts += Counter({Outcome.LOST: len(lost)})
     most = None if accept_deletions else max(MANY_GONE, SHARE_GONE * len(known.annotations))
     gone = _deleted(client, sorted(missing - seen - lost), len(known.annotations), most)
     counts += answers.withdraw(store, project_id, gone)
     image_tasks.settle(store, client, project, compared, accept_deletions=accept_deletions)
+    query_tasks.close_reopened(store, client, project_id, served)
     with store.session() as session:
-        _propose(session, project_id)
+        recovery.propose(session, project_id)
+        restored.note_lost(session, project_id, settings.get("model_version"), lost)
         row = session.get_one(Project, project_id)
         row.reconciled_at = utc_now()
         # A moment that is still to come would hide what happens until then.
         row.reconciled_to = newest and min(newest, row.reconciled_at)
+        row.reconciled_task = changed_last
         if since is None:
             attempts.forget_gone(session, project_id, seen)
             row.reconciled_fully_at = row.reconciled_at
@@ -151,39 +160,23 @@ def reconcile(
     return counts
 
 
-def _is_full_due(project: Project, newest: datetime | None) -> bool:
+def _served(project: Project, label_studio_project: int, task: Json) -> dict[int, Key]:
+    """What a task asks, by its number, where it is one of queries and Label Studio serves it."""
+    if label_studio_project != project.query_project or task["is_labeled"]:
+        return {}
+    return {int(task["id"]): asked_about(task.get("data"))}
+
+
+def _is_full_due(
+    client: Client, project: Project, both: list[int], newest: datetime | None
+) -> bool:
     """Whether to look at everything, ``newest`` being Label Studio's last change."""
     last, known = project.reconciled_fully_at, project.reconciled_to
     if last is None or known is None or utc_now() - last > FULL_EVERY:
         return True
-    return newest is None or newest < known  # tasks have gone, or it was restored from a dump
-
-
-def _lost(client: Client, known: Known, missing: set[int]) -> set[int]:
-    """Those of the annotations that nobody deleted: their tasks have not changed since they came.
-
-    Label Studio was restored from an older dump. Raises LabelStudioError.
-    """
-    by_task: dict[tuple[int, int], set[int]] = {}
-    for number in missing:
-        project, task = known.task_of(number)
-        if project is not None and task is not None:
-            by_task.setdefault((project, task), set()).add(number)
-    lost: set[int] = set()
-    for project in {project for project, _ in by_task}:
-        tasks = sorted(task for where, task in by_task if where == project)
-        for first in range(0, len(tasks), PAGE):
-            those = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number"}
-            chosen = [{**those, "value": tasks[first : first + PAGE]}]
-            few, unread = "id,updated_at", LeftOut()
-            for found in client.tasks_by_id(project, chosen, leave_out=unread, include=few):
-                changed = read_time(found["updated_at"])
-                lost |= {
-                    number
-                    for number in by_task.get((project, int(found["id"])), ())
-                    if known.is_newer(number, changed)
-                }
-    return lost
+    if newest is None or newest < known:
+        return True  # tasks have gone, or it was restored from a dump
+    return restored.went_back(client, both, project.reconciled_task, known)
 
 
 def _deleted(client: Client, missing: list[int], known: int, most: float | None) -> list[int]:
@@ -294,25 +287,23 @@ class Known:
             self._rounds = set(session.scalars(numbers))
         self.recovered = False
         self.annotations = {entry.annotation_id for entry in standing}
-        self._updated_at = {entry.annotation_id: entry.updated_at for entry in standing}
         self._of_task: dict[tuple[int | None, int | None], set[int]] = {}
-        self._task = {
-            entry.annotation_id: (entry.label_studio_project, entry.task_id) for entry in standing
+        self._given = {
+            entry.annotation_id: restored.Given(
+                entry.annotation_id, entry.label_studio_project, entry.task_id, entry.updated_at
+            )
+            for entry in standing
         }
-        for number, task in self._task.items():
-            self._of_task.setdefault(task, set()).add(number)
+        for one in self._given.values():
+            self._of_task.setdefault((one.project, one.task), set()).add(one.annotation_id)
 
     def of_task(self, label_studio_project: int, task_id: int) -> set[int]:
         """The annotations in force that were given to a task."""
         return self._of_task.get((label_studio_project, task_id), set())
 
-    def task_of(self, annotation_id: int) -> tuple[int | None, int | None]:
-        """The project and the task of Label Studio that an annotation in force was given to."""
-        return self._task[annotation_id]
-
-    def is_newer(self, annotation_id: int, moment: datetime) -> bool:
-        """Whether an annotation in force was given, or last changed, after a moment."""
-        return self._updated_at[annotation_id] > moment
+    def given(self, annotation_id: int) -> restored.Given:
+        """An annotation in force."""
+        return self._given[annotation_id]
 
     def may_lack(self, round_number: int | None, key: Key) -> bool:
         """Whether the store lacks a query about one of its images, or the round it was shown in.
@@ -327,27 +318,8 @@ class Known:
 
     def is_current(self, annotation_id: int, updated_at: datetime) -> bool:
         """Whether the ledger had an annotation as it was at ``updated_at``."""
-        return self._updated_at.get(annotation_id) == updated_at
-
-
-def _propose(session: Session, project_id: int) -> None:
-    """Write the classes that annotators gave into recovered adjudications that lack them."""
-    asked = (
-        select(Query)
-        .join(Round, Round.id == Query.round_id)
-        .where(Round.project_id == project_id, Query.adjudication, Query.proposed.is_(None))
-    )
-    silent = session.scalars(asked).all()
-    if not silent:
-        return
-    judged = ledger.judgement(session, project_id)
-    given: dict[int | None, list[LedgerEntry]] = {}
-    for entry in ledger.standing(session, project_id):
-        given.setdefault(entry.superpixel_id, []).append(entry)
-    for query in silent:
-        votes = ledger.votes_of(given.get(query.superpixel_id, []))
-        classes = judged.disputed.get(query.superpixel_id) or [vote.class_id for vote in votes]
-        query.proposed = list(dict.fromkeys(classes)) or None
+        one = self._given.get(annotation_id)
+        return one is not None and one.updated_at == updated_at
 
 
 def _changed(since: datetime | None, beyond: int) -> tuple[list[Json], str]:
@@ -367,9 +339,12 @@ def _changed(since: datetime | None, beyond: int) -> tuple[list[Json], str]:
     return [{**item, "value": moment}, {**numbered, "value": beyond}], "or"
 
 
-def _newest(client: Client, projects: list[int]) -> datetime | None:
-    """When, by Label Studio's clock, a task of the projects changed last; None without tasks."""
-    moments = []
+def _newest(client: Client, projects: list[int]) -> tuple[datetime | None, int | None]:
+    """When, by Label Studio's clock, a task of the projects changed last, and which one it was.
+
+    None, twice, without tasks.
+    """
+    found = []
     for number in projects:
         page = client.get(
             "/api/tasks/",
@@ -379,21 +354,24 @@ def _newest(client: Client, projects: list[int]) -> datetime | None:
             page_size=1,
             query=json.dumps({"ordering": ["-tasks:updated_at"]}),
         )["tasks"]
-        moments += [read_time(task["updated_at"]) for task in page]
-    return max(moments, default=None)
+        found += [(read_time(task["updated_at"]), int(task["id"])) for task in page]
+    return max(found, default=(None, None))
 
 
-def _read_overlap(store: Store, client: Client, project: Project) -> None:
-    """Take over the number of annotators per task that an admin has set in the query project."""
-    found = client.get(f"/api/projects/{project.query_project}").get("maximum_annotations")
-    overlap = answers.overlap_of(found)
-    if overlap is not None and overlap != project.overlap:
-        project.overlap = overlap
-        with store.session() as session:
-            session.get_one(Project, project.id).overlap = overlap
-            session.execute(  # other answers may be disputed now
-                update(Round)
-                .where(Round.project_id == project.id, Round.opened_at.is_not(None))
-                .values(unasked=True)
-            )
-        query_tasks.close_again(store, client, project.id)
+def _take_overlap(store: Store, project: Project, settings: Json) -> bool:
+    """Take over the number of annotators per task from the query project's settings.
+
+    Returns whether an admin has changed it: Label Studio then opens all tasks.
+    """
+    overlap = answers.overlap_of(settings.get("maximum_annotations"))
+    if overlap is None or overlap == project.overlap:
+        return False
+    project.overlap = overlap
+    with store.session() as session:
+        session.get_one(Project, project.id).overlap = overlap
+        session.execute(  # other answers may be disputed now
+            update(Round)
+            .where(Round.project_id == project.id, Round.opened_at.is_not(None))
+            .values(unasked=True)
+        )
+    return True

@@ -27,6 +27,7 @@ from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import (
     TRAIN,
     Image,
+    LedgerEntry,
     Project,
     Query,
     Round,
@@ -252,3 +253,23 @@ def _write_rounds(
         rounds[made[-1]].state = RoundState.OPEN
     session.flush()
     return rounds
+
+
+def propose(session: Session, project_id: int) -> None:
+    """Write the classes that annotators gave into recovered adjudications that lack them."""
+    asked = (
+        select(Query)
+        .join(Round, Round.id == Query.round_id)
+        .where(Round.project_id == project_id, Query.adjudication, Query.proposed.is_(None))
+    )
+    silent = session.scalars(asked).all()
+    if not silent:
+        return
+    judged = ledger.judgement(session, project_id)
+    given: dict[int | None, list[LedgerEntry]] = {}
+    for entry in ledger.standing(session, project_id):
+        given.setdefault(entry.superpixel_id, []).append(entry)
+    for query in silent:
+        votes = ledger.votes_of(given.get(query.superpixel_id, []))
+        classes = judged.disputed.get(query.superpixel_id) or [vote.class_id for vote in votes]
+        query.proposed = list(dict.fromkeys(classes)) or None

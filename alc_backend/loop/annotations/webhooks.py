@@ -32,7 +32,7 @@ from alc_backend.labelstudio.annotation import positive_integer
 from alc_backend.labelstudio.client import Client, is_outage
 from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.loop import image_tasks
-from alc_backend.loop.annotations import answers, outcomes, unread_tasks
+from alc_backend.loop.annotations import answers, outcomes, restored, unread_tasks
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import FIELDS, write_annotation
 from alc_backend.store import ledger
@@ -318,28 +318,66 @@ def _outcomes(
     counts: Counter[str] = Counter()
     if named["tasks"] and where == project.dataset_project:
         image_tasks.remove_deleted(store, client(), project, named["tasks"])
-    for number in answers.annotations_of_tasks(store, project, where, named["tasks"]):
-        counts[_withdraw(store, client, project, number)] += 1
-    for number, task_id in named["annotations"]:
-        task = None if task_id is None else tasks.get(where, task_id)
-        held = {record["id"]: record for record in task["annotations"]} if task else {}
-        if task is not None and number in held:
-            outcome = write_annotation(store, client, project, where, task, held[number])
-        else:
-            outcome = _withdraw(store, client, project, number)
-            if outcome == Outcome.KNOWN and task_id is not None:
-                outcome = Outcome.ABSENT
-        counts[outcome] += 1
+    gone = answers.annotations_of_tasks(store, project, where, named["tasks"])
+    failed: list[Exception] = []
+    for number, task_id in [*((number, None) for number in gone), *named["annotations"]]:
+        try:
+            counts[_outcome(store, client, tasks, project, where, number, task_id)] += 1
+        except OperationalError:
+            raise
+        except Exception as error:  # one annotation must not keep the others from the ledger
+            if isinstance(error, SettingsError) or is_outage(error):
+                raise
+            failed.append(error)
+    if failed:
+        raise min(failed, key=_is_final)
     return counts
 
 
-def _withdraw(store: Store, client: Callable[[], Client], project: Project, number: int) -> Outcome:
-    """Withdraw an annotation, if it is in force and Label Studio says that it does not exist."""
+def _is_final(error: Exception) -> bool:
+    """Whether what failed so will fail so again."""
+    return isinstance(error, (ValueError, AnswerTooLargeError))
+
+
+def _outcome(
+    store: Store,
+    client: Callable[[], Client],
+    tasks: _Tasks,
+    project: Project,
+    where: int,
+    number: int,
+    task_id: int | None,
+) -> Outcome:
+    """Read one annotation of a Label Studio project (``where``); returns what became of it."""
+    task = None if task_id is None else tasks.get(where, task_id)
+    held = {record["id"]: record for record in task["annotations"]} if task else {}
+    if task is not None and number in held:
+        return write_annotation(store, client, project, where, task, held[number])
+    outcome = _withdraw(store, client, project, number, was_given=task_id is not None)
+    return Outcome.ABSENT if outcome == Outcome.KNOWN and task_id is not None else outcome
+
+
+def _withdraw(
+    store: Store,
+    client: Callable[[], Client],
+    project: Project,
+    number: int,
+    *,
+    was_given: bool = False,
+) -> Outcome:
+    """Withdraw an annotation, if it is in force and Label Studio says that it does not exist.
+
+    One that was reported as given (``was_given``) stays where nobody has deleted it, but Label
+    Studio was restored from an older dump.
+    """
     with store.reading() as session:
         last = ledger.last_revision(session, project.id, number)
     if last is None or last.kind == EntryKind.DELETED:
         return Outcome.KNOWN
     if client().exists(f"/api/annotations/{number}/"):
         return Outcome.PRESENT
+    given = restored.Given(number, last.label_studio_project, last.task_id, last.updated_at)
+    if was_given and restored.lost(client(), [given]):
+        return Outcome.LOST
     (outcome,) = answers.withdraw(store, project.id, [number])
     return Outcome(outcome)

@@ -1,6 +1,7 @@
 """A chore of an open round: asking what its queue lacks.
 
-That is what annotators disagree about, and what was answered and then undone. Writes the queries in
+That is what annotators disagree about, what was answered and then undone, and what Label Studio
+lost, where ``republishing`` brings it back. Writes the queries in
 the database and the tasks of Label Studio. Called by ``executor`` when the round is ``unasked``.
 """
 
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 from alc_backend.labelstudio import model_version, tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop import query_tasks
+from alc_backend.loop.rounds import republishing
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -42,6 +44,8 @@ def ask_missing(store: Store, round_: Round, report: Reporter) -> int:
         first = _first(session, round_)
     with Client.from_settings(store.settings) as client:
         client.before_change = report.check
+        if round_.displaced:
+            republishing.bring_back(store, client, round_, report)
         query_tasks.create_missing(store, client, round_, Query.id.in_(first))
         query_tasks.update_changed(store, client, round_, Query.id.in_(first))
         for item in query_tasks.queue_items(store, round_, Query.id.in_(first)):

@@ -6,13 +6,13 @@ Called by ``executor``; the batch is chosen by ``selection``, tasks are made by 
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, RoundError
 from alc_backend.labelstudio import model_version, tasks
-from alc_backend.labelstudio.client import Client, is_outage
+from alc_backend.labelstudio.client import Client
 from alc_backend.loop.query_tasks import (
+    close,
     create_missing,
     queries_left_behind,
     queue_items,
@@ -22,8 +22,6 @@ from alc_backend.loop.rounds import selection
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round, utc_now
-
-log = logging.getLogger(__name__)
 
 
 def publish_round(store: Store, round_: Round, report: Reporter) -> None:
@@ -134,16 +132,7 @@ def _close_outside(store: Store, client: Client, round_: Round, report: Reporter
     for done, query in enumerate(obsolete):
         report(2, 3, f"closing task {done + 1} of {len(obsolete)} that are not asked any more")
         assert query.task_id is not None
-        try:
-            tasks.close_task(client, query.task_id)
-        except LabelStudioError as error:
-            if is_outage(error):
-                raise
-            log.warning("round %s: %s", round_.number, error)
-            refused.append(str(error))
-            continue
-        with report.session() as session:
-            session.get_one(Query, query.id).closed_at = utc_now()
+        refused += close(report.session, client, {query.task_id: query.id})
     if not refused:
         return None
     return (

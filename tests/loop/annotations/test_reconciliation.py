@@ -145,7 +145,8 @@ def looks(label_studio):
     for request in label_studio.asked("/api/tasks/"):
         query = json.loads(request.parameters.get("query", "{}"))
         items = query.get("filters", {"items": []})["items"]
-        if len(items) > 1:
+        named = any(item["operator"] == "in_list" for item in items)
+        if len(items) > 1 and not named:
             item, _ = items  # and by id, for pages
             what = (item["filter"], item["operator"], item["value"])
             found.append((int(request.parameters["project"]), *what))

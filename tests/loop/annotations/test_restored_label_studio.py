@@ -388,3 +388,43 @@ def test_a_dataset_task_is_deleted_whose_number_means_another_image_now(
     del label_studio.tasks[task]
     assert hear(tasks_deleted(task, project=DATASET_PROJECT)) == {Outcome.DELETED: 1}
     assert in_ledger(store, project) == {}
+
+
+# Webhooks that come late.
+
+
+@BOTH_DATABASES
+@pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "ANNOTATION_UPDATED"])
+def test_a_late_webhook_withdraws_nothing_that_a_dump_lacks(
+    store, project, label_studio, look, hear, action
+):
+    dump = label_studio.dump()
+    given = answer(1, task_of(store, "a", 2), "dog", minute=30)
+    label_studio.annotate(given)
+    look()
+    label_studio.restore(dump)
+    assert hear(created(given, action=action)) == {Outcome.LOST: 1}
+    assert in_ledger(store, project).keys() == {1}
+    assert look(full=True) == {Outcome.LOST: 1}
+
+
+def test_a_late_webhook_about_what_somebody_deleted_withdraws_it(
+    store, project, label_studio, look, hear
+):
+    given = answer(1, task_of(store, "a", 2), "dog", minute=30)
+    label_studio.annotate(given)
+    look()
+    label_studio.remove_annotation(1, at(40))
+    assert hear(created(given)) == {Outcome.DELETED: 1}
+    assert in_ledger(store, project) == {}
+
+
+def test_a_deletion_that_arrives_after_the_dump_was_restored_counts(
+    store, project, label_studio, look, hear
+):
+    dump = label_studio.dump()
+    label_studio.annotate(answer(1, task_of(store, "a", 2), "dog", minute=30))
+    look()
+    label_studio.restore(dump)
+    assert hear(deleted(1)) == {Outcome.DELETED: 1}
+    assert in_ledger(store, project) == {}

@@ -630,3 +630,73 @@ def test_draining_stops_when_asked_and_goes_on_later(store, project, post, drain
     assert webhooks.waiting(store) == 1
     drain()
     assert in_ledger(store, project) == {1: ("accept", CAT)}
+
+
+# One of many that a webhook names.
+
+
+def many(*records, action="ANNOTATIONS_CREATED"):
+    """The webhook about several annotations."""
+    return {
+        "action": action,
+        "project": {"id": QUERY_PROJECT},
+        "annotations": list(records),
+        "task": [{"id": record["task"]} for record in records],
+    }
+
+
+def test_one_unreadable_annotation_keeps_no_other_of_its_event_out(
+    store, project, label_studio, hint, drain
+):
+    records = [answer(number, task_of(store, key, 2), "dog") for number, key in enumerate("abc", 1)]
+    records[1]["created_at"] = "yesterday"
+    for record in records:
+        label_studio.annotate(record)
+    hint(many(*records))
+    drain()
+    assert in_ledger(store, project).keys() == {1, 3}
+    with store.reading() as session:
+        event = session.scalars(select(Event)).one()
+    assert event.processed_at
+    assert event.outcome
+
+
+@pytest.mark.parametrize("fails", ["at the task", "at the question whether it exists"])
+def test_one_annotation_that_label_studio_does_not_give_is_tried_again_and_keeps_no_other_out(
+    store, project, label_studio, hint, drain, fails
+):
+    records = [answer(number, task_of(store, key, 2), "dog") for number, key in enumerate("abc", 1)]
+    for record in records:
+        label_studio.annotate(record)
+    if fails == "at the task":
+        label_studio.fail_at(records[0]["task"])
+    else:
+        hint(many(records[0]))
+        drain()
+        label_studio.remove_annotation(1)
+        label_studio.fail(403, "/api/annotations/1/")
+    hint(many(*records))
+    drain()
+    assert {2, 3} <= in_ledger(store, project).keys()
+    assert webhooks.waiting(store) == 1
+    label_studio.recover()
+    hurry(store)
+    drain()
+    assert webhooks.waiting(store) == 0
+    assert in_ledger(store, project).keys() == ({1, 2, 3} if fails == "at the task" else {2, 3})
+
+
+def test_one_deleted_task_whose_answer_cannot_be_looked_up_keeps_no_other(
+    store, project, label_studio, hint, drain
+):
+    records = [answer(number, task_of(store, key, 2), "dog") for number, key in enumerate("abc", 1)]
+    for record in records:
+        label_studio.annotate(record)
+    hint(many(*records))
+    drain()
+    for record in records[:2]:
+        del label_studio.tasks[record["task"]]
+    label_studio.fail(403, "/api/annotations/1/")
+    hint(tasks_deleted(*[record["task"] for record in records[:2]]))
+    drain()
+    assert in_ledger(store, project).keys() == {1, 3}
