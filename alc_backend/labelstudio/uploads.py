@@ -1,4 +1,8 @@
-"""The sheets of pages as uploads of the query project: only its members can see them."""
+"""The sheets of pages as uploads in Label Studio, which only those who are logged in can see.
+
+Label Studio takes pictures only into projects whose tasks have nothing but a picture, and query
+tasks have more: so the sheets of a query project lie in a project of their own, without tasks.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,34 @@ REQUEST_BYTES = 64 * 2**20
 DELETED_AT_ONCE = 500
 """Uploads that one request deletes."""
 
+TITLE = "Pictures of project {}'s questions"
+"""Title of the project with the sheets of a query project."""
+
+DESCRIPTION = "Pictures that the questions in project {} show. There is nothing to label here."
+
+CONFIG = '<View><Image name="image" value="$image"/></View>'
+"""Its label config."""
+
+
+def sheets_project(client: Client, query_project: int) -> int:
+    """The project (id) that has the sheets of a query project; it is made where there is none."""
+    title = TITLE.format(query_project)
+    listed = client.get("/api/projects/", title=title, page_size=100)["results"]
+    found = [int(project["id"]) for project in listed if project["title"] == title]
+    if found:
+        return min(found)
+    body = {
+        "title": title,
+        "description": DESCRIPTION.format(query_project),
+        "label_config": CONFIG,
+    }
+    return int(client.post("/api/projects/", body)["id"])
+
 
 def upload_sheets(client: Client, project: int, sheets: Mapping[str, bytes]) -> dict[str, str]:
     """Upload sheets (JPEG), by the keys of their pages; returns the address of each.
 
-    Raises LabelStudioError naming a page whose sheet Label Studio did not keep.
+    ``project`` is that of :func:`sheets_project`, here and in what follows. Raises LabelStudioError naming a page whose sheet Label Studio did not keep.
     """
     found: dict[str, str] = {}
     for part in _requests(sheets):
