@@ -20,6 +20,9 @@ MAX_TILES = 24
 COLUMNS = 6
 """Tiles beside each other on a sheet, at most."""
 
+FEW, MANY = 6, 12
+"""Up to so many tiles are shown larger, more than so many smaller."""
+
 SIDE_PX = 320
 """Side of a tile in pixels of the sheet: twice what it has on an ordinary screen, for fine ones."""
 
@@ -32,11 +35,14 @@ CONTEXT = 0.02
 LEAST_CONTEXT_PX = 12
 """The same in pixels of the image, at least."""
 
-DIMMED = 0.4
-"""How bright the rest of a tile is, as a share."""
-
 OUTLINE_PX, EDGE_PX = 3, 2
 """Width of the outline, and of the dark edge around it, in pixels of the sheet."""
+
+BEYOND = (OUTLINE_PX + EDGE_PX + 1) / SIDE_PX
+"""How far a tile goes beyond the image's edge, as a share of its side, at most."""
+
+DIMMED = 0.5
+"""How bright the rest of a tile is, as a share."""
 
 OUTLINE, EDGE, OUTSIDE = (255, 235, 59), (0, 0, 0), (38, 38, 38)
 """Colours: of the outline, of the dark edge around it, and beyond the image's own edge."""
@@ -47,52 +53,58 @@ QUALITY = 82
 Pixels = NDArray[np.uint8]
 
 
-def draw_tile(picture: Pixels, superpixels: NDArray[np.int32], number: int) -> Pixels:
-    """The tile of superpixel ``number``: uint8 (SIDE_PX, SIDE_PX, 3).
+def draw_tile(
+    picture: Pixels,
+    superpixels: NDArray[np.int32],
+    number: int,
+    box: tuple[slice, slice] | None = None,
+) -> Image.Image:
+    """The tile of superpixel ``number``: an RGB image of SIDE_PX × SIDE_PX pixels.
 
     ``picture`` is the image, uint8 (H, W, 3), upright as its labels are; ``superpixels`` int32
-    (H, W). A tiny superpixel is enlarged, a huge one reduced; near the image's edge the tile shows
-    more of the other side. Raises ValueError when the map has no such superpixel.
+    (H, W); ``box`` the rows and columns around the superpixel, where they are known, which spares
+    looking for it in the whole map. A tiny superpixel is enlarged, a huge one reduced. Raises
+    ValueError when the map has no such superpixel.
     """
-    mask = superpixels == number
-    rows, cols = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
-    if not rows.size:
-        raise ValueError(f"the superpixel map has no superpixel {number}")
-    shape = mask.shape[0], mask.shape[1]
-    longer = int(max(np.ptp(rows), np.ptp(cols))) + 1
-    around = max(MARGIN * longer, CONTEXT * max(shape), LEAST_CONTEXT_PX)
-    side = math.ceil(longer + 2 * around)
-    top = _begin(int(rows[0] + rows[-1] + 1) // 2, side, shape[0])
-    left = _begin(int(cols[0] + cols[-1] + 1) // 2, side, shape[1])
+    rows, cols = box or _box_of(superpixels, number)
+    height, width = superpixels.shape[0], superpixels.shape[1]
+    longer = max(rows.stop - rows.start, cols.stop - cols.start)
+    around = max(MARGIN * longer, CONTEXT * max(height, width), LEAST_CONTEXT_PX)
+    whole = max(height, width, longer + 2 * LEAST_CONTEXT_PX)
+    side = math.ceil(min(longer + 2 * around, whole / (1 - 2 * BEYOND)))
+    top = _begin((rows.start + rows.stop) // 2, side, height)
+    left = _begin((cols.start + cols.stop) // 2, side, width)
     seen = np.s_[max(top, 0) : top + side, max(left, 0) : left + side]
+    mask = superpixels[seen] == number
     scale = SIDE_PX / side
-    high, wide = (max(1, round(length * scale)) for length in mask[seen].shape)
-    row = min(round(max(-top, 0) * scale), SIDE_PX - high)
-    col = min(round(max(-left, 0) * scale), SIDE_PX - wide)
-    place = np.s_[row : row + high, col : col + wide]
+    high, wide = (max(1, round(length * scale)) for length in mask.shape)
+    corner = (
+        min(round(max(-left, 0) * scale), SIDE_PX - wide),
+        min(round(max(-top, 0) * scale), SIDE_PX - high),
+    )
     kind = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
-    tile = np.full((SIDE_PX, SIDE_PX, 3), OUTSIDE, dtype=np.uint8)
-    part = Image.fromarray(np.ascontiguousarray(picture[seen]))
-    tile[place] = np.asarray(part.resize((wide, high), kind))
-    inside = np.zeros((SIDE_PX, SIDE_PX), dtype=bool)
-    inside[place] = _resized(mask[seen], wide, high)
-    line = _grown(inside, OUTLINE_PX)
+    part = Image.fromarray(np.ascontiguousarray(picture[seen])).resize((wide, high), kind)
+    inside = Image.new("L", (SIDE_PX, SIDE_PX))
+    inside.paste(_resized(mask, wide, high), corner)
+    line = _grown(np.asarray(inside), OUTLINE_PX)
     edge = _grown(line, EDGE_PX)
-    tile[~inside] = _DIM[tile[~inside]]
-    tile[edge & ~line] = EDGE
-    tile[line & ~inside] = OUTLINE
+    tile = Image.new("RGB", (SIDE_PX, SIDE_PX), OUTSIDE)
+    tile.paste(part.point(_DIM), corner)
+    tile.paste(EDGE, mask=Image.fromarray(edge))
+    tile.paste(OUTLINE, mask=Image.fromarray(line))
+    tile.paste(part, corner, mask=inside.crop((*corner, corner[0] + wide, corner[1] + high)))
     return tile
 
 
-def sheet(tiles: Sequence[Pixels]) -> bytes:
+def sheet(tiles: Sequence[Image.Image]) -> bytes:
     """The sheet with 1 to MAX_TILES tiles of :func:`draw_tile`, row by row: a JPEG."""
     columns, rows = grid(len(tiles))
-    whole = np.zeros((rows * SIDE_PX, columns * SIDE_PX, 3), dtype=np.uint8)
+    whole = Image.new("RGB", (columns * SIDE_PX, rows * SIDE_PX), OUTSIDE)
     for place, tile in enumerate(tiles):
-        row, col = (SIDE_PX * number for number in divmod(place, columns))
-        whole[row : row + SIDE_PX, col : col + SIDE_PX] = tile
+        row, col = divmod(place, columns)
+        whole.paste(tile, (col * SIDE_PX, row * SIDE_PX))
     target = io.BytesIO()
-    Image.fromarray(whole).save(target, "JPEG", quality=QUALITY)
+    whole.save(target, "JPEG", quality=QUALITY)
     return target.getvalue()
 
 
@@ -111,38 +123,54 @@ def tile_html(address: str, place: int, tiles: int, key: str) -> str:
     """
     columns, rows = grid(tiles)
     row, col = divmod(place, columns)
+    size = " alc-few" if tiles <= FEW else " alc-many" if tiles > MANY else ""
     return (
-        f'<span class="alc-tile"><img src="{escape(address)}" alt="{escape(key)}" '
+        f'<span class="alc-tile{size}"><img src="{escape(address)}" alt="{escape(key)}" '
         f'style="width:{columns}00%;height:{rows}00%;left:-{col}00%;top:-{row}00%">'
         f'<b class="alc-key">{escape(key)}</b></span>'
     )
 
 
 def _begin(middle: int, side: int, length: int) -> int:
-    """Where a window of ``side`` pixels around ``middle`` begins: inside, where it fits there."""
-    begin = middle - side // 2
-    return min(max(begin, 0), length - side) if side <= length else (length - side) // 2
+    """Where a window of ``side`` pixels around ``middle`` begins: inside, where it fits there.
+
+    It may go a little beyond the image's edge, where a superpixel there has its outline.
+    """
+    beyond = math.ceil(BEYOND * side)
+    if side > length + 2 * beyond:
+        return (length - side) // 2
+    return min(max(middle - side // 2, -beyond), length + beyond - side)
 
 
-def _resized(mask: NDArray[np.bool_], wide: int, high: int) -> NDArray[np.bool_]:
-    """A mask in another size; one that is hardly there any more is shown where it touches."""
+def _box_of(superpixels: NDArray[np.int32], number: int) -> tuple[slice, slice]:
+    """The rows and columns around a superpixel; ValueError when there is none."""
+    mask = superpixels == number
+    rows = mask.any(axis=1).nonzero()[0]
+    if not rows.size:
+        raise ValueError(f"the superpixel map has no superpixel {number}")
+    high = slice(int(rows[0]), int(rows[-1]) + 1)
+    cols = mask[high].any(axis=0).nonzero()[0]
+    return high, slice(int(cols[0]), int(cols[-1]) + 1)
+
+
+def _resized(mask: NDArray[np.bool_], wide: int, high: int) -> Image.Image:
+    """A mask in another size, 0 and 255; what would vanish is shown wherever it touches."""
     drawn = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
     share = np.asarray(drawn.resize((wide, high), Image.Resampling.BOX))
-    found: NDArray[np.bool_] = share > 127
-    return found if found.any() else share > 0
+    least = min(127, int(share.max()) - 1)
+    return Image.fromarray((share > least).view(np.uint8) * np.uint8(255))
 
 
-def _grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
-    """A mask with all pixels that are at most ``by`` pixels from it, along either axis."""
-    grown = mask.copy()
-    for step in range(1, by + 1):
-        grown[step:] |= mask[:-step]
-        grown[:-step] |= mask[step:]
-    rows = grown.copy()
-    for step in range(1, by + 1):
-        grown[:, step:] |= rows[:, :-step]
-        grown[:, :-step] |= rows[:, step:]
-    return grown
+def _grown(mask: Pixels, by: int) -> Pixels:
+    """A mask, uint8 (H, W), with all pixels that are at most ``by`` from it along either axis."""
+    for _ in range(by):
+        wider = mask.copy()
+        wider[1:] |= mask[:-1]
+        wider[:-1] |= mask[1:]
+        mask = wider.copy()
+        mask[:, 1:] |= wider[:, :-1]
+        mask[:, :-1] |= wider[:, 1:]
+    return mask
 
 
-_DIM = (np.arange(256) * DIMMED).astype(np.uint8)
+_DIM = [int(value * DIMMED) for value in range(256)] * 3

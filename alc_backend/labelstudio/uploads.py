@@ -46,7 +46,8 @@ def sheets_project(client: Client, query_project: int) -> int:
 def upload_sheets(client: Client, project: int, sheets: Mapping[str, bytes]) -> dict[str, str]:
     """Upload sheets (JPEG), by the keys of their pages; returns the address of each.
 
-    ``project`` is that of :func:`sheets_project`, here and in what follows. Raises LabelStudioError naming a page whose sheet Label Studio did not keep.
+    ``project`` is that of :func:`sheets_project`, here and in what follows. Raises LabelStudioError
+    naming a page whose sheet Label Studio did not keep.
     """
     found: dict[str, str] = {}
     for part in _requests(sheets):
