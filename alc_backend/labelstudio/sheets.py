@@ -23,8 +23,8 @@ COLUMNS = 6
 FEW, MANY = 6, 12
 """Up to so many tiles are shown larger, more than so many smaller."""
 
-SIDE_PX = 320
-"""Side of a tile in pixels of the sheet: twice what it has on an ordinary screen, for fine ones."""
+SIDE_PX = 256
+"""Side of a tile in pixels of the sheet: more than on an ordinary screen, for fine ones."""
 
 MARGIN = 0.25
 """What is shown around a superpixel to every side, as a share of its longer side, at least."""
@@ -35,7 +35,7 @@ CONTEXT = 0.02
 LEAST_CONTEXT_PX = 12
 """The same in pixels of the image, at least."""
 
-OUTLINE_PX, EDGE_PX = 3, 2
+OUTLINE_PX, EDGE_PX = 3, 1
 """Width of the outline, and of the dark edge around it, in pixels of the sheet."""
 
 BEYOND = (OUTLINE_PX + EDGE_PX + 1) / SIDE_PX
@@ -78,21 +78,21 @@ def draw_tile(
     mask = superpixels[seen] == number
     scale = SIDE_PX / side
     high, wide = (max(1, round(length * scale)) for length in mask.shape)
-    corner = (
-        min(round(max(-left, 0) * scale), SIDE_PX - wide),
-        min(round(max(-top, 0) * scale), SIDE_PX - high),
-    )
-    kind = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+    x = min(round(max(-left, 0) * scale), SIDE_PX - wide)
+    y = min(round(max(-top, 0) * scale), SIDE_PX - high)
+    kind = Image.Resampling.BILINEAR if scale > 1 else Image.Resampling.BOX
     part = Image.fromarray(np.ascontiguousarray(picture[seen])).resize((wide, high), kind)
-    inside = Image.new("L", (SIDE_PX, SIDE_PX))
-    inside.paste(_resized(mask, wide, high), corner)
-    line = _grown(np.asarray(inside), OUTLINE_PX)
-    edge = _grown(line, EDGE_PX)
     tile = Image.new("RGB", (SIDE_PX, SIDE_PX), OUTSIDE)
-    tile.paste(part.point(_DIM), corner)
-    tile.paste(EDGE, mask=Image.fromarray(edge))
-    tile.paste(OUTLINE, mask=Image.fromarray(line))
-    tile.paste(part, corner, mask=inside.crop((*corner, corner[0] + wide, corner[1] + high)))
+    tile.paste(part.point(_DIM), (x, y))
+    inside = Image.new("L", (SIDE_PX, SIDE_PX))
+    inside.paste(_resized(mask, wide, high), (x, y))
+    window = _around(inside)
+    inside = inside.crop(window)
+    line = _grown(np.asarray(inside), OUTLINE_PX)
+    tile.paste(EDGE, window, Image.fromarray(_grown(line, EDGE_PX)))
+    tile.paste(OUTLINE, window, Image.fromarray(line))
+    bright = part.crop((window[0] - x, window[1] - y, window[2] - x, window[3] - y))
+    tile.paste(bright, window, inside)
     return tile
 
 
@@ -159,6 +159,14 @@ def _resized(mask: NDArray[np.bool_], wide: int, high: int) -> Image.Image:
     share = np.asarray(drawn.resize((wide, high), Image.Resampling.BOX))
     least = min(127, int(share.max()) - 1)
     return Image.fromarray((share > least).view(np.uint8) * np.uint8(255))
+
+
+def _around(mask: Image.Image) -> tuple[int, int, int, int]:
+    """The part (left, top, right, bottom) of a mask that has it with its outline."""
+    left, top, right, bottom = mask.getbbox() or (0, 0, *mask.size)
+    by = OUTLINE_PX + EDGE_PX
+    wide, high = mask.size
+    return max(left - by, 0), max(top - by, 0), min(right + by, wide), min(bottom + by, high)
 
 
 def _grown(mask: Pixels, by: int) -> Pixels:
