@@ -18,6 +18,7 @@ import pytest
 from alc_backend.common.types import Json
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import dataset_config
+from alc_backend.labelstudio.query import label_config
 from tests.conftest import CLASSES
 from tests.label_studio_api import LONG_AGO, REASONS, ROUTES, Task, new_project, refuse
 
@@ -83,7 +84,9 @@ class FakeLabelStudio:
             DATASET_PROJECT: new_project(
                 DATASET_PROJECT, title="pets", label_config=dataset_config(CLASSES)
             ),
-            QUERY_PROJECT: new_project(QUERY_PROJECT, title="pets: queries"),
+            QUERY_PROJECT: new_project(
+                QUERY_PROJECT, title="pets: queries", label_config=label_config()
+            ),
         }
         self.tasks: dict[int, Task] = {}
         self.files: dict[str, bytes] = {}

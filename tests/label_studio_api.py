@@ -75,6 +75,12 @@ def _get_project(
     return _done({name: shown[name] for name in wanted.split(",")} if wanted else shown)
 
 
+def _get_projects(fake: FakeLabelStudio, parameters: dict[str, str], _: Any) -> httpx.Response:
+    part = parameters.get("title", "").casefold()
+    found = [project for project in fake.projects.values() if part in project["title"].casefold()]
+    return _done({"count": len(found), "results": found[: int(parameters["page_size"])]})
+
+
 def _post_project(fake: FakeLabelStudio, _: Any, body: Json) -> httpx.Response:
     if not 3 <= len(body["title"]) <= 50:
         return httpx.Response(400, json={"validation_errors": {"title": ["3 to 50"]}})
@@ -122,6 +128,10 @@ def _import(
 
 def _upload(fake: FakeLabelStudio, project: int, body: bytes) -> httpx.Response:
     """Keep files under names of its own, and number them in an order of its own."""
+    config = fake.projects[project].get("label_config", "")
+    if len(re.findall(r'<[^>]*name="[^>]*value="\$', config)) > 1:
+        error = "Your label config has more than one data key"
+        return httpx.Response(400, json={"detail": error})
     boundary = body.partition(b"\r\n")[0]
     ids = []
     for part in body.split(boundary)[-2:0:-1]:
@@ -136,10 +146,20 @@ def _upload(fake: FakeLabelStudio, project: int, body: bytes) -> httpx.Response:
 
 
 def _get_uploads(
-    fake: FakeLabelStudio, _: int, parameters: dict[str, str], __: Any
+    fake: FakeLabelStudio, project: int, parameters: dict[str, str], __: Any
 ) -> httpx.Response:
-    wanted = json.loads(parameters["ids"])
-    return _done([{"id": n, "file": f} for n, f in fake.uploads.items() if n in wanted])
+    listed = {n: f for n, f in fake.uploads.items() if f.split("/")[1] == str(project)}
+    wanted = listed if parameters.get("all") == "true" else json.loads(parameters["ids"])
+    return _done([{"id": n, "file": f} for n, f in listed.items() if n in wanted])
+
+
+def _delete_uploads(fake: FakeLabelStudio, project: int, _: Any, body: Json) -> httpx.Response:
+    """Delete those that are named, all of the project where none is."""
+    gone = body.get("file_upload_ids") or [*fake.uploads]
+    for number in gone:
+        if fake.uploads.get(number, "").split("/")[1:2] == [str(project)]:
+            del fake.uploads[number]
+    return _done({"deleted": len(gone)})
 
 
 def _import_predictions(
@@ -283,6 +303,7 @@ def _changing(name: str) -> Callable[..., httpx.Response]:
 
 
 ROUTES: dict[tuple[str, str], Callable[..., httpx.Response]] = {
+    ("GET", "/api/projects/"): _get_projects,
     ("POST", "/api/projects/"): _post_project,
     ("GET", r"/api/projects/(\d+)"): _get_project,
     ("PATCH", r"/api/projects/(\d+)"): _patch_project,
@@ -290,6 +311,7 @@ ROUTES: dict[tuple[str, str], Callable[..., httpx.Response]] = {
     ("DELETE", r"/api/projects/(\d+)/model-versions/"): _delete_version,
     ("POST", r"/api/projects/(\d+)/import"): _import,
     ("GET", r"/api/projects/(\d+)/file-uploads"): _get_uploads,
+    ("DELETE", r"/api/projects/(\d+)/file-uploads"): _delete_uploads,
     ("POST", r"/api/projects/(\d+)/import/predictions"): _import_predictions,
     ("GET", "/api/tasks/"): _get_tasks,
     ("POST", "/api/tasks/"): _post_task,

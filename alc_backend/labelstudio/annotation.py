@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from alc_backend.common.types import Json
+from alc_backend.labelstudio.page import PAGE, ticked
 from alc_backend.labelstudio.query import CHOICE
 from alc_backend.labelstudio.times import read_time
 
@@ -19,10 +20,11 @@ MAX_SECONDS = 1e9
 class Annotation:
     """One annotation, of a query task or of a dataset task.
 
-    ``choice`` is the class that was chosen, None for a skip or an empty answer; ``annotator`` the
-    user's id; ``lead_time`` in seconds. ``round_number`` is the round whose question was on the
-    screen, None when the regions do not tell. ``parent_prediction`` is the prediction (id) that
-    the annotator started from.
+    ``choice`` is the class that was chosen, None for a skip or an empty answer, and for the answer
+    to a page of look-alikes. ``ticked`` are the positions (from 1) of the tiles that such an answer
+    left ticked, None for everything else. ``annotator`` is the user's id; ``lead_time`` in seconds.
+    ``round_number`` is the round whose question was on the screen, None when the regions do not
+    tell. ``parent_prediction`` is the prediction (id) that the annotator started from.
     """
 
     annotation_id: int
@@ -36,13 +38,15 @@ class Annotation:
     cancelled: bool
     result: list[Any]
     parent_prediction: int | None
+    ticked: frozenset[int] | None = None
 
 
 def parse(record: Json, task_id: int | None = None) -> Annotation:
     """The annotation in a record of the API or of a webhook.
 
     ``task_id`` replaces the record's own ``task``, which webhooks leave out. Raises ValueError
-    naming the field for a record that is not an annotation's.
+    naming the field for a record that is not an annotation's, and for an answer to a page that
+    ticks what is no tile.
     """
     task = record.get("task") if task_id is None else task_id
     result = record.get("result")
@@ -60,13 +64,17 @@ def parse(record: Json, task_id: int | None = None) -> Annotation:
             cancelled=bool(record.get("was_cancelled")),
             result=result if isinstance(result, list) else [],
             parent_prediction=None if parent is None else positive_integer(parent, "prediction"),
+            ticked=None if record.get("was_cancelled") else ticked(result),
         )
     except KeyError as error:
         raise ValueError(f"annotation has no field {error}") from None
 
 
 def chosen(result: Any) -> str | None:
-    """The class that a prediction's or an annotation's result chooses, None where it has none."""
+    """The class that a prediction's or an annotation's result chooses.
+
+    None where it has none, as those of pages of look-alikes.
+    """
     if not isinstance(result, list):
         return None
     for item in result:
@@ -74,7 +82,7 @@ def chosen(result: Any) -> str | None:
             value = item.get("value")
             choices = value.get("choices") if isinstance(value, dict) else None
             if isinstance(choices, list) and choices and isinstance(choices[0], str):
-                return choices[0]
+                return None if choices[0] == PAGE else choices[0]
     return None
 
 

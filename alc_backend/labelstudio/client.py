@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -46,8 +46,11 @@ PAUSE_S = 1.0
 OVERLOADED = (429, 502, 503, 504)
 """Statuses that another try may change."""
 
+MOST_FILES = 100
+"""Files of one upload request; Label Studio refuses more."""
+
 UPLOAD_FILES = 50
-"""Images per upload request; Label Studio refuses more than 100."""
+"""Images of one upload request."""
 
 REMEDIES = {
     401: "check LABEL_STUDIO_API_KEY",
@@ -258,32 +261,36 @@ class Client:
         """
         urls: list[str] = []
         for first in range(0, len(images), UPLOAD_FILES):
-            urls += self._upload(project, images[first : first + UPLOAD_FILES])
+            part = images[first : first + UPLOAD_FILES]
+            # under numbers, because Label Studio changes names
+            names = [f"{index}{path.suffix}" for index, path in enumerate(part)]
+            contents = (path.read_bytes() for path in part)
+            kept = self.upload_files(project, [*zip(names, contents, strict=True)])
+            for name, path in zip(names, part, strict=True):
+                if name not in kept:
+                    raise LabelStudioError(f"{path.name}: Label Studio did not keep the upload")
+                urls.append(kept[name])
         return urls
 
-    def _upload(self, project: int, images: list[Path]) -> list[str]:
-        """Upload images in one request, under numbers: Label Studio changes names."""
-        names = [f"{index}{path.suffix}" for index, path in enumerate(images)]
+    def upload_files(self, project: int, files: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+        """Upload files, at most MOST_FILES, in one request; returns the address of each by name.
+
+        A file is its name, of ASCII letters, digits, dots and dashes, and its content. One that
+        Label Studio did not keep is left out.
+        """
         answer = self.request(
             "POST",
             f"/api/projects/{project}/import",
-            files=[
-                (f"file{index}", (name, path.read_bytes()))
-                for index, (name, path) in enumerate(zip(names, images, strict=True))
-            ],
+            files=[(f"file{index}", file) for index, file in enumerate(files)],
             params={"commit_to_project": "false"},
         )
         ours = answer["file_upload_ids"]
         listed = self.get(f"/api/projects/{project}/file-uploads", ids=str(ours))
-        kept: dict[str, str] = {}
-        for upload in listed:
-            if upload["id"] in ours:
-                name = re.sub(r"^[0-9a-f]+-", "", Path(upload["file"]).name)
-                kept[name] = self.addresses.upload(upload["file"])
-        for name, path in zip(names, images, strict=True):
-            if name not in kept:
-                raise LabelStudioError(f"{path.name}: Label Studio did not keep the upload")
-        return [kept[name] for name in names]
+        return {
+            name_given(upload["file"]): self.addresses.upload(upload["file"])
+            for upload in listed
+            if upload["id"] in ours
+        }
 
     def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send a request for JSON, and read the answer within bounds."""
@@ -320,6 +327,11 @@ class Client:
                 f"Label Studio does not answer at {self.url} ({error}); "
                 + (tls_remedy(error) or "check that it runs and LABEL_STUDIO_URL")
             ) from error
+
+
+def name_given(file: str) -> str:
+    """The name that an upload was given, by the one that Label Studio made of it."""
+    return re.sub(r"^[0-9a-f]+-", "", file.rpartition("/")[2])
 
 
 def is_outage(error: Exception) -> bool:

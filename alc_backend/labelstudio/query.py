@@ -24,11 +24,15 @@ from alc_backend.labelstudio.texts import Texts, texts
 
 
 class Key(NamedTuple):
-    """What a query is about: an image (its key), a superpixel of it, and whether it adjudicates."""
+    """What a task is about: an image (its key), a superpixel of it, and whether it adjudicates.
+
+    For a page of look-alikes it is the page's key alone.
+    """
 
     image: str
     superpixel: int
     adjudication: bool = False
+    page: str = ""
 
 
 NOT_OURS = Key("", 0)
@@ -135,6 +139,7 @@ def task_data(query: QueryContent, wording: Texts | None = None) -> Json:
             query.url, query.height, query.width, query.row, query.col, query.shape, wording.closeup
         ),
         "choices": choices,
+        "tiles": [],
         "alc": about,
     }
 
@@ -155,12 +160,19 @@ def asked_about(data: Any) -> Key:
     about = data.get("alc") if isinstance(data, dict) else None
     if not isinstance(about, dict):
         return NOT_OURS
+    if "page" in about:
+        return Key("", 0, page=about["page"]) if is_page_key(about["page"]) else NOT_OURS
     image, superpixel = about.get("image"), about.get("superpixel")
     return Key(
         image if isinstance(image, str) else "",
         superpixel if isinstance(superpixel, int) and 0 <= superpixel < 2**31 else 0,
         about.get("adjudication") is True,
     )
+
+
+def is_page_key(key: Any) -> bool:
+    """Whether something names a page of look-alikes: 32 hexadecimal digits."""
+    return isinstance(key, str) and re.fullmatch("[0-9a-f]{32}", key) is not None
 
 
 def prediction(query: QueryContent) -> list[Json]:

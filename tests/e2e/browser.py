@@ -80,13 +80,28 @@ class Labeler:
             self.page.wait_for_timeout(20)
         data = self.task["data"]
         self.page.wait_for_function(
-            """([question, label]) => {
+            """([question, label, sheet, tiles]) => {
                 const boxes = [...document.querySelectorAll("input:checked")];
+                const canvases = [...document.querySelectorAll("canvas")];
+                const shown = [...document.querySelectorAll(".alc-tile img")].filter(
+                    i => i.getAttribute("src") === sheet && i.complete && i.naturalWidth);
                 return document.body.innerText.includes(question)
                     && boxes.some(box => box.name === label)
-                    && [...document.querySelectorAll("canvas")].some(c => c.width > 300);
+                    && (tiles ? shown.length === tiles : canvases.some(c => c.width > 300));
             }""",
-            arg=[data["question"], data["choices"][0]["value"]],
+            arg=[
+                data["question"],
+                data["choices"][0]["value"],
+                data["image"],
+                len(data.get("tiles", [])),
+            ],
+        )
+
+    def unticked(self):
+        """The numbers of a page's tiles that are not ticked."""
+        return self.page.evaluate(
+            """() => [...document.querySelectorAll(".alc-tiles input:not(:checked)")]
+                .map(input => Number(input.name))"""
         )
 
     def image(self):

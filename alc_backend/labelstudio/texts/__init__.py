@@ -14,8 +14,18 @@ from alc_backend.errors import SettingsError
 
 ENGLISH = "en"
 
-PLACEHOLDERS = {"question": {"label"}, "dispute": {"labels"}, "dispute_label": {"label"}}
+PLACEHOLDERS = {
+    "question": {"label"},
+    "dispute": {"labels"},
+    "dispute_label": {"label"},
+    "page": {"label"},
+    "page_proposal": {"label", "labels"},
+    "page_various": {"label"},
+}
 """The placeholders for class names that a text must have; others have none."""
+
+MAX_NAMED = 3
+"""How many present labels a page's question names at most."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,10 @@ class Texts:
     required: str
     search: str
     closeup: str
+    page: str
+    page_proposal: str
+    page_various: str
+    page_hint: str
 
     def ask(self, label: str) -> str:
         """The question about a pseudo label."""
@@ -38,8 +52,18 @@ class Texts:
 
     def ask_again(self, labels: Sequence[str]) -> str:
         """The question that decides between the classes that annotators gave."""
-        quoted = [self.dispute_label.format(label=label) for label in labels]
-        return self.dispute.format(labels=self.dispute_or.join(quoted))
+        return self.dispute.format(labels=self._either(labels))
+
+    def ask_page(self, proposed: str, present: Sequence[str]) -> str:
+        """The question of a page that proposes a class for what has these labels now."""
+        if [*present] == [proposed]:
+            return self.page.format(label=proposed)
+        if len(present) > MAX_NAMED:
+            return self.page_various.format(label=proposed)
+        return self.page_proposal.format(label=proposed, labels=self._either(present))
+
+    def _either(self, labels: Sequence[str]) -> str:
+        return self.dispute_or.join(self.dispute_label.format(label=label) for label in labels)
 
 
 def languages() -> list[str]:
