@@ -1,7 +1,7 @@
 """Take the screenshots in docs/screens: the admin page, and labeling screens of all kinds.
 
 ``python -m benchmarks.screens FOLDER``: starts a Label Studio and a backend of its own, with the
-sample and made-up images, and takes the screenshots with a Chromium found on the path.
+sample, made-up images and photos, and takes the screenshots with a Chromium found on the path.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
 from alc_backend.store.importing import import_folder
+from benchmarks.page_screens import show_pages_of_look_alikes
 
 TWENTY_ONE = ["background", *(f"class {number}" for number in range(1, 21))]
 CASES = {
@@ -105,6 +106,7 @@ def main() -> None:
                     page.locator("button", has_text="Dark").click()
                     page.wait_for_timeout(300)
                 console.print(name)
+            show_pages_of_look_alikes(demo.client, page, target)
             browser.close()
 
 

@@ -29,12 +29,14 @@ def photo(name: str, segments: int = 40) -> tuple[np.ndarray, np.ndarray]:
 class Pages:
     """A query project that pages and single queries are put into."""
 
-    def __init__(self, client: Client, classes=CLASSES, language: str = "en") -> None:
+    def __init__(
+        self, client: Client, classes=CLASSES, language: str = "en", segments: int = 40
+    ) -> None:
         self.client, self.classes, self.wording = client, classes, texts(language)
         title = f"pages {uuid.uuid4().hex[:8]}"
         self.project = create_query_project(client, title, 1, len(classes), self.wording)
         self.sheets = uploads.sheets_project(client, self.project)
-        self.photos = {name: photo(name) for name in PHOTOS}
+        self.photos = {name: photo(name, segments) for name in PHOTOS}
         self.queue: list[tasks.QueueItem] = []
 
     def _pixel(self, name, number):
@@ -45,10 +47,13 @@ class Pages:
         self.queue.append(tasks.QueueItem(0, key, None, True, False, data, result))
 
     def add_page(self, tiles: int, proposed=1, labels=(1,), seed=0, names=PHOTOS):
-        """Put a page of some tiles at the end of the queue; returns what it asks."""
+        """Put a page of some tiles, from these photos in turn, at the queue's end; what it asks."""
         rng = np.random.default_rng(seed)
-        every = [(n, s) for n in names for s in range(1, int(self.photos[n][1].max()) + 1)]
-        chosen = [every[index] for index in rng.permutation(len(every))[:tiles]]
+        orders = {
+            name: iter(rng.permutation(int(self.photos[name][1].max())) + 1) for name in names
+        }
+        named = [names[place % len(names)] for place in range(tiles)]
+        chosen = [(name, int(next(orders[name]))) for name in named]
         drawn = [sheets.draw_tile(*self.photos[name], number) for name, number in chosen]
         key = uuid.uuid4().hex
         address = uploads.upload_sheets(self.client, self.sheets, {key: sheets.sheet(drawn)})[key]
