@@ -23,7 +23,6 @@ class Case(NamedTuple):
     segments: int = 25
     labels: tuple[int, ...] = (1,)
     classes: list[str] = CLASSES
-    language: str = "en"
 
 
 CASES = {
@@ -33,7 +32,6 @@ CASES = {
     "page-24": Case(24, segments=60),
     "page-dark": Case(12),
     "page-150-classes": Case(12, labels=(7, 20, 31, 5), classes=SPECIES),
-    "page-german": Case(12, labels=(0,), language="de"),
 }
 
 
@@ -42,7 +40,7 @@ def show_pages_of_look_alikes(client: Client, screen: Page, target: Path) -> Non
     size = screen.viewport_size
     screen.set_viewport_size({"width": 1400, "height": 800})
     for name, case in CASES.items():
-        pages = Pages(client, case.classes, case.language, case.segments)
+        pages = Pages(client, case.classes, segments=case.segments)
         names = ("chelsea", "chelsea", "chelsea", "coffee")
         asked = pages.add_page(case.tiles, 1, case.labels, seed=3, names=names)
         pages.publish()

@@ -29,11 +29,12 @@ SIDE_PX = 256
 MARGIN = 0.25
 """What is shown around a superpixel to every side, as a share of its longer side, at least."""
 
-CONTEXT = 0.02
-"""The same as a share of the image's longer side, at least: tiny things need their surroundings."""
+CONTEXT, MOST_CONTEXT = 0.05, 4.0
+"""The same for tiny things, which need their surroundings: as a share of the image's longer side,
+but no more than so many times the superpixel's."""
 
 LEAST_CONTEXT_PX = 12
-"""The same in pixels of the image, at least."""
+"""What is shown to every side in pixels of the image, at least."""
 
 OUTLINE_PX, EDGE_PX = 3, 1
 """Width of the outline, and of the dark edge around it, in pixels of the sheet."""
@@ -69,7 +70,8 @@ def draw_tile(
     rows, cols = box or _box_of(superpixels, number)
     height, width = superpixels.shape[0], superpixels.shape[1]
     longer = max(rows.stop - rows.start, cols.stop - cols.start)
-    around = max(MARGIN * longer, CONTEXT * max(height, width), LEAST_CONTEXT_PX)
+    context = min(CONTEXT * max(height, width), MOST_CONTEXT * longer)
+    around = max(MARGIN * longer, context, LEAST_CONTEXT_PX)
     whole = max(height, width, longer + 2 * LEAST_CONTEXT_PX)
     side = math.ceil(min(longer + 2 * around, whole / (1 - 2 * BEYOND)))
     top = _begin((rows.start + rows.stop) // 2, side, height)
