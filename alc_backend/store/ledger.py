@@ -20,9 +20,7 @@ def lock(session: Session, project_id: int) -> Project:
     return session.get_one(Project, project_id, with_for_update={"of": Project, "key_share": True})
 
 
-def last_revisions(
-    session: Session, project_id: int, annotation_id: int
-) -> dict[int, LedgerEntry]:
+def last_revisions(session: Session, project_id: int, annotation_id: int) -> dict[int, LedgerEntry]:
     """The last entry about an annotation at each of its positions; none when it is not known."""
     entries = session.scalars(
         select(LedgerEntry)

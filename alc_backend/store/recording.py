@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,16 +11,19 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.store.incoming import Attempt
-from alc_backend.store.ledger import last_revision, lock
+from alc_backend.store.ledger import in_force, last_revisions, lock
 from alc_backend.store.models import (
     EntryKind,
     Image,
     LedgerEntry,
+    Project,
     Query,
     Round,
     Score,
+    Superpixel,
     utc_now,
 )
+from alc_backend.store.pages import Page
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Reply:
     ``updated_at`` when it was last changed. ``round_number`` is the round whose query the
     annotator saw, None for the query's present round; ``overlap`` the number of annotators it was
     put to, None for the project's present number. ``label_studio_project`` and ``task_id`` are
-    where it was given, None where that is not known.
+    where it was given, None where that is not known. Of the answer to a page it is what one tile
+    says, at a ``position`` from 1: ``ruled_out`` when it was unticked, and ``class_id`` is None.
     """
 
     annotation_id: int
@@ -44,6 +49,8 @@ class Reply:
     overlap: int | None = None
     label_studio_project: int | None = None
     task_id: int | None = None
+    position: int = 0
+    ruled_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,16 +83,67 @@ def record(
     with another content. What :func:`contradicts` the ledger is so only when Label Studio, asked
     after that, says so ``again``.
     """
-    image = query.superpixel.image
-    project = lock(session, image.project_id)
-    before = last_revision(session, project.id, reply.annotation_id)
-    same = before is not None and before.is_of(image.id, query.superpixel_id, reply.answered_at)
+    project = lock(session, query.superpixel.image.project_id)
+    shown = _as_shown(session, query, project.id, reply.round_number)
+    entry = _append(session, project, shown, reply, again=again)
+    if entry is not None:
+        _leave(session, project.id, reply.annotation_id, {reply.position})
+    return entry
+
+
+def record_page(
+    session: Session, page: Page, reply: Reply, ticked: Collection[int] | None, *, again: bool
+) -> list[LedgerEntry]:
+    """Append an entry for each tile of a page to the ledger; returns those that are new.
+
+    ``ticked`` are the positions that were left ticked, None where the page was skipped. ``reply``
+    says the rest: its class is that of ticked tiles, its ``lead_time`` is the whole page's.
+    ``again`` is that of :func:`record`. Raises ValueError for a position that the page has not.
+    """
+    positions = {tile.position for tile in page.tiles}
+    if unknown := set(ticked or ()) - positions:
+        raise ValueError(f"page {page.key} has {len(positions)} tiles, and none {min(unknown)}")
+    project = lock(session, page.project_id)
+    share = None if reply.lead_time is None else reply.lead_time / len(positions)
+    found = []
+    for tile in page.tiles:
+        is_ticked = ticked is not None and tile.position in ticked
+        said = replace(
+            reply,
+            position=tile.position,
+            class_id=page.proposed if is_ticked else None,
+            ruled_out=ticked is not None and not is_ticked,
+            lead_time=share,
+        )
+        shown = _Question(
+            tile.superpixel, tile.pseudo_label, tile.row, tile.col, page.round.number,
+            proposed=page.proposed,
+        )  # fmt: skip
+        entry = _append(session, project, shown, said, again=again)
+        if entry is not None:
+            found.append(entry)
+    if found:
+        _leave(session, project.id, reply.annotation_id, positions)
+    return found
+
+
+def _append(
+    session: Session, project: Project, shown: _Question, reply: Reply, *, again: bool
+) -> LedgerEntry | None:
+    """Append what one annotation says to one question, if that is new."""
+    superpixel = shown.superpixel
+    revisions = last_revisions(session, project.id, reply.annotation_id)
+    before = revisions.get(reply.position)
+    given = (superpixel.image_id, superpixel.id, reply.answered_at)
+    same = before is not None and before.is_of(*given)
     last = before if same else None
     if not _is_news(before, reply, same=same, again=again):
         return None
     # a revision answers the question as it was first asked
-    question = last or _as_shown(session, query, project.id, reply.round_number)
-    if reply.class_id is None:
+    question = last or shown
+    if reply.ruled_out:
+        kind = EntryKind.RULED_OUT
+    elif reply.class_id is None:
         kind = EntryKind.SKIP
     else:
         kind = EntryKind.ACCEPT if reply.class_id == question.pseudo_label else EntryKind.CORRECT
@@ -97,20 +155,22 @@ def record(
         return None
     entry = LedgerEntry(
         project_id=project.id,
-        image_id=image.id,
-        superpixel_id=query.superpixel_id,
+        image_id=superpixel.image_id,
+        superpixel_id=superpixel.id,
         annotation_id=reply.annotation_id,
         label_studio_project=reply.label_studio_project,
         task_id=reply.task_id,
+        position=reply.position,
         revision=before.revision + 1 if before else 0,
         kind=kind,
         class_id=reply.class_id,
+        proposed=shown.proposed,
         pseudo_label=question.pseudo_label,
         row=question.row,
         col=question.col,
         round_number=question.round_number,
         overlap=last.overlap if last else reply.overlap or project.overlap,
-        adjudication=query.adjudication,
+        adjudication=shown.adjudication,
         annotator=reply.annotator,
         lead_time=reply.lead_time,
         answered_at=reply.answered_at,
@@ -119,6 +179,14 @@ def record(
     session.add(entry)
     session.flush()
     return entry
+
+
+def _leave(session: Session, project_id: int, annotation_id: int, kept: Collection[int]) -> None:
+    """Withdraw what an earlier annotation of the same number said at other positions."""
+    for entry in in_force(session, project_id, annotation_id):
+        if entry.position not in kept:
+            session.add(_withdrawal(entry))
+    session.flush()
 
 
 def record_edit(
@@ -130,7 +198,7 @@ def record_edit(
     ``again`` is that of :func:`record`.
     """
     lock(session, image.project_id)
-    last = last_revision(session, image.project_id, edit.annotation_id)
+    last = last_revisions(session, image.project_id, edit.annotation_id).get(0)
     same = last is not None and last.is_of(image.id, None, edit.answered_at)
     if not _is_news(last, edit, same=same, again=again):
         return None
@@ -159,23 +227,33 @@ def record_edit(
     return entry
 
 
-def withdraw(session: Session, project_id: int, annotation_id: int) -> LedgerEntry | None:
-    """Append an entry for a deleted annotation and return it; None where none is in force."""
+def withdraw(session: Session, project_id: int, annotation_id: int) -> list[LedgerEntry]:
+    """Append an entry for a deleted annotation, for each of its tiles; returns them.
+
+    Nothing happens where none is in force.
+    """
     lock(session, project_id)
     tried = (Attempt.project_id == project_id, Attempt.annotation_id == annotation_id)
     session.execute(delete(Attempt).where(*tried))
-    last = last_revision(session, project_id, annotation_id)
-    if last is None or last.kind == EntryKind.DELETED:
-        return None
-    entry = LedgerEntry(
-        project_id=project_id,
+    gone = [_withdrawal(entry) for entry in in_force(session, project_id, annotation_id)]
+    session.add_all(gone)
+    session.flush()
+    return gone
+
+
+def _withdrawal(last: LedgerEntry) -> LedgerEntry:
+    """The entry that says that an annotation is gone, whose last one this is."""
+    return LedgerEntry(
+        project_id=last.project_id,
         image_id=last.image_id,
         superpixel_id=last.superpixel_id,
-        annotation_id=annotation_id,
+        annotation_id=last.annotation_id,
         label_studio_project=last.label_studio_project,
         task_id=last.task_id,
+        position=last.position,
         revision=last.revision + 1,
         kind=EntryKind.DELETED,
+        proposed=last.proposed,
         pseudo_label=last.pseudo_label,
         row=last.row,
         col=last.col,
@@ -187,9 +265,6 @@ def withdraw(session: Session, project_id: int, annotation_id: int) -> LedgerEnt
         answered_at=last.answered_at,
         updated_at=utc_now(),
     )
-    session.add(entry)
-    session.flush()
-    return entry
 
 
 def contradicts(
@@ -204,7 +279,7 @@ def contradicts(
     entries = session.execute(
         select(LedgerEntry.kind, LedgerEntry.updated_at)
         .where(LedgerEntry.project_id == project_id, LedgerEntry.annotation_id == annotation_id)
-        .order_by(LedgerEntry.revision)
+        .order_by(LedgerEntry.id)
     ).all()
     if not entries:
         return False
@@ -233,10 +308,15 @@ def _is_news(last: LedgerEntry | None, new: Reply | Edit, *, same: bool, again: 
 
 @dataclass(frozen=True)
 class _Question:
+    """What an annotator was shown, under the names that an entry has for it."""
+
+    superpixel: Superpixel
     pseudo_label: int
     row: int
     col: int
     round_number: int
+    adjudication: bool = False
+    proposed: int | None = None
 
 
 def _as_shown(
@@ -254,5 +334,11 @@ def _as_shown(
             )
         ).first()
         if shown is not None and round_number is not None:
-            return _Question(shown.pseudo_label, shown.row, shown.col, round_number)
-    return _Question(query.pseudo_label, query.row, query.col, query.question_round)
+            return _Question(
+                query.superpixel, shown.pseudo_label, shown.row, shown.col, round_number,
+                query.adjudication,
+            )  # fmt: skip
+    return _Question(
+        query.superpixel, query.pseudo_label, query.row, query.col, query.question_round,
+        query.adjudication,
+    )  # fmt: skip

@@ -116,7 +116,7 @@ def withdraw(store: Store, project_id: int, annotation_ids: Iterable[int]) -> Co
     for annotation_id in annotation_ids:
         with store.session() as session:
             gone = recording.withdraw(session, project_id, annotation_id)
-            if gone is not None:
+            if gone:
                 _mark_unasked(session, project_id)
         counts[Outcome.DELETED if gone else Outcome.KNOWN] += 1
     return counts

@@ -146,8 +146,8 @@ def revert(store: Store, client: Client, project_id: int, entry_id: int) -> Ledg
         entry = session.get(LedgerEntry, entry_id)
         if entry is None or entry.project_id != project_id:
             raise NotFoundError(f"there is no answer {entry_id}; `alc answers log` lists them")
-        last = ledger.last_revision(session, project_id, entry.annotation_id)
-    if last is not None and last.kind == EntryKind.DELETED:
+        standing = ledger.in_force(session, project_id, entry.annotation_id)
+    if not standing:
         raise RoundError(f"answer {entry_id} was withdrawn already")
     client.delete(f"/api/annotations/{entry.annotation_id}/", missing_ok=True)
     answers.withdraw(store, project_id, [entry.annotation_id])

@@ -62,7 +62,7 @@ def record(
                 Image.project_id == project.id, Image.dataset_task == annotation.task_id
             )
         ).first()
-        last = ledger.last_revision(session, project.id, annotation.annotation_id)
+        last = ledger.last_revisions(session, project.id, annotation.annotation_id).get(0)
     if image is None:
         return Outcome.UNKNOWN_TASK
     if not again and _is_known(image, last, annotation):

@@ -38,7 +38,7 @@ from alc_backend.loop.annotations.reconciliation import FIELDS, write_annotation
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.incoming import Event
-from alc_backend.store.models import MAX_ID, EntryKind, Project, utc_now
+from alc_backend.store.models import MAX_ID, Project, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -371,11 +371,12 @@ def _withdraw(
     Studio was restored from an older dump.
     """
     with store.reading() as session:
-        last = ledger.last_revision(session, project.id, number)
-    if last is None or last.kind == EntryKind.DELETED:
+        standing = ledger.in_force(session, project.id, number)
+    if not standing:
         return Outcome.KNOWN
     if client().exists(f"/api/annotations/{number}/"):
         return Outcome.PRESENT
+    last = standing[0]
     given = restored.Given(number, last.label_studio_project, last.task_id, last.updated_at)
     if was_given and restored.lost(client(), [given]):
         return Outcome.LOST
