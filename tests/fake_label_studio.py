@@ -160,7 +160,7 @@ class FakeLabelStudio:
     def _count(self, task: Task) -> None:
         """Serve a task, or not, by its annotators alone, whoever had closed it."""
         given = task.annotations.values()
-        annotators = {item["completed_by"] for item in given if not item["was_cancelled"]}
+        annotators = {item.get("completed_by") for item in given if not item["was_cancelled"]}
         asked = self.projects[task.project]["maximum_annotations"] or 1
         task.is_labeled = len(annotators) >= (task.overlap or int(asked))
 
