@@ -12,8 +12,8 @@ from rich.console import Console
 from alc_backend.cli.round_progress import wait_until_open
 from alc_backend.store.models import Project
 
-IMAGES, HELD_OUT = 32, 8
-"""Images of the tests' sample: half of what `alc demo` writes, so that rounds are short."""
+IMAGES, HELD_OUT = 16, 4
+"""Images of the tests' sample: a quarter of what `alc demo` writes, so that rounds are short."""
 
 
 def alc(demo, *arguments: str, status: int = 0, **environment: str) -> str:

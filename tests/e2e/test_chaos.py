@@ -51,9 +51,9 @@ LONG = os.environ.get("CHAOS") == "long"
 SEED = int(os.environ.get("CHAOS_SEED", 0))
 DATABASES = ["sqlite", "postgresql"] if "CHAOS" in os.environ else ["sqlite"]
 HOUR = 3600
-ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (50, 2, 32, 60)
+ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (50, 2, 24, 60)
 LABELERS = 4 if LONG else 2
-KILLS, PAUSE_S = (40, (4.0, 20.0)) if LONG else (5, (0.5, 3.0))
+KILLS, PAUSE_S = (40, (4.0, 20.0)) if LONG else (4, (0.5, 2.0))
 EMAIL, PASSWORD = "demo@example.com", "correct horse 7"
 
 SHORT_RUN = {

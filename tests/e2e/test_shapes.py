@@ -1,4 +1,7 @@
-"""Shapes are read as Label Studio's screen shows them, pixel by pixel; it is under a path here."""
+"""Shapes are read as Label Studio's screen shows them, pixel by pixel.
+
+It is one that starts as it comes: under a path, and guarded against private addresses.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,15 @@ from PIL import ImageFilter
 
 from alc_backend.cli.demo.options import DemoOptions
 from alc_backend.cli.demo.processes import EMAIL, LABEL_STUDIO_LIMIT_S, label_studio_command
+from alc_backend.cli.doctor_checks.connection import Connection
+from alc_backend.cli.doctor_checks.finding import run_checks
 from alc_backend.labelstudio import images
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.regions import read_regions
 from alc_backend.labelstudio.tokens import create_personal_token
 from alc_backend.service.jobs.processes import Processes
+from alc_backend.settings import Settings
 from tests.conftest import wait_for
 from tests.e2e.browser import Labeler, chromium
 from tests.e2e.label_studio import copy_migrated
@@ -118,8 +124,13 @@ def _is_up(url):
 
 
 @pytest.fixture(scope="module")
-def client(label_studio):
-    with Client(label_studio, create_personal_token(label_studio, EMAIL, PASSWORD)) as found:
+def token(label_studio):
+    return create_personal_token(label_studio, EMAIL, PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def client(label_studio, token):
+    with Client(label_studio, token) as found:
         yield found
 
 
@@ -148,6 +159,12 @@ def test_an_upload_is_named_below_the_path_and_read_from_there(client, project, 
         content = io.BytesIO()
         images.fetch(client, address, content)
         assert Picture.open(content).size == SHAPE[::-1]
+
+
+def test_a_refused_private_address_is_told(label_studio, token):
+    settings = Settings(label_studio_url=label_studio, label_studio_api_key=token, _env_file=None)
+    found = {each.check: each for each in run_checks(Connection(settings).checks(), fix=False)}
+    assert "lies in a private network" in found["private addresses"].detail
 
 
 @pytest.mark.parametrize(("kind", "value"), DRAWN)

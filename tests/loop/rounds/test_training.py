@@ -269,10 +269,11 @@ class Paused(Reporter):
         pass
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("reason", ["another worker", "cancelled"])
+@pytest.mark.parametrize(
+    ("reason", "processes"), [("another worker", 1), ("another worker", 2), ("cancelled", 1)]
+)
 def test_a_network_is_published_by_the_worker_that_has_the_training(
-    store, six_images, processes, reason
+    store, six_images, reason, processes
 ):
     project = import_folder(store, six_images, "pets").project_id
     started(store, project, train_processes=processes)
