@@ -43,7 +43,17 @@ PARTS = 5
 FEWEST = 20
 """With fewer answers the features are left out: too few to hold any out."""
 
+NEWS = 15
+"""So many answers and refusals are worth learning anew, or NEWS_SHARE of what is known by then."""
+
+NEWS_SHARE = 0.05
+
 LEAST = 1e-12
+
+
+def is_worth_learning(new: int, known: int) -> bool:
+    """Whether ``new`` answers and refusals, of ``known`` in all, may change the proposals."""
+    return new >= max(NEWS, NEWS_SHARE * known)
 
 
 class Traits(NamedTuple):

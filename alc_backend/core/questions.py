@@ -127,6 +127,10 @@ class Questions:
         self._open[index] = False
         self._pixels[self._labels[index]] -= self._sizes[index]
 
+    def set_aside(self, question: Question) -> None:
+        """The question is on its way: what it is about is in no other one until it is answered."""
+        self._open[question.members] = False
+
     def rule_out(self, index: int, class_id: int) -> None:
         """Somebody has said that the superpixel is not of this class."""
         here = np.array([index])

@@ -22,15 +22,19 @@ SAMPLING = "Uncertainty sampling"
 Only scores of predictions of the project's model version count.
 """
 
+PLANNED_TO = 0.5
+"""Scores below this belong to plans. (Label Studio takes scores from 0 to 1, and no others.)"""
+
 IMPORT_TASKS = 1000
 """Tasks per import request."""
 
 
 @dataclass(frozen=True)
 class QueueItem:
-    """A query to publish: its row id in the store, and what its task is to hold.
+    """A question to publish: its row id in the store, and what its task is to hold.
 
-    ``task_id`` is None while Label Studio has no task of it. ``changed``: Label Studio holds other
+    ``place`` is where a plan put it (0 is next, PLANNED_TO the end of all plans), None where only
+    its turn in the queue tells when it is asked. ``task_id`` is None while Label Studio has no task of it. ``changed``: Label Studio holds other
     data; ``closed``: it serves the task to nobody. ``result`` is that of the prediction.
     """
 
@@ -41,6 +45,7 @@ class QueueItem:
     closed: bool
     data: Json
     result: list[Json]
+    place: float | None = None
 
 
 class HeldTask(NamedTuple):
@@ -186,8 +191,21 @@ def import_queue(client: Client, project: int, version: str, items: Sequence[Que
     (Afterwards they must stay: Label Studio refuses an answer whose prediction is gone.)
     """
     prune_version(client, project, version)
-    scored = [(item, rank / len(items)) for rank, item in enumerate(items)]
-    return add_predictions(client, project, version, scored)
+    return add_predictions(client, project, version, scored(items))
+
+
+def scored(items: Sequence[QueueItem]) -> list[tuple[QueueItem, float]]:
+    """Questions, best first, with the scores by which Label Studio keeps this order.
+
+    What a plan has put somewhere comes before all others.
+    """
+    return [
+        (
+            item,
+            PLANNED_TO + (1 - PLANNED_TO) * rank / len(items) if item.place is None else item.place,
+        )
+        for rank, item in enumerate(items)
+    ]
 
 
 def add_predictions(

@@ -18,8 +18,8 @@ from alc_backend.labelstudio import tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.task_pages import LeftOut
-from alc_backend.loop import query_tasks
-from alc_backend.loop.query_tasks import select_queries
+from alc_backend.loop import task_sync
+from alc_backend.loop.task_sync import Question, select_queries
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project, Query, Removal
 
@@ -68,15 +68,18 @@ def _mark(store: Store, images: Sequence[Image], why: Removal | None) -> list[Im
 
 
 def close_questions(store: Store, client: Client, project_id: int) -> None:
-    """Close the tasks that ask about images out of the dataset, as ``query_tasks.close`` does."""
+    """Close the tasks that ask about images out of the dataset, as ``task_sync.close`` does."""
     with store.reading() as session:
         obsolete = session.scalars(
             select_queries(project_id, Query).where(
                 Image.removed.is_not(None), Query.task_id.is_not(None), Query.closed_at.is_(None)
             )
         ).all()
-    wanted = {query.task_id: query.id for query in obsolete if query.task_id is not None}
-    query_tasks.close(store.session, client, wanted)
+        pages = session.scalars(task_sync.pages_about_removed(project_id)).all()
+    wanted: dict[int, Question | None] = {
+        row.task_id: (type(row), row.id) for row in (*obsolete, *pages) if row.task_id is not None
+    }
+    task_sync.close(store.session, client, wanted)
 
 
 def remove_deleted(store: Store, client: Client, project: Project, deleted: Collection[int]) -> int:

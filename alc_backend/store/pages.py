@@ -16,8 +16,7 @@ class Page(Base):
     What it asks never changes. ``key`` names it in Label Studio, 32 hexadecimal digits;
     ``proposed`` is the class id; ``plan`` numbers the plan, within its round, that made it, and
     ``place``, from 0 (next) to 1, says when it is asked. ``sheet`` is the address in Label Studio
-    of the picture with its tiles, ``upload`` the number of that file there. ``task_id`` and
-    ``closed_at`` are those of a :class:`~alc_backend.store.models.Query`.
+    of the picture with its tiles. ``task_id`` and ``closed_at`` are those of a :class:`~alc_backend.store.models.Query`.
     """
 
     __tablename__ = "pages"
@@ -31,7 +30,6 @@ class Page(Base):
     place: Mapped[float]
     task_id: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     sheet: Mapped[str | None]
-    upload: Mapped[int | None]
     closed_at: Mapped[datetime | None]
     round: Mapped[Round] = relationship()
     tiles: Mapped[list[Tile]] = relationship(order_by="Tile.position", cascade="all, delete-orphan")

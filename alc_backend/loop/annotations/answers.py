@@ -19,13 +19,12 @@ from sqlalchemy.orm import Session
 from alc_backend.common.types import Json
 from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.query import NOT_OURS, Key, asked_about
-from alc_backend.loop import query_tasks
+from alc_backend.loop import page_tasks, task_sync
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
     TRAIN,
-    EntryKind,
     Image,
     LedgerEntry,
     Project,
@@ -53,7 +52,7 @@ def record(
     for attempt in range(1, TRIES + 1):
         try:
             with store.session() as session:
-                return _record(session, project, annotation, task, again=again)
+                return _record(store, session, project, annotation, task, again=again)
         except IntegrityError:  # a revision of it came by another way at the same moment
             if attempt == TRIES:
                 raise
@@ -61,11 +60,15 @@ def record(
 
 
 def _record(
-    session: Session, project: Project, annotation: Annotation, task: Json, *, again: bool
+    store: Store,
+    session: Session,
+    project: Project,
+    annotation: Annotation,
+    task: Json,
+    *,
+    again: bool,
 ) -> Outcome:
-    query = _find_query(session, project.id, annotation.task_id, asked_about(task.get("data")))
-    if query is None:
-        return Outcome.UNKNOWN_TASK
+    about = asked_about(task.get("data"))
     choice = annotation.choice
     classes = session.get_one(Project, project.id).class_ids
     if choice is not None and choice not in classes:
@@ -82,16 +85,54 @@ def _record(
         label_studio_project=project.query_project,
         task_id=annotation.task_id,
     )
-    entry = recording.record(session, query, reply, again=again)
-    if entry is None:
-        return Outcome.KNOWN
-    undone = entry.kind == EntryKind.SKIP and entry.revision > 0
-    overlap = max(project.overlap, entry.overlap)
-    if undone or (
-        overlap > 1 and ledger.is_disputed(session, query.superpixel_id, project.overlap)
-    ):
+    if about.page:
+        entries = _record_page(store, session, annotation, task, reply, again=again)
+    else:
+        query = _find_query(session, project.id, annotation.task_id, about)
+        if query is None:
+            return Outcome.UNKNOWN_TASK
+        entry = recording.record(session, query, reply, again=again)
+        entries = [] if entry is None else [entry]
+    if entries is None:
+        return Outcome.UNKNOWN_TASK
+    if any(_leaves_unasked(session, project, entry) for entry in entries):
         _mark_unasked(session, project.id)
-    return Outcome.RECORDED
+    return Outcome.RECORDED if entries else Outcome.KNOWN
+
+
+def _record_page(
+    store: Store,
+    session: Session,
+    annotation: Annotation,
+    task: Json,
+    reply: recording.Reply,
+    *,
+    again: bool,
+) -> list[LedgerEntry] | None:
+    """Write the answer to a page; None for a page that is not this project's."""
+    project = session.scalars(
+        select(Project).where(Project.query_project == reply.label_studio_project)
+    ).one()
+    data = task.get("data")
+    page = page_tasks.find(session, project, asked_about(data).page) or page_tasks.remember(
+        session, store.files(project.id), project, annotation.task_id, data
+    )
+    if page is None:
+        return None
+    ticked = annotation.ticked
+    if ticked is None and not annotation.cancelled:
+        raise ValueError(f"annotation {annotation.annotation_id} answers no page")
+    return recording.record_page(session, page, reply, ticked, again=again)
+
+
+def _leaves_unasked(session: Session, project: Project, entry: LedgerEntry) -> bool:
+    """Whether an entry has undone an answer, or makes a disagreement."""
+    if entry.revision > 0 and not entry.is_answer:
+        return True
+    assert entry.superpixel_id is not None
+    return max(project.overlap, entry.overlap) > 1 and ledger.is_disputed(
+        session, entry.superpixel_id, project.overlap
+    )
 
 
 def _mark_unasked(session: Session, project_id: int) -> None:
@@ -144,7 +185,7 @@ def _find_query(session: Session, project_id: int, task_id: int, key: Key) -> Qu
     A task's number does not tell for ever: Label Studio, restored from an older dump, gives it to
     another task.
     """
-    queries = query_tasks.select_queries(project_id, Query).where(Image.split == TRAIN)
+    queries = task_sync.select_queries(project_id, Query).where(Image.split == TRAIN)
     named = queries.where(
         Image.key == key.image,
         Superpixel.number == key.superpixel,

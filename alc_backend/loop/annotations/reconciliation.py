@@ -23,7 +23,7 @@ from alc_backend.labelstudio.client import Client, is_outage
 from alc_backend.labelstudio.query import Key, asked_about
 from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.labelstudio.times import read_time
-from alc_backend.loop import image_tasks, query_tasks
+from alc_backend.loop import image_tasks, task_sync
 from alc_backend.loop.annotations import (
     answers,
     attempts,
@@ -99,7 +99,7 @@ def reconcile(
     newest, changed_last = _newest(client, both)
     full |= _take_overlap(store, project, settings)
     full = full or _is_full_due(client, project, both, newest)
-    if query_tasks.sync_tasks(store, client, project_id, look=full):
+    if task_sync.sync_tasks(store, client, project_id, look=full):
         full = True  # tasks have gone, and the answers in them: what changed does not tell
     since = None if full else project.reconciled_to
     compared = image_tasks.sync_images(store, client, project, look=since is None)
@@ -142,7 +142,7 @@ def reconcile(
     gone = _deleted(client, sorted(missing - seen - lost), len(known.annotations), most)
     counts += answers.withdraw(store, project_id, gone)
     image_tasks.settle(store, client, project, compared, accept_deletions=accept_deletions)
-    query_tasks.close_reopened(store, client, project_id, served)
+    task_sync.close_reopened(store, client, project_id, served)
     with store.session() as session:
         recovery.propose(session, project_id)
         restored.note_lost(session, project_id, settings.get("model_version"), lost)
@@ -282,7 +282,7 @@ class Known:
             ]
             images = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
             self._images = set(session.scalars(images))
-            self._keys = set(query_tasks.keys_by_id(session, project_id).values())
+            self._keys = set(task_sync.keys_by_id(session, project_id).values())
             numbers = select(Round.number).where(Round.project_id == project_id)
             self._rounds = set(session.scalars(numbers))
         self.recovered = False

@@ -19,7 +19,7 @@ from alc_backend.common.types import Json
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import shape_of
 from alc_backend.labelstudio.recovered_queries import QueryTask, Question, read_query_tasks
-from alc_backend.loop import query_tasks
+from alc_backend.loop import task_sync
 from alc_backend.loop.config import round_config
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -111,7 +111,7 @@ def recover_queries(store: Store, client: Client, project: Project) -> int:
                 )
             )
         )
-        known = set(query_tasks.keys_by_id(session, project.id).values())
+        known = set(task_sync.keys_by_id(session, project.id).values())
         lacking = [
             asked
             for asked in tasks
@@ -155,7 +155,7 @@ def write_queries(
     }
     known = {
         (row.superpixel_id, row.adjudication): row
-        for row in session.scalars(query_tasks.select_queries(project_id, Query))
+        for row in session.scalars(task_sync.select_queries(project_id, Query))
     }
     tasks = {row.task_id for row in known.values()}
     queues = {id(item): _queue(item.asked, rounds) for item in recovered}

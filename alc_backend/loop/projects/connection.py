@@ -23,7 +23,7 @@ from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.labelstudio.texts import texts
 from alc_backend.loop.projects.classes import refuse_missing, take_up_labels
-from alc_backend.loop.query_tasks import select_queries
+from alc_backend.loop.task_sync import select_queries
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import create_project

@@ -35,7 +35,7 @@ def bring_back(store: Store, client: Client, round_: Round, report: Reporter) ->
     query_tasks.create_missing(store, client, round_, asked, look=True)
     held = tasks.existing_tasks(client, number)
     queue = query_tasks.queue_items(store, round_, asked)
-    scored = [(item, rank / len(queue)) for rank, item in enumerate(queue)]
+    scored = tasks.scored(queue)
     earlier = ~asked & Query.task_id.is_not(None) & Query.closed_at.is_(None)
     scored += [
         (item, LAST)

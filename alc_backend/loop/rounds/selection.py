@@ -22,8 +22,8 @@ from alc_backend.core.arrays import VOID
 from alc_backend.core.runs import SuperpixelRuns
 from alc_backend.errors import RoundError
 from alc_backend.labelstudio import query
-from alc_backend.loop.query_tasks import select_queries
 from alc_backend.loop.rounds.progress import Reporter
+from alc_backend.loop.task_sync import select_queries
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps

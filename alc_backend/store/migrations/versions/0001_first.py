@@ -284,7 +284,6 @@ def upgrade() -> None:
         sa.Column("place", sa.Double(), nullable=False),
         sa.Column("task_id", sa.BigInteger(), nullable=True),
         sa.Column("sheet", sa.String(), nullable=True),
-        sa.Column("upload", sa.Integer(), nullable=True),
         sa.Column("closed_at", MOMENT, nullable=True),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_pages_project_id"),
         sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], name="fk_pages_round_id"),

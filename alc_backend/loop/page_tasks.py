@@ -1,0 +1,283 @@
+"""Pages of look-alikes and the tasks of Label Studio that ask them.
+
+Draws and uploads their sheets, makes their tasks, closes those that a later plan replaces, and
+makes the row of a page again from its task. Touches pages in the database and the tasks of the
+query project; knows nothing of how pages are chosen. Called by ``questions`` and ``annotations``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from sqlalchemy import ColumnElement, Select, exists, select
+from sqlalchemy.orm import Session, joinedload
+
+from alc_backend.common.types import Progress
+from alc_backend.datasets.images import read_image
+from alc_backend.labelstudio import page, query, sheets, tasks, uploads
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.texts import texts
+from alc_backend.loop import task_sync
+from alc_backend.store.database import Store
+from alc_backend.store.files import ProjectFiles
+from alc_backend.store.models import (
+    ANSWERS,
+    TRAIN,
+    EntryKind,
+    Image,
+    LedgerEntry,
+    Project,
+    Round,
+    Superpixel,
+)
+from alc_backend.store.pages import Page, Tile
+
+AT_ONCE = 100
+"""Sheets that are drawn, and uploaded, together: more need much memory."""
+
+
+def planned(round_: Round, plans: int) -> ColumnElement[bool]:
+    """The pages of a round's plan of this number."""
+    return (Page.round_id == round_.id) & (Page.plan == plans)
+
+
+def page_items(store: Store, round_: Round, which: ColumnElement[bool]) -> list[tasks.QueueItem]:
+    """The pages of the round's project that ``which`` selects, ready to publish, the next first."""
+    wording = texts(store.settings.language)
+    with store.reading() as session:
+        found = [
+            (row.id, row.task_id, row.place, row.closed_at, content_of(round_.project, row))
+            for row in session.scalars(_pages(round_.project_id).where(which).order_by(Page.place))
+        ]
+    return [
+        tasks.QueueItem(
+            query=row_id,
+            key=query.Key("", 0, page=content.key),
+            task_id=task_id,
+            changed=False,
+            closed=closed_at is not None,
+            data=page.task_data(content, wording),
+            result=page.prediction(content),
+            place=place,
+        )
+        for row_id, task_id, place, closed_at, content in found
+    ]
+
+
+def _pages(project_id: int) -> Select[tuple[Page]]:
+    """Select a project's pages with all that they show."""
+    return (
+        select(Page)
+        .where(Page.project_id == project_id)
+        .options(
+            joinedload(Page.round),
+            joinedload(Page.tiles).joinedload(Tile.superpixel).joinedload(Superpixel.image),
+        )
+        .execution_options(populate_existing=True)
+    )
+
+
+def content_of(project: Project, row: Page) -> page.PageContent:
+    """What a page shows."""
+    return page.PageContent(
+        key=row.key,
+        round_number=row.round.number,
+        epsilon=row.round.config.epsilon,
+        proposed=row.proposed,
+        classes=project.classes,
+        tiles=tuple(
+            page.Tile(
+                tile.superpixel.image.key,
+                tile.superpixel.number,
+                tile.row,
+                tile.col,
+                tile.pseudo_label,
+            )
+            for tile in row.tiles
+        ),
+        sheet=row.sheet or "",
+    )
+
+
+def create_missing(
+    store: Store, client: Client, round_: Round, which: ColumnElement[bool], report: Progress
+) -> None:
+    """Make the sheet and the task of each page that ``which`` selects and that has none.
+
+    Raises LabelStudioError, NotFoundError for an image that is missing.
+    """
+    number = round_.project.query_project
+    assert number is not None
+    _upload_missing(store, client, number, round_, which & Page.sheet.is_(None), report)
+    new = page_items(store, round_, which & Page.task_id.is_(None))
+    by_key = {item.key: item.query for item in new}
+
+    def note(made: dict[query.Key, int]) -> None:
+        with store.session() as session:
+            for key, task_id in made.items():
+                row = session.get_one(Page, by_key[key])
+                row.task_id, row.closed_at = task_id, None
+
+    tasks.create_tasks(client, number, new, note)
+
+
+def _upload_missing(
+    store: Store,
+    client: Client,
+    number: int,
+    round_: Round,
+    which: ColumnElement[bool],
+    report: Progress,
+) -> None:
+    with store.reading() as session:
+        rows = session.scalars(_pages(round_.project_id).where(which).order_by(Page.place))
+        pages = list(rows.unique())
+    if not pages:
+        return
+    files = store.files(round_.project_id)
+    project = uploads.sheets_project(client, number)
+    for first in range(0, len(pages), AT_ONCE):
+        part = pages[first : first + AT_ONCE]
+        report(1, 3, f"drawing pages {first + 1} to {first + len(part)} of {len(pages)}")
+        addresses = uploads.upload_sheets(client, project, _drawn(files, part))
+        with store.session() as session:
+            for row in part:
+                session.get_one(Page, row.id).sheet = addresses[row.key]
+
+
+def _drawn(files: ProjectFiles, pages: Sequence[Page]) -> dict[str, bytes]:
+    """The sheets of pages, by their keys; each image is read once."""
+    by_image: dict[int, list[tuple[Page, Tile]]] = {}
+    for row in pages:
+        for tile in row.tiles:
+            by_image.setdefault(tile.superpixel.image_id, []).append((row, tile))
+    drawn: dict[tuple[str, int], Any] = {}
+    for members in by_image.values():
+        image = members[0][1].superpixel.image
+        picture = read_image(files.image(image.id, image.suffix))
+        superpixels = files.read_superpixels(image.id)
+        boxes = ndimage.find_objects(superpixels)
+        for row, tile in members:
+            number = tile.superpixel.number
+            drawn[row.key, tile.position] = sheets.draw_tile(
+                picture, superpixels, number, boxes[number - 1]
+            )
+    return {
+        row.key: sheets.sheet([drawn[row.key, tile.position] for tile in row.tiles])
+        for row in pages
+    }
+
+
+def is_answered(query_project: int) -> ColumnElement[bool]:
+    """Whether somebody has answered a page: an entry of its task names a class, or rules one out.
+
+    Withdrawn answers count as well: such a page is not asked again as it is.
+    """
+    return exists().where(
+        LedgerEntry.label_studio_project == query_project,
+        LedgerEntry.task_id == Page.task_id,
+        LedgerEntry.kind.in_((*ANSWERS, EntryKind.RULED_OUT)),
+    )
+
+
+def replaced(session: Session, round_: Round) -> list[Page]:
+    """The open pages that nobody has answered and that a later plan, or round, has replaced."""
+    project = session.get_one(Project, round_.project_id)
+    plans = session.get_one(Round, round_.id).plans
+    if project.query_project is None:
+        return []
+    return list(
+        session.scalars(
+            select(Page)
+            .where(
+                Page.project_id == project.id,
+                Page.task_id.is_not(None),
+                Page.closed_at.is_(None),
+                (Page.round_id != round_.id) | (Page.plan < plans),
+                ~is_answered(project.query_project),
+            )
+            .order_by(Page.id)
+        )
+    )
+
+
+def close_replaced(store: Store, client: Client, round_: Round) -> list[str]:
+    """Close the tasks of replaced pages; returns why some could not be closed.
+
+    Whoever has one on the screen can still submit it. Raises LabelStudioError in an outage.
+    """
+    with store.reading() as session:
+        rows = [(row.task_id, row.id) for row in replaced(session, round_)]
+    wanted: dict[int, task_sync.Question | None] = {
+        task_id: (Page, row_id) for task_id, row_id in rows if task_id is not None
+    }
+    return task_sync.close(store.session, client, wanted)
+
+
+def find(session: Session, project: Project, key: str) -> Page | None:
+    """The page with a key; None for one that the store does not know."""
+    return session.scalars(_pages(project.id).where(Page.key == key)).unique().first()
+
+
+def remember(
+    session: Session, files: ProjectFiles, project: Project, task_id: int, data: Any
+) -> Page | None:
+    """Make the row of a page again, in a store that lost it, from its task's ``data``.
+
+    Returns None for what is no page of this project: its round, images or superpixels are not
+    known, or the pixels lie elsewhere. Raises ValueError for a page that cannot be read.
+    """
+    content = page.described(data, project.class_ids)
+    if content is None:
+        return None
+    round_ = session.scalars(
+        select(Round).where(Round.project_id == project.id, Round.number == content.round_number)
+    ).first()
+    if round_ is None:
+        return None
+    row = Page(
+        project_id=project.id,
+        round=round_,
+        key=content.key,
+        proposed=content.proposed,
+        plan=0,
+        place=tasks.PLANNED_TO,
+        task_id=task_id,
+        sheet=content.sheet or None,
+    )
+    for position, tile in enumerate(content.tiles, start=1):
+        superpixel = session.scalars(
+            select(Superpixel)
+            .join(Image, Image.id == Superpixel.image_id)
+            .where(
+                Image.project_id == project.id,
+                Image.split == TRAIN,
+                Image.key == tile.image_key,
+                Superpixel.number == tile.superpixel,
+            )
+        ).first()
+        if superpixel is None or not _lies_in(files, superpixel, tile.row, tile.col):
+            session.expunge_all()
+            return None
+        row.tiles.append(
+            Tile(
+                position=position,
+                superpixel=superpixel,
+                row=tile.row,
+                col=tile.col,
+                pseudo_label=tile.pseudo_label,
+            )
+        )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _lies_in(files: ProjectFiles, superpixel: Superpixel, row: int, col: int) -> bool:
+    """Whether a pixel lies in a superpixel."""
+    found = files.read_superpixels(superpixel.image_id)
+    inside = row < found.shape[0] and col < found.shape[1]
+    return bool(inside and np.equal(found[row, col], superpixel.number))

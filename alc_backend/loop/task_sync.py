@@ -1,0 +1,186 @@
+"""Which task of Label Studio asks what, and which of them Label Studio may still hand out.
+
+Compares the questions in the database, single ones and pages, with the tasks of the query project:
+takes over what an interrupted attempt made, forgets what was deleted there, and closes what is not
+asked. Called by ``query_tasks``, ``page_tasks``, ``annotations`` and ``rounds``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from sqlalchemy import Select, exists, select
+from sqlalchemy.orm import Session
+
+from alc_backend.errors import LabelStudioError
+from alc_backend.labelstudio import query, tasks
+from alc_backend.labelstudio.client import Client, is_outage
+from alc_backend.store.database import Store
+from alc_backend.store.models import Image, Project, Query, Round, Superpixel, utc_now
+from alc_backend.store.pages import Page, Tile
+from alc_backend.store.round_states import RoundState
+
+log = logging.getLogger(__name__)
+
+Question = tuple[type[Query] | type[Page], int]
+"""A question: its table and its row id."""
+
+
+def select_queries(project_id: int, *wanted: Any) -> Select[Any]:
+    """Select ``wanted`` (tables or columns) of all queries, superpixels and images of a project."""
+    return (
+        select(*wanted)
+        .select_from(Query)
+        .join(Superpixel, Superpixel.id == Query.superpixel_id)
+        .join(Image, Image.id == Superpixel.image_id)
+        .where(Image.project_id == project_id)
+    )
+
+
+def keys_by_id(session: Session, project_id: int) -> dict[int, query.Key]:
+    """What each query of a project asks about, by its row id."""
+    columns = (Query.id, Image.key, Superpixel.number, Query.adjudication)
+    rows = session.execute(select_queries(project_id, *columns))
+    return {row.id: query.Key(row.key, row.number, row.adjudication) for row in rows}
+
+
+def page_keys(session: Session, project_id: int) -> dict[str, int]:
+    """The pages of a project: the row id of each by its key."""
+    pages = select(Page.key, Page.id).where(Page.project_id == project_id)
+    return {row.key: row.id for row in session.execute(pages)}
+
+
+def _questions(session: Session, project_id: int) -> dict[query.Key, Query | Page]:
+    """All questions of a project by what their tasks say they are about."""
+    keys = keys_by_id(session, project_id)
+    found: dict[query.Key, Query | Page] = {
+        keys[row.id]: row for row in session.scalars(select_queries(project_id, Query))
+    }
+    for page in session.scalars(select(Page).where(Page.project_id == project_id)):
+        found[query.Key("", 0, page=page.key)] = page
+    return found
+
+
+def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = False) -> bool:
+    """Compare the questions with the tasks that Label Studio holds; returns whether it was needed.
+
+    It is when their number is not what it should be, or with ``look``. Tasks that an interrupted
+    attempt made are taken over, those that were deleted there or ask something else are forgotten,
+    and those that ask the same as another one, or were closed, are closed. Raises LabelStudioError.
+    """
+    with store.reading() as session:
+        project = session.get_one(Project, project_id)
+        asked = _questions(session, project_id)
+        before = {key: row.task_id for key, row in asked.items() if row.task_id is not None}
+    if project.query_project is None:
+        return False
+    there = tasks.count_tasks(client, project.query_project)
+    if not look and there == len(before) + project.other_tasks:
+        return False
+    held = tasks.existing_tasks(client, project.query_project)
+    known = {number: task.key for number, task in held.items()}
+    with store.session() as session:
+        rows = _questions(session, project_id)
+        lost = {
+            key: row
+            for key, row in rows.items()
+            if row.task_id == before.get(key)
+            and known.get(before.get(key, 0)) not in (key, query.NOT_OURS)
+        }
+        for row in lost.values():
+            row.task_id, row.closed_at = None, None
+            if isinstance(row, Query):
+                row.digest = None
+        session.flush()  # two may exchange their tasks
+        taken = {row.task_id for row in rows.values()}
+        by_key = {key: task_id for task_id, key in known.items() if task_id not in taken}
+        for key, row in lost.items():
+            row.task_id = by_key.get(key)
+        taken = {row.task_id for row in rows.values() if row.task_id is not None}
+        session.get_one(Project, project_id).other_tasks = len(known.keys() - taken)
+    close_reopened(
+        store, client, project_id, {n: task.key for n, task in held.items() if task.is_open}
+    )
+    return True
+
+
+def close_reopened(
+    store: Store, client: Client, project_id: int, served: Mapping[int, query.Key]
+) -> None:
+    """Close those of the ``served`` tasks (id → what it asks) that should be closed.
+
+    Label Studio serves a closed task again when somebody skips it, deletes an annotation of it or
+    changes how many annotators each is put to, or when its database comes from an older dump. A
+    task that asks the same as another one is closed, too. Those that a round opens which is being
+    published are left to it. Raises LabelStudioError in an outage.
+    """
+    with store.reading() as session:
+        asked = _questions(session, project_id)
+        closed = _closed(session, project_id)
+    asked_by = {key: row.task_id for key, row in asked.items() if row.task_id is not None}
+    twins = {n for n, key in served.items() if asked_by.get(key, n) != n}
+    wanted = {n: closed.get(n) for n in served if n in closed or n in twins}
+    close(store.session, client, wanted)
+
+
+def _closed(session: Session, project_id: int) -> dict[int, Question]:
+    """The questions of the tasks that should be closed, by the tasks' ids."""
+    columns = (Query.id, Query.task_id, Round.state, Image.removed)
+    queries = session.execute(
+        select_queries(project_id, *columns)
+        .join(Round, Round.id == Query.round_id)
+        .where(Query.closed_at.is_not(None), Query.task_id.is_not(None))
+    )
+    found: dict[int, Question] = {
+        row.task_id: (Query, row.id)
+        for row in queries
+        if row.state != RoundState.PUBLISHING or row.removed is not None
+    }
+    pages = select(Page.id, Page.task_id).where(
+        Page.project_id == project_id, Page.closed_at.is_not(None), Page.task_id.is_not(None)
+    )
+    found.update({row.task_id: (Page, row.id) for row in session.execute(pages)})
+    return found
+
+
+def pages_about_removed(project_id: int) -> Select[Any]:
+    """Select a project's open pages with a tile about an image that is out of the dataset."""
+    out = (
+        exists()
+        .where(Tile.page_id == Page.id)
+        .where(Superpixel.id == Tile.superpixel_id, Image.id == Superpixel.image_id)
+        .where(Image.removed.is_not(None))
+    )
+    return select(Page).where(
+        Page.project_id == project_id, Page.task_id.is_not(None), Page.closed_at.is_(None), out
+    )
+
+
+def close(
+    begin: Callable[[], AbstractContextManager[Session]],
+    client: Client,
+    wanted: Mapping[int, Question | None],
+) -> list[str]:
+    """Close tasks (id → its question, if any); returns why some could not be closed.
+
+    That a task is closed is noted in a session of its own, which ``begin`` begins. One that Label
+    Studio does not close holds up no other. Raises LabelStudioError in an outage.
+    """
+    refused: list[str] = []
+    for task_id, question in wanted.items():
+        try:
+            tasks.close_task(client, task_id)
+        except LabelStudioError as error:
+            if is_outage(error):
+                raise
+            log.warning("task %s was not closed: %s", task_id, error)
+            refused.append(str(error))
+            continue
+        if question is not None:
+            table, row_id = question
+            with begin() as session:
+                session.get_one(table, row_id).closed_at = utc_now()
+    return refused
