@@ -34,8 +34,9 @@ class QueueItem:
     """A question to publish: its row id in the store, and what its task is to hold.
 
     ``place`` is where a plan put it (0 is next, PLANNED_TO the end of all plans), None where only
-    its turn in the queue tells when it is asked. ``task_id`` is None while Label Studio has no task of it. ``changed``: Label Studio holds other
-    data; ``closed``: it serves the task to nobody. ``result`` is that of the prediction.
+    its turn in the queue tells when it is asked. ``task_id`` is None while Label Studio has no task
+    of it. ``changed``: Label Studio holds other data; ``closed``: it serves the task to nobody.
+    ``result`` is that of the prediction.
     """
 
     query: int
@@ -200,12 +201,14 @@ def scored(items: Sequence[QueueItem]) -> list[tuple[QueueItem, float]]:
     What a plan has put somewhere comes before all others.
     """
     return [
-        (
-            item,
-            PLANNED_TO + (1 - PLANNED_TO) * rank / len(items) if item.place is None else item.place,
-        )
+        (item, _unplanned(rank / len(items)) if item.place is None else item.place)
         for rank, item in enumerate(items)
     ]
+
+
+def _unplanned(turn: float) -> float:
+    """The score of a question that no plan put anywhere, at its ``turn`` in the queue, 0 to 1."""
+    return PLANNED_TO + (1 - PLANNED_TO) * turn
 
 
 def add_predictions(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 from sqlalchemy import ColumnElement, Select, exists, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, joinedload, selectinload
 
 from alc_backend.common.types import Progress
 from alc_backend.datasets.images import read_image
@@ -67,14 +67,14 @@ def page_items(store: Store, round_: Round, which: ColumnElement[bool]) -> list[
     ]
 
 
-def _pages(project_id: int) -> Select[tuple[Page]]:
+def _pages(project_id: int) -> Select[Page]:
     """Select a project's pages with all that they show."""
     return (
         select(Page)
         .where(Page.project_id == project_id)
         .options(
             joinedload(Page.round),
-            joinedload(Page.tiles).joinedload(Tile.superpixel).joinedload(Superpixel.image),
+            selectinload(Page.tiles).joinedload(Tile.superpixel).joinedload(Superpixel.image),
         )
         .execution_options(populate_existing=True)
     )
@@ -133,8 +133,8 @@ def _upload_missing(
     report: Progress,
 ) -> None:
     with store.reading() as session:
-        rows = session.scalars(_pages(round_.project_id).where(which).order_by(Page.place))
-        pages = list(rows.unique())
+        wanted = _pages(round_.project_id).where(which).order_by(Page.place)
+        pages = session.scalars(wanted).all()
     if not pages:
         return
     files = store.files(round_.project_id)
@@ -219,7 +219,7 @@ def close_replaced(store: Store, client: Client, round_: Round) -> list[str]:
 
 def find(session: Session, project: Project, key: str) -> Page | None:
     """The page with a key; None for one that the store does not know."""
-    return session.scalars(_pages(project.id).where(Page.key == key)).unique().first()
+    return session.scalars(_pages(project.id).where(Page.key == key)).first()
 
 
 def remember(

@@ -114,15 +114,15 @@ def contents(
     """The queries that ``where`` selects of a project's images, best first, with what each shows.
 
     The rows carry the query's ``id``, ``task_id``, ``round_id``, ``round_number`` (of the round
-    that asks it), ``rank``, ``place``, ``digest`` and ``closed_at``. (They are columns because thousands of
-    Query objects would take twice as long.)
+    that asks it), ``rank``, ``place``, ``digest`` and ``closed_at``. (They are columns because
+    thousands of Query objects would take twice as long.)
     Queries whose superpixel has no shape yet are left out.
     """
     rows: Result[Any] = session.execute(
         select_queries(
             project.id,
-            Query.id, Query.task_id, Query.round_id, Query.rank, Query.place, Query.digest, Query.closed_at,
-            Query.row, Query.col, Query.pseudo_label, Query.chosen_in, Query.adjudication,
+            Query.id, Query.task_id, Query.round_id, Query.rank, Query.place, Query.digest,
+            Query.closed_at, Query.row, Query.col, Query.pseudo_label, Query.chosen_in, Query.adjudication,
             Query.proposed, Query.likely, Superpixel.number, Superpixel.shape,
             Round.number.label("round_number"), Image.url, Image.key, Image.height, Image.width,
         )

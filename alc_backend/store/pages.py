@@ -16,7 +16,8 @@ class Page(Base):
     What it asks never changes. ``key`` names it in Label Studio, 32 hexadecimal digits;
     ``proposed`` is the class id; ``plan`` numbers the plan, within its round, that made it, and
     ``place``, from 0 (next) to 1, says when it is asked. ``sheet`` is the address in Label Studio
-    of the picture with its tiles. ``task_id`` and ``closed_at`` are those of a :class:`~alc_backend.store.models.Query`.
+    of the picture with its tiles. ``task_id`` and ``closed_at`` are those of a
+    :class:`~alc_backend.store.models.Query`.
     """
 
     __tablename__ = "pages"

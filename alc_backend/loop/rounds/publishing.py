@@ -12,7 +12,6 @@ from alc_backend.errors import LabelStudioAwayError, LabelStudioError, RoundErro
 from alc_backend.labelstudio import model_version, tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop.query_tasks import (
-    close,
     create_missing,
     queries_left_behind,
     queue_items,
@@ -20,6 +19,7 @@ from alc_backend.loop.query_tasks import (
 )
 from alc_backend.loop.rounds import selection
 from alc_backend.loop.rounds.progress import Reporter
+from alc_backend.loop.task_sync import close
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round, utc_now
 
@@ -132,7 +132,7 @@ def _close_outside(store: Store, client: Client, round_: Round, report: Reporter
     for done, query in enumerate(obsolete):
         report(2, 3, f"closing task {done + 1} of {len(obsolete)} that are not asked any more")
         assert query.task_id is not None
-        refused += close(report.session, client, {query.task_id: query.id})
+        refused += close(report.session, client, {query.task_id: (Query, query.id)})
     if not refused:
         return None
     return (
