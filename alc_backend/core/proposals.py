@@ -125,19 +125,26 @@ class Proposals:
         """The one of CLASS_PENALTIES under which answers that were held out are most likely."""
         if len(known.members) < FEWEST or not self._has_features:
             return None
-        # Answers about neighbours stand side by side; every fifth of them is not held out at once.
-        part = np.arange(len(known.members)) % PARTS
-        likelihoods = []
-        for penalty in CLASS_PENALTIES:
-            total = 0.0
-            for number in range(PARTS):
-                kept, held_out = part != number, part == number
-                rest = known._replace(members=known.members[kept], classes=known.classes[kept])
-                index, named = known.members[held_out], known.classes[held_out]
-                found = self._probabilities(self._fit(rest, penalty), index)
-                total += float(np.log(found[np.arange(len(index)), named] + LEAST).sum())
-            likelihoods.append(total)
+        likelihoods = [
+            float(np.log(self.held_out(known, penalty) + LEAST).sum())
+            for penalty in CLASS_PENALTIES
+        ]
         return CLASS_PENALTIES[int(np.argmax(likelihoods))]
+
+    def held_out(self, known: Known, penalty: float | None) -> Floats:
+        """The probability of each class that was named, learnt from the other answers, (A,).
+
+        Every PARTS-th answer is held out at once: answers about neighbours stand side by side.
+        """
+        part = np.arange(len(known.members)) % PARTS
+        found = np.zeros(len(part))
+        for number in range(min(PARTS, len(part))):
+            kept, held_out = part != number, part == number
+            rest = known._replace(members=known.members[kept], classes=known.classes[kept])
+            index, named = known.members[held_out], known.classes[held_out]
+            probabilities = self._probabilities(self._fit(rest, penalty), index)
+            found[held_out] = probabilities[np.arange(len(index)), named]
+        return found
 
     def _fit(self, known: Known, penalty: float | None) -> Weights:
         """The most probable weights, given the answers."""

@@ -171,6 +171,15 @@ def _drawn(files: ProjectFiles, pages: Sequence[Page]) -> dict[str, bytes]:
     }
 
 
+def reopen(store: Store, client: Client, items: Sequence[tasks.QueueItem]) -> None:
+    """Let Label Studio serve those of the pages among ``items`` again that were closed."""
+    for item in items:
+        if item.key.page and item.closed:
+            tasks.update_task(client, item)
+            with store.session() as session:
+                session.get_one(Page, item.query).closed_at = None
+
+
 def is_answered(query_project: int) -> ColumnElement[bool]:
     """Whether somebody has answered a page: an entry of its task names a class, or rules one out.
 

@@ -8,13 +8,15 @@ nothing of how a batch is chosen. Called by ``annotations``, ``rounds`` and the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Result, Row, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from alc_backend.common.types import Progress
+from alc_backend.core.runs import SuperpixelRuns
 from alc_backend.labelstudio import query, tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.texts import texts
@@ -122,8 +124,8 @@ def contents(
         select_queries(
             project.id,
             Query.id, Query.task_id, Query.round_id, Query.rank, Query.place, Query.digest,
-            Query.closed_at, Query.row, Query.col, Query.pseudo_label, Query.chosen_in, Query.adjudication,
-            Query.proposed, Query.likely, Superpixel.number, Superpixel.shape,
+            Query.closed_at, Query.row, Query.col, Query.pseudo_label, Query.chosen_in,
+            Query.adjudication, Query.proposed, Query.likely, Superpixel.number, Superpixel.shape,
             Round.number.label("round_number"), Image.url, Image.key, Image.height, Image.width,
         )
         .join(Round, Round.id == Query.round_id)
@@ -190,6 +192,50 @@ def queue_items(
             )
         )
     return found
+
+
+class Outlined(Protocol):
+    """A superpixel of an image (row ids), ``number`` in the map; ``has_outline`` once drawn."""
+
+    @property
+    def superpixel_id(self) -> int: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def image_id(self) -> int: ...
+    @property
+    def image_key(self) -> str: ...
+    @property
+    def has_outline(self) -> bool: ...
+
+
+def draw_outlines(
+    store: Store,
+    project_id: int,
+    asked: Iterable[Outlined],
+    begin: Callable[[], AbstractContextManager[Session]],
+    progress: Progress,
+) -> None:
+    """Write the boxes and outlines by which queries show superpixels, for those that lack them.
+
+    ``begin`` begins the sessions that write.
+    """
+    by_image: dict[int, list[Outlined]] = {}
+    for item in asked:
+        if not item.has_outline:
+            by_image.setdefault(item.image_id, []).append(item)
+    files = store.files(project_id)
+    for image_id, members in by_image.items():
+        progress(0, 3, f"choosing the batch: drawing outlines in {members[0].image_key}")
+        superpixels = files.read_superpixels(image_id)
+        image = superpixels.shape[0], superpixels.shape[1]
+        found = SuperpixelRuns(superpixels)
+        shapes = [
+            {"id": item.superpixel_id, "shape": query.shape_of(*found.part(item.number), image)}
+            for item in members
+        ]
+        with begin() as session:
+            session.execute(update(Superpixel), shapes)
 
 
 def _note_tasks(store: Store, made: dict[query.Key, int], new: Sequence[tasks.QueueItem]) -> None:

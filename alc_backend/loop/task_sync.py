@@ -182,5 +182,6 @@ def close(
         if question is not None:
             table, row_id = question
             with begin() as session:
-                session.get_one(table, row_id).closed_at = utc_now()
+                row: Query | Page = session.get_one(table, row_id)
+                row.closed_at = utc_now()
     return refused

@@ -19,9 +19,8 @@ from sqlalchemy.orm import Session
 from alc_backend.common.types import Json
 from alc_backend.core import acquisition, selection
 from alc_backend.core.arrays import VOID
-from alc_backend.core.runs import SuperpixelRuns
 from alc_backend.errors import RoundError
-from alc_backend.labelstudio import query
+from alc_backend.loop import query_tasks
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.loop.task_sync import select_queries
 from alc_backend.store import ledger
@@ -95,8 +94,8 @@ def choose_batch(store: Store, round_: Round, report: Reporter) -> str | None:
                 f"image {choice.candidate.image_key} is not in Label Studio; run `alc init` again "
                 "to upload it"
             )
-    new = [choice.candidate for choice in queue if not choice.candidate.has_outline]
-    _draw_outlines(store, round_.project_id, new, report)
+    asked = [choice.candidate for choice in queue]
+    query_tasks.draw_outlines(store, round_.project_id, asked, report.session, report)
     _persist(report, round_, queue)
     return _what_is_left_out(unsettled, ordered, round_.config.min_area, bool(queue))
 
@@ -184,27 +183,6 @@ def _rank(
     return [by_key[item.key, item.superpixel] for item in (*best, *older)]
 
 
-def _draw_outlines(
-    store: Store, project_id: int, candidates: Sequence[Candidate], report: Reporter
-) -> None:
-    """Write the boxes and outlines by which queries show the superpixels of ``candidates``."""
-    by_image: dict[int, list[Candidate]] = {}
-    for item in candidates:
-        by_image.setdefault(item.image_id, []).append(item)
-    files = store.files(project_id)
-    for image_id, members in by_image.items():
-        report(0, 3, f"choosing the batch: drawing outlines in {members[0].image_key}")
-        superpixels = files.read_superpixels(image_id)
-        image = superpixels.shape[0], superpixels.shape[1]
-        found = SuperpixelRuns(superpixels)
-        shapes = [
-            {"id": item.superpixel_id, "shape": query.shape_of(*found.part(item.number), image)}
-            for item in members
-        ]
-        with report.session() as session:
-            session.execute(update(Superpixel), shapes)
-
-
 def _persist(report: Reporter, round_: Round, queue: Sequence[Choice]) -> None:
     """Write the queue, best first: the queries that are known change, the others are added."""
     with report.session() as session:
@@ -222,6 +200,7 @@ def _persist(report: Reporter, round_: Round, queue: Sequence[Choice]) -> None:
                 "round_id": round_.id,
                 "chosen_in": None,
                 "rank": rank,
+                "place": None,
                 "score": item.score,
                 "row": item.row,
                 "col": item.col,

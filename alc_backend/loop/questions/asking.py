@@ -1,0 +1,64 @@
+"""Bringing a plan into Label Studio.
+
+Writes Label Studio (sheets, tasks, predictions) and, by ``query_tasks`` and ``page_tasks``, which
+task asks what. Called by ``rounds``.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement
+
+from alc_backend.common.types import Progress
+from alc_backend.errors import LabelStudioError
+from alc_backend.labelstudio import model_version, tasks
+from alc_backend.labelstudio.client import Client
+from alc_backend.loop import page_tasks, query_tasks
+from alc_backend.loop.leases import Lease
+from alc_backend.loop.questions.planning import Plan, make_plan
+from alc_backend.store.database import Store
+from alc_backend.store.models import Query, Round
+
+
+def plan_next(store: Store, round_: Round, lease: Lease, progress: Progress) -> None:
+    """Make an open round's next plan and put it before everything that is in its queue.
+
+    The pages of the plan before it that nobody has answered are closed. May be repeated after a
+    crash at any moment: the next attempt makes a plan of its own. Raises LabelStudioError.
+    """
+    number = round_.project.query_project
+    if number is None:
+        return
+    plan = make_plan(store, round_, lease, progress)
+    which = Query.id.in_(plan.queries)
+    with Client.from_settings(store.settings) as client:
+        client.before_change = lease.check
+        query_tasks.create_missing(store, client, round_, which)
+        page_tasks.create_missing(
+            store, client, round_, page_tasks.planned(round_, plan.number), progress
+        )
+        items = planned_items(store, round_, plan, which)
+        progress(2, 3, f"putting {len(items)} questions first")
+        scored = [(item, item.place or 0.0) for item in items]
+        version = model_version.of_round(round_.number)
+        if not tasks.add_predictions(client, number, version, scored):
+            query_tasks.create_missing(store, client, round_, which, look=True)
+            raise LabelStudioError("Label Studio does not keep the predictions of all questions")
+        query_tasks.update_changed(store, client, round_, which)
+        page_tasks.reopen(store, client, items)
+        page_tasks.close_replaced(store, client, round_)
+    note_plan(lease, round_, plan)
+
+
+def planned_items(
+    store: Store, round_: Round, plan: Plan, which: ColumnElement[bool]
+) -> list[tasks.QueueItem]:
+    """The questions of a plan, the next first; ``which`` selects its single ones."""
+    pages = page_tasks.page_items(store, round_, page_tasks.planned(round_, plan.number))
+    singles = query_tasks.queue_items(store, round_, which)
+    return sorted([*pages, *singles], key=lambda item: item.place or 0.0)
+
+
+def note_plan(lease: Lease, round_: Round, plan: Plan) -> None:
+    """Note that a plan is in force: the next is made when enough was answered since."""
+    with lease.session() as session:
+        session.get_one(Round, round_.id).planned_to = plan.position

@@ -1,0 +1,50 @@
+"""How long questions take in a project, by the lead times of its answers.
+
+Reads entries of the ledger; touches nothing. Called by ``planning``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from alc_backend.core.questions import Pace
+from alc_backend.store.models import EntryKind, LedgerEntry
+
+FEWEST = 20
+"""With fewer answers of a kind, its published time is taken."""
+
+FURTHEST = 4.0
+"""A time is taken for at most so many times the published one, and at least for that part."""
+
+
+def measured_pace(standing: Iterable[LedgerEntry]) -> Pace:
+    """The seconds that accepting, correcting and a tile take, by the entries in force.
+
+    They are medians, so that interruptions do not count. A page takes its published time beside
+    its tiles'.
+    """
+    published = Pace()
+    times: dict[EntryKind, list[float]] = defaultdict(list)
+    pages: dict[int, list[float]] = defaultdict(list)
+    for entry in standing:
+        if entry.lead_time is None or entry.lead_time <= 0 or entry.kind == EntryKind.SKIP:
+            continue
+        if entry.position:
+            pages[entry.annotation_id].append(entry.lead_time)
+        elif entry.superpixel_id is not None:
+            times[entry.kind].append(entry.lead_time)
+    tiles = [(sum(shares) - published.page) / len(shares) for shares in pages.values()]
+    return published._replace(
+        accept=_typical(times[EntryKind.ACCEPT], published.accept),
+        correct=_typical(times[EntryKind.CORRECT], published.correct),
+        tile=_typical(tiles, published.tile),
+    )
+
+
+def _typical(seconds: Sequence[float], published: float) -> float:
+    """The median of ``seconds``, within reason; the published time where they are few."""
+    if len(seconds) < FEWEST:
+        return published
+    return min(max(median(seconds), published / FURTHEST), published * FURTHEST)

@@ -1,0 +1,264 @@
+"""The plan: which questions come next, as pages of look-alikes or one by one.
+
+A plan is made when a round is published, and again whenever enough was answered to be worth
+learning from. It holds what will be answered until then, and some more; behind it stands the
+round's queue. Writes the pages and queries of the plan into the database; knows nothing of Label
+Studio. Called by ``rounds``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from alc_backend.common.types import Progress
+from alc_backend.core.conformal import candidate_sets
+from alc_backend.core.proposals import is_worth_learning
+from alc_backend.core.questions import Question, Questions
+from alc_backend.labelstudio.tasks import PLANNED_TO
+from alc_backend.loop import page_tasks, query_tasks
+from alc_backend.loop.leases import Lease
+from alc_backend.loop.questions.learning import Learnt, learn
+from alc_backend.loop.questions.pace import measured_pace
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.ledger import Judgement
+from alc_backend.store.models import (
+    ANSWERS,
+    EntryKind,
+    Image,
+    LedgerEntry,
+    Project,
+    Query,
+    Round,
+    Superpixel,
+)
+from alc_backend.store.pages import Page, Tile
+
+AHEAD = 60
+"""Superpixels that a plan asks about beyond those after which the next one is made: annotators work
+on while it is."""
+
+TAUGHT = (*ANSWERS, EntryKind.RULED_OUT, EntryKind.DELETED)
+"""The kinds of entries that change what is to be asked next."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that is written: its ``number`` within the round, from 1.
+
+    ``position`` is the id of the last ledger entry that it took into account; ``queries`` are the
+    row ids of its single questions.
+    """
+
+    number: int
+    position: int
+    queries: list[int]
+
+
+def is_due(session: Session, round_: Round) -> bool:
+    """Whether an open round's next plan is to be made: it has none, or much was answered since."""
+    if round_.config.questions == "single":
+        return False
+    if round_.planned_to is None:
+        return True
+    mine = (LedgerEntry.project_id == round_.project_id, LedgerEntry.kind.in_(TAUGHT))
+    counted = select(func.count()).select_from(LedgerEntry).where(*mine)
+    new = session.scalar(counted.where(LedgerEntry.id > round_.planned_to)) or 0
+    return is_worth_learning(new, 0) and is_worth_learning(new, session.scalar(counted) or 0)
+
+
+def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> Plan:
+    """Decide what is asked next, and write it down.
+
+    Deterministic: the same ledger and traits give the same plan. Raises CancelledError when another
+    worker has taken the part over.
+    """
+    progress(0, 3, "learning from the answers")
+    with store.reading() as session:
+        project = session.get_one(Project, round_.project_id)
+        position = ledger.position(session, project.id)
+        standing = ledger.standing(session, project.id)
+        judged = ledger.judge(standing, project.overlap)
+        learnt = learn(store, session, round_, judged, standing)
+        closed = _not_to_be_asked(session, project, round_, judged, learnt)
+        pace = measured_pace(standing)
+    questions = Questions(
+        learnt.traits.labels,
+        learnt.traits.sizes,
+        learnt.traits.class_pixels,
+        learnt.beliefs,
+        pace=pace,
+        tiles=store.settings.tiles,
+        kind=round_.config.questions,
+    )
+    for row_id in judged.settled & learnt.place.keys():
+        questions.answer(learnt.place[row_id])
+    questions.set_aside(Question(closed, None))
+    for index, class_id in np.argwhere(learnt.known.ruled_out):
+        questions.rule_out(int(index), int(class_id))
+    chosen = _choose(questions, len(learnt.known.members) + int(learnt.known.ruled_out.sum()))
+    items = _described(store, learnt, chosen)
+    singles = [items[int(q.members[0])] for q in chosen if q.proposed is None]
+    query_tasks.draw_outlines(store, round_.project_id, singles, lease.session, progress)
+    number, queries = _persist(lease, round_, learnt, chosen, items)
+    return Plan(number, position, queries)
+
+
+def _not_to_be_asked(
+    session: Session, project: Project, round_: Round, judged: Judgement, learnt: Learnt
+) -> NDArray[np.intp]:
+    """The indices of superpixels that a plan leaves alone.
+
+    They are too small, disputed (adjudication asks), on a page that waits for more annotators, or
+    of images that are out of the dataset or not in Label Studio.
+    """
+    out = set(judged.disputed)
+    gone = (
+        select(Superpixel.id)
+        .join(Image, Image.id == Superpixel.image_id)
+        .where(Image.project_id == project.id, Image.removed.is_not(None) | Image.url.is_(None))
+    )
+    out.update(session.scalars(gone))
+    if project.overlap > 1 and project.query_project is not None:
+        begun = (
+            select(Tile.superpixel_id)
+            .join(Page, Page.id == Tile.page_id)
+            .where(Page.project_id == project.id, Page.closed_at.is_(None))
+            .where(page_tasks.is_answered(project.query_project))
+        )
+        out.update(set(session.scalars(begun)) & judged.waiting)
+    indices = {learnt.place[row_id] for row_id in out & learnt.place.keys()}
+    indices.update(np.flatnonzero(learnt.traits.sizes < round_.config.min_area).tolist())
+    return np.array(sorted(indices), dtype=np.intp)
+
+
+def _choose(questions: Questions, known: int) -> list[Question]:
+    """The next questions, until they hold what makes another plan worth while, and AHEAD more."""
+    chosen: list[Question] = []
+    left = AHEAD
+    while not is_worth_learning(left - AHEAD, known):
+        left += 1
+    while left > 0 and (question := questions.next()) is not None:
+        questions.set_aside(question)
+        chosen.append(question)
+        left -= len(question.members)
+    return chosen
+
+
+class Item(NamedTuple):
+    """A superpixel of a plan: its row ids, image key and number; ``has_outline`` as in a batch."""
+
+    superpixel_id: int
+    number: int
+    image_id: int
+    image_key: str
+    has_outline: bool
+
+
+def _described(store: Store, learnt: Learnt, chosen: Sequence[Question]) -> dict[int, Item]:
+    """The superpixels of the questions, by their index."""
+    ids = [int(learnt.traits.superpixels[i]) for question in chosen for i in question.members]
+    with store.reading() as session:
+        rows = session.execute(
+            select(
+                Superpixel.id, Superpixel.number, Image.id, Image.key, Superpixel.shape.is_not(None)
+            )
+            .join(Image, Image.id == Superpixel.image_id)
+            .where(Superpixel.id.in_(ids))
+        )
+        return {learnt.place[row[0]]: Item(*row) for row in rows}
+
+
+def _persist(
+    lease: Lease,
+    round_: Round,
+    learnt: Learnt,
+    chosen: Sequence[Question],
+    items: dict[int, Item],
+) -> tuple[int, list[int]]:
+    """Write the questions; returns the plan's number and the row ids of its single questions."""
+    singles = [int(question.members[0]) for question in chosen if question.proposed is None]
+    sets = candidate_sets(learnt.beliefs[singles], learnt.held_out)
+    likely = dict(zip(singles, sets, strict=True))
+    queries: list[Query] = []
+    with lease.session() as session:
+        row = session.get_one(Round, round_.id)
+        row.plans += 1
+        first, end = PLANNED_TO / (row.plans + 1), PLANNED_TO / row.plans
+        last = session.scalar(select(func.max(Query.rank)).where(Query.round_id == row.id))
+        for turn, question in enumerate(chosen):
+            place = first + (end - first) * turn / len(chosen)
+            if question.proposed is not None:
+                _write_page(session, row, learnt, question, items, place)
+                continue
+            (index,) = (int(member) for member in question.members)
+            rank = (-1 if last is None else last) + 1 + turn
+            query = _write_query(session, row, learnt, index, items[index], rank)
+            query.place, query.likely = place, likely[index] or query.likely
+            queries.append(query)
+        session.flush()
+        return row.plans, [query.id for query in queries]
+
+
+def _write_query(
+    session: Session, round_: Round, learnt: Learnt, index: int, item: Item, rank: int
+) -> Query:
+    """The query about a superpixel, in the round's queue; one that is there keeps its turn."""
+    traits = learnt.traits
+    query = session.scalars(
+        select(Query).where(Query.superpixel_id == item.superpixel_id, ~Query.adjudication)
+    ).first() or Query(superpixel_id=item.superpixel_id, adjudication=False)
+    if query.id is None:
+        session.add(query)
+    if query.id is None or query.round_id != round_.id:
+        query.round_id, query.rank, query.chosen_in = round_.id, rank, None
+        query.score = float(traits.doubt[index]) * int(traits.sizes[index])
+        query.row, query.col = int(traits.rows[index]), int(traits.cols[index])
+        query.pseudo_label = int(traits.labels[index])
+    return query
+
+
+def _write_page(
+    session: Session,
+    round_: Round,
+    learnt: Learnt,
+    question: Question,
+    items: dict[int, Item],
+    place: float,
+) -> None:
+    """The page that asks this, as a part of the round's present plan."""
+    members = [int(index) for index in question.members]
+    about = [
+        round_.number,
+        question.proposed,
+        [(items[i].image_key, items[i].number) for i in members],
+    ]
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
+    known = select(Page).where(Page.project_id == round_.project_id, Page.key == key)
+    page = session.scalars(known).first()
+    if page is None:
+        assert question.proposed is not None
+        page = Page(project_id=round_.project_id, round_id=round_.id, key=key)
+        page.proposed = question.proposed
+        traits = learnt.traits
+        page.tiles = [
+            Tile(
+                position=position,
+                superpixel_id=items[index].superpixel_id,
+                row=int(traits.rows[index]),
+                col=int(traits.cols[index]),
+                pseudo_label=int(traits.labels[index]),
+            )
+            for position, index in enumerate(members, start=1)
+        ]
+        session.add(page)
+    page.plan, page.place = round_.plans, place
