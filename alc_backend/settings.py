@@ -140,6 +140,12 @@ class Settings(BaseSettings):
         description="score that orders the queries: default sim simiou abc lcil cil softmin aiou "
         "entropy bvsb classbal random size",
     )
+    questions: Literal["mixed", "single", "pages"] = Field(
+        "mixed",
+        description="what annotators are asked: single questions (the paper's), pages of "
+        "look-alikes, or both, whichever is worth more",
+    )
+    tiles: int = Field(12, ge=2, le=24, description="most superpixels on a page of look-alikes")
     epsilon: float = Field(0.0, ge=0, le=1, description="similarity an expansion requires, eq. 12")
     round_size: int = Field(100, ge=1, le=MOST_QUERIES, description="queries of one round (B)")
     start_by_itself: bool = Field(

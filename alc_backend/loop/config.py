@@ -44,4 +44,5 @@ def round_config(settings: Settings, given: Mapping[str, int]) -> RoundConfig:
         flip=settings.flip,
         holdout=settings.holdout,
         training=configured(settings),
+        questions=settings.questions,
     )

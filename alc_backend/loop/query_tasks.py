@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Result, Row, exists, select, update
 from sqlalchemy.orm import Session, aliased
@@ -194,19 +194,14 @@ def queue_items(
     return found
 
 
-class Outlined(Protocol):
+class Outlined(NamedTuple):
     """A superpixel of an image (row ids), ``number`` in the map; ``has_outline`` once drawn."""
 
-    @property
-    def superpixel_id(self) -> int: ...
-    @property
-    def number(self) -> int: ...
-    @property
-    def image_id(self) -> int: ...
-    @property
-    def image_key(self) -> str: ...
-    @property
-    def has_outline(self) -> bool: ...
+    superpixel_id: int
+    number: int
+    image_id: int
+    image_key: str
+    has_outline: bool
 
 
 def draw_outlines(

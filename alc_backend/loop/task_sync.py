@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, exists, select, update
 from sqlalchemy.orm import Session
 
 from alc_backend.errors import LabelStudioError
@@ -182,6 +182,5 @@ def close(
         if question is not None:
             table, row_id = question
             with begin() as session:
-                row: Query | Page = session.get_one(table, row_id)
-                row.closed_at = utc_now()
+                session.execute(update(table).where(table.id == row_id).values(closed_at=utc_now()))
     return refused

@@ -19,6 +19,7 @@ from alc_backend.common.types import Json
 from alc_backend.datasets.images import MAX_PIXELS
 from alc_backend.errors import NotFoundError
 from alc_backend.store.storage import Storage
+from alc_backend.store.traits import ShardTraits
 
 MapKind = Literal["initial", "ground_truth"]
 """The label maps that are kept: the one a project begins with, and the true one for validation."""
@@ -112,6 +113,26 @@ class ProjectFiles:
         """The pixels that corrections in round ``number`` label, bool (H, W)."""
         return np.asarray(self._read_image(self._reach(number, image_id)), dtype=np.bool_)
 
+    def write_traits(self, number: int, shard: int, traits: ShardTraits) -> None:
+        """Write what round ``number`` keeps of the superpixels of a shard of its images."""
+        self._storage.write(self._traits(number, shard), traits.packed())
+
+    def has_traits(self, number: int, shard: int) -> bool:
+        """Whether a round has kept what it saw of a shard's superpixels."""
+        return self._storage.exists(self._traits(number, shard))
+
+    def read_traits(self, number: int, shard: int) -> ShardTraits:
+        """What :meth:`write_traits` wrote."""
+        name = self._traits(number, shard)
+        try:
+            return ShardTraits.unpacked(self._storage.read(name))
+        except ValueError as error:
+            raise NotFoundError(f"{name}: cannot be read ({error}); start another round") from error
+
+    def of_traits(self, number: int, shards: Iterable[int]) -> list[str]:
+        """The names in the storage of what :meth:`write_traits` writes for these shards."""
+        return [self._traits(number, shard) for shard in shards]
+
     def write_edit(self, annotation_id: int, revision: int, content: bytes) -> None:
         """Write what an edit changed, as :func:`encode_edit` gives it."""
         self._storage.write(self._edit(annotation_id, revision), content)
@@ -202,6 +223,9 @@ class ProjectFiles:
 
     def _reach(self, number: int, image_id: int) -> str:
         return f"{self._folder}/rounds/{number}/reach/{image_id}.png"
+
+    def _traits(self, number: int, shard: int) -> str:
+        return f"{self._folder}/rounds/{number}/traits/{shard}.npz"
 
     def _edit(self, annotation_id: int, revision: int) -> str:
         return f"{self._folder}/edits/{annotation_id}-{revision}.png"

@@ -22,7 +22,8 @@ class RoundConfig:
     networks trained by cross-fitting (1, as in the paper, for none); with ``share_iterations`` they
     divide the iterations of one training among them. ``flip`` predicts each image mirrored too and
     averages. ``epsilon``, from 0 to 1, is the similarity ε of eq. 12. ``holdout``, from 0 to 0.5,
-    is the share of answers kept from training, on which accuracy is estimated. ``given`` are the
+    is the share of answers kept from training, on which accuracy is estimated. ``questions`` says
+    what annotators are asked, one of :data:`alc_backend.core.questions.KINDS`. ``given`` are the
     values that replace those of the settings, by the name of the option; ``overlap`` is the number
     of annotators when training began, None before.
     """
@@ -37,6 +38,7 @@ class RoundConfig:
     flip: bool
     holdout: float
     training: TrainingConfig
+    questions: str = "single"
     given: Mapping[str, int] = field(default_factory=dict)
     overlap: int | None = None
 

@@ -24,7 +24,7 @@ class RoundState(TextEnum):
 class Step(TextEnum):
     """What a worker does for a round: one step for each running state, of the same name.
 
-    ASKING and TIDYING are chores: they keep the queue of an open round in order.
+    ASKING, PLANNING and TIDYING are chores: they keep the queue of an open round in order.
     """
 
     CREATED = "created"
@@ -32,6 +32,7 @@ class Step(TextEnum):
     SCORING = "scoring"
     PUBLISHING = "publishing"
     ASKING = "asking"
+    PLANNING = "planning"
     TIDYING = "tidying"
 
 
@@ -49,5 +50,5 @@ NEXT = {
 }
 """The state that a round reaches by each step."""
 
-CHORES = (Step.ASKING, Step.TIDYING)
+CHORES = (Step.ASKING, Step.PLANNING, Step.TIDYING)
 """The steps that change no round's state."""

@@ -132,7 +132,8 @@ def _as_they_were(
     }
     kept = []
     for index, entry in answers:
-        traits.labels[index] = entry.pseudo_label
+        if entry.pseudo_label is not None:
+            traits.labels[index] = entry.pseudo_label
         if entry.round_number != round_.number:
             there = places.get(entry.round_number, {}).get(entry.superpixel_id or 0)
             old = before.get(entry.round_number)

@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from alc_backend.core.questions import Question, Questions
 from alc_backend.labelstudio.tasks import PLANNED_TO
 from alc_backend.loop import page_tasks, query_tasks
 from alc_backend.loop.leases import Lease
+from alc_backend.loop.query_tasks import Outlined
 from alc_backend.loop.questions.learning import Learnt, learn
 from alc_backend.loop.questions.pace import measured_pace
 from alc_backend.store import ledger
@@ -154,17 +154,7 @@ def _choose(questions: Questions, known: int) -> list[Question]:
     return chosen
 
 
-class Item(NamedTuple):
-    """A superpixel of a plan: its row ids, image key and number; ``has_outline`` as in a batch."""
-
-    superpixel_id: int
-    number: int
-    image_id: int
-    image_key: str
-    has_outline: bool
-
-
-def _described(store: Store, learnt: Learnt, chosen: Sequence[Question]) -> dict[int, Item]:
+def _described(store: Store, learnt: Learnt, chosen: Sequence[Question]) -> dict[int, Outlined]:
     """The superpixels of the questions, by their index."""
     ids = [int(learnt.traits.superpixels[i]) for question in chosen for i in question.members]
     with store.reading() as session:
@@ -175,7 +165,7 @@ def _described(store: Store, learnt: Learnt, chosen: Sequence[Question]) -> dict
             .join(Image, Image.id == Superpixel.image_id)
             .where(Superpixel.id.in_(ids))
         )
-        return {learnt.place[row[0]]: Item(*row) for row in rows}
+        return {learnt.place[row[0]]: Outlined(*row) for row in rows}
 
 
 def _persist(
@@ -183,7 +173,7 @@ def _persist(
     round_: Round,
     learnt: Learnt,
     chosen: Sequence[Question],
-    items: dict[int, Item],
+    items: dict[int, Outlined],
 ) -> tuple[int, list[int]]:
     """Write the questions; returns the plan's number and the row ids of its single questions."""
     singles = [int(question.members[0]) for question in chosen if question.proposed is None]
@@ -210,7 +200,7 @@ def _persist(
 
 
 def _write_query(
-    session: Session, round_: Round, learnt: Learnt, index: int, item: Item, rank: int
+    session: Session, round_: Round, learnt: Learnt, index: int, item: Outlined, rank: int
 ) -> Query:
     """The query about a superpixel, in the round's queue; one that is there keeps its turn."""
     traits = learnt.traits
@@ -232,7 +222,7 @@ def _write_page(
     round_: Round,
     learnt: Learnt,
     question: Question,
-    items: dict[int, Item],
+    items: dict[int, Outlined],
     place: float,
 ) -> None:
     """The page that asks this, as a part of the round's present plan."""

@@ -19,6 +19,8 @@ from alc_backend.errors import (
     LabelStudioAwayError,
 )
 from alc_backend.loop.leases import Heartbeat
+from alc_backend.loop.questions import planning
+from alc_backend.loop.questions.asking import plan_next
 from alc_backend.loop.rounds import adjudication, cleanup, plan, publishing, scoring, training
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.preparation import prepare
@@ -47,6 +49,7 @@ STEPS: dict[Step, Callable[[Store, Part, Reporter], object]] = {
         store, part.round, report
     ),
     Step.ASKING: lambda store, part, report: adjudication.ask_missing(store, part.round, report),
+    Step.PLANNING: lambda store, part, report: plan_next(store, part.round, report, report),
     Step.TIDYING: lambda store, part, report: cleanup.remove_leftovers(store, part.round, report),
 }
 """What is called for each step of a running round, and for each chore of an open one."""
@@ -108,6 +111,7 @@ def _wake_chores(store: Store) -> None:
             for round_ in open_rounds(session)
             for step, is_due in (
                 (Step.ASKING, round_.unasked),
+                (Step.PLANNING, planning.is_due(session, round_)),
                 (Step.TIDYING, plan.cleanup_is_due(session, round_)),
             )
             if is_due

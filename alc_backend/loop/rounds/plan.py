@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from alc_backend.common.types import Json
 from alc_backend.core.draws import fold_of
+from alc_backend.loop.questions import planning
 from alc_backend.store.models import (
     TRAIN,
     VAL,
@@ -90,6 +91,8 @@ def scoring_works(session: Session, round_: Round) -> list[Work]:
 def chore_is_due_again(session: Session, part: Part) -> bool:
     """Whether a chore that was just done has more to do, which came up meanwhile."""
     round_ = session.get_one(Round, part.round_id)
+    if part.step == Step.PLANNING:
+        return planning.is_due(session, round_)
     return round_.unasked if part.step == Step.ASKING else cleanup_is_due(session, round_)
 
 

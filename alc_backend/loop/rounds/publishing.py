@@ -11,12 +11,15 @@ from datetime import datetime
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, RoundError
 from alc_backend.labelstudio import model_version, tasks
 from alc_backend.labelstudio.client import Client
+from alc_backend.loop import page_tasks
 from alc_backend.loop.query_tasks import (
     create_missing,
     queries_left_behind,
     queue_items,
     update_changed,
 )
+from alc_backend.loop.questions import asking, planning
+from alc_backend.loop.questions.planning import Plan
 from alc_backend.loop.rounds import selection
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.loop.task_sync import close
@@ -46,8 +49,13 @@ def publish_round(store: Store, round_: Round, report: Reporter) -> None:
         if not _is_in_force(client, round_, version, report):
             report(0, 3, "choosing the batch")
             _warn(report, round_, selection.choose_batch(store, round_, report))
+            plan = None
+            if round_.config.questions != "single":
+                plan = planning.make_plan(store, round_, report, report)
             report(1, 3, "bringing new queries into Label Studio")
-            _order(store, client, round_, version, report)
+            _order(store, client, round_, plan, report)
+            if plan is not None:
+                asking.note_plan(report, round_, plan)
         _warn(report, round_, _close_outside(store, client, round_, report))
 
 
@@ -98,23 +106,36 @@ def _warn(report: Reporter, round_: Round, sentence: str | None) -> None:
             row.warning = "; ".join(filter(None, [row.warning, sentence]))
 
 
-def _order(store: Store, client: Client, round_: Round, version: str, report: Reporter) -> None:
-    """Import the predictions of the whole queue and let Label Studio switch to them."""
+def _order(
+    store: Store, client: Client, round_: Round, plan: Plan | None, report: Reporter
+) -> None:
+    """Import the predictions of the plan and the whole queue, and let Label Studio follow them."""
     number = round_.project.query_project
     assert number is not None
-    create_missing(store, client, round_, Query.round_id == round_.id)
-    queue = queue_items(store, round_, Query.round_id == round_.id)
+    version = model_version.of_round(round_.number)
+    pages = page_tasks.planned(round_, 0 if plan is None else plan.number)
+
+    def whole_queue(*, look: bool = False) -> list[tasks.QueueItem]:
+        create_missing(store, client, round_, Query.round_id == round_.id, look=look)
+        page_tasks.create_missing(store, client, round_, pages, report)
+        return [
+            *page_tasks.page_items(store, round_, pages),
+            *queue_items(store, round_, Query.round_id == round_.id),
+        ]
+
+    queue = whole_queue()
     report(2, 3, f"ordering {len(queue)} queries")
     if not tasks.import_queue(client, number, version, queue):
-        create_missing(store, client, round_, Query.round_id == round_.id, look=True)
-        queue = queue_items(store, round_, Query.round_id == round_.id)
+        queue = whole_queue(look=True)
         if not tasks.import_queue(client, number, version, queue):
             raise LabelStudioError(
                 "Label Studio does not keep the predictions of all tasks; look into its log and "
                 "start the round again"
             )
     # As late as possible: on a screen, a new question does not fit the old prediction.
-    update_changed(store, client, round_, Query.round_id == round_.id, queue, report)
+    singles = [item for item in queue if not item.key.page]
+    update_changed(store, client, round_, Query.round_id == round_.id, singles, report)
+    page_tasks.reopen(store, client, queue)
     if queue:
         _switch(client, round_, version, report)
 
@@ -133,6 +154,7 @@ def _close_outside(store: Store, client: Client, round_: Round, report: Reporter
         report(2, 3, f"closing task {done + 1} of {len(obsolete)} that are not asked any more")
         assert query.task_id is not None
         refused += close(report.session, client, {query.task_id: (Query, query.id)})
+    refused += page_tasks.close_replaced(store, client, round_)
     if not refused:
         return None
     return (

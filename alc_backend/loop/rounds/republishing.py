@@ -11,7 +11,7 @@ from dataclasses import replace
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio import model_version, query, tasks
 from alc_backend.labelstudio.client import Client
-from alc_backend.loop import query_tasks
+from alc_backend.loop import page_tasks, query_tasks
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round
@@ -32,9 +32,14 @@ def bring_back(store: Store, client: Client, round_: Round, report: Reporter) ->
     assert number is not None
     version = model_version.of_round(round_.number)
     asked = Query.round_id == round_.id
+    pages = page_tasks.planned(round_, round_.plans)
     query_tasks.create_missing(store, client, round_, asked, look=True)
+    page_tasks.create_missing(store, client, round_, pages, report)
     held = tasks.existing_tasks(client, number)
-    queue = query_tasks.queue_items(store, round_, asked)
+    queue = [
+        *page_tasks.page_items(store, round_, pages),
+        *query_tasks.queue_items(store, round_, asked),
+    ]
     scored = tasks.scored(queue)
     earlier = ~asked & Query.task_id.is_not(None) & Query.closed_at.is_(None)
     scored += [
@@ -49,7 +54,7 @@ def bring_back(store: Store, client: Client, round_: Round, report: Reporter) ->
     there = [
         replace(item, changed=held[item.task_id].digest != query.digest(item.data))
         for item, _ in scored
-        if item.task_id in held
+        if item.task_id in held and not item.key.page
     ]
     query_tasks.update_changed(store, client, round_, asked, there, report)
     if not tasks.is_switched(client, number, version):

@@ -21,6 +21,7 @@ from alc_backend.common.types import Progress
 from alc_backend.core import acquisition, expansion, metrics, pool
 from alc_backend.core.arrays import VOID
 from alc_backend.core.draws import draw
+from alc_backend.core.pooling import Prediction, pooled
 from alc_backend.core.statistics import ImageStatistics
 from alc_backend.datasets.images import read_image
 from alc_backend.errors import NotFoundError, TrainingError
@@ -33,12 +34,15 @@ from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import TRAIN, VAL, Image, Part, Round, Score, Superpixel
+from alc_backend.store.traits import ShardTraits
 
 if TYPE_CHECKING:
     from alc_backend.segmentation.infer import Predictor
 
-Network = Callable[[Image], NDArray[np.float32]]
-"""Gives the probabilities (C, H, W) of an image."""
+Network = Callable[[Image], Prediction]
+"""Gives the probabilities and features of an image."""
+
+HALF = float(np.finfo(np.float16).max)
 
 NetworkLoader = Callable[[ProjectFiles, Round, int | None], Network]
 """Loads the network of a round that has not seen a fold; None: the one trained on everything."""
@@ -51,11 +55,10 @@ def load_network(files: ProjectFiles, round_: Round, fold: int | None) -> Networ
     so that starting the round again trains it anew.
     """
 
-    def predict(image: Image) -> NDArray[np.float32]:
+    def predict(image: Image) -> Prediction:
         pixels = read_image(files.image(image.id, image.suffix))
         with _removed_on_error(files, round_.number, fold):
-            probabilities: NDArray[np.float32] = predictor.probabilities(pixels)
-            return probabilities
+            return predictor.predict(pixels)
 
     with _removed_on_error(files, round_.number, fold):
         path = files.fetch_network(round_.number, fold)
@@ -90,7 +93,7 @@ def _measure(store: Store, part: Part, report: Progress, load: NetworkLoader) ->
     for done, image in enumerate(images):
         report(done, len(images), f"measuring the network on {image.key}")
         truth = files.read_label_map("ground_truth", image.id)
-        predicted = predict(image).argmax(axis=0).astype(np.uint8)
+        predicted = predict(image).probabilities.argmax(axis=0).astype(np.uint8)
         confusion += metrics.confusion_matrix(truth, predicted, classes)
     with leases.Lease(store, part).session() as session:
         row = session.get_one(Round, round_.id)
@@ -117,7 +120,7 @@ def _estimate(store: Store, part: Part, report: Progress, load: NetworkLoader) -
         report(done, len(answered), f"measuring the network on {image.key}")
         labels, judged = maps.read(image.id), maps.judged(image.id, hidden)
         judged &= labels != VOID
-        right += int((predict(image).argmax(axis=0) == labels)[judged].sum())
+        right += int((predict(image).probabilities.argmax(axis=0) == labels)[judged].sum())
         counted += int(judged.sum())
     if counted:
         with leases.Lease(store, part).session() as session:
@@ -152,12 +155,22 @@ def _score_shard(
                 )
             )
         }
-    left = [images[n] for n in work.images if n in images and n not in scored]
+    keep = round_.config.questions != "single" and not files.has_traits(round_.number, part.number)
+    left = [images[n] for n in work.images if n in images and (keep or n not in scored)]
     if not left:
         return
     if fold is not None and not files.has_network(round_.number, fold):
         fold = None  # a fold that no image was in when the networks were trained
     predict = load(files, round_, fold)
+    kept: list[ShardTraits] = []
+
+    def work_on(image: Image, predicted: Prediction, labels: NDArray[np.uint8]) -> None:
+        seen = Seen(store, part, image, predicted, labels)
+        if image.id not in scored:
+            seen.write_scores(settled)
+        if keep:
+            kept.append(seen.traits())
+
     with ThreadPoolExecutor(1, thread_name_prefix="scoring") as executor:
         behind: Future[None] | None = None  # one image is scored while the next is predicted
         for done, image in enumerate(left, start=len(work.images) - len(left)):
@@ -165,65 +178,98 @@ def _score_shard(
             predicted = predict(image)
             if behind is not None:
                 behind.result()
-            labels = maps.read(image.id)
-            behind = executor.submit(score_image, store, part, image, predicted, labels, settled)
+            behind = executor.submit(work_on, image, predicted, maps.read(image.id))
         if behind is not None:
             behind.result()
+    if keep:
+        leases.Lease(store, part).check()
+        joined = ShardTraits.joined(kept, len(round_.project.classes))
+        files.write_traits(round_.number, part.number, joined)
 
 
-def score_image(
-    store: Store,
-    part: Part,
-    image: Image,
-    predicted: NDArray[np.float32],
-    labels: NDArray[np.uint8],
-    settled: set[int],
-) -> None:
-    """Write the scores of an image's superpixels that are not ``settled`` (row ids).
+class Seen:
+    """An image as the network of a round saw it.
 
-    ``predicted`` (C, H, W) are probabilities, ``labels`` (H, W) the label map of now. With ε above
-    0, what an answer to each would reach is kept as well. Raises CancelledError when another worker
-    has taken the part over.
+    ``predicted`` is what the network says of it, ``labels`` (H, W) its label map of now. Writing
+    raises CancelledError when another worker has taken the part over.
     """
-    round_, lease = part.round, leases.Lease(store, part)
-    files = store.files(round_.project_id)
-    epsilon = round_.config.epsilon
-    statistics = ImageStatistics(predicted, labels, files.read_superpixels(image.id))
-    chosen = pool.representative_pixels(statistics)
-    scores = acquisition.measure(
-        statistics,
-        chosen,
-        round_.config.acquisition,
-        epsilon=epsilon,
-        seed=draw(f"image/{image.key}", round_.config.training.seed),
-    )
-    likely = None
-    if statistics.classes > len(query.HOTKEYS):
-        likely = likely_classes(predicted[:, chosen.rows, chosen.cols])
-    if epsilon > 0:
-        reached = expansion.expand_all(statistics, chosen, epsilon)
-        lease.check()
-        files.write_reach(round_.number, image.id, reached)
-    with lease.session() as session:
-        rows = {
-            superpixel.number: superpixel.id
-            for superpixel in session.scalars(
-                select(Superpixel).where(Superpixel.image_id == image.id)
+
+    def __init__(
+        self,
+        store: Store,
+        part: Part,
+        image: Image,
+        predicted: Prediction,
+        labels: NDArray[np.uint8],
+    ) -> None:
+        self._part, self._image, self._predicted, self._labels = part, image, predicted, labels
+        self._files = store.files(part.round.project_id)
+        self._lease = leases.Lease(store, part)
+        self._statistics = ImageStatistics(
+            predicted.probabilities, labels, self._files.read_superpixels(image.id)
+        )
+        self._pool = pool.representative_pixels(self._statistics)
+        with store.reading() as session:
+            rows = session.execute(
+                select(Superpixel.number, Superpixel.id).where(Superpixel.image_id == image.id)
             )
-        }
-        session.add_all(
-            Score(
-                round_id=round_.id,
-                superpixel_id=rows[int(number)],
-                score=float(scores[index]),
-                row=int(chosen.rows[index]),
-                col=int(chosen.cols[index]),
-                pseudo_label=int(chosen.pseudo[index]),
-                dominant=int(chosen.dominant[index]),
-                likely=likely[index] if likely else None,
+            self._rows = {row.number: row.id for row in rows}
+
+    def write_scores(self, settled: set[int]) -> None:
+        """Write the scores of the image's superpixels that are not ``settled`` (row ids).
+
+        With ε above 0, what an answer to each would reach is kept as well.
+        """
+        round_, chosen, statistics = self._part.round, self._pool, self._statistics
+        epsilon = round_.config.epsilon
+        scores = acquisition.measure(
+            statistics,
+            chosen,
+            round_.config.acquisition,
+            epsilon=epsilon,
+            seed=draw(f"image/{self._image.key}", round_.config.training.seed),
+        )
+        likely = None
+        if statistics.classes > len(query.HOTKEYS):
+            at = self._predicted.probabilities[:, chosen.rows, chosen.cols]
+            likely = likely_classes(at)
+        if epsilon > 0:
+            reached = expansion.expand_all(statistics, chosen, epsilon)
+            self._lease.check()
+            self._files.write_reach(round_.number, self._image.id, reached)
+        with self._lease.session() as session:
+            session.add_all(
+                Score(
+                    round_id=round_.id,
+                    superpixel_id=self._rows[int(number)],
+                    score=float(scores[index]),
+                    row=int(chosen.rows[index]),
+                    col=int(chosen.cols[index]),
+                    pseudo_label=int(chosen.pseudo[index]),
+                    dominant=int(chosen.dominant[index]),
+                    likely=likely[index] if likely else None,
+                )
+                for index, number in enumerate(chosen.ids)
+                if self._rows[int(number)] not in settled
             )
-            for index, number in enumerate(chosen.ids)
-            if rows[int(number)] not in settled
+
+    def traits(self) -> ShardTraits:
+        """What is kept of the image's superpixels, the settled ones among them."""
+        statistics, chosen = self._statistics, self._pool
+        features = pooled(self._predicted, statistics.index, statistics.shape, len(statistics))
+        sims = acquisition.measure(statistics, chosen, "sim")
+        pixels = np.bincount(self._labels.ravel(), minlength=VOID + 1)
+        return ShardTraits(
+            superpixels=np.array([self._rows[int(n)] for n in chosen.ids], dtype=np.int64),
+            features=np.clip(features[chosen.members], -HALF, HALF).astype(np.float16),
+            predicted=statistics.mean_probabilities()[chosen.members].astype(np.float16),
+            doubt=(sims / np.maximum(chosen.sizes, 1)).astype(np.float16),
+            labels=chosen.pseudo.astype(np.uint8),
+            dominant=chosen.dominant.astype(np.uint8),
+            sizes=chosen.sizes.astype(np.int64),
+            rows=chosen.rows.astype(np.int32),
+            cols=chosen.cols.astype(np.int32),
+            class_pixels=pixels[: statistics.classes].astype(np.int64),
         )
 
 

@@ -94,7 +94,12 @@ def choose_batch(store: Store, round_: Round, report: Reporter) -> str | None:
                 f"image {choice.candidate.image_key} is not in Label Studio; run `alc init` again "
                 "to upload it"
             )
-    asked = [choice.candidate for choice in queue]
+    asked = [
+        query_tasks.Outlined(
+            item.superpixel_id, item.number, item.image_id, item.image_key, item.has_outline
+        )
+        for item in (choice.candidate for choice in queue)
+    ]
     query_tasks.draw_outlines(store, round_.project_id, asked, report.session, report)
     _persist(report, round_, queue)
     return _what_is_left_out(unsettled, ordered, round_.config.min_area, bool(queue))

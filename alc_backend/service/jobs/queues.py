@@ -39,6 +39,7 @@ STEP_QUEUES = {
     Step.SCORING: QueueName.SCORE,
     Step.PUBLISHING: QueueName.PUBLISH,
     Step.ASKING: QueueName.PUBLISH,
+    Step.PLANNING: QueueName.PUBLISH,
     Step.TIDYING: QueueName.PUBLISH,
 }
 """The queue that carries each step of a round."""
