@@ -354,8 +354,8 @@ GROUPS = {
         "min_free_gb",
     ),
     "Rounds and queries": (
-        "acquisition", "round_size", "per_image", "gap", "min_area", "epsilon", "overlap",
-        "fallen_out", "start_by_itself", "seed",
+        "acquisition", "round_size", "per_image", "gap", "min_area", "epsilon", "questions",
+        "tiles", "overlap", "fallen_out", "start_by_itself", "seed",
     ),
     "What labelers see": ("language", "regions_by_class"),
     "First label maps": ("superpixels", "detector", "segmenter", "box_threshold"),

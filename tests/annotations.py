@@ -33,8 +33,8 @@ def at(minute: float) -> str:
 
 def round_config(**changes) -> RoundConfig:
     """The configuration of a round by default settings, but for the ``changes``."""
-    config = by_settings(Settings(preset="sample", acquisition="sim", _env_file=None), {})
-    return replace(config, **changes)
+    given = Settings(preset="sample", acquisition="sim", questions="single", _env_file=None)
+    return replace(by_settings(given, {}), **changes)
 
 
 def asked_project(store, dataset, *, overlap=1) -> int:

@@ -130,6 +130,7 @@ def settings(tmp_path, database_url) -> Settings:
         database_url=database_url,
         secret="s3cret",
         preset="sample",
+        questions="single",
         _env_file=None,
     )
 

@@ -18,6 +18,7 @@ def settings(tmp_path, database_url) -> Settings:
         batch_size=2,
         round_size=2,
         acquisition="sim",
+        questions="single",
         checkpoint_every=1,
         _env_file=None,
     )
