@@ -25,6 +25,7 @@ def running(tmp_path_factory):
         round_size=40,
         checkpoint_every=3,
         stale_after_s=20,
+        questions="single",
         _env_file=None,
     )
     write_sample(folder / "sample", settings.seed, images=IMAGES, held_out=HELD_OUT)
