@@ -22,7 +22,7 @@ from alc_backend.labelstudio.client import Client, is_outage
 from alc_backend.labelstudio.texts import texts
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
-    EntryKind,
+    ANSWERS,
     Image,
     LedgerEntry,
     Project,
@@ -191,7 +191,7 @@ def queries_left_behind(session: Session, round_: Round) -> list[Query]:
     """The queries of earlier rounds that are not in this round's queue and that nobody answered.
 
     Label Studio hands out their tasks unless they are closed. Answered: an accept or a correction
-    of them is in force.
+    of them is in force; an answer on a page is none of their task.
     """
     revised = aliased(LedgerEntry)
     answered = (
@@ -199,12 +199,14 @@ def queries_left_behind(session: Session, round_: Round) -> list[Query]:
         .where(
             LedgerEntry.superpixel_id == Query.superpixel_id,
             LedgerEntry.adjudication == Query.adjudication,
-            LedgerEntry.kind.in_((EntryKind.ACCEPT, EntryKind.CORRECT)),
+            LedgerEntry.position == 0,
+            LedgerEntry.kind.in_(ANSWERS),
         )
         .where(
             ~exists().where(
                 revised.project_id == LedgerEntry.project_id,
                 revised.annotation_id == LedgerEntry.annotation_id,
+                revised.position == LedgerEntry.position,
                 revised.revision > LedgerEntry.revision,
             )
         )
