@@ -171,7 +171,7 @@ def test_an_undone_answer_is_gone_here_and_in_label_studio(
     before = label_map(store, project)
     submit(answer(1, task_of(store, "a", 2), "dog"), answer(2, task_of(store, "b", 2), "dog"))
     undone = revert(log()[0].answer)
-    assert undone.annotation_id == 1
+    assert (undone.entry.annotation_id, undone.withdrawn) == (1, 1)
     assert deleted_in(label_studio) == [1]
     assert in_ledger(store, project) == {2: ("correct", DOG)}
     assert np.array_equal(label_map(store, project), before)
