@@ -68,14 +68,20 @@ def revert(
     answer: Annotated[int, typer.Argument(help="Its number in `alc answers log`.")],
     project: ProjectOption = None,
 ) -> None:
-    """Undo an answer: its annotation is deleted in Label Studio, and the question asked again."""
+    """Undo an answer: its annotation is deleted in Label Studio, and the question asked again.
+
+    An answer on a page is undone with the whole page, which is one annotation.
+    """
     from alc_backend.labelstudio.client import Client
     from alc_backend.loop.annotations import history
 
     store = open_store()
     with Client.from_settings(store.settings) as client:
         undone = history.revert(store, client, project_id_of(store, project), answer)
-    console.print(f"answer {undone.id} (annotation {undone.annotation_id}) is undone")
+    others = undone.withdrawn - 1
+    with_page = f", and so are the {others} other answers of its page" if others else ""
+    entry = undone.entry
+    console.print(f"answer {entry.id} (annotation {entry.annotation_id}) is undone{with_page}")
 
 
 @app.command("agreement")
@@ -97,17 +103,20 @@ def agreement(project: ProjectOption = None, as_json: JsonOption = False) -> Non
             f"the same way ({among.unanimous / among.items:.1%}){alpha}"
         )
     console.print(f"{team.waiting} wait for another annotator, {team.disputed} are disputed")
-    table = Table("annotator", "accept", "correct", "skip", "edit")
+    kinds = ("accept", "correct", "ruled out", "skip", "edit")
+    table = Table("annotator", *kinds)
     for name, counts in team.annotators.items():
-        table.add_row(name, *(str(counts.get(k, 0)) for k in ("accept", "correct", "skip", "edit")))
+        table.add_row(name, *(str(counts.get(kind, 0)) for kind in kinds))
     console.print(table)
 
 
 def _what(line: HistoryLine) -> str:
     """What an entry of the ledger does, in words."""
     before, after = line.before or "–", line.after or "–"
-    return {
+    told = {
         "accept": f"accepts {after}",
+        "ruled out": f"rules out {line.proposed} ({before})",
         "skip": f"skips {before}",
         "deleted": f"withdrawn ({before})",
     }.get(line.kind, f"{line.kind}: {before} → {after}")
+    return f"{told} (tile {line.position})" if line.position else told

@@ -17,7 +17,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.core.cost import saving
-from alc_backend.loop.annotations import attempts, unread_tasks
+from alc_backend.loop.annotations import attempts, confirmations, unread_tasks
+from alc_backend.loop.annotations.confirmations import Confirmed, Precision, share_accepted
 from alc_backend.loop.projects import image_queue
 from alc_backend.loop.rounds.status import RoundSummary
 from alc_backend.store import ledger
@@ -34,6 +35,7 @@ from alc_backend.store.models import (
     Superpixel,
     utc_now,
 )
+from alc_backend.store.pages import Page, Tile
 from alc_backend.store.round_states import RUNNING, RoundState
 
 REFRESH_S = 5.0
@@ -48,7 +50,8 @@ CORRECTIONS_SHOWN = 10
 class Annotator:
     """What one annotator did.
 
-    ``accepted`` is the share of pseudo labels that were accepted, ``pace`` the answers per hour of
+    ``skipped`` counts questions, pages and images. ``accepted`` is the share of pseudo labels that
+    they accepted where these were asked about singly, ``pace`` the answers per hour of
     answering, ``seconds`` the median time of an answer, each None when it is not known; ``last`` is
     when they answered last.
     """
@@ -74,11 +77,12 @@ class Correction(NamedTuple):
 class Figures:
     """What a project's ledger says.
 
-    ``answers`` counts the accepts and corrections in force, ``recent`` those of the last hour.
-    ``accept_rate`` is p of Theorem 3.1 and ``saved`` the share of the cost that it saves, both None
-    before the first answer. ``corrections`` are the most frequent first; ``disputed`` counts the
-    superpixels that annotators disagree about, ``settled`` are those (row ids) that are not asked
-    about any more.
+    ``answers`` counts the accepts and corrections in force, those of tiles included, ``recent``
+    those of the last hour. ``accept_rate`` is p of Theorem 3.1, of single questions, and ``saved``
+    the share of the cost that it saves, both None before the first answer. ``corrections`` are the
+    most frequent first; ``disputed`` counts the superpixels that annotators disagree about,
+    ``settled`` are those (row ids) that are not asked about any more. ``confirmed`` tells of each
+    way in which people confirmed labels, ``precisions`` of each class that pages proposed.
     """
 
     answers: int
@@ -89,19 +93,23 @@ class Figures:
     corrections: list[Correction]
     disputed: int
     settled: set[int]
+    confirmed: list[Confirmed]
+    precisions: list[Precision]
 
 
 @dataclass(frozen=True)
 class Overview:
     """A project as it stands.
 
-    ``images`` counts those under correction, ``arriving`` those without a label map yet; ``rounds``
-    come in their order, ``running`` tells of the last one; ``queue`` counts the superpixels that
-    are asked about and not settled. ``problems`` are sentences that each say the remedy.
+    ``images`` and ``superpixels`` count those under correction, ``arriving`` the images without a
+    label map yet; ``rounds`` come in their order, ``running`` tells of the last one; ``queue``
+    counts the superpixels that are asked about, singly or on pages, and not settled. ``problems``
+    are sentences that each say the remedy.
     """
 
     project: Project
     images: int
+    superpixels: int
     arriving: image_queue.Waiting
     rounds: list[RoundSummary]
     running: bool
@@ -113,6 +121,11 @@ class Overview:
     def round(self) -> RoundSummary | None:
         """The latest round, or None."""
         return self.rounds[-1] if self.rounds else None
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many superpixels rest on the machine: nobody has confirmed what they are."""
+        return max(0, self.superpixels - len(self.figures.settled))
 
 
 class Overviews:
@@ -147,8 +160,8 @@ def figures(session: Session, project: Project) -> Figures:
     """The figures of a project, read from its ledger."""
     entries = ledger.standing(session, project.id)
     judged = ledger.judge(entries, project.overlap)
-    given = [entry for entry in entries if entry.kind in (EntryKind.ACCEPT, EntryKind.CORRECT)]
-    rate = _share_accepted(given)
+    given = [entry for entry in entries if entry.is_answer]
+    rate = share_accepted(given)
     hour_ago = utc_now() - timedelta(hours=1)
     return Figures(
         answers=len(given),
@@ -159,6 +172,8 @@ def figures(session: Session, project: Project) -> Figures:
         corrections=_corrections(given, project.classes),
         disputed=len(judged.disputed),
         settled=judged.settled,
+        confirmed=confirmations.confirmed(entries, judged),
+        precisions=confirmations.precisions(entries, project.classes),
     )
 
 
@@ -171,27 +186,16 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         found = session.scalars(
             select(Round).where(Round.project_id == project_id).order_by(Round.number)
         ).all()
-        images = select(func.count(Image.id)).where(
-            Image.project_id == project_id, Image.split == TRAIN, Image.removed.is_(None)
-        )
-        asked = session.scalars(
-            select(Query.superpixel_id)
-            .join(Round, Round.id == Query.round_id)
-            .where(
-                Round.project_id == project_id,
-                Query.closed_at.is_(None),
-                Query.task_id.is_not(None),
-            )
-            .join(Superpixel, Superpixel.id == Query.superpixel_id)
-            .join(Image, Image.id == Superpixel.image_id)
-            .where(Image.removed.is_(None))
-        )
-        queue = len(set(asked) - read.settled)
-        count = session.scalar(images) or 0
+        ours = (Image.project_id == project_id, Image.split == TRAIN, Image.removed.is_(None))
+        images = select(func.count(Image.id)).where(*ours)
+        superpixels = select(func.count(Superpixel.id)).join(Image).where(*ours)
+        queue = len(_asked(session, project_id) - read.settled)
+        count, parts = session.scalar(images) or 0, session.scalar(superpixels) or 0
         problems = _problems(session, project, found, arriving)
     return Overview(
         project=project,
         images=count,
+        superpixels=parts,
         arriving=arriving,
         rounds=[RoundSummary.of(round_) for round_ in found],
         running=bool(found) and found[-1].state in RUNNING,
@@ -201,9 +205,28 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
     )
 
 
-def _share_accepted(given: Sequence[LedgerEntry]) -> float | None:
-    accepted = sum(entry.kind == EntryKind.ACCEPT for entry in given)
-    return accepted / len(given) if given else None
+def _asked(session: Session, project_id: int) -> set[int]:
+    """The superpixels (row ids) that Label Studio asks about, by single questions or on pages."""
+    asked: set[int] = set()
+    for question, superpixels in (
+        (Query, select(Query.superpixel_id)),
+        (Page, select(Tile.superpixel_id).join(Page, Page.id == Tile.page_id)),
+    ):
+        about = superpixels.selected_columns[0]
+        asked.update(
+            session.scalars(
+                superpixels.join(Round, Round.id == question.round_id)
+                .join(Superpixel, Superpixel.id == about)
+                .join(Image, Image.id == Superpixel.image_id)
+                .where(
+                    Round.project_id == project_id,
+                    Image.removed.is_(None),
+                    question.closed_at.is_(None),
+                    question.task_id.is_not(None),
+                )
+            )
+        )
+    return asked
 
 
 def _annotators(entries: Sequence[LedgerEntry]) -> list[Annotator]:
@@ -212,14 +235,15 @@ def _annotators(entries: Sequence[LedgerEntry]) -> list[Annotator]:
         by_name.setdefault(entry.annotator, []).append(entry)
     found = []
     for name, theirs in by_name.items():
-        given = [entry for entry in theirs if entry.kind in (EntryKind.ACCEPT, EntryKind.CORRECT)]
+        given = [entry for entry in theirs if entry.is_answer]
+        skipped = {entry.annotation_id for entry in theirs if entry.kind == EntryKind.SKIP}
         times = [entry.lead_time for entry in given if entry.lead_time]
         found.append(
             Annotator(
                 name,
                 len(given),
-                sum(entry.kind == EntryKind.SKIP for entry in theirs),
-                _share_accepted(given),
+                len(skipped),
+                share_accepted(given),
                 3600 * len(times) / sum(times) if times else None,
                 median(times) if times else None,
                 max(entry.answered_at for entry in theirs),

@@ -24,7 +24,7 @@ from alc_backend.loop import task_sync
 from alc_backend.loop.task_sync import select_queries
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
-    EntryKind,
+    ANSWERS,
     Image,
     LedgerEntry,
     Project,
@@ -76,7 +76,7 @@ def queries_left_behind(session: Session, round_: Round) -> list[Query]:
     """The queries of earlier rounds that are not in this round's queue and that nobody answered.
 
     Label Studio hands out their tasks unless they are closed. Answered: an accept or a correction
-    of them is in force.
+    of them is in force; an answer on a page is none of their task.
     """
     revised = aliased(LedgerEntry)
     answered = (
@@ -84,7 +84,8 @@ def queries_left_behind(session: Session, round_: Round) -> list[Query]:
         .where(
             LedgerEntry.superpixel_id == Query.superpixel_id,
             LedgerEntry.adjudication == Query.adjudication,
-            LedgerEntry.kind.in_((EntryKind.ACCEPT, EntryKind.CORRECT)),
+            LedgerEntry.position == 0,
+            LedgerEntry.kind.in_(ANSWERS),
         )
         .where(
             ~exists().where(

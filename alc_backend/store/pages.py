@@ -33,7 +33,9 @@ class Page(Base):
     sheet: Mapped[str | None]
     closed_at: Mapped[datetime | None]
     round: Mapped[Round] = relationship()
-    tiles: Mapped[list[Tile]] = relationship(order_by="Tile.position", cascade="all, delete-orphan")
+    tiles: Mapped[list[Tile]] = relationship(
+        back_populates="page", order_by="Tile.position", cascade="all, delete-orphan"
+    )
 
 
 class Tile(Base):
@@ -49,4 +51,5 @@ class Tile(Base):
     row: Mapped[int]
     col: Mapped[int]
     pseudo_label: Mapped[int]
+    page: Mapped[Page] = relationship(back_populates="tiles")
     superpixel: Mapped[Superpixel] = relationship()

@@ -5,22 +5,30 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from alc_backend.core.intervals import wilson
 from alc_backend.loop import overview as overviews
 from alc_backend.loop.overview import Overviews, overview
 from alc_backend.loop.projects import image_queue
 from alc_backend.store.incoming import Arrival
-from alc_backend.store.models import Project, Round
+from alc_backend.store.models import Project, Query, Round
+from alc_backend.store.pages import Page
 from alc_backend.store.round_states import RoundState
 from tests.annotations import (
+    DATASET_PROJECT,
+    DOG,
     NOON,
+    annotation,
     answer,
     arrive,
     asked_project,
     created,
+    image_of,
+    region,
     round_config,
     task_of,
 )
 from tests.conftest import BOTH_DATABASES
+from tests.pages import add_page, say_to_page
 
 
 @pytest.fixture
@@ -90,3 +98,123 @@ def test_problems_are_told_with_their_remedies(store, project, submit):
     assert "model files are missing; then run `alc pseudo --retry`" in said
     assert "Images without a first label map: 1" in said
     assert image_queue.waiting(store, project).failed == 1
+
+
+# How labels were confirmed.
+
+EVERYWHERE = [(key, number) for key in "abc" for number in (1, 2)]
+
+
+def confirmed(store, project):
+    """What was confirmed in each way: superpixels, seconds of a screen and of a label."""
+    told = overview(store, project).figures.confirmed
+    return {row.way: (row.labels, row.screen_s, row.label_s) for row in told}
+
+
+@BOTH_DATABASES
+def test_how_labels_were_confirmed(store, project, submit):
+    assert confirmed(store, project) == dict.fromkeys(("single", "page", "edit"), (0, None, None))
+    assert overview(store, project).unconfirmed == 6
+    submit(
+        answer(1, task_of(store, "a", 1), "cat", lead_time=3.0),
+        answer(2, task_of(store, "b", 2), "dog", lead_time=4.0),
+        answer(3, task_of(store, "c", 2), None, lead_time=5.0),
+    )
+    page = add_page(store, project, [("a", 2), ("b", 1), ("c", 2)], proposed=DOG)
+    say_to_page(store, page, 4, {1, 2}, lead_time=9.0)
+    painted = region("dog", slice(8, 24), slice(8, 24))
+    task = image_of(store, "c").dataset_task
+    edit = annotation(5, task, [painted], lead_time=30.0)
+    arrive(store, project, created(edit, project=DATASET_PROJECT))
+    assert confirmed(store, project) == {
+        "single": (2, 4.0, 6.0),  # the time of the skip is that of the two others, too
+        "page": (2, 9.0, 4.5),
+        "edit": (1, 30.0, 30.0),
+    }
+    assert overview(store, project).unconfirmed == 1  # skipped, and a dog ruled out
+
+
+def test_a_superpixel_counts_for_what_confirmed_it_last(store, project, submit):
+    page = add_page(store, project, [("a", 2)], proposed=DOG)
+    submit(answer(1, task_of(store, "a", 2), "cat"))
+    say_to_page(store, page, 2, {1}, minute=1)
+    labels = {way: told[0] for way, told in confirmed(store, project).items()}
+    assert labels == {"single": 0, "page": 1, "edit": 0}
+    submit(answer(3, task_of(store, "a", 2), "cat", minute=2))
+    labels = {way: told[0] for way, told in confirmed(store, project).items()}
+    assert labels == {"single": 1, "page": 0, "edit": 0}
+
+
+def test_interruptions_are_left_out(store, project, submit):
+    times = [2.0, 4.0, 6.0, 40.0, 41.0]  # ten times the median is not yet one; the median is 6
+    for number, (place, seconds) in enumerate(
+        zip(EVERYWHERE, [*times, 60.1], strict=True), start=1
+    ):
+        submit(answer(number, task_of(store, *place), "cat", lead_time=seconds))
+    # the median of all six is 23, of which none is ten times
+    assert confirmed(store, project)["single"] == (6, 23.0, pytest.approx(153.1 / 6))
+    submit(answer(9, task_of(store, "a", 1), "cat", minute=1, lead_time=4000.0))
+    labels, screen, label = confirmed(store, project)["single"]
+    assert (labels, screen, label) == (6, 23.0, pytest.approx(153.1 / 6))
+
+
+def test_times_that_label_studio_does_not_know(store, project, submit):
+    submit(answer(1, task_of(store, "a", 1), "cat", lead_time=None))
+    page = add_page(store, project, [("a", 2)], proposed=DOG)
+    say_to_page(store, page, 2, {1}, lead_time=None)
+    assert confirmed(store, project) == {
+        "single": (1, None, None), "page": (1, None, None), "edit": (0, None, None)
+    }  # fmt: skip
+
+
+def test_pages_on_which_nothing_stayed_ticked(store, project):
+    say_to_page(store, add_page(store, project, proposed=DOG), 1, set(), lead_time=9.0)
+    assert confirmed(store, project)["page"] == (0, 9.0, None)
+
+
+@BOTH_DATABASES
+def test_how_often_proposals_were_right(store, project, submit):
+    submit(answer(1, task_of(store, "a", 1), "cat"))  # nothing was proposed
+    dogs = add_page(store, project, EVERYWHERE[:4], proposed=DOG)
+    cats = add_page(store, project, EVERYWHERE[3:], key="1" * 32, task_id=801)
+    skipped = add_page(store, project, EVERYWHERE[:2], key="2" * 32, task_id=802)
+    say_to_page(store, dogs, 2, {1, 2, 3})
+    say_to_page(store, cats, 3, {1, 2, 3})
+    say_to_page(store, skipped, 4, None)
+    cat, dog = overview(store, project).figures.precisions
+    assert (cat.name, cat.tiles, cat.right, cat.share) == ("cat", 3, 3, 1.0)
+    assert (dog.name, dog.tiles, dog.right, dog.share) == ("dog", 4, 3, 0.75)
+    assert (cat.low, cat.high) == wilson(3, 3)
+    assert (dog.low, dog.high) == wilson(3, 4)
+
+
+def test_pages_do_not_tell_how_good_pseudo_labels_are(store, project, submit):
+    """They propose what a model believes, page by page of one class."""
+    submit(answer(1, task_of(store, "b", 2), "dog"), answer(2, task_of(store, "c", 1), "cat"))
+    say_to_page(store, add_page(store, project), 3, {1, 2, 3})
+    figures = overview(store, project).figures
+    assert (figures.answers, figures.accept_rate) == (5, 0.5)
+    (who,) = figures.annotators
+    assert (who.answers, who.accepted) == (5, 0.5)
+
+
+def test_a_skipped_page_is_one_skip(store, project, submit):
+    say_to_page(store, add_page(store, project), 1, None)
+    submit(answer(2, task_of(store, "b", 2), None))
+    (who,) = overview(store, project).figures.annotators
+    assert who.skipped == 2
+
+
+def test_the_queue_holds_what_pages_ask_about(store, project):
+    with store.session() as session:
+        for asked in session.query(Query):
+            asked.closed_at = NOON
+    assert overview(store, project).queue == 0
+    page = add_page(store, project)
+    add_page(store, project, [("c", 1)], key="1" * 32, task_id=None)  # not in Label Studio yet
+    assert overview(store, project).queue == 3
+    say_to_page(store, page, 1, {1, 2})
+    assert overview(store, project).queue == 1
+    with store.session() as session:
+        session.get_one(Page, page).closed_at = NOON
+    assert overview(store, project).queue == 0

@@ -29,7 +29,9 @@ class HistoryLine:
     ``answer`` is the entry's number. ``superpixel`` is 0 outside of all superpixels; ``before`` and
     ``after`` are class names, None where there is none (void, a skip); ``pixels`` is how many that
     concerns, where it is known. ``in_force``: the entry still counts, for it was not revised,
-    withdrawn or outvoted.
+    withdrawn or outvoted. Of an answer to a page, ``position`` is that of the tile, from 1, and
+    ``proposed`` the class that the page proposed: what was unticked is "ruled out", and has no
+    ``after``. In all other lines they are 0 and None.
     """
 
     answer: int
@@ -44,6 +46,8 @@ class HistoryLine:
     round: int
     annotation: int
     in_force: bool
+    position: int = 0
+    proposed: str | None = None
 
 
 def list_entries(
@@ -106,6 +110,8 @@ def list_entries(
                 round=entry.round_number,
                 annotation=entry.annotation_id,
                 in_force=entry.id in in_force,
+                position=entry.position,
+                proposed=name(entry.proposed),
             )
             for superpixel, before, after, pixels in changes
         ]
@@ -122,6 +128,7 @@ def _in_force(standing: Iterable[LedgerEntry], judged: ledger.Judgement) -> set[
         or entry.superpixel_id in judged.disputed
         or entry.superpixel_id in judged.waiting
         or _agrees(entry, resolving.get(entry.superpixel_id))
+        or _excludes(entry, resolving.get(entry.superpixel_id))
     }
 
 
@@ -135,12 +142,27 @@ def _agrees(entry: LedgerEntry, resolving: LedgerEntry | None) -> bool:
     )
 
 
-def revert(store: Store, client: Client, project_id: int, entry_id: int) -> LedgerEntry:
+def _excludes(entry: LedgerEntry, resolving: LedgerEntry | None) -> bool:
+    """Whether an entry rules a class out that the superpixel was not given after all."""
+    return entry.kind == EntryKind.RULED_OUT and (
+        resolving is None or resolving.class_id != entry.proposed
+    )
+
+
+@dataclass(frozen=True)
+class Undone:
+    """An entry that was undone, and how many entries were withdrawn: one, or a page's tiles."""
+
+    entry: LedgerEntry
+    withdrawn: int
+
+
+def revert(store: Store, client: Client, project_id: int, entry_id: int) -> Undone:
     """Undo an answer or an edit: delete its annotation in Label Studio and withdraw it here.
 
-    Returns the entry. The question is asked again. Raises NotFoundError for an unknown number,
-    RoundError when it is undone already, LabelStudioError when Label Studio does not delete it
-    (nothing is changed then).
+    A tile is undone with its whole page, which is one annotation. The question is asked again.
+    Raises NotFoundError for an unknown number, RoundError when it is undone already,
+    LabelStudioError when Label Studio does not delete it (nothing is changed then).
     """
     with store.reading() as session:
         entry = session.get(LedgerEntry, entry_id)
@@ -151,7 +173,7 @@ def revert(store: Store, client: Client, project_id: int, entry_id: int) -> Ledg
         raise RoundError(f"answer {entry_id} was withdrawn already")
     client.delete(f"/api/annotations/{entry.annotation_id}/", missing_ok=True)
     answers.withdraw(store, project_id, [entry.annotation_id])
-    return entry
+    return Undone(entry, len(standing))
 
 
 @dataclass(frozen=True)

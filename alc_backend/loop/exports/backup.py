@@ -24,6 +24,7 @@ from alc_backend.store import migrate
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import (
+    ANSWERS,
     TRAIN,
     VAL,
     Base,
@@ -185,7 +186,7 @@ def _scored_images(session: Session, round_: Round) -> set[int]:
     answered = select(LedgerEntry.image_id).where(  # their scores go after the next round
         LedgerEntry.project_id == round_.project_id,
         LedgerEntry.round_number == round_.number,
-        LedgerEntry.kind.in_((EntryKind.ACCEPT, EntryKind.CORRECT)),
+        LedgerEntry.kind.in_(ANSWERS),
     )
     return {*session.scalars(scored.distinct()), *session.scalars(answered.distinct())}
 

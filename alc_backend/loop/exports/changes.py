@@ -25,7 +25,9 @@ class Change:
     ``superpixel`` is 0 outside of all superpixels; ``before`` and ``after`` are class names, None
     for void; ``pixels`` counts those that really differ now. ``agreement`` is the share of votes
     for the class in force where several annotators were asked, else None; ``answered_at`` is in
-    UTC; ``seconds`` is how long the annotator took, as Label Studio measured.
+    UTC; ``seconds`` is how long the annotator took, as Label Studio measured; the tiles of a page
+    share its time equally. ``position`` is that of the tile on a page, from 1, and ``proposed`` the
+    class that the page proposed; 0 and None where no page was answered.
     """
 
     image: str
@@ -39,6 +41,8 @@ class Change:
     agreement: float | None
     answered_at: str
     seconds: float | None
+    position: int = 0
+    proposed: str | None = None
 
 
 COLUMNS = {"before": "from", "after": "to"}
@@ -88,6 +92,8 @@ class Changes:
             agreement=agreement,
             answered_at=ledger.replay_order(entry)[0].isoformat(),
             seconds=entry.lead_time,
+            position=entry.position,
+            proposed=None if entry.proposed is None else self._name(entry.proposed),
         )
 
     def _support(self, entry: LedgerEntry) -> tuple[tuple[str, ...], float | None]:

@@ -16,10 +16,12 @@ from alc_backend.common.version import __version__
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.layouts import HUGGINGFACE
 from alc_backend.foundation.warm_start import GROUNDED_SAM
+from alc_backend.loop.annotations import confirmations
+from alc_backend.loop.annotations.confirmations import Way
 from alc_backend.loop.exports.changes import Change
 from alc_backend.loop.exports.snapshot import Maps, Snapshot
 from alc_backend.store import ledger
-from alc_backend.store.models import EntryKind, Round
+from alc_backend.store.models import ANSWERS, EntryKind, Round
 
 NAME = "README.md"
 
@@ -81,9 +83,10 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
     """Write ``README.md`` below ``root``; ``digest`` is that of the snapshot."""
     taken = census.snapshot
     said = Counter(entry.kind for entry in taken.entries)
-    answered = said[EntryKind.ACCEPT] + said[EntryKind.CORRECT]
+    answered = sum(said[kind] for kind in ANSWERS)
     people = sorted({entry.annotator for entry in taken.entries})
     judged = ledger.judge(taken.entries, taken.project.overlap)
+    confirmed = {told.way: told.labels for told in confirmations.confirmed(taken.entries, judged)}
     touched = {(change.image, change.superpixel) for change in census.changes if change.superpixel}
     pixels = sum(change.pixels for change in census.changes)
     parts = [
@@ -102,8 +105,13 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
                 ("— accepted", said[EntryKind.ACCEPT]),
                 ("— corrected", said[EntryKind.CORRECT]),
                 ("— skipped", said[EntryKind.SKIP]),
+                ("tiles of pages unticked (a class ruled out)", said[EntryKind.RULED_OUT]),
                 ("direct edits in force", said[EntryKind.EDIT]),
                 ("superpixels settled by answers", len(judged.resolved)),
+                ("superpixels confirmed", sum(confirmed.values())),
+                ("— singly", confirmed[Way.SINGLE]),
+                ("— on pages of look-alikes", confirmed[Way.PAGE]),
+                ("— by hand", confirmed[Way.EDIT]),
                 ("superpixels disputed", len(judged.disputed)),
                 ("superpixels waiting for another annotator", len(judged.waiting)),
                 ("annotators", len(people)),
@@ -120,7 +128,9 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
         "colour, with id = R + 256·G + 65536·B, where an id is above 65,535). `changes.csv` and "
         "`changes.json` list what differs from the initial label maps: image, superpixel (0 = "
         "outside of all), from, to, pixels, round, annotators (numbers in Label Studio), their "
-        "agreement where several were asked, when, and the seconds the answer took. "
+        "agreement where several were asked, when, the seconds the answer took, and for an "
+        "answer on a page of look-alikes the tile's position (else 0) and the class the page "
+        "proposed. "
         "`manifest.json` has the SHA-256 of every file. Images with an EXIF orientation are "
         "meant upright, as browsers show them.\n\n",
         "## Classes\n\n",

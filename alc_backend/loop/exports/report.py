@@ -20,6 +20,7 @@ from alc_backend.common.types import Json, Progress
 from alc_backend.common.version import __version__
 from alc_backend.core import metrics
 from alc_backend.datasets.images import image_jpeg, label_png, read_image
+from alc_backend.loop.annotations.confirmations import share_accepted
 from alc_backend.simulate.examples import SHOWN
 from alc_backend.simulate.figures import Point
 from alc_backend.store import ledger
@@ -29,7 +30,6 @@ from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import (
     TRAIN,
     VAL,
-    EntryKind,
     Image,
     LedgerEntry,
     Project,
@@ -172,15 +172,12 @@ def _points(live: LiveProject, compared: Comparison) -> list[Point]:
         )
         for round_ in measured
     ]
-    kinds = (EntryKind.ACCEPT, EntryKind.CORRECT)
-    given = [entry for entry in live.entries if entry.kind in kinds]
-    accepted = sum(entry.kind == EntryKind.ACCEPT for entry in given)
     points.append(
         Point(
             round=points[-1].round + 1 if points else 0,
             answers=live.maps.answers,
             data_miou=metrics.known(metrics.mean_iou(compared.after)) if compared.known else None,
-            accept_rate=accepted / len(given) if given else None,
+            accept_rate=share_accepted(live.entries),
             hours=sum(entry.lead_time or 0.0 for entry in live.entries) / 3600,
         )
     )

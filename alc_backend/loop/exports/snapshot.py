@@ -137,6 +137,8 @@ class Digest:
             "superpixel": None if asked is None else self._snapshot.numbers[asked],
             "kind": entry.kind,
             "class": entry.class_id,
+            "position": entry.position,
+            "proposed": entry.proposed,
             "shown": entry.pseudo_label,
             "pixel": [entry.row, entry.col],
             "round": entry.round_number,

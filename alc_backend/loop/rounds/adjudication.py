@@ -12,12 +12,15 @@ from sqlalchemy.orm import Session
 
 from alc_backend.labelstudio import model_version, tasks
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.query import shape_of
 from alc_backend.loop import query_tasks
 from alc_backend.loop.rounds import republishing
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
+from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import Query, Round
+from alc_backend.store.pages import Page, Tile
 
 FIRST_RANK = -1
 """The rank of queries that were put at the front of a queue that was published already."""
@@ -31,12 +34,13 @@ def ask_missing(store: Store, round_: Round, report: Reporter) -> int:
     """
     if round_.project.query_project is None:
         return 0
+    files = store.files(round_.project_id)
     with store.session() as session:
         ledger.lock(session, round_.project_id)  # before the part, as everyone does
         report.lock(session)
         judged = ledger.judgement(session, round_.project_id)
         for superpixel_id, proposed in judged.disputed.items():
-            _write_adjudication(session, round_, superpixel_id, proposed)
+            _write_adjudication(session, files, round_, superpixel_id, proposed)
         for query in query_tasks.queries_left_behind(session, round_):
             if query.closed_at is None and query.superpixel_id not in judged.settled:
                 query.ask_again(round_, FIRST_RANK)
@@ -79,24 +83,47 @@ def _first(session: Session, round_: Round) -> list[int]:
 
 
 def _write_adjudication(
-    session: Session, round_: Round, superpixel_id: int, proposed: tuple[int, ...]
+    session: Session,
+    files: ProjectFiles,
+    round_: Round,
+    superpixel_id: int,
+    proposed: tuple[int, ...],
 ) -> None:
     """Write the adjudication query of a superpixel, about the pixel that was asked about before.
 
-    ``proposed``: the classes that annotators gave.
+    ``proposed``: the classes that annotators gave. One that was only asked about on pages has the
+    pixel of its last tile.
     """
     asked = {
         query.adjudication: query
         for query in session.scalars(select(Query).where(Query.superpixel_id == superpixel_id))
     }
-    if False not in asked:
+    before = asked.get(False) or _tile_of(session, round_.project_id, superpixel_id)
+    if before is None:
         return
-    before = asked[False]
-    chosen_in = before.question_round
+    if isinstance(before, Tile):
+        chosen_in, score, likely = before.page.round.number, 0.0, None
+    else:
+        chosen_in, score, likely = before.question_round, before.score, before.likely
+    superpixel = before.superpixel
+    if superpixel.shape is None:
+        numbers = files.read_superpixels(superpixel.image_id)
+        superpixel.shape = shape_of(numbers == superpixel.number)
     query = asked.get(True) or Query(superpixel_id=superpixel_id, adjudication=True)
     if query.id is None:
         session.add(query)
-    query.round_id, query.rank, query.score = round_.id, FIRST_RANK, before.score
+    query.round_id, query.rank, query.score = round_.id, FIRST_RANK, score
     query.chosen_in = chosen_in
     query.row, query.col, query.pseudo_label = before.row, before.col, before.pseudo_label
-    query.proposed, query.likely = list(proposed), before.likely
+    query.proposed, query.likely = list(proposed), likely
+
+
+def _tile_of(session: Session, project_id: int, superpixel_id: int) -> Tile | None:
+    """The tile that last asked about a superpixel, on a page of a project."""
+    return session.scalars(
+        select(Tile)
+        .join(Page, Page.id == Tile.page_id)
+        .where(Page.project_id == project_id, Tile.superpixel_id == superpixel_id)
+        .order_by(Page.id.desc())
+        .limit(1)
+    ).first()

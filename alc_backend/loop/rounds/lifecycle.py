@@ -25,6 +25,7 @@ from alc_backend.segmentation import folds as folds_of
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
+    ANSWERS,
     TRAIN,
     EntryKind,
     LedgerEntry,
@@ -33,6 +34,7 @@ from alc_backend.store.models import (
     Query,
     Round,
 )
+from alc_backend.store.pages import Page, Tile
 from alc_backend.store.round_config import BATCH_OPTIONS, RoundConfig
 from alc_backend.store.round_states import RUNNING, STOPPED, RoundState
 
@@ -174,9 +176,13 @@ def start_due(store: Store, enqueue: work_items.Enqueue) -> list[Round]:
 def _is_answered(session: Session, round_: Round) -> bool:
     """Whether all that the round asks is settled, or as much, since it began, as its batch has.
 
-    A superpixel counts once, however often it was asked about; one that was mended by hand counts.
+    A superpixel counts once, however often it was asked about, singly or on pages; one that was
+    mended by hand counts, one of which a class was only ruled out does not.
     """
-    asked = set(session.scalars(select(Query.superpixel_id).where(Query.round_id == round_.id)))
+    queries = select(Query.superpixel_id).where(Query.round_id == round_.id)
+    tiles = select(Tile.superpixel_id).join(Page, Page.id == Tile.page_id)
+    pages = tiles.where(Page.round_id == round_.id, Page.closed_at.is_(None))
+    asked = {*session.scalars(queries), *session.scalars(pages)}
     since = session.execute(  # counted first: judging the whole ledger takes longer
         select(LedgerEntry.kind, func.count().label("many"))
         .where(
@@ -186,7 +192,7 @@ def _is_answered(session: Session, round_: Round) -> bool:
         .group_by(LedgerEntry.kind)
     )
     new = {row.kind: row.many for row in since}
-    given = new.get(EntryKind.ACCEPT, 0) + new.get(EntryKind.CORRECT, 0)
+    given = sum(new.get(kind, 0) for kind in ANSWERS)
     few = given < min(round_.config.size, len(asked)) and EntryKind.EDIT not in new
     if not asked or few:
         return False

@@ -118,11 +118,13 @@ def replaced_rounds(session: Session, round_: Round) -> list[Round]:
 def closed_queries(session: Session, round_: Round) -> list[Query]:
     """The queries of earlier rounds whose tasks were closed longer ago than HELD.
 
-    Those that were ever answered are left out: their tasks hold the annotations.
+    Those that were ever answered are left out: their tasks hold the annotations. (That of an answer
+    on a page is held by the page's.)
     """
     answered = exists().where(
         LedgerEntry.superpixel_id == Query.superpixel_id,
         LedgerEntry.adjudication == Query.adjudication,
+        LedgerEntry.position == 0,
     )
     queries = (
         select(Query)

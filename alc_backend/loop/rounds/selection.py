@@ -156,7 +156,7 @@ def _queries_to_keep(session: Session, project_id: int, fallen_out: str) -> set[
     """The superpixels (row ids) whose queries stay in the queue though not among the best.
 
     All that were asked about, or with ``fallen_out`` "remove" those that were ever answered or
-    skipped.
+    skipped; what was said on a page is no answer to them.
     """
     asked = set(
         session.scalars(select_queries(project_id, Query.superpixel_id).where(~Query.adjudication))
@@ -164,7 +164,9 @@ def _queries_to_keep(session: Session, project_id: int, fallen_out: str) -> set[
     if fallen_out == "keep":
         return asked
     answered = select(LedgerEntry.superpixel_id).where(
-        LedgerEntry.project_id == project_id, LedgerEntry.superpixel_id.is_not(None)
+        LedgerEntry.project_id == project_id,
+        LedgerEntry.superpixel_id.is_not(None),
+        LedgerEntry.position == 0,
     )
     return asked.intersection(session.scalars(answered))
 

@@ -143,6 +143,12 @@ def _projects(views: list[Overview]) -> Iterator[Metric]:
     queue = gauge("alc_open_questions", "Questions that nobody has answered")
     answers = gauge("alc_ledger_answers", "Accepts and corrections in force")
     rate = gauge("alc_accept_rate", "Share of the pseudo labels that were accepted")
+    confirmed = gauge(
+        "alc_confirmed_superpixels",
+        "Superpixels by how people confirmed them; machine: by nobody",
+        "way",
+    )
+    seconds = gauge("alc_label_seconds", "Annotators' time for each label, without breaks", "way")
     disputed = gauge("alc_disputed_superpixels", "Superpixels that annotators disagree about")
     images = gauge("alc_images", "Images under correction")
     arriving = gauge("alc_images_waiting", "Images that wait for their first label map")
@@ -157,6 +163,11 @@ def _projects(views: list[Overview]) -> Iterator[Metric]:
         answers.add_metric(name, view.figures.answers)
         if view.figures.accept_rate is not None:
             rate.add_metric(name, view.figures.accept_rate)
+        for told in view.figures.confirmed:
+            confirmed.add_metric([*name, told.way], told.labels)
+            if told.label_s is not None:
+                seconds.add_metric([*name, told.way], told.label_s)
+        confirmed.add_metric([*name, "machine"], view.unconfirmed)
         disputed.add_metric(name, view.figures.disputed)
         images.add_metric(name, view.images)
         arriving.add_metric(name, view.arriving.left)
@@ -172,4 +183,4 @@ def _projects(views: list[Overview]) -> Iterator[Metric]:
             if known:
                 family.add_metric(name, known[-1])
     yield from (queue, answers, rate, disputed, images, arriving, number, state, share)
-    yield from (data_miou, model_miou)
+    yield from (confirmed, seconds, data_miou, model_miou)

@@ -26,7 +26,9 @@ from tests.annotations import (
     region,
     task_of,
 )
+from tests.command_line import alc_with
 from tests.conftest import BOTH_DATABASES, CLASSES
+from tests.pages import add_page, say_to_page
 
 
 @pytest.fixture
@@ -171,7 +173,7 @@ def test_an_undone_answer_is_gone_here_and_in_label_studio(
     before = label_map(store, project)
     submit(answer(1, task_of(store, "a", 2), "dog"), answer(2, task_of(store, "b", 2), "dog"))
     undone = revert(log()[0].answer)
-    assert undone.annotation_id == 1
+    assert (undone.entry.annotation_id, undone.withdrawn) == (1, 1)
     assert deleted_in(label_studio) == [1]
     assert in_ledger(store, project) == {2: ("correct", DOG)}
     assert np.array_equal(label_map(store, project), before)
@@ -287,3 +289,81 @@ def test_one_annotators_second_thoughts_are_no_disagreement(store, project, subm
     task = task_of(store, "a", 2)
     submit(answer(1, task, "dog", by=7), answer(2, task, "cat", by=7, minute=1))
     assert history.team_agreement(store, project).among.items == 0
+
+
+# Pages of look-alikes.
+
+
+@BOTH_DATABASES
+def test_each_tile_of_a_page_has_a_line(store, project, log):
+    say_to_page(store, add_page(store, project, proposed=DOG), 1, {1, 3})
+    names = ("image", "superpixel", "kind", "before", "after", "position", "proposed", "in_force")
+    assert brief(log(), *names) == [
+        ("a", 1, "correct", "cat", "dog", 1, "dog", True),
+        ("a", 2, "ruled out", "cat", None, 2, "dog", True),
+        ("b", 1, "correct", "cat", "dog", 3, "dog", True),
+    ]
+
+
+def test_single_answers_have_no_position(store, project, submit, log):
+    submit(answer(1, task_of(store, "a", 2), "dog"))
+    assert brief(log(), "position", "proposed") == [(0, None)]
+
+
+def test_ruling_a_class_out_counts_until_the_superpixel_has_that_class(store, project, submit, log):
+    say_to_page(store, add_page(store, project, proposed=DOG), 1, set())
+    submit(answer(2, task_of(store, "a", 2), "dog", minute=1))
+    submit(answer(3, task_of(store, "a", 1), "cat", minute=1))
+    assert brief(log(), "kind", "superpixel", "in_force") == [
+        ("ruled out", 1, True),
+        ("ruled out", 2, False),
+        ("ruled out", 1, True),
+        ("correct", 2, True),
+        ("accept", 1, True),
+    ]
+
+
+@BOTH_DATABASES
+def test_a_tile_is_undone_with_its_page(store, project, submit, log, revert, label_studio):
+    before = label_map(store, project)
+    say_to_page(store, add_page(store, project, proposed=DOG), 1, {1, 3})
+    submit(answer(2, task_of(store, "b", 2), "dog"))
+    undone = revert(log()[1].answer)
+    assert (undone.entry.position, undone.withdrawn) == (2, 3)
+    assert deleted_in(label_studio) == [1]
+    assert in_ledger(store, project) == {2: ("correct", DOG)}
+    assert np.array_equal(label_map(store, project), before)
+    with pytest.raises(RoundError, match="already"):
+        revert(log()[0].answer)
+
+
+def test_unticking_is_no_vote(store, project, submit):
+    ask(store, project, 2)
+    page = add_page(store, project, proposed=DOG)
+    say_to_page(store, page, 1, {1}, by="7")
+    say_to_page(store, page, 2, {2}, by="8", minute=1)
+    found = history.team_agreement(store, project)
+    assert (found.among.items, found.waiting, found.disputed) == (0, 2, 0)
+    assert found.annotators == {
+        "7": {"correct": 1, "ruled out": 2},
+        "8": {"correct": 1, "ruled out": 2},
+    }
+
+
+def test_the_commands_name_tiles(store, project, label_studio, settings, monkeypatch):
+    label_studio.serve(monkeypatch)
+    say_to_page(store, add_page(store, project, proposed=DOG), 1, {1})
+    environment = {**settings.environment(), "COLUMNS": "200"}
+
+    def alc(*arguments):
+        return alc_with(environment, settings.data_dir.parent, "answers", *arguments).stdout
+
+    said = alc("log")
+    assert "correct: cat → dog (tile 1)" in said
+    assert "rules out dog (cat) (tile 2)" in said
+    number = entries(store)[0].id
+    undone = " ".join(alc("revert", str(number)).split())
+    assert undone == (
+        f"answer {number} (annotation 1) is undone, and so are the 2 other answers of its page"
+    )
+    assert in_ledger(store, project) == {}

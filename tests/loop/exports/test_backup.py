@@ -57,6 +57,7 @@ from tests.annotations import (
 from tests.command_line import alc
 from tests.conftest import BOTH_DATABASES
 from tests.loop.exports.contents import contents
+from tests.pages import add_page, say_to_page
 
 
 @pytest.fixture
@@ -132,6 +133,7 @@ def rows(store):
 
 @BOTH_DATABASES
 def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
+    say_to_page(store, add_page(store, corrected), 77, {1, 3}, minute=9)
     made = write_backup(store, tmp_path / "alc.tar")
     assert made.missing == []
     brought = restore_backup(elsewhere, tmp_path / "alc.tar")

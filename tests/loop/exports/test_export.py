@@ -24,8 +24,9 @@ from alc_backend.loop.exports.export import export_project
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Image, Project, Query, Round
+from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round
 from tests.annotations import (
+    BACKGROUND,
     CAT,
     DATASET_PROJECT,
     DOG,
@@ -46,6 +47,7 @@ from tests.annotations import (
 from tests.command_line import alc
 from tests.conftest import BOTH_DATABASES, CLASSES, write_dataset
 from tests.loop.exports.contents import contents
+from tests.pages import add_page, say_to_page
 
 KEYS = ("a", "b", "deep/c")
 
@@ -600,3 +602,56 @@ def test_mistakes_end_in_one_sentence(settings, tmp_path, arguments, named):
     assert done.returncode == 1, done.stdout + done.stderr
     assert named in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+# Pages of look-alikes.
+
+
+@BOTH_DATABASES
+def test_changes_tell_the_tile_and_what_its_page_proposed(store, project, submit, export):
+    submit(answer(1, task_of(store, "a", 1), "dog"))
+    page = add_page(store, project, [("a", 2), ("b", 2), ("b", 1)], proposed=DOG)
+    say_to_page(store, page, 2, {1, 3}, minute=1)
+    root = export()
+    names = ("image", "superpixel", "kind", "to", "position", "proposed", "seconds")
+    assert brief(changes_in(root), *names) == [
+        ("a", 1, "correct", "dog", 0, None, 2.5),
+        ("a", 2, "correct", "dog", 1, "dog", 2.0),
+        ("b", 1, "correct", "dog", 3, "dog", 2.0),
+    ]
+    with (root / "changes.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["position"], row["proposed"]) for row in rows] == [
+        ("0", ""), ("1", "dog"), ("3", "dog")
+    ]  # fmt: skip
+
+
+@BOTH_DATABASES
+def test_the_data_card_tells_how_labels_were_confirmed(store, corrected, export):
+    page = add_page(store, corrected, [("b", 1), ("deep/c", 2), ("deep/c", 1)])
+    say_to_page(store, page, 20, {1, 2}, minute=9)
+    card = (export() / "README.md").read_text("utf-8")
+    rows = dict(line.strip("|").split("|", 1) for line in card.splitlines() if line.startswith("|"))
+    counts = {name.strip(): value.strip() for name, value in rows.items()}
+    assert counts["superpixels confirmed"] == "5"
+    assert counts["— singly"] == "3"
+    assert counts["— on pages of look-alikes"] == "2"
+    assert counts["— by hand"] == "0"
+    assert counts["tiles of pages unticked (a class ruled out)"] == "1"
+    assert counts["answers in force"] == "6"
+
+
+def test_ruling_a_class_out_is_part_of_what_an_export_was_made_from(
+    store, corrected, export, settings
+):
+    root = export()
+    page = add_page(store, corrected, [("b", 1)], proposed=DOG)
+    say_to_page(store, page, 20, set(), minute=9)
+    done = alc(settings, "export", str(root), "--verify")
+    assert done.returncode == 1
+    assert "the ledger has moved on" in " ".join((done.stdout + done.stderr).split())
+    export("again")
+    with store.session() as session:
+        session.query(LedgerEntry).filter_by(position=1).update({"proposed": BACKGROUND})
+    done = alc(settings, "export", str(root.parent / "again"), "--verify")
+    assert done.returncode == 1  # the same was said to another proposal

@@ -21,6 +21,7 @@ from tests.annotations import (
     task_of,
 )
 from tests.conftest import BOTH_DATABASES, CLASSES
+from tests.pages import add_page, say_to_page
 
 SIZE = 16 * 24
 """Pixels of superpixel 2, a dog that is labelled cat."""
@@ -81,3 +82,13 @@ def test_without_ground_truth_and_without_answers(store, dataset, tmp_path):
     path = page.write(found, "pets", tmp_path / "report")
     assert "The rounds" in path.read_text()
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["report.html"]
+
+
+def test_pages_count_as_answers_and_hours_but_not_for_the_accept_rate(store, dataset):
+    project_id = answered(store, dataset)
+    page = add_page(store, project_id, [("b", 1), ("c", 2)])
+    say_to_page(store, page, 20, {1}, minute=9, lead_time=8.0)
+    last = report.document(store, project_id, lambda *news: None)["rows"][0]["rounds"][-1]
+    assert last["answers"] == 4
+    assert last["accept_rate"] == pytest.approx(1 / 3)
+    assert last["hours"] == pytest.approx((4 * 2.5 + 8.0) / 3600)

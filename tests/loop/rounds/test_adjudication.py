@@ -8,7 +8,7 @@ from sqlalchemy import select
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.query import epsilon_of
 from alc_backend.loop.annotations import answers
-from alc_backend.store.models import Project, Query, Round, utc_now
+from alc_backend.store.models import Project, Query, Round, Superpixel, utc_now
 from tests.annotations import (
     answer,
     asked_project,
@@ -20,6 +20,7 @@ from tests.annotations import (
 )
 from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds import running
+from tests.pages import add_page, say_to_page
 
 
 @pytest.fixture
@@ -205,3 +206,26 @@ def test_what_was_undone_is_asked_again_but_not_a_batch_that_is_not_published(
     running.ask_missing(store, opened)
     chosen = {task_of(store, *place) for place in (("b", 2), ("c", 1), ("c", 2))}
     assert not first_in_queue(label_studio) & chosen
+
+
+@BOTH_DATABASES
+def test_a_dispute_on_pages_alone_is_asked_again(store, project, label_studio):
+    """Nobody was asked singly: the question is about the pixel of the tile, with its outline."""
+    superpixel = query_of(store, "a", 2).superpixel_id
+    with store.session() as session:
+        session.query(Query).filter_by(superpixel_id=superpixel).delete()
+        session.get_one(Superpixel, superpixel).shape = None
+        session.scalars(select(Round)).one().unasked = True
+    for by, proposed in enumerate((1, 2), start=1):  # a cat; a dog
+        page = add_page(
+            store, project, [("a", 2)], proposed=proposed, key=f"{by}" * 32, task_id=800 + by
+        )
+        say_to_page(store, page, by, {1}, by=str(by), minute=by)
+    running.ask_missing(store, latest(store))
+    assert not unasked(store)
+    (made,) = disputes(label_studio)
+    assert [c["value"] for c in made.data["choices"]][:2] == ["cat", "dog"]
+    asked = query_of(store, "a", 2, adjudication=True)
+    assert (asked.row, asked.col, asked.question_round) == (11, 12, 1)
+    with store.reading() as session:
+        assert session.get_one(Superpixel, superpixel).shape["outlines"]

@@ -25,6 +25,7 @@ from tests.annotations import (
 )
 from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds import running
+from tests.pages import add_page, say_to_page
 
 HOUR = timedelta(hours=1)
 
@@ -151,6 +152,46 @@ def test_what_is_kept_in_the_queue_is_not_closed(store, label_studio, publish):
 
 
 def test_what_was_answered_is_not_closed(store, project, label_studio, publish, cats):
+    reply(store, project, "a", "dog")
+    publish()
+    assert closed(label_studio) == cats - {task_of(store, "a", 1)}
+
+
+@BOTH_DATABASES
+@pytest.mark.parametrize("ticked", [{1}, set(), None])
+def test_what_was_said_on_a_page_leaves_the_single_question_closed(
+    store, project, label_studio, publish, cats, ticked
+):
+    """Label Studio would serve it: nobody has answered that task."""
+    page = add_page(store, project, [("a", 1), ("b", 2)], round_number=1)
+    say_to_page(store, page, 1, ticked)
+    publish()
+    assert closed(label_studio) == cats
+    closed_since(store, 25 * HOUR)
+    clear_away(store)
+    assert queries(label_studio).isdisjoint(cats)  # the annotation is of the page's task
+    assert query_of(store, "a", 1).task_id is None
+
+
+def test_what_was_answered_before_a_page_got_its_number_is_closed(
+    store, project, label_studio, publish, cats
+):
+    """Label Studio, restored from a dump, gives the number of the lost annotation again."""
+    reply(store, project, "a", "dog")
+    page = add_page(store, project, [("b", 2), ("c", 2)], round_number=1)
+    say_to_page(store, page, 1, {1, 2}, minute=5)
+    publish()
+    assert task_of(store, "a", 1) not in closed(label_studio)  # answered once, and open again
+    assert query_of(store, "a", 1).round_id == round_of(store, 2).id
+
+
+def test_revisions_of_tiles_do_not_revise_a_single_answer(
+    store, project, label_studio, publish, cats
+):
+    """A page had the number before: its tiles were revised more often than the answer."""
+    page = add_page(store, project, [("b", 2), ("c", 2)], round_number=1)
+    say_to_page(store, page, 1, {1, 2}, minute=-9)
+    say_to_page(store, page, 1, {1}, minute=-9, revised=-5)
     reply(store, project, "a", "dog")
     publish()
     assert closed(label_studio) == cats - {task_of(store, "a", 1)}

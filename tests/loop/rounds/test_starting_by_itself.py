@@ -12,7 +12,8 @@ from alc_backend.loop.annotations import answers, mask_edits
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.store import ledger
-from alc_backend.store.models import Project, Round
+from alc_backend.store.models import Project, Query, Round, utc_now
+from alc_backend.store.pages import Page
 from tests.annotations import (
     annotation,
     answer,
@@ -25,6 +26,7 @@ from tests.annotations import (
 )
 from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds import running
+from tests.pages import add_page, say_to_page
 
 PLACES = [(key, number) for key in "abc" for number in (1, 2)]
 CAT_AT, DOG_AT = (slice(8, 24), slice(8, 24)), (slice(24, 40), slice(32, 56))
@@ -109,3 +111,35 @@ def test_after_as_many_as_its_batch_has(store, project, agree):
     assert due(store) == []
     agree(PLACES[2])
     assert due(store) == [2]
+
+
+def both_say(store, page, number, ticked):
+    """Two annotators say the same to a page."""
+    for by in (1, 2):
+        say_to_page(store, page, number + by, ticked, by=str(by), minute=number + by)
+
+
+@BOTH_DATABASES
+def test_what_was_answered_on_a_page_is_answered(store, project, agree):
+    for place in PLACES[3:]:
+        agree(place)
+    page = add_page(store, project, PLACES[:3])
+    both_say(store, page, 100, {1, 2})
+    assert due(store) == []  # the third was ruled out, which answers nothing
+    again = add_page(store, project, PLACES[2:3], key="1" * 32, task_id=801, proposed=2)
+    both_say(store, again, 200, {1})
+    assert due(store) == [2]
+
+
+def test_a_round_that_asks_on_pages_alone(store, project):
+    with store.session() as session:
+        session.query(Query).delete()
+    page = add_page(store, project, PLACES)
+    assert due(store) == []
+    both_say(store, page, 100, {1, 2, 3, 4, 5})
+    assert due(store) == []
+    with store.session() as session:  # another plan has put the last one elsewhere, and left it
+        session.get_one(Page, page).closed_at = utc_now()
+    other = add_page(store, project, PLACES[:5], key="1" * 32, task_id=801)
+    assert due(store) == [2]
+    assert other != page

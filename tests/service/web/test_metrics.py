@@ -11,8 +11,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from alc_backend.loop.annotations import webhooks
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.jobs.worker import run_worker
-from tests.annotations import answer, arrive, asked_project, created, label_studio_of, task_of
+from tests.annotations import (
+    DOG,
+    answer,
+    arrive,
+    asked_project,
+    created,
+    label_studio_of,
+    task_of,
+)
 from tests.conftest import BOTH_DATABASES, wait_for
+from tests.pages import add_page, say_to_page
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,10 +45,16 @@ def test_the_state_of_a_project(service, store, dataset, monkeypatch):
         said = answer(number, task_of(store, key, superpixel), choice)
         arrive(store, project, created(said), label_studio=label_studio)
     wait_for(lambda: not webhooks.waiting(store))
+    say_to_page(store, add_page(store, project, [("b", 1), ("c", 1)], proposed=DOG), 9, {1})
     found = scrape(service)
-    assert found["alc_ledger_answers", "pets"] == 2
+    assert found["alc_ledger_answers", "pets"] == 3
+    ways = {"single": 2, "page": 1, "edit": 0, "machine": 3}
+    for way, superpixels in ways.items():
+        assert found["alc_confirmed_superpixels", "pets", way] == superpixels
+    assert found["alc_label_seconds", "pets", "page"] == 6.0
+    assert ("alc_label_seconds", "pets", "edit") not in found
     assert found["alc_accept_rate", "pets"] == 0.5
-    assert found["alc_open_questions", "pets"] == 4
+    assert found["alc_open_questions", "pets"] == 3
     assert found["alc_images", "pets"] == 3
     assert found["alc_round", "pets"] == 1
     assert found["alc_round_state", "pets", "open"] == 1

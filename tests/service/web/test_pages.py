@@ -28,6 +28,7 @@ from tests.annotations import (
     task_of,
 )
 from tests.conftest import BOTH_DATABASES, write_dataset
+from tests.pages import add_page, say_to_page
 
 TOKEN = re.compile(r'name="token" value="(\w+)"')
 
@@ -240,3 +241,30 @@ def test_without_a_project_the_page_says_what_to_do(settings, redis):
     with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
         assert "alc init" in client.get("/").text
         assert client.get("/images").status_code == 404
+
+
+@BOTH_DATABASES
+def test_the_admin_page_tells_how_labels_were_confirmed(client, store, project):
+    assert "How labels were confirmed" not in client.get("/").text  # nothing was
+    say_to_page(store, add_page(store, project, proposed=DOG), 1, {1, 3}, lead_time=9.0)
+    page = client.get("/").text
+    tables = re.findall(r"<caption>([^<]+)</caption>(.*?)</table>", page, re.S)
+    cells = {
+        caption: [re.findall(r"<td>([^<]*)</td>", row) for row in body.split("<tr>")[2:]]
+        for caption, body in tables
+    }
+    assert cells["How labels were confirmed"] == [
+        ["by a question of its own", "0", "0 %", "–", "–"],
+        ["on a page of look-alikes", "2", "33 %", "9.0", "4.5"],
+        ["by hand in the dataset project", "0", "0 %", "–", "–"],
+        ["by nobody: rest on the machine", "4", "67 %", "–", "–"],
+    ]
+    assert cells["How often proposals were right"] == [["dog", "3", "67 %", "21 % to 94 %"]]
+
+
+def test_the_gallery_tells_tiles(client, store, project):
+    say_to_page(store, add_page(store, project, proposed=DOG), 1, {1, 3})
+    page = client.get("/images").text
+    rows = [re.findall(r"<td>([^<]*)</td>", row)[2:] for row in page.split("<tr>")]
+    assert ["1", "correct (page, tile 1)", "cat", "dog", "yes"] in rows
+    assert ["2", "ruled out (page, tile 2)", "cat", "not dog", "yes"] in rows

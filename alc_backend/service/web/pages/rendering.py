@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader
 
 from alc_backend.common.durations import duration
+from alc_backend.loop.annotations.confirmations import Way
 from alc_backend.loop.overview import Overview
 from alc_backend.service.web.bodies import FORM_BYTES
 from alc_backend.service.web.proxies import PREFIX
@@ -22,6 +23,14 @@ from alc_backend.settings import Settings
 COOKIE = "alc_page"
 CURVES = {"data_miou": "Quality of the label maps", "model_miou": "Quality of the network"}
 """The qualities that are plotted over the rounds, with the titles of their plots."""
+
+
+CONFIRMED_BY = {
+    Way.SINGLE: "by a question of its own",
+    Way.PAGE: "on a page of look-alikes",
+    Way.EDIT: "by hand in the dataset project",
+}
+"""How the admin page names the ways in which labels are confirmed."""
 
 
 class Renderer:
@@ -99,7 +108,9 @@ def _environment() -> Environment:
         "curves": _curves,
         "duration": duration,
         "moment": _moment,
+        "confirmed_by": CONFIRMED_BY.__getitem__,
         "number": lambda value: "–" if value is None else f"{value:.3f}",
+        "seconds": lambda value: "–" if value is None else f"{value:.1f}",
         "share": lambda value: "–" if value is None else f"{100 * value:.0f} %",
         "title_of": CURVES.__getitem__,
         "whole": lambda value: "–" if value is None else f"{value:.0f}",
