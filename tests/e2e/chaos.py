@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -229,15 +230,25 @@ def page_result(shown: list, ticked: list[str]) -> list:
 
 
 class Labeler(threading.Thread):
-    """Somebody who answers single questions and pages, skips, thinks again, withdraws, and
-    sometimes repaints a mask."""
+    """Somebody who answers, skips, thinks again, withdraws, and sometimes repaints a mask.
 
-    def __init__(self, url: str, token: str, query_project: int, dataset_project: int, seed: int):
+    New questions are answered only while the labeler ``has_time``: there are not too many.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        query_project: int,
+        dataset_project: int,
+        seed: int,
+        has_time: Callable[[], bool],
+    ) -> None:
         super().__init__(name=f"labeler-{seed}", daemon=True)
         self.did: Counter[str] = Counter()
         self._client = Client(url, token, timeout=30)
         self._queries, self._dataset = query_project, dataset_project
-        self._random = random.Random(seed)
+        self._random, self._has_time = random.Random(seed), has_time
         self.paints = ["ball"]
         self._mine: list[Answered] = []
         self._remembered: list[Answered] | None = None
@@ -280,7 +291,9 @@ class Labeler(threading.Thread):
             self._answer(skip=draw > 0.95)
 
     def _answer(self, skip: bool) -> None:
-        task = self._client.get_or_none(f"/api/projects/{self._queries}/next")
+        task = None
+        if self._has_time():
+            task = self._client.get_or_none(f"/api/projects/{self._queries}/next")
         if task is None:  # nothing left until the next round
             self._over.wait(0.3)
             return

@@ -53,7 +53,10 @@ LONG = os.environ.get("CHAOS") == "long"
 SEED = int(os.environ.get("CHAOS_SEED", 0))
 DATABASES = ["sqlite", "postgresql"] if "CHAOS" in os.environ else ["sqlite"]
 HOUR = 3600
-ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (50, 2, 24, 60)
+ANSWERS, ROUNDS, IMAGES, BATCH = (500, 5, 200, 130) if LONG else (50, 2, 40, 60)
+AHEAD = 60 if LONG else 20
+"""How many more questions than are waited for are answered at most: the images must last."""
+
 LABELERS = 4 if LONG else 2
 KILLS, PAUSE_S = (40, (4.0, 20.0)) if LONG else (4, (0.5, 2.0))
 EMAIL, PASSWORD = "demo@example.com", "correct horse 7"
@@ -193,9 +196,17 @@ def make_trouble(world: World) -> tuple[Counter[str], list[int]]:
         new_user(client, f"labeler{number}@example.com", PASSWORD) for number in range(LABELERS)
     ]
     labelers = [
-        Labeler(client.url, token, project.query_project, project.dataset_project, SEED + number)
+        Labeler(
+            client.url,
+            token,
+            project.query_project,
+            project.dataset_project,
+            SEED + number,
+            lambda: answered() < goal + AHEAD,
+        )
         for number, token in enumerate(tokens)
     ]
+    goal = 0
     killer = Killer(world.processes, settings, SEED + 2, PAUSE_S, KILLS)
     troubles = Troubles(world, labelers, killer, SEED + 3)
     for thread in (*labelers, killer):
@@ -204,12 +215,16 @@ def make_trouble(world: World) -> tuple[Counter[str], list[int]]:
     def answered() -> int:
         return sum(labeler.did["answered"] for labeler in labelers)
 
+    def reach(wanted: int) -> None:
+        nonlocal goal
+        goal = wanted
+        wait_until(lambda: answered() >= goal, 600, f"answer {goal}")
+
     began = time.monotonic()
     for number, happenings in RUN.items():
         begun = answered()
         for share, happens in happenings:
-            goal = begun + int(share * ANSWERS / ROUNDS)
-            wait_until(lambda goal=goal: answered() >= goal, 600, f"answer {goal}")
+            reach(begun + int(share * ANSWERS / ROUNDS))
             if happens is None:
                 lifecycle.start(store, jobs.enqueue_part, project.id, size=BATCH)
             else:
@@ -221,8 +236,7 @@ def make_trouble(world: World) -> tuple[Counter[str], list[int]]:
                 600,
                 f"round {number + 1}",
             )
-    goal = max(ANSWERS + troubles.lost, begun + ANSWERS // ROUNDS)
-    wait_until(lambda: answered() >= goal, 600, f"answer {goal}")
+    reach(max(ANSWERS + troubles.lost, begun + ANSWERS // ROUNDS))
     for labeler in labelers:
         labeler.stop()
     wait_until(lambda: not killer.is_alive(), 40 * KILLS, f"kill {KILLS}")
@@ -268,7 +282,7 @@ def check_everything(store, client, project_id, deleted) -> None:
         project = session.get_one(Project, project_id)  # it has another class by now
     given = annotations(client, project)
     assert ledger_says(store, project) == given
-    assert {kind for kind, _ in given.values()} >= {"answer", "ruled_out"}
+    assert {kind for kind, _ in given.values()} >= {"answer", "ruled out"}
     answered = {number for (number, _), (kind, _) in given.items() if kind != "edit"}
     assert len(answered) >= 0.8 * ANSWERS
     full = reconcile(store, client, project.id, full=True)
@@ -306,7 +320,7 @@ def annotations(client, project) -> Said:
                 if annotation.ticked is not None and not annotation.cancelled:
                     right = position in annotation.ticked
                     proposed = task["data"]["alc"]["proposed"]
-                    said = ("answer", proposed) if right else ("ruled_out", None)
+                    said = ("answer", proposed) if right else ("ruled out", None)
                 given[annotation.annotation_id, position] = said
     for task in client.tasks(project.dataset_project):
         for item in task["annotations"]:
