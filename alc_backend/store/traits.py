@@ -42,7 +42,10 @@ class ShardTraits(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[ShardTraits], classes: int) -> ShardTraits:
-        """The superpixels of all parts, in their order, for so many ``classes``."""
+        """The superpixels of all parts, in their order, for so many ``classes``.
+
+        A class that a part does not know, as it was added later, is improbable for its superpixels.
+        """
         if not parts:
             none = np.zeros(0)
             return cls(
@@ -51,9 +54,17 @@ class ShardTraits(NamedTuple):
                 none.astype(np.uint8), none.astype(np.int64), none.astype(np.int32),
                 none.astype(np.int32), np.zeros(classes, np.int64),
             )  # fmt: skip
-        *columns, pixels = zip(*parts, strict=True)
+        *columns, pixels = zip(*(part._widened(classes) for part in parts), strict=True)
         whole: list[Any] = [np.concatenate(column) for column in columns]
         return cls._make([*whole, np.sum(pixels, axis=0)])
+
+    def _widened(self, classes: int) -> ShardTraits:
+        """The same with zeros for the classes that were added since, up to so many in all."""
+        added = max(classes - self.predicted.shape[1], 0)
+        return self._replace(
+            predicted=np.pad(self.predicted, ((0, 0), (0, added))),
+            class_pixels=np.pad(self.class_pixels, (0, max(classes - len(self.class_pixels), 0))),
+        )
 
     def packed(self) -> bytes:
         """The content of a file that :meth:`unpacked` reads."""

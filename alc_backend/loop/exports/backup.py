@@ -20,6 +20,7 @@ from alc_backend.common.types import Json, Progress
 from alc_backend.errors import NotFoundError, StorageError
 from alc_backend.loop.exports import archive
 from alc_backend.loop.exports.archive import FILES, Manifest, Summary
+from alc_backend.loop.questions.learning import scored_shards
 from alc_backend.store import migrate
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
@@ -174,6 +175,9 @@ def _files_of_project(
             for image in images:
                 (reach,) = files.of_round(round_.number, [image.id])
                 yield BackupFile(reach, needed=image.id in scored)
+        if round_.state != RoundState.CLOSED:  # without them, it asks singly
+            for name in files.of_traits(round_.number, scored_shards(session, round_)):
+                yield BackupFile(name, needed=False)
 
 
 def _scored_images(session: Session, round_: Round) -> set[int]:

@@ -12,6 +12,7 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine, func, inspect, make_url, select, text
@@ -24,6 +25,8 @@ from alc_backend.loop.exports import restore as restoring
 from alc_backend.loop.exports.backup import Networks, write_backup
 from alc_backend.loop.exports.export import export_project
 from alc_backend.loop.exports.restore import restore_backup
+from alc_backend.loop.questions import learning
+from alc_backend.loop.rounds.plan import Work
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
@@ -34,11 +37,12 @@ from alc_backend.store.models import (
     Base,
     Image,
     LedgerEntry,
+    Part,
     Project,
     Round,
     Score,
 )
-from alc_backend.store.round_states import RoundState
+from alc_backend.store.round_states import RoundState, Step
 from alc_backend.store.storage import Storage
 from tests.annotations import (
     DATASET_PROJECT,
@@ -57,7 +61,7 @@ from tests.annotations import (
 from tests.command_line import alc
 from tests.conftest import BOTH_DATABASES
 from tests.loop.exports.contents import contents
-from tests.pages import add_page, say_to_page
+from tests.pages import add_page, say_to_page, traits
 
 
 @pytest.fixture
@@ -568,3 +572,34 @@ def test_the_command_line(store, corrected, settings, elsewhere, tmp_path):
     done = alc(elsewhere, "restore", str(tmp_path / "nothing"))
     assert done.returncode == 1
     assert "cannot be read" in done.stderr
+
+
+# What a round has kept of its superpixels.
+
+
+@BOTH_DATABASES
+def test_what_an_open_round_plans_by_comes_back(store, corrected, elsewhere, tmp_path):
+    with store.session() as session:
+        first = session.scalars(select(Round)).one()
+        second = Round(project_id=corrected, number=2, state=RoundState.OPEN, config=first.config)
+        first.state = RoundState.CLOSED
+        session.add(second)
+        session.flush()
+        for round_ in (first, second):
+            for number, images in enumerate([[], [1], [2]]):
+                work = Work(images).as_json()
+                session.add(Part(round_id=round_.id, step=Step.SCORING, number=number, work=work))
+    files = store.files(corrected)
+    kept = traits([7, 8])
+    files.write_traits(1, 1, kept)
+    files.write_traits(2, 1, kept)  # that of the second shard is lost
+    assert write_backup(store, tmp_path / "alc.tar").missing == []
+    restore_backup(elsewhere, tmp_path / "alc.tar")
+    with closing(Store(elsewhere)) as restored:
+        there = restored.files(corrected)
+        assert (there.has_traits(1, 1), there.has_traits(2, 2)) == (False, False)
+        with restored.reading() as session:
+            round_ = session.scalars(select(Round).where(Round.number == 2)).one()
+            found = learning.read_traits(restored, session, round_)
+    assert found.superpixels.tolist() == [7, 8]
+    assert np.array_equal(found.predicted, kept.predicted)
