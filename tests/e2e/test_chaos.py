@@ -195,25 +195,30 @@ def make_trouble(world: World) -> tuple[Counter[str], list[int]]:
     tokens = [
         new_user(client, f"labeler{number}@example.com", PASSWORD) for number in range(LABELERS)
     ]
-    labelers = [
+    labelers: list[Labeler] = []
+    goal = 0
+
+    def answered() -> int:
+        return sum(labeler.did["answered"] for labeler in labelers)
+
+    def has_time() -> bool:
+        return answered() < goal + AHEAD
+
+    labelers += [
         Labeler(
             client.url,
             token,
             project.query_project,
             project.dataset_project,
             SEED + number,
-            lambda: answered() < goal + AHEAD,
+            has_time,
         )
         for number, token in enumerate(tokens)
     ]
-    goal = 0
     killer = Killer(world.processes, settings, SEED + 2, PAUSE_S, KILLS)
     troubles = Troubles(world, labelers, killer, SEED + 3)
     for thread in (*labelers, killer):
         thread.start()
-
-    def answered() -> int:
-        return sum(labeler.did["answered"] for labeler in labelers)
 
     def reach(wanted: int) -> None:
         nonlocal goal
