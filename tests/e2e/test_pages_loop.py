@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -59,7 +60,7 @@ def plans(demo) -> tuple[int, int | None]:
         return latest.plans, latest.planned_to
 
 
-def test_a_round_of_pages_and_single_questions(running):
+def test_a_round_of_pages_and_single_questions(running, tmp_path):
     demo, processes = running
     alc(demo, "round", "start", ALC_QUESTIONS="mixed", ALC_TILES="4")
     opened = wait_open(demo, processes)
@@ -117,6 +118,20 @@ def test_a_round_of_pages_and_single_questions(running):
         )
     )
     assert tiles_in_ledger(demo) == tiles_in_label_studio(demo)
+
+    # A store that is lost is made again with everything that was said on pages.
+    before = ledger_digest(demo, tmp_path / "before")
+    elsewhere = {"ALC_DATA_DIR": str(tmp_path / "rebuilt"), "REDIS_URL": "redis://127.0.0.1:1/0"}
+    numbers = ("--dataset-project", str(project.dataset_project))
+    numbers += ("--query-project", str(project.query_project))
+    folder = demo.settings.data_dir / "sample/train"
+    assert "0 problems" in alc(demo, "rebuild", str(folder), *numbers, **elsewhere)
+    assert ledger_digest(demo, tmp_path / "after", **elsewhere) == before
+
+
+def ledger_digest(demo, folder, **environment) -> dict:
+    alc(demo, "export", str(folder), "--project", "ALC sample", **environment)
+    return json.loads((folder / "manifest.json").read_text())["ledger"]
 
 
 def plans_of(session, round_: Round) -> int:
