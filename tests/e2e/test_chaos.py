@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -285,8 +286,12 @@ def report(did, wire, store, project_id: int) -> None:
 def check_everything(store, client, project_id, deleted) -> None:
     with store.reading() as session:
         project = session.get_one(Project, project_id)  # it has another class by now
-    given = annotations(client, project)
-    assert ledger_says(store, project) == given
+    given, said = annotations(client, project), ledger_says(store, project)
+    for number in kept_newer(store, client, project):
+        for known in (given, said):
+            for place in [place for place in known if place[0] == number]:
+                del known[place]
+    assert said == given
     assert {kind for kind, _ in given.values()} >= {"answer", "ruled out"}
     answered = {number for (number, _), (kind, _) in given.items() if kind != "edit"}
     assert len(answered) >= 0.8 * ANSWERS
@@ -331,6 +336,30 @@ def annotations(client, project) -> Said:
         for item in task["annotations"]:
             given[int(item["id"]), 0] = ("edit", None)
     return given
+
+
+def kept_newer(store, client, project) -> set[int]:
+    """The annotations that Label Studio, restored from a dump, has as they were before a revision.
+
+    The ledger has had them so, and keeps the revision.
+    """
+    with store.reading() as session:
+        moments: dict[int, set[datetime]] = {}
+        for entry in session.scalars(select(LedgerEntry)):
+            moments.setdefault(entry.annotation_id, set()).add(entry.updated_at)
+        last = {
+            entry.annotation_id: entry.updated_at
+            for entry in ledger.standing(session, project.id, removed=True)
+        }
+    return {
+        annotation.annotation_id
+        for number in (project.query_project, project.dataset_project)
+        for task in client.tasks(number)
+        for annotation in (parse(item, task["id"]) for item in task["annotations"])
+        if annotation.annotation_id in last
+        and annotation.updated_at in moments[annotation.annotation_id]
+        and annotation.updated_at < last[annotation.annotation_id]
+    }
 
 
 def ledger_says(store, project) -> Said:
