@@ -205,8 +205,9 @@ def test_a_pages_number_is_given_to_an_edit(store, project, page):
         skipped=False,
         changes=[],
     )
+    image_id = image_of(store, "a").id
     with store.session() as session:
-        image = session.get_one(Image, image_of(store, "a").id)
+        image = session.get_one(Image, image_id)
         assert recording.record_edit(session, image, edit) is not None
     assert standing(store, project) == [(0, "edit", None)]
     assert settled(store, project) == {}
