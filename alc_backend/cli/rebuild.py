@@ -68,6 +68,7 @@ def rebuild(
         f"{made.images} images, {made.queries} queries and {made.pages} pages of {made.rounds} "
         f"rounds, annotations: {counts or 'none'}; {len(made.problems)} problems",
         highlight=False,
+        soft_wrap=True,
     )
     if made.problems:
         raise typer.Exit(1)
