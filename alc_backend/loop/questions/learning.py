@@ -43,21 +43,25 @@ class Learnt:
     held_out: NDArray[np.float64]
 
 
+def shards_of(session: Session, round_: Round) -> list[int]:
+    """The numbers of the shards of images that a round's scoring pass was divided into."""
+    parts = session.scalars(
+        select(Part)
+        .where(Part.round_id == round_.id, Part.step == Step.SCORING)
+        .order_by(Part.number)
+    )
+    return [part.number for part in parts if part.work["images"]]
+
+
 def read_traits(store: Store, session: Session, round_: Round) -> ShardTraits:
     """What a round's scoring pass kept of all its superpixels.
 
     A file that is missing or damaged is left out, with a line in the log: its superpixels are on no
     page, and asked about singly.
     """
-    parts = session.scalars(
-        select(Part)
-        .where(Part.round_id == round_.id, Part.step == Step.SCORING)
-        .order_by(Part.number)
-    )
-    shards = [part.number for part in parts if part.work["images"]]
     files = store.files(round_.project_id)
     found = []
-    for shard in shards:
+    for shard in shards_of(session, round_):
         try:
             found.append(files.read_traits(round_.number, shard))
         except NotFoundError as error:

@@ -24,6 +24,7 @@ from alc_backend.loop.exports import restore as restoring
 from alc_backend.loop.exports.backup import Networks, write_backup
 from alc_backend.loop.exports.export import export_project
 from alc_backend.loop.exports.restore import restore_backup
+from alc_backend.loop.rounds.plan import Work
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
@@ -34,11 +35,12 @@ from alc_backend.store.models import (
     Base,
     Image,
     LedgerEntry,
+    Part,
     Project,
     Round,
     Score,
 )
-from alc_backend.store.round_states import RoundState
+from alc_backend.store.round_states import RoundState, Step
 from alc_backend.store.storage import Storage
 from tests.annotations import (
     DATASET_PROJECT,
@@ -58,6 +60,7 @@ from tests.command_line import alc
 from tests.conftest import BOTH_DATABASES
 from tests.loop.exports.contents import contents
 from tests.pages import add_page, say_to_page
+from tests.traits import are_equal, some_traits
 
 
 @pytest.fixture
@@ -149,7 +152,8 @@ def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
         assert webhooks.drain(restored, label_studio.client) == {"recorded": 1}
         assert webhooks.waiting(restored) == 0
         with restored.reading() as session:
-            assert session.scalar(select(func.count()).select_from(LedgerEntry)) == 2
+            # one answer, three tiles of a page, and the answer that waited
+            assert session.scalar(select(func.count()).select_from(LedgerEntry)) == 5
             assert session.scalar(select(func.count()).select_from(Event)) == 2
     assert contents(tmp_path / "before") == contents(tmp_path / "after")
 
@@ -281,6 +285,39 @@ def test_what_an_answer_reached_is_needed_after_its_scores_are_gone(store, sprea
         store.storage.delete(f"projects/{spread}/rounds/1/reach/{image.id}.png")
     reached = f"projects/{spread}/rounds/1/reach/{image_of_training(store, 'a').id}.png"
     assert write_backup(store, tmp_path / "alc.tar").missing == [reached]
+
+
+@BOTH_DATABASES
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_the_open_round_saw_is_needed(store, corrected, elsewhere, tmp_path, closed):
+    with store.session() as session:
+        round_ = session.scalars(select(Round)).one()
+        round_.config = round_config(questions="mixed")
+        for number, images in enumerate(([], [1, 2], [3])):
+            work = Work(images).as_json()
+            session.add(Part(round_id=round_.id, step=Step.SCORING, number=number, work=work))
+        if closed:  # another round is being made
+            round_.state = RoundState.CLOSED
+            session.add(
+                Round(
+                    project_id=corrected,
+                    number=2,
+                    state=RoundState.OPEN,
+                    config=round_config(questions="single"),
+                )
+            )
+    files = store.files(corrected)
+    for shard in (1, 2):
+        files.write_traits(1, shard, some_traits([shard]))
+    assert write_backup(store, tmp_path / "alc.tar").missing == []
+    restore_backup(elsewhere, tmp_path / "alc.tar")
+    with closing(Store(elsewhere)) as restored:
+        for shard in (1, 2):
+            brought = restored.files(corrected).read_traits(1, shard)
+            assert are_equal(brought, some_traits([shard]))
+    lost = f"projects/{corrected}/rounds/1/traits/2.npz"
+    store.storage.delete(lost)
+    assert write_backup(store, tmp_path / "again.tar").missing == ([] if closed else [lost])
 
 
 def image_of_training(store, key):
