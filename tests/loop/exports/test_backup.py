@@ -149,7 +149,7 @@ def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
         assert webhooks.drain(restored, label_studio.client) == {"recorded": 1}
         assert webhooks.waiting(restored) == 0
         with restored.reading() as session:
-            assert session.scalar(select(func.count()).select_from(LedgerEntry)) == 2
+            assert session.scalar(select(func.count()).select_from(LedgerEntry)) == 2 + 3
             assert session.scalar(select(func.count()).select_from(Event)) == 2
     assert contents(tmp_path / "before") == contents(tmp_path / "after")
 
