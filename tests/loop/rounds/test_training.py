@@ -168,11 +168,15 @@ def test_held_out_answers_tell_how_good_the_network_is(store, six_images, monkey
         seen.extend(load(key)[1] for key in keys)
         train(config, keys, load, **options)
 
+    predict = infer.Predictor.predict
+
     def cats_everywhere(self, image):
-        return np.eye(3, dtype=np.float32)[1][:, None, None] * np.ones((1, *image.shape[:2]), "f")
+        found = predict(self, image)
+        found.probabilities[:] = np.eye(3, dtype=np.float32)[1][:, None, None]
+        return found
 
     monkeypatch.setattr(training, "train", watched)
-    monkeypatch.setattr(infer.Predictor, "probabilities", cats_everywhere)
+    monkeypatch.setattr(infer.Predictor, "predict", cats_everywhere)
     round_ = scored_by(store, [], project, holdout=0.4)
     with store.reading() as session:
         maps = LabelMaps(session, store.files(project), project)
