@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from itertools import chain
+from statistics import mean
 
 from rich.table import Table
 
@@ -19,6 +20,9 @@ from alc_backend.simulate.scenes import Scenes
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "numpy", "scikit-image")
 
 TITLES = {"data_miou": "data mIoU", "recall": "recall", "model_miou": "model mIoU"}
+
+COUNTS = ("answers", "pages", "tiles", "confirmed")
+"""What is counted by hours of work."""
 
 
 def document(
@@ -63,10 +67,7 @@ def _table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
         Column("recall"),
         Column("model_miou"),
     ]
-    table = Table("", title=_title(oracle, len(next(iter(rows.values())))))
-    for column in columns:
-        table.add_column(_header(column), justify="right")
-    table.add_column("hours", justify="right")
+    table = _empty(oracle, rows, ["", *map(_header, columns), "hours"])
     for label, members in rows.items():
         cells = [column.of(members) for column in columns]
         shown = ["–" if cell is None else str(cell) for cell in cells]
@@ -75,30 +76,34 @@ def _table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
 
 
 def _hours_table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
-    """The table of one oracle by hours of work, from its rows by label."""
-    first = next(iter(rows.values()))
-    table = Table("data mIoU after", title=_title(oracle, len(first)))
-    for point in first[0]["by_hours"]:
-        table.add_column(f"{point['hours']:g} h", justify="right")
-    for name in ("answers", "pages", "tiles", "confirmed"):
-        table.add_column(name, justify="right")
-    for label, members in rows.items():
-        points = list(zip(*(member["by_hours"] for member in members), strict=True))
-        qualities = [Figure.of(point["data_miou"] for point in those) for those in points]
-        counts = [
-            Figure.of(float(point[name]) for point in points[-1])
-            for name in ("answers", "pages", "tiles", "confirmed")
-        ]
-        table.add_row(
-            label,
-            *map(str, qualities),
-            *(f"{count.mean:.0f}" if count else "–" for count in counts),
-        )
+    """The table of one oracle: a line for each of the hours, a column for each label.
+
+    Below the data mIoU stands what was asked until the last hour.
+    """
+    measured = [_by_hours(members) for members in rows.values()]
+    table = _empty(oracle, rows, ["data mIoU after", *rows])
+    for points in zip(*measured, strict=True):
+        qualities = [Figure.of(point["data_miou"] for point in members) for members in points]
+        table.add_row(f"{points[0][0]['hours']:g} h", *map(str, qualities))
+    table.add_section()
+    for name in COUNTS:
+        counts = [mean(point[name] for point in points[-1]) for points in measured]
+        table.add_row(name, *(f"{count:.0f}" for count in counts))
     return table
 
 
-def _title(oracle: str, seeds: int) -> str:
-    return f"oracle {oracle}, {seeds} seed{'s' if seeds > 1 else ''}"
+def _by_hours(members: Sequence[Json]) -> list[tuple[Json, ...]]:
+    """What was measured after each of the hours, with every seed."""
+    return list(zip(*(member["by_hours"] for member in members), strict=True))
+
+
+def _empty(oracle: str, rows: Mapping[str, Sequence[Json]], headers: Sequence[str]) -> Table:
+    """A table without lines; where it is too wide for a terminal, its cells are folded, not cut."""
+    seeds = len(next(iter(rows.values())))
+    table = Table(title=f"oracle {oracle}, {seeds} seed{'s' if seeds > 1 else ''}")
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="right" if index else "left", overflow="fold")
+    return table
 
 
 def _header(column: Column) -> str:
