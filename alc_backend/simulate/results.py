@@ -6,23 +6,19 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from itertools import chain
-from statistics import mean
 
 from rich.table import Table
 
 from alc_backend.common.types import Json
 from alc_backend.common.version import __version__
 from alc_backend.simulate import figures
-from alc_backend.simulate.figures import Column, Figure
+from alc_backend.simulate.figures import Column
 from alc_backend.simulate.plans import Planned
 from alc_backend.simulate.scenes import Scenes
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "numpy", "scikit-image")
 
 TITLES = {"data_miou": "data mIoU", "recall": "recall", "model_miou": "model mIoU"}
-
-COUNTS = ("answers", "pages", "tiles", "confirmed")
-"""What is counted by hours of work."""
 
 
 def document(
@@ -56,7 +52,7 @@ def document(
 
 def tables(found: Json) -> list[Table]:
     """A table for each oracle: mean ± standard deviation over the seeds, in percent."""
-    shown = _hours_table if found.get("settings", {}).get("hours") else _table
+    shown = _hours_table if figures.is_by_hours(found["rows"]) else _table
     return [shown(oracle, rows) for oracle, rows in figures.by_oracle(found["rows"]).items()]
 
 
@@ -80,21 +76,13 @@ def _hours_table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
 
     Below the data mIoU stands what was asked until the last hour.
     """
-    measured = [_by_hours(members) for members in rows.values()]
     table = _empty(oracle, rows, ["data mIoU after", *rows])
-    for points in zip(*measured, strict=True):
-        qualities = [Figure.of(point["data_miou"] for point in members) for members in points]
-        table.add_row(f"{points[0][0]['hours']:g} h", *map(str, qualities))
+    for name, line in figures.lines_by_hours(rows.values()):
+        table.add_row(name, *("–" if value is None else str(value) for value in line))
     table.add_section()
-    for name in COUNTS:
-        counts = [mean(point[name] for point in points[-1]) for points in measured]
-        table.add_row(name, *(f"{count:.0f}" for count in counts))
+    for name, *found in zip(figures.COUNTS, *map(figures.counts, rows.values()), strict=True):
+        table.add_row(name, *found)
     return table
-
-
-def _by_hours(members: Sequence[Json]) -> list[tuple[Json, ...]]:
-    """What was measured after each of the hours, with every seed."""
-    return list(zip(*(member["by_hours"] for member in members), strict=True))
 
 
 def _empty(oracle: str, rows: Mapping[str, Sequence[Json]], headers: Sequence[str]) -> Table:
