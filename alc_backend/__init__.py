@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from alc_backend.store.round_config import RoundConfig
     from alc_backend.store.round_states import RoundState, Step
     from alc_backend.store.storage import Storage
+    from alc_backend.store.traits import ShardTraits
 
 __all__ = [
     "ACQUISITIONS",
@@ -123,6 +124,7 @@ __all__ = [
     "ServiceError",
     "Settings",
     "SettingsError",
+    "ShardTraits",
     "Step",
     "Storage",
     "StorageError",
@@ -226,6 +228,7 @@ _MODULES = {
     "RoundState": "store.round_states",
     "Step": "store.round_states",
     "Storage": "store.storage",
+    "ShardTraits": "store.traits",
     "Judgement": "store.ledger",
     "judge": "store.ledger",
     "standing": "store.ledger",

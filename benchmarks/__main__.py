@@ -1,6 +1,6 @@
 """Measure the acquisition core, in one thread, in relation to one pass over the probabilities.
 
-``python -m benchmarks [FILE]`` prints two tables and writes all figures to FILE as JSON.
+``python -m benchmarks [FILE]`` prints three tables and writes all figures to FILE as JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,13 @@ from rich.table import Table
 
 from alc_backend.core import kernels_numpy
 from alc_backend.core.acquisition import ACQUISITIONS, measure
+from alc_backend.core.arrays import VOID
 from alc_backend.core.pool import representative_pixels
 from alc_backend.core.statistics import ImageStatistics
+from alc_backend.loop.rounds.scoring import traits_of
+from alc_backend.segmentation import model as networks
+from alc_backend.segmentation.config import training_config
+from alc_backend.segmentation.infer import Predictor
 from tests.core import reference
 
 CASES = [(21, 375, 500, 8), (21, 375, 500, 100), (19, 1024, 2048, 500)]
@@ -140,6 +146,52 @@ def compare(*case: int) -> dict[str, Any]:
     }
 
 
+def with_traits() -> list[dict[str, Any]]:
+    """Time one image as a round scores it, the network's pass included, without and with traits.
+
+    The steps are taken in turn, so that what else the machine does falls on all of them. The
+    network has all cores, the other steps one.
+    """
+    (case, *_) = CASES
+    classes = [str(number) for number in range(case[0])]
+    _, labels, superpixels = scene(*case)
+    encoder = training_config("cpu").encoder
+    photo = np.random.default_rng(0).integers(0, 256, (*labels.shape, 3), dtype=np.uint8)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        networks.save(
+            networks.build(encoder, len(classes), weights="none"),
+            path, encoder=encoder, classes=classes,
+        )  # fmt: skip
+        predictor = Predictor(path, classes)
+    rows = np.arange(case[-1], dtype=np.int64)
+    seconds: dict[str, list[float]] = {"network": [], "pool + SIM": [], "traits": []}
+    for _ in range(40):
+        began = time.perf_counter()
+        prediction = predictor.predict(photo)
+        seen = time.perf_counter()
+        image = ImageStatistics(prediction.probabilities, labels, superpixels)
+        pool = representative_pixels(image)
+        sims = measure(image, pool)
+        scored = time.perf_counter()
+        pixels = np.bincount(labels.ravel(), minlength=VOID + 1)
+        traits_of(prediction, image, pool, sims, rows, pixels).packed()
+        ended = time.perf_counter()
+        times = (seen - began, scored - seen, ended - scored)
+        for kept, spent in zip(seconds.values(), times, strict=True):
+            kept.append(spent)
+    network, sim, traits = (1000 * min(times) for times in seconds.values())
+    return [
+        {
+            "case": "one image",
+            "the network (ms)": network,
+            "pool + SIM (ms)": sim,
+            "traits (ms)": traits,
+            "with traits × without": (network + sim + traits) / (network + sim),
+        }
+    ]
+
+
 def flatness() -> list[dict[str, Any]]:
     """Time one image cut into more and more superpixels."""
     rows = []
@@ -166,11 +218,14 @@ def main() -> None:
     pool_and_sim(scene(2, 32, 32, 1))  # compiles
     cases = [compare(*case) for case in CASES]
     counts = flatness()
+    traits = with_traits()
     show(console, cases)
     show(console, counts)
+    show(console, traits)
     if len(sys.argv) > 1:
         versions = {"python": platform.python_version(), "numpy": np.__version__}
         document = {"versions": versions, "cases": cases, "superpixels": counts}
+        document["traits"] = traits
         Path(sys.argv[1]).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -11,7 +11,6 @@ from alc_backend.labelstudio import page as pages
 from alc_backend.store import recording
 from alc_backend.store.models import Image, LedgerEntry, Round, Superpixel
 from alc_backend.store.pages import Page, Tile
-from alc_backend.store.traits import ShardTraits
 from tests.annotations import CAT, NOON, annotation, at
 
 PLACES = (("a", 1), ("a", 2), ("b", 1))
@@ -119,20 +118,3 @@ def reply_to_page(label_studio, number, task, content, ticked, **changes) -> Non
     result = [] if ticked is None else pages.annotation_result(content, ticked)
     skipped = {"was_cancelled": True} if ticked is None else {}
     label_studio.annotate(annotation(number, task, result, **skipped, **changes))
-
-
-def traits(superpixels, classes=3, *, label=CAT) -> ShardTraits:
-    """What a scoring pass keeps of superpixels (row ids) that all look alike."""
-    count = len(superpixels)
-    return ShardTraits(
-        superpixels=np.array(superpixels, dtype=np.int64),
-        features=np.full((count, 4), 0.5, dtype=np.float16),
-        predicted=np.full((count, classes), 1 / classes, dtype=np.float16),
-        doubt=np.full(count, 0.5, dtype=np.float16),
-        labels=np.full(count, label, dtype=np.uint8),
-        dominant=np.full(count, label, dtype=np.uint8),
-        sizes=np.full(count, 100, dtype=np.int64),
-        rows=np.full(count, 10, dtype=np.int32),
-        cols=np.full(count, 12, dtype=np.int32),
-        class_pixels=np.full(classes, 1000, dtype=np.int64),
-    )

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend.cli.common import ProjectOption, open_store, project_id_of
+from alc_backend.cli.common import ProjectOption, open_store, print_table, project_id_of
 
 if TYPE_CHECKING:
     from alc_backend.loop.annotations.history import HistoryLine
@@ -60,7 +60,7 @@ def log(
             str(line.round),
             "" if line.in_force else "no longer counts",
         )
-    console.print(table)
+    print_table(console, table)
 
 
 @app.command("revert")
@@ -107,7 +107,7 @@ def agreement(project: ProjectOption = None, as_json: JsonOption = False) -> Non
     table = Table("annotator", *kinds)
     for name, counts in team.annotators.items():
         table.add_row(name, *(str(counts.get(kind, 0)) for kind in kinds))
-    console.print(table)
+    print_table(console, table)
 
 
 def _what(line: HistoryLine) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.status import Status
+from rich.table import Table
 from rich.text import Text
 
 from alc_backend.errors import NotFoundError
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 60.0
 """How often progress is printed where no terminal shows it."""
+
+UNBOUNDED = 100_000
+"""Columns: more than any table has."""
 
 ProjectOption = Annotated[
     str | None, typer.Option("--project", help="Name of the project; needed with several.")
@@ -64,6 +68,15 @@ def print_problems(console: Console, problems: Iterable[str], notes: Iterable[st
         console.print(f"left out: {problem}", markup=False, highlight=False)
     for note in notes:
         console.print(f"please check: {note}", markup=False, highlight=False)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table as wide as it needs to be where ``console`` is no terminal.
+
+    A file or a pipe has no width, and whatever was cut to fit one would be lost.
+    """
+    shown_by = console if console.is_terminal else Console(file=console.file, width=UNBOUNDED)
+    shown_by.print(table)
 
 
 def open_store() -> Store:

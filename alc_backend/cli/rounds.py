@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend.cli.common import ProjectOption, open_store, project_id_of
+from alc_backend.cli.common import ProjectOption, open_store, print_table, project_id_of
 from alc_backend.common.durations import duration
 from alc_backend.settings import MOST_AREA, MOST_FOLDS, MOST_QUERIES
 from alc_backend.store.round_states import RUNNING
@@ -120,7 +120,7 @@ def status(
             _shown(summary.data_miou),
             _model_quality(summary),
         )
-    console.print(table)
+    print_table(console, table)
 
 
 @app.command()

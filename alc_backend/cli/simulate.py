@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from alc_backend.cli.common import MinuteLines, print_problems
+from alc_backend.cli.common import MinuteLines, print_problems, print_table
 from alc_backend.common.types import Json
 from alc_backend.core.questions import TILE_S, TILES
 from alc_backend.errors import SettingsError
@@ -339,20 +339,25 @@ def _print(found: Json, json_file: Path | None) -> None:
     from alc_backend.simulate import results
 
     for shown in results.tables(found):
-        console.print(shown)
+        print_table(console, shown)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         console.print(
-            f"written to {json_file}; `alc report {json_file}` makes a page of it", markup=False
+            f"written to {json_file}; `alc report {json_file}` makes a page of it",
+            markup=False,
+            soft_wrap=True,
         )
 
 
 def _progress() -> Progress:
+    """A bar on the terminal; nothing where there is none."""
+    shown_by = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=shown_by,
+        disable=not shown_by.is_terminal,
     )

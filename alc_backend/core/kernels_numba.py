@@ -156,6 +156,33 @@ def totals(index, values, out):
         start = stop
 
 
+@_compiled(void(_F32_2D, _IDX, float64[:, ::1]))
+def class_totals(probabilities, index, out):
+    """See ``kernels_numpy.class_totals``."""
+    out[:] = 0.0
+    start, pixels, classes = U(0), U(len(index)), U(len(probabilities))
+    while start < pixels:
+        stop = _run_end(index, start, pixels)
+        sums = out[U(index[start])]
+        c = U(0)
+        while c + U(4) <= classes:
+            one, two, three, four = sums[c], sums[c + U(1)], sums[c + U(2)], sums[c + U(3)]
+            for x in range(start, stop):
+                one += probabilities[c, x]
+                two += probabilities[c + U(1), x]
+                three += probabilities[c + U(2), x]
+                four += probabilities[c + U(3), x]
+            sums[c], sums[c + U(1)], sums[c + U(2)], sums[c + U(3)] = one, two, three, four
+            c += U(4)
+        while c < classes:
+            one = sums[c]
+            for x in range(start, stop):
+                one += probabilities[c, x]
+            sums[c] = one
+            c += U(1)
+        start = stop
+
+
 @_compiled(void(_F32_2D, _IDX, _U8, _U8, _F32, _F64, float64[:, ::1], float64[:, ::1]))
 def sums(probabilities, index, predicted, dominant, self_confidence, squares, pull, total):
     """See ``kernels_numpy.sums``."""

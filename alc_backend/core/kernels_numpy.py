@@ -63,6 +63,14 @@ def totals(index: NDArray[np.int32], values: NDArray[np.float64], out: NDArray[n
     out[:] = np.bincount(index, weights=values, minlength=len(out))
 
 
+def class_totals(
+    probabilities: NDArray[np.float32], index: NDArray[np.int32], out: NDArray[np.float64]
+) -> None:
+    """Fill ``out`` (N + 1, C) with the sums of ``probabilities`` (C, P) by superpixel."""
+    for number, row in enumerate(probabilities):
+        out[:, number] = np.bincount(index, weights=row, minlength=len(out))
+
+
 def sums(
     probabilities: NDArray[np.float32],
     index: NDArray[np.int32],

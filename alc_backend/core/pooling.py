@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_PAIRS = 2**22
+"""Up to so many pairs of a superpixel and a square are counted in an array, more by sorting."""
+
 
 class Prediction(NamedTuple):
     """What a network says of an image of H × W pixels.
@@ -35,16 +38,24 @@ def pooled(
     channels, height, width = features.shape
     if not channels or not count:
         return np.zeros((count, 2 * channels), dtype=np.float32)
-    rows, cols = np.divmod(np.flatnonzero(index), shape[1])
-    members = index[rows * shape[1] + cols].astype(np.intp) - 1
-    rows, cols = rows // stride, cols // stride
-    squares = members * (height * width) + rows * width + cols
-    touched, pixels = np.unique(squares, return_counts=True)
+    square = (np.arange(shape[0]) // stride * width)[:, None] + np.arange(shape[1]) // stride
+    pairs = index.astype(np.intp) * (height * width) + square.ravel()
+    if (count + 1) * height * width <= MOST_PAIRS:
+        every = np.bincount(pairs, minlength=height * width)
+        touched = np.flatnonzero(every)
+        pixels = every[touched]
+    else:
+        touched, pixels = np.unique(pairs, return_counts=True)
+    first = np.searchsorted(touched, height * width)  # those before are in no superpixel
+    touched, pixels = touched[first:] - height * width, pixels[first:]
     owners, places = np.divmod(touched, height * width)
-    flat = features.reshape(channels, -1).T
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    weighted = features.reshape(channels, -1).T[places] * pixels[:, None]
     inside = np.zeros((count, channels))
-    np.add.at(inside, owners, flat[places] * pixels[:, None])
-    inside /= np.maximum(np.bincount(members, minlength=count), 1)[:, None]
+    if len(starts):
+        inside[owners[starts]] = np.add.reduceat(weighted, starts)
+    sizes = np.bincount(owners, weights=pixels, minlength=count)
+    inside /= np.maximum(sizes, 1)[:, None]
     return np.hstack([inside, _over_boxes(features, owners, places, count)]).astype(np.float32)
 
 

@@ -197,10 +197,10 @@ class ImageStatistics:
 
     def mean_probabilities(self) -> NDArray[np.float32]:
         """The mean of the probabilities over each superpixel, float32 (N, C)."""
-        found = np.empty((len(self), self.classes), dtype=np.float32)
-        for class_id, values in enumerate(self._flat):
-            found[:, class_id] = self.means(values)
-        return found
+        out = np.empty((len(self) + 1, self.classes))
+        self._kernels.class_totals(self._flat, self.index, out)
+        means: NDArray[np.float32] = (out[1:] / self.sizes[:, None]).astype(np.float32)
+        return means
 
     def means(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """The means of ``values`` (P,) over each superpixel, float64 (N,)."""

@@ -105,6 +105,36 @@ def quality_columns(rows: Iterable[Json]) -> list[Column]:
     return [Column("data_miou", answers, share) for answers, share in points(rows) if answers > 0]
 
 
+COUNTS = ("answers", "pages", "tiles", "confirmed")
+"""What is counted by hours of work, in :class:`~alc_backend.simulate.hours.Counts`."""
+
+
+def is_by_hours(rows: Iterable[Json]) -> bool:
+    """Whether all rows were measured after hours of work, and not after numbers of answers."""
+    return all(row.get("by_hours") for row in rows)
+
+
+def by_hours(rows: Sequence[Json]) -> dict[float, Figure | None]:
+    """The data mIoU of the rows, which differ by their seed, after each of the hours."""
+    return {
+        points[0]["hours"]: Figure.of(point["data_miou"] for point in points)
+        for points in zip(*(row["by_hours"] for row in rows), strict=True)
+    }
+
+
+def lines_by_hours(rows: Iterable[Sequence[Json]]) -> list[tuple[str, list[Figure | None]]]:
+    """The data mIoU of each label's rows after all hours that any was measured at, ascending."""
+    known = [by_hours(members) for members in rows]
+    every = sorted(set().union(*known))
+    return [(f"{after:g} h", [values.get(after) for values in known]) for after in every]
+
+
+def counts(rows: Sequence[Json]) -> list[str]:
+    """The means of COUNTS at the last of the hours, as text."""
+    last = [row["by_hours"][-1] for row in rows]
+    return [f"{mean(point[name] for point in last):.0f}" for name in COUNTS]
+
+
 def hours(rows: Sequence[Json]) -> str:
     """The mean hours of annotation of the rows, as text; a dash when they are unknown."""
     found = Column("hours").of(rows)

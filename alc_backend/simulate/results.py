@@ -12,7 +12,7 @@ from rich.table import Table
 from alc_backend.common.types import Json
 from alc_backend.common.version import __version__
 from alc_backend.simulate import figures
-from alc_backend.simulate.figures import Column, Figure
+from alc_backend.simulate.figures import Column
 from alc_backend.simulate.plans import Planned
 from alc_backend.simulate.scenes import Scenes
 
@@ -52,7 +52,7 @@ def document(
 
 def tables(found: Json) -> list[Table]:
     """A table for each oracle: mean ± standard deviation over the seeds, in percent."""
-    shown = _hours_table if found.get("settings", {}).get("hours") else _table
+    shown = _hours_table if figures.is_by_hours(found["rows"]) else _table
     return [shown(oracle, rows) for oracle, rows in figures.by_oracle(found["rows"]).items()]
 
 
@@ -63,10 +63,7 @@ def _table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
         Column("recall"),
         Column("model_miou"),
     ]
-    table = Table("", title=_title(oracle, len(next(iter(rows.values())))))
-    for column in columns:
-        table.add_column(_header(column), justify="right")
-    table.add_column("hours", justify="right")
+    table = _empty(oracle, rows, ["", *map(_header, columns), "hours"])
     for label, members in rows.items():
         cells = [column.of(members) for column in columns]
         shown = ["–" if cell is None else str(cell) for cell in cells]
@@ -75,30 +72,26 @@ def _table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
 
 
 def _hours_table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
-    """The table of one oracle by hours of work, from its rows by label."""
-    first = next(iter(rows.values()))
-    table = Table("data mIoU after", title=_title(oracle, len(first)))
-    for point in first[0]["by_hours"]:
-        table.add_column(f"{point['hours']:g} h", justify="right")
-    for name in ("answers", "pages", "tiles", "confirmed"):
-        table.add_column(name, justify="right")
-    for label, members in rows.items():
-        points = list(zip(*(member["by_hours"] for member in members), strict=True))
-        qualities = [Figure.of(point["data_miou"] for point in those) for those in points]
-        counts = [
-            Figure.of(float(point[name]) for point in points[-1])
-            for name in ("answers", "pages", "tiles", "confirmed")
-        ]
-        table.add_row(
-            label,
-            *map(str, qualities),
-            *(f"{count.mean:.0f}" if count else "–" for count in counts),
-        )
+    """The table of one oracle: a line for each of the hours, a column for each label.
+
+    Below the data mIoU stands what was asked until the last hour.
+    """
+    table = _empty(oracle, rows, ["data mIoU after", *rows])
+    for name, line in figures.lines_by_hours(rows.values()):
+        table.add_row(name, *("–" if value is None else str(value) for value in line))
+    table.add_section()
+    for name, *found in zip(figures.COUNTS, *map(figures.counts, rows.values()), strict=True):
+        table.add_row(name, *found)
     return table
 
 
-def _title(oracle: str, seeds: int) -> str:
-    return f"oracle {oracle}, {seeds} seed{'s' if seeds > 1 else ''}"
+def _empty(oracle: str, rows: Mapping[str, Sequence[Json]], headers: Sequence[str]) -> Table:
+    """A table without lines; where it is too wide for a terminal, its cells are folded, not cut."""
+    seeds = len(next(iter(rows.values())))
+    table = Table(title=f"oracle {oracle}, {seeds} seed{'s' if seeds > 1 else ''}")
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="right" if index else "left", overflow="fold")
+    return table
 
 
 def _header(column: Column) -> str:

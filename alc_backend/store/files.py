@@ -117,10 +117,6 @@ class ProjectFiles:
         """Write what round ``number`` keeps of the superpixels of a shard of its images."""
         self._storage.write(self._traits(number, shard), traits.packed())
 
-    def has_traits(self, number: int, shard: int) -> bool:
-        """Whether a round has kept what it saw of a shard's superpixels."""
-        return self._storage.exists(self._traits(number, shard))
-
     def read_traits(self, number: int, shard: int) -> ShardTraits:
         """What :meth:`write_traits` wrote."""
         name = self._traits(number, shard)

@@ -1,14 +1,17 @@
 """What a round's scoring pass keeps of its superpixels, for the model that proposes their classes.
 
-One file for each shard of images, so that a hundred thousand images are two thousand files.
+One file for each shard of images, so that a hundred thousand images are two thousand files. Once
+another round has replaced the round, what was asked in it is all that is left in them.
 """
 
 from __future__ import annotations
 
 import io
+import math
+import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +19,17 @@ from numpy.typing import NDArray
 
 MOST_BYTES = 2**30
 """A file whose arrays claim to be larger is damaged."""
+
+FORMS: dict[str, tuple[type[np.generic], int]] = {
+    "superpixels": (np.int64, 1), "features": (np.float16, 2), "predicted": (np.float16, 2),
+    "doubt": (np.float16, 1), "labels": (np.uint8, 1), "dominant": (np.uint8, 1),
+    "sizes": (np.int64, 1), "rows": (np.int32, 1), "cols": (np.int32, 1),
+    "class_pixels": (np.int64, 1),
+}  # fmt: skip
+"""The type of each array in a file, and its number of dimensions."""
+
+DAMAGED = (KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+"""The errors of zipfile and NumPy for a file that is not whole, beside ValueError."""
 
 
 class ShardTraits(NamedTuple):
@@ -44,26 +58,33 @@ class ShardTraits(NamedTuple):
     def joined(cls, parts: Sequence[ShardTraits], classes: int) -> ShardTraits:
         """The superpixels of all parts, in their order, for so many ``classes``.
 
-        A class that a part does not know, as it was added later, is improbable for its superpixels.
+        The features are left out where some parts have none. A class that a part does not know, as
+        it was added later, is improbable for its superpixels.
         """
-        if not parts:
-            none = np.zeros(0)
-            return cls(
-                none.astype(np.int64), np.zeros((0, 0), np.float16),
-                np.zeros((0, classes), np.float16), none.astype(np.float16), none.astype(np.uint8),
-                none.astype(np.uint8), none.astype(np.int64), none.astype(np.int32),
-                none.astype(np.int32), np.zeros(classes, np.int64),
-            )  # fmt: skip
-        *columns, pixels = zip(*(part._widened(classes) for part in parts), strict=True)
-        whole: list[Any] = [np.concatenate(column) for column in columns]
-        return cls._make([*whole, np.sum(pixels, axis=0)])
+        parts = [part._widened(classes) for part in parts]
+        pixels = np.sum([part.class_pixels for part in parts] or [np.zeros(classes, np.int64)], 0)
+        some = [part for part in parts if len(part.superpixels)]
+        if not some:
+            shapes = {"features": (0, 0), "predicted": (0, len(pixels))}
+            none = {name: np.zeros(shapes.get(name, 0), kind) for name, (kind, _) in FORMS.items()}
+            return cls(**{**none, "class_pixels": pixels})
+        if len({part.features.shape[1] for part in some}) > 1:
+            some = [part._replace(features=part.features[:, :0]) for part in some]
+        columns: list[Any] = [np.concatenate(column) for column in zip(*some, strict=True)]
+        return cls._make([*columns[:-1], pixels])
+
+    def only(self, superpixels: Collection[int]) -> ShardTraits:
+        """These superpixels (row ids) alone, without their features."""
+        kept = np.isin(self.superpixels, list(superpixels))
+        rest = ShardTraits._make([*(values[kept] for values in self[:-1]), self.class_pixels])
+        return rest._replace(features=rest.features[:, :0])
 
     def _widened(self, classes: int) -> ShardTraits:
         """The same with zeros for the classes that were added since, up to so many in all."""
-        added = max(classes - self.predicted.shape[1], 0)
+        added = max(classes - len(self.class_pixels), 0)
         return self._replace(
             predicted=np.pad(self.predicted, ((0, 0), (0, added))),
-            class_pixels=np.pad(self.class_pixels, (0, max(classes - len(self.class_pixels), 0))),
+            class_pixels=np.pad(self.class_pixels, (0, added)),
         )
 
     def packed(self) -> bytes:
@@ -79,11 +100,30 @@ class ShardTraits(NamedTuple):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                     raise ValueError("it claims to hold more than a gigabyte")
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                found: dict[str, NDArray[Any]] = {name: arrays[name] for name in cls._fields}
-        except (KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                read = cls(**{name: _array(archive, name) for name in cls._fields})
+        except DAMAGED as error:
             raise ValueError(f"it is not whole ({error})") from error
-        read = cls(**found)
-        if len({len(values) for values in read[:-1]}) > 1:
+        classes = len(read.class_pixels)
+        if len({len(values) for values in read[:-1]}) > 1 or read.predicted.shape[1] != classes:
             raise ValueError("its arrays do not fit each other")
+        if any(int(ids.max(initial=0)) >= classes for ids in (read.labels, read.dominant)):
+            raise ValueError("it holds a class that there is not")
+        if not all(np.isfinite(values).all() for values in read[1:4]):
+            raise ValueError("it holds values that are not numbers")
+        return read
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """An array in an .npz file; its type and size are checked before it is allocated."""
+    npy: Any = np.lib.format
+    kind, dimensions = FORMS[name]
+    member = archive.getinfo(f"{name}.npy")
+    with archive.open(member) as entry:
+        npy.read_magic(entry)
+        shape, _, dtype = npy.read_array_header_1_0(entry)
+        length = entry.tell() + math.prod(shape) * dtype.itemsize
+        if dtype != kind or len(shape) != dimensions or length != member.file_size:
+            raise ValueError(f"it claims to hold {shape} values of type {dtype} as {name}")
+        entry.seek(0)
+        read: NDArray[Any] = npy.read_array(entry, allow_pickle=False)
         return read

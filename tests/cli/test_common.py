@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from alc_backend.cli import common
-from alc_backend.cli.common import MinuteLines, telling
+from alc_backend.cli.common import MinuteLines, print_table, telling
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are():
@@ -43,3 +46,23 @@ def test_a_sentence_a_minute(capsys):
     for number in range(5):
         lines(f"importing: {number}")
     assert capsys.readouterr().err == ""  # the first minute has not passed
+
+
+@pytest.fixture
+def wide_table():
+    table = Table(*(f"column {number}" for number in range(30)))
+    table.add_row(*(f"value {number}" for number in range(30)))
+    return table
+
+
+def test_a_table_is_never_cut_in_a_file(wide_table):
+    written = StringIO()
+    print_table(Console(file=written, width=80), wide_table)
+    assert all(f"value {number} " in written.getvalue() for number in range(30))
+    assert len(written.getvalue().splitlines()) == 5
+
+
+def test_a_table_fits_a_terminal(wide_table):
+    console = Console(file=StringIO(), record=True, width=80, force_terminal=True)
+    print_table(console, wide_table)
+    assert max(map(len, console.export_text().splitlines())) <= 80

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alc_backend.core import pooling
 from alc_backend.core.pooling import Prediction, pooled
 
 STRIDE = 4
@@ -40,6 +41,16 @@ def test_means_over_mask_and_box(height, width, count, seed):
     found = pooled(prediction, index, (height, width), len(present))
     expected = plainly(features, index, (height, width), len(present))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_many_pairs_are_counted_in_the_same_way(monkeypatch):
+    rng = np.random.default_rng(0)
+    index = rng.integers(0, 6, 33 * 47).astype(np.int32)
+    features = rng.normal(size=(5, 9, 12)).astype(np.float32)
+    prediction = Prediction(np.zeros((2, 33, 47), np.float32), features, STRIDE)
+    few = pooled(prediction, index, (33, 47), 5)
+    monkeypatch.setattr(pooling, "MOST_PAIRS", 0)
+    assert np.array_equal(pooled(prediction, index, (33, 47), 5), few)
 
 
 def test_without_a_network_there_are_no_features():

@@ -29,6 +29,7 @@ def test_both_kernels_give_the_same_numbers_to_the_last_bit(scene):
                 for image in (compiled, plain)
             )
             assert np.array_equal(one, other), name
+    assert np.array_equal(compiled.mean_probabilities(), plain.mean_probabilities())
     one, other = (pixelpick(image, 5, seed=1) for image in (compiled, plain))
     assert (one.rows.tolist(), one.cols.tolist()) == (other.rows.tolist(), other.cols.tolist())
 
@@ -44,6 +45,9 @@ def test_images_larger_than_a_block_and_more_classes_than_are_taken_at_once():
     one, other = (ImageStatistics(*scene, kernels=k) for k in (kernels_numba, kernels_numpy))
     assert np.array_equal(one.representatives, other.representatives)
     assert np.array_equal(one.pixel_sims(), other.pixel_sims())
+    assert np.array_equal(one.mean_probabilities(), other.mean_probabilities())
+    inside = scene[0][:, scene[2] == 3].mean(axis=1, dtype=np.float64)
+    assert np.allclose(one.mean_probabilities()[2], inside)
 
 
 @pytest.mark.parametrize("kernels", [kernels_numba, kernels_numpy])

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from alc_backend.cli.demo.labeler import Given, answer_queries
+from alc_backend.core.proposals import NEWS
 from alc_backend.labelstudio import page as pages
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.loop.annotations import webhooks
@@ -68,13 +69,15 @@ def test_a_round_of_pages_and_single_questions(running, tmp_path):
     assert plans(demo)[0] == 1
 
     # What is worth most comes first, and every tile is in the ledger as it is in Label Studio.
-    given = answered(demo, 12)
+    given = answered(demo, 20)
     assert any(one.tiles for one in given)
     assert [one.score for one in given] == sorted(one.score for one in given)
     assert tiles_in_ledger(demo) == tiles_in_label_studio(demo)
     assert len(tiles_in_ledger(demo)) == sum(one.tiles for one in given)
     known = reconcile(demo.store, demo.client, demo.project_id, full=True)
     assert set(known) == {Outcome.KNOWN}
+
+    assert sum(one.tiles or 1 for one in given) >= NEWS
 
     # The answers teach: a new plan is put first, and pages of the one before it are closed.
     def planned_again() -> bool:

@@ -22,6 +22,7 @@ from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Query, Superpixel
 from alc_backend.store.round_states import Step
 from tests.loop.rounds.running import choose_batch
+from tests.networks import without_features
 from tests.simulate.worlds import CLASSES, TRAINING, experiment, write_world
 
 
@@ -146,7 +147,7 @@ def test_the_order_is_that_of_the_products_rounds(world, tmp_path, store, name, 
     monkeypatch.setattr(training, "train_networks", lambda *arguments: None)
 
     def load(files, round_, fold):
-        return lambda image: np.load(given / f"{image.key}.npy")
+        return lambda image: without_features(np.load(given / f"{image.key}.npy"))
 
     monkeypatch.setitem(executor.STEPS, Step.SCORING, partial(scoring.score, load=load))
     project = import_folder(store, data, "world").project_id

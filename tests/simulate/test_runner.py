@@ -271,8 +271,27 @@ def test_hours_have_a_table_of_their_own(world, tmp_path):
     output, found = simulate(world, tmp_path, "--hours", "0.01,1", "--questions", "single,mixed")
     assert [row["questions"] for row in found["rows"]] == ["single", "single", "mixed", "mixed"]
     assert found["settings"]["hours"] == [0.01, 1]
-    assert "0.01 h" in output
-    assert "confirmed" in output
+    lines = [line.split() for line in output.splitlines()]
+    header, *below = [line for line in lines if line[:1] in (["┃"], ["│"])]
+    assert [word for word in header if word != "┃"] == [
+        "data", "mIoU", "after", "single,", "default", "mixed",
+    ]  # fmt: skip
+    assert [line[1] for line in below] == ["0.01", "1", "answers", "pages", "tiles", "confirmed"]
+    assert [line[3] for line in below if line[1] == "confirmed"] == ["60"]
+
+
+def test_without_a_terminal_nothing_is_cut_and_nothing_shown_twice(world, tmp_path):
+    output, _ = simulate(
+        world, tmp_path, "--hours", "0.01,1", "--acquisition", "default,sim,simiou,abc,size,random",
+        "--oracle", "object,pixel",
+    )  # fmt: skip
+    assert "…" not in output
+    assert not re.search(r"\d+/\S+ \d:\d\d:\d\d", output)  # no bar either
+    for name in ("default", "sim", "simiou", "abc", "size", "random"):
+        assert len(re.findall(rf"single, {name} ", output)) == 2  # once for each oracle
+    assert output.count("oracle object, 2 seeds") == output.count("oracle pixel, 2 seeds") == 1
+    path = tmp_path / "result.json"
+    assert f"written to {path}; `alc report {path}` makes a page of it\n" in output
 
 
 def test_the_command_tells_what_it_assumed_of_the_dataset(world, tmp_path):

@@ -43,8 +43,8 @@ class Learnt:
     held_out: NDArray[np.float64]
 
 
-def scored_shards(session: Session, round_: Round) -> list[int]:
-    """The numbers of the shards that a round's images were scored in."""
+def shards_of(session: Session, round_: Round) -> list[int]:
+    """The numbers of the shards of images that a round's scoring pass was divided into."""
     parts = session.scalars(
         select(Part)
         .where(Part.round_id == round_.id, Part.step == Step.SCORING)
@@ -61,7 +61,7 @@ def read_traits(store: Store, session: Session, round_: Round) -> ShardTraits:
     """
     files = store.files(round_.project_id)
     found = []
-    for shard in scored_shards(session, round_):
+    for shard in shards_of(session, round_):
         try:
             found.append(files.read_traits(round_.number, shard))
         except NotFoundError as error:

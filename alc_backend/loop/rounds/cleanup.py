@@ -1,7 +1,8 @@
 """A chore of an open round: removing what earlier rounds left behind.
 
 Nothing goes that a labeler may still have on the screen. Deletes tasks and predictions in Label
-Studio, pages and scores in the database. Called by ``executor`` when ``plan`` says that it is due.
+Studio, pages and scores in the database, and most of what the files of traits hold. Called by
+``executor`` when ``plan`` says that it is due.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select, update
 
+from alc_backend.errors import NotFoundError
 from alc_backend.labelstudio import model_version, uploads
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tasks import delete_untouched, is_switched, prune_version
+from alc_backend.loop.questions.learning import shards_of
 from alc_backend.loop.rounds.plan import closed_pages, closed_queries, replaced_rounds
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store.database import Store
@@ -28,7 +31,8 @@ def remove_leftovers(store: Store, round_: Round, report: Reporter) -> None:
 
     Tasks that were closed a day ago are deleted, unless Label Studio or the ledger has an answer,
     a skip or a draft of them; those of pages go with their sheets and rows. The predictions and
-    scores of a round go a day after the next round has replaced them. Raises LabelStudioError.
+    scores of a round go a day after the next round has replaced them, and so do the traits of
+    superpixels that were not asked about. Raises LabelStudioError.
     """
     number = round_.project.query_project
     if number is None:
@@ -49,6 +53,7 @@ def remove_leftovers(store: Store, round_: Round, report: Reporter) -> None:
             version = model_version.of_round(old.number)
             if not is_switched(client, number, version):
                 prune_version(client, number, version)
+            _reduce_traits(store, old, report)
             with report.session() as session:
                 session.execute(  # what was asked once may still be answered late
                     delete(Score).where(
@@ -71,6 +76,30 @@ def _remove_pages(store: Store, client: Client, query_project: int, pages: Seque
     with store.session() as session:
         session.execute(delete(Tile).where(Tile.page_id.in_(rows)))
         session.execute(delete(Page).where(Page.id.in_(rows)))
+
+
+def _reduce_traits(store: Store, old: Round, report: Reporter) -> None:
+    """Keep, of what a replaced round saw, what its answers teach: no features, no others' traits.
+
+    A file that is missing or damaged stays as it is.
+    """
+    if old.config.questions == "single":
+        return
+    with store.reading() as session:
+        shards = shards_of(session, old)
+        # a query moves on to the round that asks it again, and answers to the old one may be late
+        queries = select(Query.superpixel_id).join(Round, Round.id == Query.round_id)
+        asked = {*session.scalars(queries.where(Round.project_id == old.project_id))}
+        tiles = select(Tile.superpixel_id).join(Page, Page.id == Tile.page_id)
+        asked |= {*session.scalars(tiles.where(Page.round_id == old.id))}
+    files = store.files(old.project_id)
+    for shard in shards:
+        try:
+            traits = files.read_traits(old.number, shard)
+        except NotFoundError:
+            continue
+        report.check()
+        files.write_traits(old.number, shard, traits.only(asked))
 
 
 def _forget_tasks(store: Store, queries: list[int]) -> None:

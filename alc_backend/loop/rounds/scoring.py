@@ -1,7 +1,8 @@
 """The third step of a round: measuring its network, and scoring the superpixels with it.
 
-Reads images, networks and label maps; writes scores and the reach of answers. The networks are
-loaded, with PyTorch, by :func:`load_network` alone. Called by ``executor``.
+Reads images, networks and label maps; writes scores, the reach of answers and, for pages of
+look-alikes, the traits of superpixels (``store.traits``). The networks are loaded, with PyTorch, by
+:func:`load_network` alone. Called by ``executor``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from alc_backend.common.types import Progress
 from alc_backend.core import acquisition, expansion, metrics, pool
 from alc_backend.core.arrays import VOID
 from alc_backend.core.draws import draw
+from alc_backend.core.pool import Pool
 from alc_backend.core.pooling import Prediction, pooled
 from alc_backend.core.statistics import ImageStatistics
 from alc_backend.datasets.images import read_image
@@ -131,7 +133,11 @@ def _estimate(store: Store, part: Part, report: Progress, load: NetworkLoader) -
 def _score_shard(
     store: Store, part: Part, work: Work, report: Progress, load: NetworkLoader
 ) -> None:
-    """Score the images of a shard that have no scores of this round yet."""
+    """Score the images of a shard that have no scores of this round yet.
+
+    Where the round keeps traits, the shard's file of them is written at the end: until then all its
+    images are predicted, also those that have scores.
+    """
     round_, fold = part.round, work.fold
     files = store.files(round_.project_id)
     with store.reading() as session:
@@ -155,9 +161,11 @@ def _score_shard(
                 )
             )
         }
-    keep = round_.config.questions != "single" and not files.has_traits(round_.number, part.number)
+    keep = round_.config.questions != "single"
     left = [images[n] for n in work.images if n in images and (keep or n not in scored)]
     if not left:
+        if keep:
+            _write_traits(store, part, [])
         return
     if fold is not None and not files.has_network(round_.number, fold):
         fold = None  # a fold that no image was in when the networks were trained
@@ -182,9 +190,15 @@ def _score_shard(
         if behind is not None:
             behind.result()
     if keep:
-        leases.Lease(store, part).check()
-        joined = ShardTraits.joined(kept, len(round_.project.classes))
-        files.write_traits(round_.number, part.number, joined)
+        _write_traits(store, part, kept)
+
+
+def _write_traits(store: Store, part: Part, kept: list[ShardTraits]) -> None:
+    """Write what is kept of a shard's superpixels, in place of what an earlier attempt wrote."""
+    round_ = part.round
+    leases.Lease(store, part).check()
+    joined = ShardTraits.joined(kept, len(round_.project.classes))
+    store.files(round_.project_id).write_traits(round_.number, part.number, joined)
 
 
 class Seen:
@@ -222,13 +236,12 @@ class Seen:
         """
         round_, chosen, statistics = self._part.round, self._pool, self._statistics
         epsilon = round_.config.epsilon
-        scores = acquisition.measure(
-            statistics,
-            chosen,
-            round_.config.acquisition,
-            epsilon=epsilon,
-            seed=draw(f"image/{self._image.key}", round_.config.training.seed),
-        )
+        name = round_.config.acquisition
+        if epsilon == 0 and acquisition.ACQUISITIONS[name].measured == "sim":
+            scores = self._sims
+        else:
+            seed = draw(f"image/{self._image.key}", round_.config.training.seed)
+            scores = acquisition.measure(statistics, chosen, name, epsilon=epsilon, seed=seed)
         likely = None
         if statistics.classes > len(query.HOTKEYS):
             at = self._predicted.probabilities[:, chosen.rows, chosen.cols]
@@ -255,22 +268,43 @@ class Seen:
 
     def traits(self) -> ShardTraits:
         """What is kept of the image's superpixels, the settled ones among them."""
-        statistics, chosen = self._statistics, self._pool
-        features = pooled(self._predicted, statistics.index, statistics.shape, len(statistics))
-        sims = acquisition.measure(statistics, chosen, "sim")
         pixels = np.bincount(self._labels.ravel(), minlength=VOID + 1)
-        return ShardTraits(
-            superpixels=np.array([self._rows[int(n)] for n in chosen.ids], dtype=np.int64),
-            features=np.clip(features[chosen.members], -HALF, HALF).astype(np.float16),
-            predicted=statistics.mean_probabilities()[chosen.members].astype(np.float16),
-            doubt=(sims / np.maximum(chosen.sizes, 1)).astype(np.float16),
-            labels=chosen.pseudo.astype(np.uint8),
-            dominant=chosen.dominant.astype(np.uint8),
-            sizes=chosen.sizes.astype(np.int64),
-            rows=chosen.rows.astype(np.int32),
-            cols=chosen.cols.astype(np.int32),
-            class_pixels=pixels[: statistics.classes].astype(np.int64),
-        )
+        rows = np.array([self._rows[int(n)] for n in self._pool.ids], dtype=np.int64)
+        return traits_of(self._predicted, self._statistics, self._pool, self._sims, rows, pixels)
+
+    @cached_property
+    def _sims(self) -> NDArray[np.float64]:
+        """SIM at ε = 0 of the pool, (M,)."""
+        return acquisition.measure(self._statistics, self._pool, "sim")
+
+
+def traits_of(
+    predicted: Prediction,
+    statistics: ImageStatistics,
+    chosen: Pool,
+    sims: NDArray[np.float64],
+    superpixels: NDArray[np.int64],
+    pixels: NDArray[np.intp],
+) -> ShardTraits:
+    """What is kept of an image's superpixels.
+
+    ``sims`` float64 (M,) is SIM at ε = 0 of the M superpixels of the pool ``chosen``,
+    ``superpixels`` int64 (M,) are their row ids; ``pixels`` int (VOID + 1,) counts the pixels of
+    each class id in the image's label map.
+    """
+    features = pooled(predicted, statistics.index, statistics.shape, len(statistics))
+    return ShardTraits(
+        superpixels=superpixels,
+        features=np.clip(features[chosen.members], -HALF, HALF).astype(np.float16),
+        predicted=statistics.mean_probabilities()[chosen.members].astype(np.float16),
+        doubt=np.clip(sims / np.maximum(chosen.sizes, 1), 0, 1).astype(np.float16),
+        labels=chosen.pseudo.astype(np.uint8),
+        dominant=chosen.dominant.astype(np.uint8),
+        sizes=chosen.sizes.astype(np.int64),
+        rows=chosen.rows.astype(np.int32),
+        cols=chosen.cols.astype(np.int32),
+        class_pixels=pixels[: statistics.classes].astype(np.int64),
+    )
 
 
 def likely_classes(probabilities: NDArray[np.float32]) -> list[list[int]]:

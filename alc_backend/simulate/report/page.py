@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader
 
 from alc_backend.common.types import Json
 from alc_backend.errors import DatasetError
+from alc_backend.simulate import figures
 from alc_backend.simulate.report import plots
 from alc_backend.simulate.report.plots import Plot
 from alc_backend.simulate.report.tables import tables
@@ -64,7 +65,11 @@ def _render(document: Json, title: str, drawn: list[Plot]) -> str:
 def _plots(document: Json) -> list[Plot]:
     """The plots that the figures of a document suffice for."""
     rows, classes = document["rows"], document["dataset"]["classes"]
-    found: list[Plot | None] = [plots.curves(rows, quality) for quality in plots.QUALITIES]
+    found: list[Plot | None]
+    if figures.is_by_hours(rows):
+        found = [plots.curves_by_hours(rows)]
+    else:
+        found = [plots.curves(rows, quality) for quality in plots.QUALITIES]
     found += [draw(rows[0], classes) for draw in (plots.class_iou, plots.repaired, plots.confusion)]
     if document.get("moved"):
         found += plots.moved(np.array(document["moved"]), classes)

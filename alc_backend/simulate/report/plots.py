@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,22 +73,48 @@ def curves(rows: Sequence[Json], quality: str) -> Plot | None:
     There is a panel for each oracle, with bars instead of lines where the quality is known at one
     number of answers only. None when no row has the quality.
     """
-    title, axis, note = QUALITIES[quality]
-    measured = _measured(rows, quality)
+    return _drawn(quality, *QUALITIES[quality], _measured(rows, quality), "answers")
+
+
+def curves_by_hours(rows: Sequence[Json]) -> Plot | None:
+    """The data mIoU over the hours of work, drawn as :func:`curves` draws it over the answers.
+
+    Every row was measured by hours.
+    """
+    measured = {
+        (oracle, label): [
+            (hours, value)
+            for hours, value in figures.by_hours(members).items()
+            if value is not None
+        ]
+        for oracle, labels in figures.by_oracle(rows).items()
+        for label, members in labels.items()
+    }
+    note = "how good the label maps are after so many hours of work"
+    return _drawn("data_miou", "Label maps", "data mIoU", note, measured, "hours")
+
+
+Measured = Mapping[tuple[str, str], Sequence[tuple[float, figures.Figure]]]
+"""A quality by oracle and label: its values after how many answers or hours, at least one."""
+
+
+def _drawn(
+    name: str, title: str, axis: str, note: str, measured: Measured, over: str
+) -> Plot | None:
+    """The plot of a quality over the answers or the hours; None when nothing was measured."""
     if not measured:
         return None
-    draw = _mean_bars if all(len(known) == 1 for known in measured.values()) else _mean_lines
-    numbers: list[list[Any]] = [["oracle", "label", "answers", "mean", "std", "seeds"]]
+    if all(len(known) == 1 for known in measured.values()):
+        figure = _mean_bars(measured, axis)
+    else:
+        figure = _mean_lines(measured, axis, over)
+    numbers: list[list[Any]] = [["oracle", "label", over, "mean", "std", "seeds"]]
     numbers += [
-        [oracle, label, answers, value.mean, value.spread, value.count]
+        [oracle, label, after, value.mean, value.spread, value.count]
         for (oracle, label), known in measured.items()
-        for answers, value in known
+        for after, value in known
     ]
-    return Plot(quality, title, note, draw(measured, axis), numbers)
-
-
-Measured = dict[tuple[str, str], list[tuple[int, figures.Figure]]]
-"""A quality by oracle and label: its values after how many answers, at least one."""
+    return Plot(name, title, note, figure, numbers)
 
 
 def _measured(rows: Sequence[Json], quality: str) -> Measured:
@@ -126,19 +152,19 @@ def _mean_bars(measured: Measured, axis: str) -> Figure:
     return figure
 
 
-def _mean_lines(measured: Measured, axis: str) -> Figure:
+def _mean_lines(measured: Measured, axis: str, over: str) -> Figure:
     figure, panels = _panels(measured)
     for (oracle, label), known in measured.items():
         panel = panels[oracle]
-        answers = [count for count, _ in known]
+        after = [count for count, _ in known]
         mean = np.array([value.mean for _, value in known])
         spread = np.array([value.spread or 0.0 for _, value in known])
         style = ("-", "--", ":")[len(panel.lines) // 10 % 3]
-        (line,) = panel.plot(answers, mean, marker="o", markersize=3, label=label, linestyle=style)
+        (line,) = panel.plot(after, mean, marker="o", markersize=3, label=label, linestyle=style)
         colour = line.get_color()
-        panel.fill_between(answers, mean - spread, mean + spread, color=colour, alpha=0.15)
+        panel.fill_between(after, mean - spread, mean + spread, color=colour, alpha=0.15)
     for panel in panels.values():
-        panel.set_xlabel("answers")
+        panel.set_xlabel(over)
         panel.set_ylabel(axis)
     first = next(iter(panels.values()))
     figure.legend(*first.get_legend_handles_labels(), fontsize=8, loc="outside right center")

@@ -20,7 +20,7 @@ RANKED = ("data_miou", "model_miou", "recall")
 
 
 class Cell(NamedTuple):
-    """The text of a cell, and whether it is the best of its column."""
+    """The text of a cell, and whether it is the best of its column or line."""
 
     text: str
     best: bool = False
@@ -38,7 +38,8 @@ def tables(document: Json) -> list[Table]:
     """A table for each oracle of a simulation, or one of the rounds of a live project."""
     if document["kind"] != "simulation":
         return [_rounds(document["rows"][0])]
-    return [_compared(oracle, rows) for oracle, rows in figures.by_oracle(document["rows"]).items()]
+    shown = _by_hours if figures.is_by_hours(document["rows"]) else _compared
+    return [shown(oracle, rows) for oracle, rows in figures.by_oracle(document["rows"]).items()]
 
 
 def _compared(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
@@ -54,13 +55,29 @@ def _compared(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
     ]
     lines = []
     for label, line in values.items():
-        cells = [
-            Cell("–") if value is None else Cell(str(value), value.mean == top)
-            for value, top in zip(line, best, strict=True)
-        ]
+        cells = [_cell(value, top) for value, top in zip(line, best, strict=True)]
         lines.append([Cell(label), *cells, Cell(figures.hours(rows[label]))])
-    caption = f"Oracle {oracle}: percent, mean ± standard deviation over the seeds"
-    return Table(caption, ["", *(_header(column) for column in columns), "hours"], lines)
+    return Table(_caption(oracle), ["", *(_header(column) for column in columns), "hours"], lines)
+
+
+def _by_hours(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
+    """The table of one oracle by hours of work: a line for each, then what was asked in all."""
+    lines = [
+        [Cell(name), *(_cell(value, _best(values)) for value in values)]
+        for name, values in figures.lines_by_hours(rows.values())
+    ]
+    for name, *found in zip(figures.COUNTS, *map(figures.counts, rows.values()), strict=True):
+        lines.append([Cell(name), *map(Cell, found)])
+    return Table(_caption(oracle), ["data mIoU after", *rows], lines)
+
+
+def _caption(oracle: str) -> str:
+    return f"Oracle {oracle}: percent, mean ± standard deviation over the seeds"
+
+
+def _cell(value: Figure | None, top: float | None) -> Cell:
+    """The cell of a value, of a column or line whose best one is ``top``."""
+    return Cell("–") if value is None else Cell(str(value), value.mean == top)
 
 
 def _best(values: Sequence[Figure | None]) -> float | None:

@@ -12,7 +12,6 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine, func, inspect, make_url, select, text
@@ -25,7 +24,6 @@ from alc_backend.loop.exports import restore as restoring
 from alc_backend.loop.exports.backup import Networks, write_backup
 from alc_backend.loop.exports.export import export_project
 from alc_backend.loop.exports.restore import restore_backup
-from alc_backend.loop.questions import learning
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
@@ -61,7 +59,8 @@ from tests.annotations import (
 from tests.command_line import alc
 from tests.conftest import BOTH_DATABASES
 from tests.loop.exports.contents import contents
-from tests.pages import add_page, say_to_page, traits
+from tests.pages import add_page, say_to_page
+from tests.traits import are_equal, some_traits
 
 
 @pytest.fixture
@@ -153,6 +152,7 @@ def test_everything_comes_back(store, corrected, elsewhere, tmp_path):
         assert webhooks.drain(restored, label_studio.client) == {"recorded": 1}
         assert webhooks.waiting(restored) == 0
         with restored.reading() as session:
+            # one answer, three tiles of a page, and the answer that waited
             assert session.scalar(select(func.count()).select_from(LedgerEntry)) == 5
             assert session.scalar(select(func.count()).select_from(Event)) == 2
     assert contents(tmp_path / "before") == contents(tmp_path / "after")
@@ -285,6 +285,39 @@ def test_what_an_answer_reached_is_needed_after_its_scores_are_gone(store, sprea
         store.storage.delete(f"projects/{spread}/rounds/1/reach/{image.id}.png")
     reached = f"projects/{spread}/rounds/1/reach/{image_of_training(store, 'a').id}.png"
     assert write_backup(store, tmp_path / "alc.tar").missing == [reached]
+
+
+@BOTH_DATABASES
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_the_open_round_saw_is_needed(store, corrected, elsewhere, tmp_path, closed):
+    with store.session() as session:
+        round_ = session.scalars(select(Round)).one()
+        round_.config = round_config(questions="mixed")
+        for number, images in enumerate(([], [1, 2], [3])):
+            work = Work(images).as_json()
+            session.add(Part(round_id=round_.id, step=Step.SCORING, number=number, work=work))
+        if closed:  # another round is being made
+            round_.state = RoundState.CLOSED
+            session.add(
+                Round(
+                    project_id=corrected,
+                    number=2,
+                    state=RoundState.OPEN,
+                    config=round_config(questions="single"),
+                )
+            )
+    files = store.files(corrected)
+    for shard in (1, 2):
+        files.write_traits(1, shard, some_traits([shard]))
+    assert write_backup(store, tmp_path / "alc.tar").missing == []
+    restore_backup(elsewhere, tmp_path / "alc.tar")
+    with closing(Store(elsewhere)) as restored:
+        for shard in (1, 2):
+            brought = restored.files(corrected).read_traits(1, shard)
+            assert are_equal(brought, some_traits([shard]))
+    lost = f"projects/{corrected}/rounds/1/traits/2.npz"
+    store.storage.delete(lost)
+    assert write_backup(store, tmp_path / "again.tar").missing == ([] if closed else [lost])
 
 
 def image_of_training(store, key):
@@ -572,34 +605,3 @@ def test_the_command_line(store, corrected, settings, elsewhere, tmp_path):
     done = alc(elsewhere, "restore", str(tmp_path / "nothing"))
     assert done.returncode == 1
     assert "cannot be read" in done.stderr
-
-
-# What a round has kept of its superpixels.
-
-
-@BOTH_DATABASES
-def test_what_an_open_round_plans_by_comes_back(store, corrected, elsewhere, tmp_path):
-    with store.session() as session:
-        first = session.scalars(select(Round)).one()
-        second = Round(project_id=corrected, number=2, state=RoundState.OPEN, config=first.config)
-        first.state = RoundState.CLOSED
-        session.add(second)
-        session.flush()
-        for round_ in (first, second):
-            for number, images in enumerate([[], [1], [2]]):
-                work = Work(images).as_json()
-                session.add(Part(round_id=round_.id, step=Step.SCORING, number=number, work=work))
-    files = store.files(corrected)
-    kept = traits([7, 8])
-    files.write_traits(1, 1, kept)
-    files.write_traits(2, 1, kept)  # that of the second shard is lost
-    assert write_backup(store, tmp_path / "alc.tar").missing == []
-    restore_backup(elsewhere, tmp_path / "alc.tar")
-    with closing(Store(elsewhere)) as restored:
-        there = restored.files(corrected)
-        assert (there.has_traits(1, 1), there.has_traits(2, 2)) == (False, False)
-        with restored.reading() as session:
-            round_ = session.scalars(select(Round).where(Round.number == 2)).one()
-            found = learning.read_traits(restored, session, round_)
-    assert found.superpixels.tolist() == [7, 8]
-    assert np.array_equal(found.predicted, kept.predicted)

@@ -15,6 +15,7 @@ from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.rounds import plan, work_items
 from alc_backend.store.models import (
     LedgerEntry,
+    Part,
     Project,
     Query,
     Round,
@@ -23,6 +24,7 @@ from alc_backend.store.models import (
     utc_now,
 )
 from alc_backend.store.pages import Page, Tile
+from alc_backend.store.round_states import Step
 from tests.annotations import (
     QUERY_PROJECT,
     annotation,
@@ -36,6 +38,7 @@ from tests.annotations import (
 from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds import running
 from tests.pages import add_page, say_to_page
+from tests.traits import are_equal, some_traits
 
 HOUR = timedelta(hours=1)
 
@@ -473,3 +476,46 @@ def test_scores_of_a_replaced_round_go_but_for_what_was_asked(store, project, re
         left = {(row.round_id, row.superpixel_id) for row in session.scalars(select(Score))}
     assert len(left) == 11
     assert gone not in left
+
+
+def test_traits_of_a_replaced_round_go_but_for_what_was_asked(store, project, replaced):
+    add_page(store, project, [("c", 2)], round_number=1)
+    replaced(plan.HELD + HOUR)
+    with store.session() as session:
+        first = session.scalars(select(Round).where(Round.number == 1)).one()
+        first.config = replace(first.config, questions="mixed")
+        for number, images in enumerate(([], [1], [2], [3])):
+            work = plan.Work(images).as_json()
+            session.add(Part(round_id=first.id, step=Step.SCORING, number=number, work=work))
+        asked = session.scalars(select(Query).order_by(Query.superpixel_id)).all()
+        for query in asked[3:]:
+            session.delete(query)
+        kept = {query.superpixel_id for query in asked[:3]}
+        rest = {query.superpixel_id for query in asked[3:]}
+    with store.reading() as session:
+        kept |= {*session.scalars(select(Tile.superpixel_id))}
+    rest -= kept
+    files = store.files(project)
+    whole = some_traits(sorted(kept | rest))
+    files.write_traits(1, 1, whole)
+    files.write_traits(1, 3, whole)
+    store.storage.write(files.of_traits(1, [2])[0], b"damaged")
+    clear_away(store)
+    assert rest
+    for shard in (1, 3):
+        left = files.read_traits(1, shard)
+        assert set(left.superpixels.tolist()) == kept
+        assert left.features.shape[1] == 0
+
+
+def test_traits_of_a_round_replaced_today_stay(store, project, replaced):
+    with store.session() as session:
+        first = session.scalars(select(Round).where(Round.number == 1)).one()
+        first.config = replace(first.config, questions="mixed")
+        work = plan.Work([1]).as_json()
+        session.add(Part(round_id=first.id, step=Step.SCORING, number=1, work=work))
+    whole = some_traits([1, 2, 700])
+    store.files(project).write_traits(1, 1, whole)
+    replaced(HOUR)
+    clear_away(store)
+    assert are_equal(store.files(project).read_traits(1, 1), whole)

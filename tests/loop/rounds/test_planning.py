@@ -16,7 +16,7 @@ from alc_backend.store.round_states import Step
 from tests.annotations import answer, arrive, asked_project, created, task_of
 from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds import running
-from tests.pages import traits
+from tests.traits import some_traits
 
 pytestmark = BOTH_DATABASES
 
@@ -65,7 +65,7 @@ def test_answers_that_name_a_class_that_was_added_after_the_scoring_are_learnt_f
 ):
     with store.session() as session:
         ids = session.scalars(select(Superpixel.id)).all()
-    store.files(project).write_traits(1, 1, traits(ids, classes=3))
+    store.files(project).write_traits(1, 1, some_traits(ids))
     with store.session() as session:
         row = session.get_one(Project, project)
         row.classes = [*row.classes, "bird"]

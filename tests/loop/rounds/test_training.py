@@ -26,6 +26,7 @@ from alc_backend.store.models import Image, LedgerEntry, Score, Superpixel, utc_
 from alc_backend.store.round_states import RoundState, Step
 from tests.conftest import write_dataset
 from tests.loop.rounds.running import at_step, hand_to_another_process, only_round, work
+from tests.networks import without_features
 
 
 @pytest.fixture
@@ -169,10 +170,11 @@ def test_held_out_answers_tell_how_good_the_network_is(store, six_images, monkey
         train(config, keys, load, **options)
 
     def cats_everywhere(self, image):
-        return np.eye(3, dtype=np.float32)[1][:, None, None] * np.ones((1, *image.shape[:2]), "f")
+        cats = np.eye(3, dtype=np.float32)[1][:, None, None]
+        return without_features(cats * np.ones((1, *image.shape[:2]), "f"))
 
     monkeypatch.setattr(training, "train", watched)
-    monkeypatch.setattr(infer.Predictor, "probabilities", cats_everywhere)
+    monkeypatch.setattr(infer.Predictor, "predict", cats_everywhere)
     round_ = scored_by(store, [], project, holdout=0.4)
     with store.reading() as session:
         maps = LabelMaps(session, store.files(project), project)

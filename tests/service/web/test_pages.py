@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from PIL import Image as Picture
 from sqlalchemy import select
 
+from alc_backend.loop import overview
 from alc_backend.loop.rounds import status
 from alc_backend.service.web.app import create_app
 from alc_backend.store.models import Image, Project, Round
@@ -244,7 +245,8 @@ def test_without_a_project_the_page_says_what_to_do(settings, redis):
 
 
 @BOTH_DATABASES
-def test_the_admin_page_tells_how_labels_were_confirmed(client, store, project):
+def test_the_admin_page_tells_how_labels_were_confirmed(client, store, project, monkeypatch):
+    monkeypatch.setattr(overview, "REFRESH_S", 0.0)
     assert "How labels were confirmed" not in client.get("/").text  # nothing was
     say_to_page(store, add_page(store, project, proposed=DOG), 1, {1, 3}, lead_time=9.0)
     page = client.get("/").text
