@@ -66,12 +66,6 @@ def read_traits(store: Store, session: Session, round_: Round) -> ShardTraits:
             found.append(files.read_traits(round_.number, shard))
         except NotFoundError as error:
             log.warning("round %s: %s", round_.number, error)
-    if not found:
-        log.warning(
-            "round %s: what it knew of its superpixels is gone; until the next round, questions "
-            "are asked singly, in the order of its queue",
-            round_.number,
-        )
     return ShardTraits.joined(found, len(round_.project.classes))
 
 
@@ -88,6 +82,12 @@ def learn(
     of the network of then, which had not been trained on it. The features are the present ones.
     """
     now = read_traits(store, session, round_)
+    if not len(now.superpixels):
+        log.warning(
+            "round %s: what it knew of its superpixels is gone; until the next round, questions "
+            "are asked singly, in the order of its queue",
+            round_.number,
+        )
     place = {int(row_id): index for index, row_id in enumerate(now.superpixels)}
     traits = Traits(
         features=now.features.astype(np.float32),
