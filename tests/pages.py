@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 from sqlalchemy import select
 
+from alc_backend.labelstudio import page as pages
 from alc_backend.store import recording
 from alc_backend.store.models import Image, LedgerEntry, Round, Superpixel
 from alc_backend.store.pages import Page, Tile
-from tests.annotations import CAT, NOON
+from alc_backend.store.traits import ShardTraits
+from tests.annotations import CAT, NOON, annotation, at
 
 PLACES = (("a", 1), ("a", 2), ("b", 1))
 """The superpixels of a page, by image key and number."""
 
 
 def add_page(
-    store, project_id, places=PLACES, *, proposed=CAT, key="0" * 32, task_id=800, round_number=None
+    store,
+    project_id,
+    places=PLACES,
+    *,
+    proposed=CAT,
+    key="0" * 32,
+    task_id=800,
+    round_number=None,
+    closed_at=None,
+    plan=1,
 ) -> int:
     """A page, already in Label Studio, about superpixels that are labelled cat; returns its id."""
     with store.session() as session:
@@ -28,9 +40,10 @@ def add_page(
             round=session.scalars(rounds.order_by(Round.number.desc()).limit(1)).one(),
             key=key,
             proposed=proposed,
-            plan=1,
+            plan=plan,
             place=0.5,
             task_id=task_id,
+            closed_at=closed_at,
         )
         for position, (image, number) in enumerate(places, start=1):
             superpixel = session.scalars(
@@ -68,3 +81,58 @@ def say_to_page(
             task_id=page.task_id,
         )
         return recording.record_page(session, page, reply, ticked, again=again)
+
+
+def ask_page(
+    label_studio,
+    dataset,
+    places=PLACES,
+    *,
+    round_number=1,
+    key="0" * 32,
+    task=8000,
+    epsilon=0.0,
+    minute=-60,
+) -> pages.PageContent:
+    """Let Label Studio ask whether superpixels (image key and number) are cats, as a page."""
+    maps = {sample.key: sample.superpixels for sample in dataset.samples()}
+    tiles = []
+    for image, number in places:
+        row, col = np.argwhere(maps[image] == number)[0].tolist()
+        tiles.append(pages.Tile(image, number, row, col, CAT))
+    content = pages.PageContent(
+        key, round_number, epsilon, CAT, dataset.classes, tuple(tiles), f"/data/upload/{key}.jpg"
+    )
+    label_studio.add_task(task, pages.task_data(content))
+    label_studio.predict(
+        task,
+        pages.prediction(content),
+        number=50_000 + task,
+        model_version=f"alc-round-{round_number}",
+        created_at=at(minute),
+    )
+    return content
+
+
+def reply_to_page(label_studio, number, task, content, ticked, **changes) -> None:
+    """Somebody leaves the tiles at these positions ticked; None: they skip the page."""
+    result = [] if ticked is None else pages.annotation_result(content, ticked)
+    skipped = {"was_cancelled": True} if ticked is None else {}
+    label_studio.annotate(annotation(number, task, result, **skipped, **changes))
+
+
+def traits(superpixels, classes=3, *, label=CAT) -> ShardTraits:
+    """What a scoring pass keeps of superpixels (row ids) that all look alike."""
+    count = len(superpixels)
+    return ShardTraits(
+        superpixels=np.array(superpixels, dtype=np.int64),
+        features=np.full((count, 4), 0.5, dtype=np.float16),
+        predicted=np.full((count, classes), 1 / classes, dtype=np.float16),
+        doubt=np.full(count, 0.5, dtype=np.float16),
+        labels=np.full(count, label, dtype=np.uint8),
+        dominant=np.full(count, label, dtype=np.uint8),
+        sizes=np.full(count, 100, dtype=np.int64),
+        rows=np.full(count, 10, dtype=np.int32),
+        cols=np.full(count, 12, dtype=np.int32),
+        class_pixels=np.full(classes, 1000, dtype=np.int64),
+    )

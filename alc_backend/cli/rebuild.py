@@ -65,9 +65,10 @@ def rebuild(
     print_problems(console, made.problems, made.notes)
     counts = ", ".join(f"{count} {name}" for name, count in made.counts.items())
     console.print(
-        f"{made.images} images, {made.queries} queries of {made.rounds} rounds, annotations: "
-        f"{counts or 'none'}; {len(made.problems)} problems",
+        f"{made.images} images, {made.queries} queries and {made.pages} pages of {made.rounds} "
+        f"rounds, annotations: {counts or 'none'}; {len(made.problems)} problems",
         highlight=False,
+        soft_wrap=True,
     )
     if made.problems:
         raise typer.Exit(1)

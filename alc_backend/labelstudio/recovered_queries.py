@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.common.types import Json
-from alc_backend.labelstudio import model_version, query
+from alc_backend.labelstudio import model_version, page, query
 from alc_backend.labelstudio.annotation import chosen, round_of
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.labelstudio.times import read_time
+
+log = logging.getLogger(__name__)
 
 BOX_TOLERANCE = 0.01
 """By how much a box may differ from the superpixel's, in per cent of the image."""
@@ -76,29 +79,74 @@ class QueryTask:
         return stars and bool(mask.any()) and _shows(self.marks, mask)
 
 
-def read_query_tasks(client: Client, project: int, classes: Mapping[str, int]) -> list[QueryTask]:
+@dataclass(frozen=True)
+class PageTask:
+    """A task that asks a page of look-alikes: what it shows, and when it was first there.
+
+    ``closed`` is that of a :class:`QueryTask`.
+    """
+
+    task_id: int
+    content: page.PageContent
+    at: datetime
+    closed: bool
+
+
+class AskedTasks(NamedTuple):
+    """What the tasks of a query project asked: one by one, and as pages."""
+
+    queries: list[QueryTask]
+    pages: list[PageTask]
+
+
+def read_query_tasks(client: Client, project: int, classes: Mapping[str, int]) -> AskedTasks:
     """What each task of a query project asked, as its predictions and annotations show it.
 
     ``classes`` are the ids of classes by all names that they may have there.
     A task has no questions when no prediction or annotation of it has a star. Rounds after the
     last one of any prediction do not count: annotations hold what an annotator's browser sent.
-    Tasks that Label Studio does not give are left out, and logged.
+    Tasks that Label Studio does not give, and pages that cannot be read, are left out, and logged;
+    so are, silently, pages that were never asked: without a prediction and an annotation.
     """
-    found: list[QueryTask] = []
+    found = AskedTasks([], [])
     published = 0
     for record in client.tasks(project, leave_out=LeftOut()):
         rounds = [round_of(prediction.get("result")) or 0 for prediction in record["predictions"]]
         published = max(published, *rounds, 0)
-        found.append(_query_task(record, classes))
+        if not query.asked_about(record["data"]).page:
+            found.queries.append(_query_task(record, classes))
+        elif asked := _page_task(record, classes):
+            found.pages.append(asked)
     if not published:  # somebody has removed all predictions
         return found
-    return [
+    told = [
         replace(
             task,
             questions={n: question for n, question in task.questions.items() if n <= published},
         )
-        for task in found
+        for task in found.queries
     ]
+    return found._replace(queries=told)
+
+
+def _page_task(task: Json, classes: Mapping[str, int]) -> PageTask | None:
+    """The page that a task asks; None for one that cannot be read, or was never asked."""
+    try:
+        content = page.described(task["data"], classes)
+    except ValueError as error:
+        log.warning("task %s: %s; left out", task["id"], error)
+        return None
+    moments = [
+        read_time(record["created_at"]) for record in (*task["predictions"], *task["annotations"])
+    ]
+    if content is None or not moments:
+        return None
+    return PageTask(int(task["id"]), content, min(moments), _is_closed(task))
+
+
+def _is_closed(task: Json) -> bool:
+    """Whether Label Studio serves a task to nobody, though nobody has answered it."""
+    return bool(task.get("is_labeled")) and not task["annotations"]
 
 
 def _query_task(task: Json, classes: Mapping[str, int]) -> QueryTask:
@@ -108,7 +156,7 @@ def _query_task(task: Json, classes: Mapping[str, int]) -> QueryTask:
         key=query.asked_about(task["data"]),
         questions=_questions(task, classes),
         digest=query.digest(task["data"]),
-        closed=bool(task.get("is_labeled")) and not task["annotations"],
+        closed=_is_closed(task),
         rank=float(latest.get("score") or 0.0),
         queue=model_version.round_number(latest.get("model_version")),
         marks=_marks(latest.get("result")),

@@ -7,10 +7,11 @@ query project; knows nothing of how pages are chosen. Called by ``questions`` an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session, joinedload, selectinload
@@ -247,8 +248,62 @@ def remember(
     ).first()
     if round_ is None:
         return None
+    superpixels = superpixels_of(session, files, project.id, [content])
+    if content.key not in superpixels:
+        return None
+    return add(session, round_, content, superpixels[content.key], task_id)
+
+
+def superpixels_of(
+    session: Session, files: ProjectFiles, project_id: int, contents: Collection[page.PageContent]
+) -> dict[str, list[int]]:
+    """The superpixels (row ids) of pages' tiles, in the order of their positions, by pages' keys.
+
+    Left out are pages with a tile whose image or superpixel is not known, or whose pixel lies
+    elsewhere. Every image's map is read once.
+    """
+    by_image: dict[str, list[tuple[str, page.Tile]]] = {}
+    for content in contents:
+        for tile in content.tiles:
+            by_image.setdefault(tile.image_key, []).append((content.key, tile))
+    pages: dict[str, dict[page.Tile, int | None]] = {}
+    for image_key, members in by_image.items():
+        image_id = session.scalar(
+            select(Image.id).where(
+                Image.project_id == project_id, Image.split == TRAIN, Image.key == image_key
+            )
+        )
+        found: NDArray[np.int32] = np.zeros((0, 0), np.int32)
+        if image_id is not None:
+            found = files.read_superpixels(image_id)
+        columns = select(Superpixel.number, Superpixel.id).where(Superpixel.image_id == image_id)
+        rows = {row.number: row.id for row in session.execute(columns)}
+        for key, tile in members:
+            fits = _lies_in(found, tile)
+            pages.setdefault(key, {})[tile] = rows.get(tile.superpixel) if fits else None
+    return {
+        content.key: [row_id for tile in content.tiles if (row_id := pages[content.key][tile])]
+        for content in contents
+        if None not in pages[content.key].values()
+    }
+
+
+def _lies_in(superpixels: NDArray[np.int32], tile: page.Tile) -> bool:
+    """Whether a tile's pixel lies in its superpixel of this map, int32 (H, W)."""
+    inside = tile.row < superpixels.shape[0] and tile.col < superpixels.shape[1]
+    return bool(inside and superpixels[tile.row, tile.col] == tile.superpixel)
+
+
+def add(
+    session: Session,
+    round_: Round,
+    content: page.PageContent,
+    superpixels: Sequence[int],
+    task_id: int,
+) -> Page:
+    """Write a page that a task asks, about ``superpixels`` (row ids), as one of no plan."""
     row = Page(
-        project_id=project.id,
+        project_id=round_.project_id,
         round=round_,
         key=content.key,
         proposed=content.proposed,
@@ -257,24 +312,13 @@ def remember(
         task_id=task_id,
         sheet=content.sheet or None,
     )
-    for position, tile in enumerate(content.tiles, start=1):
-        superpixel = session.scalars(
-            select(Superpixel)
-            .join(Image, Image.id == Superpixel.image_id)
-            .where(
-                Image.project_id == project.id,
-                Image.split == TRAIN,
-                Image.key == tile.image_key,
-                Superpixel.number == tile.superpixel,
-            )
-        ).first()
-        if superpixel is None or not _lies_in(files, superpixel, tile.row, tile.col):
-            session.expunge_all()
-            return None
+    for position, (tile, row_id) in enumerate(
+        zip(content.tiles, superpixels, strict=True), start=1
+    ):
         row.tiles.append(
             Tile(
                 position=position,
-                superpixel=superpixel,
+                superpixel_id=row_id,
                 row=tile.row,
                 col=tile.col,
                 pseudo_label=tile.pseudo_label,
@@ -283,10 +327,3 @@ def remember(
     session.add(row)
     session.flush()
     return row
-
-
-def _lies_in(files: ProjectFiles, superpixel: Superpixel, row: int, col: int) -> bool:
-    """Whether a pixel lies in a superpixel."""
-    found = files.read_superpixels(superpixel.image_id)
-    inside = row < found.shape[0] and col < found.shape[1]
-    return bool(inside and np.equal(found[row, col], superpixel.number))

@@ -224,6 +224,7 @@ def record_edit(
     )
     session.add(entry)
     session.flush()
+    _leave(session, image.project_id, edit.annotation_id, {0})
     return entry
 
 

@@ -77,6 +77,14 @@ class ShardTraits(NamedTuple):
         rest = ShardTraits._make([*(values[kept] for values in self[:-1]), self.class_pixels])
         return rest._replace(features=rest.features[:, :0])
 
+    def _widened(self, classes: int) -> ShardTraits:
+        """The same with zeros for the classes that were added since, up to so many in all."""
+        added = max(classes - self.predicted.shape[1], 0)
+        return self._replace(
+            predicted=np.pad(self.predicted, ((0, 0), (0, added))),
+            class_pixels=np.pad(self.class_pixels, (0, max(classes - len(self.class_pixels), 0))),
+        )
+
     def packed(self) -> bytes:
         """The content of a file that :meth:`unpacked` reads."""
         content = io.BytesIO()

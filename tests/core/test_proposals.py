@@ -15,6 +15,8 @@ from alc_backend.core.proposals import (
     Traits,
     Weights,
 )
+from alc_backend.core.questions import Questions
+from alc_backend.store.traits import ShardTraits
 
 CLASSES = 4
 
@@ -158,3 +160,18 @@ def test_arrays_that_do_not_fit_are_named(changes, said):
 
 def test_the_penalties_that_are_tried_include_leaving_features_out():
     assert CLASS_PENALTIES[0] is None
+
+
+def test_without_superpixels_there_is_nothing_to_propose():
+    none = ShardTraits.joined([], CLASSES)
+    proposals = Proposals(
+        Traits(
+            none.features, none.predicted, none.labels, none.dominant, none.sizes, none.doubt
+        )
+    )  # fmt: skip
+    nothing = Known.nothing(0, CLASSES)
+    penalty = proposals.best_penalty(nothing)
+    beliefs = proposals.beliefs(nothing, penalty)
+    assert beliefs.shape == (0, CLASSES)
+    assert proposals.held_out(nothing, penalty).shape == (0,)
+    assert Questions(none.labels, none.sizes, none.class_pixels, beliefs).next() is None

@@ -12,7 +12,9 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle, islice
 
@@ -22,6 +24,7 @@ from redis.exceptions import RedisError
 
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.page import TICKS
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.labelstudio.tokens import create_personal_token
 from alc_backend.service.jobs.queues import connect
@@ -195,18 +198,60 @@ class Supervisor:
                 self._processes.check()
 
 
-class Labeler(threading.Thread):
-    """Somebody who answers, skips, thinks again, withdraws, and sometimes repaints a mask."""
+@dataclass(frozen=True)
+class Answered:
+    """An annotation, by its id, of a task that showed the prediction ``shown``.
 
-    def __init__(self, url: str, token: str, query_project: int, dataset_project: int, seed: int):
+    ``choices`` are the names of the classes or, on a page, the values of its tiles.
+    """
+
+    annotation: int
+    shown: list
+    choices: list[str]
+    is_page: bool
+
+    def result(self, random_: random.Random) -> list:
+        """What somebody submits: what is shown half the time, else anything."""
+        as_shown = random_.random() < 0.5
+        if not self.is_page:
+            chosen = self.choices[0] if as_shown else random_.choice(self.choices)
+            return annotation_result(self.shown, chosen)
+        if as_shown:
+            return self.shown
+        ticked = [value for value in self.choices if random_.random() < 0.6]
+        return page_result(self.shown, ticked)
+
+
+def page_result(shown: list, ticked: list[str]) -> list:
+    """The result that a page's screen submits with these tiles ticked."""
+    ticks = [{**item, "value": {"choices": ticked}} for item in shown if item["from_name"] == TICKS]
+    others = [item for item in shown if item["from_name"] != TICKS]
+    return others + (ticks if ticked else [])
+
+
+class Labeler(threading.Thread):
+    """Somebody who answers, skips, thinks again, withdraws, and sometimes repaints a mask.
+
+    New questions are answered only while the labeler ``has_time``: there are not too many.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        query_project: int,
+        dataset_project: int,
+        seed: int,
+        has_time: Callable[[], bool],
+    ) -> None:
         super().__init__(name=f"labeler-{seed}", daemon=True)
         self.did: Counter[str] = Counter()
         self._client = Client(url, token, timeout=30)
         self._queries, self._dataset = query_project, dataset_project
-        self._random = random.Random(seed)
+        self._random, self._has_time = random.Random(seed), has_time
         self.paints = ["ball"]
-        self._mine: list[tuple[int, list, list[str]]] = []
-        self._remembered: list[tuple[int, list, list[str]]] | None = None
+        self._mine: list[Answered] = []
+        self._remembered: list[Answered] | None = None
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -222,11 +267,11 @@ class Labeler(threading.Thread):
         self._over.set()
         self.join()
 
-    def memory(self) -> list[tuple[int, list, list[str]]]:
+    def memory(self) -> list[Answered]:
         """What this one has answered and may think of again."""
         return list(self._mine)
 
-    def remember(self, memory: list[tuple[int, list, list[str]]]) -> None:
+    def remember(self, memory: list[Answered]) -> None:
         """Forget all but ``memory``: what came after it is gone from Label Studio."""
         self._remembered = list(memory)
 
@@ -237,8 +282,8 @@ class Labeler(threading.Thread):
         if draw < 0.04 and self._mine:
             self._revise()
         elif draw < 0.07 and self._mine:
-            number, _, _ = self._mine.pop(self._random.randrange(len(self._mine)))
-            self._client.delete(f"/api/annotations/{number}/")
+            given = self._mine.pop(self._random.randrange(len(self._mine)))
+            self._client.delete(f"/api/annotations/{given.annotation}/")
             self.did["withdrawn"] += 1
         elif draw < 0.10:
             self._repaint()
@@ -246,7 +291,9 @@ class Labeler(threading.Thread):
             self._answer(skip=draw > 0.95)
 
     def _answer(self, skip: bool) -> None:
-        task = self._client.get_or_none(f"/api/projects/{self._queries}/next")
+        task = None
+        if self._has_time():
+            task = self._client.get_or_none(f"/api/projects/{self._queries}/next")
         if task is None:  # nothing left until the next round
             self._over.wait(0.3)
             return
@@ -257,25 +304,27 @@ class Labeler(threading.Thread):
                 self._client.post(f"/api/tasks/{task['id']}/annotations/", body)
                 self.did["skipped"] += 1
             return
-        choices = [choice["value"] for choice in task["data"]["choices"]]
-        chosen = choices[0] if self._random.random() < 0.5 else self._random.choice(choices)
-        prediction = task["predictions"][0]
+        data, prediction = task["data"], task["predictions"][0]
+        choices = [choice["value"] for choice in data["tiles"] or data["choices"]]
+        asked = Answered(0, prediction["result"], choices, bool(data["tiles"]))
         body = {
-            "result": annotation_result(prediction["result"], chosen),
+            "result": asked.result(self._random),
             "parent_prediction": prediction["id"],
             "was_cancelled": skip,
             "lead_time": 2.0,
         }
         made = self._client.post(f"/api/tasks/{task['id']}/annotations/", body)
+        if asked.is_page:
+            self.did["pages skipped" if skip else "pages answered"] += 1
         self.did["skipped" if skip else "answered"] += 1
         if not skip:
-            self._mine.append((made["id"], prediction["result"], choices))
+            self._mine.append(replace(asked, annotation=made["id"]))
 
     def _revise(self) -> None:
-        number, prediction, choices = self._random.choice(self._mine)
-        result = annotation_result(prediction, self._random.choice(choices))
-        self._client.patch(f"/api/annotations/{number}/", {"result": result})
-        self.did["revised"] += 1
+        given = self._random.choice(self._mine)
+        result = given.result(self._random)
+        self._client.patch(f"/api/annotations/{given.annotation}/", {"result": result})
+        self.did["pages revised" if given.is_page else "revised"] += 1
 
     def _repaint(self) -> None:
         label = None if self._random.random() < 0.3 else self._random.choice(self.paints)

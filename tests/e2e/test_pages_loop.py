@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -60,7 +61,7 @@ def plans(demo) -> tuple[int, int | None]:
         return latest.plans, latest.planned_to
 
 
-def test_a_round_of_pages_and_single_questions(running):
+def test_a_round_of_pages_and_single_questions(running, tmp_path):
     demo, processes = running
     alc(demo, "round", "start", ALC_QUESTIONS="mixed", ALC_TILES="4")
     opened = wait_open(demo, processes)
@@ -103,23 +104,42 @@ def test_a_round_of_pages_and_single_questions(running):
         assert all(entry.class_id is None and entry.proposed is not None for entry in refused)
         assert session.scalar(select(func.count()).select_from(Superpixel)) >= len(named)
 
-    # A page that is deleted is withdrawn, all of it; one that is changed is revised.
+    # A page that is changed is revised.
     annotation, _ = next(iter(tiles_in_ledger(demo)))
-    demo.client.delete(f"/api/annotations/{annotation}/")
-    wait_for(lambda: annotation not in {number for number, _ in tiles_in_ledger(demo)})
-    kept = next(number for number, _ in tiles_in_ledger(demo))
-    record = demo.client.get(f"/api/annotations/{kept}/")
+    record = demo.client.get(f"/api/annotations/{annotation}/")
     task = demo.client.get(f"/api/tasks/{record['task']}")
     with demo.store.reading() as session:
         project = session.get_one(type(opened.project), demo.project_id)
     shown = pages.described(task["data"], project.class_ids)
-    demo.client.patch(f"/api/annotations/{kept}/", {"result": pages.annotation_result(shown, [1])})
-    wait_for(
-        lambda: (
-            {p for (n, p), ticked in tiles_in_ledger(demo).items() if n == kept and ticked} == {1}
-        )
-    )
+    revised = {"result": pages.annotation_result(shown, [1])}
+    demo.client.patch(f"/api/annotations/{annotation}/", revised)
+    wait_for(lambda: ticked(demo, annotation) == {1})
     assert tiles_in_ledger(demo) == tiles_in_label_studio(demo)
+
+    # A store that is lost is made again with everything that was said on pages.
+    before = ledger_digest(demo, tmp_path / "before")
+    elsewhere = {"ALC_DATA_DIR": str(tmp_path / "rebuilt"), "REDIS_URL": "redis://127.0.0.1:1/0"}
+    numbers = ("--dataset-project", str(project.dataset_project))
+    numbers += ("--query-project", str(project.query_project))
+    folder = demo.settings.data_dir / "sample/train"
+    assert "0 problems" in alc(demo, "rebuild", str(folder), *numbers, **elsewhere)
+    assert ledger_digest(demo, tmp_path / "after", **elsewhere) == before
+
+    # One that is deleted is withdrawn, all of it.
+    demo.client.delete(f"/api/annotations/{annotation}/")
+    wait_for(lambda: annotation not in {number for number, _ in tiles_in_ledger(demo)})
+    assert tiles_in_ledger(demo) == tiles_in_label_studio(demo)
+
+
+def ticked(demo, annotation: int) -> set[int]:
+    """The tiles (positions) that an answer left ticked."""
+    tiles = tiles_in_ledger(demo)
+    return {position for (number, position), kept in tiles.items() if number == annotation and kept}
+
+
+def ledger_digest(demo, folder, **environment) -> dict:
+    alc(demo, "export", str(folder), "--project", "ALC sample", **environment)
+    return json.loads((folder / "manifest.json").read_text())["ledger"]
 
 
 def plans_of(session, round_: Round) -> int:

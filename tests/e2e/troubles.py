@@ -34,8 +34,9 @@ from alc_backend.settings import Settings
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.models import Image, Part, Project, Query, Superpixel
+from alc_backend.store.pages import Page
 from alc_backend.store.round_states import RUNNING, RoundState, Step
-from tests.e2e.chaos import Killer, Labeler, Supervisor, repaint, wait_until
+from tests.e2e.chaos import Killer, Labeler, Supervisor, page_result, repaint, wait_until
 from tests.e2e.demonstration import alc
 
 DATABASE, DUMP = "label_studio.sqlite3", "dump.sqlite3"
@@ -161,22 +162,32 @@ class Troubles:
     # Twins, images, classes.
 
     def twins(self, *, keep_second: bool) -> None:
-        """Make a second task about a superpixel, answer both, and delete one of the two."""
+        """Make a second task about a superpixel, answer both, and delete one of the two.
+
+        The same with a page.
+        """
+        for first in (self._question(), self._page()):
+            self._twin(first, keep_second=keep_second)
+        self.did["twins"] += 1
+
+    def _twin(self, first: int, *, keep_second: bool) -> None:
         world, client = self._world, self._world.client
-        first = self._question()
         task = client.get(f"/api/tasks/{first}/")
+        data = task["data"]
         shown = client.get("/api/predictions/", task=first)[-1]["result"]
-        body = {"project": world.project.query_project, "data": task["data"]}
+        body = {"project": world.project.query_project, "data": data}
         second = int(client.post("/api/tasks/", body)["id"])
-        choices = [choice["value"] for choice in task["data"]["choices"]]
+        if data["tiles"]:
+            results = [shown, page_result(shown, [])]
+        else:
+            results = [annotation_result(shown, choice["value"]) for choice in data["choices"]]
         given = {
             number: int(
                 client.post(
-                    f"/api/tasks/{number}/annotations/",
-                    {"result": annotation_result(shown, choice), "lead_time": 1.0},
+                    f"/api/tasks/{number}/annotations/", {"result": result, "lead_time": 1.0}
                 )["id"]
             )
-            for number, choice in zip((first, second), choices, strict=False)
+            for number, result in zip((first, second), results, strict=False)
         }
         world.reconcile()
         assert set(given.values()) <= world.in_force()
@@ -184,7 +195,13 @@ class Troubles:
         client.delete(f"/api/tasks/{gone}/")
         world.reconcile()
         assert {given[kept], given[gone]} & world.in_force() == {given[kept]}
-        self.did["twins"] += 1
+
+    def _page(self) -> int:
+        """The task of some page of the last round that has pages."""
+        with self._world.store.reading() as session:
+            asked = select(Page.task_id).where(Page.task_id.is_not(None), Page.closed_at.is_(None))
+            latest = asked.order_by(Page.round_id.desc(), Page.place)
+            return session.scalars(latest.limit(1)).one()
 
     def _question(self) -> int:
         """The task of some question, of the last round and unsettled if there is such a one."""

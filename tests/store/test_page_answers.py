@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alc_backend.store import ledger, recording
-from alc_backend.store.models import Project, Query
+from alc_backend.store.models import Image, Project, Query
 from tests.annotations import (
     BACKGROUND,
     CAT,
@@ -191,6 +191,25 @@ def test_a_pages_number_is_given_to_a_shorter_page(store, project, page):
     other = add_page(store, project, [("c", 1), ("c", 2)], key="1" * 32, task_id=801)
     say_to_page(store, other, 1, {1, 2}, minute=5)
     assert standing(store, project) == [(1, "accept", CAT), (2, "accept", CAT)]
+    assert settled(store, project) == {}
+
+
+def test_a_pages_number_is_given_to_an_edit(store, project, page):
+    say_to_page(store, page, 1, {1, 2, 3})
+    edit = recording.Edit(
+        annotation_id=1,
+        annotator="7",
+        lead_time=1.0,
+        answered_at=NOON + timedelta(minutes=5),
+        updated_at=NOON + timedelta(minutes=5),
+        skipped=False,
+        changes=[],
+    )
+    image_id = image_of(store, "a").id
+    with store.session() as session:
+        image = session.get_one(Image, image_id)
+        assert recording.record_edit(session, image, edit) is not None
+    assert standing(store, project) == [(0, "edit", None)]
     assert settled(store, project) == {}
 
 

@@ -57,12 +57,13 @@ def answer_queries(
             return done
         if not task["predictions"]:
             raise LabelStudioError(f"task {task['id']} was served without its prediction")
-        prediction = task["predictions"][0]
+        # One that a plan has put first has two, and is served by the lower score.
+        prediction = min(task["predictions"], key=lambda made: float(made["score"]))
         shown = page.described(task["data"], project.class_ids)
         if shown is None:
             given, result, seconds = _answer(store, project, task, prediction, oracle)
         else:
-            given, result, seconds = _answer_page(store, project, task, shown, oracle)
+            given, result, seconds = _answer_page(store, project, task, prediction, shown, oracle)
         client.post(
             f"/api/tasks/{task['id']}/annotations/",
             {"result": result, "parent_prediction": prediction["id"], "lead_time": seconds},
@@ -100,7 +101,12 @@ def _answer(
 
 
 def _answer_page(
-    store: Store, project: Project, task: Json, shown: page.PageContent, oracle: str
+    store: Store,
+    project: Project,
+    task: Json,
+    prediction: Json,
+    shown: page.PageContent,
+    oracle: str,
 ) -> tuple[Given, list[Json], float]:
     """The answer to a page of look-alikes, its result, and the seconds it takes."""
     files, ticked = store.files(project.id), []
@@ -122,7 +128,7 @@ def _answer_page(
             ticked.append(position)
     pace, count = Pace(), len(shown.tiles)
     proposed = project.classes[shown.proposed]
-    score = float(task["predictions"][0]["score"])
+    score = float(prediction["score"])
     given = Given(int(task["id"]), score, proposed, proposed, tiles=count, kept=len(ticked))
     seconds = pace.page + pace.tile * count
     return given, page.annotation_result(shown, ticked), seconds

@@ -268,7 +268,7 @@ def write_annotation(
 class Known:
     """What the store knew when reconciling began, of the project's present two in Label Studio.
 
-    ``recovered``: queries that it did not know were looked for in Label Studio.
+    ``recovered``: questions that it did not know were looked for in Label Studio.
     """
 
     def __init__(self, store: Store, project_id: int) -> None:
@@ -283,6 +283,8 @@ class Known:
             images = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
             self._images = set(session.scalars(images))
             self._keys = set(task_sync.keys_by_id(session, project_id).values())
+            pages = task_sync.page_keys(session, project_id)
+            self._keys.update(Key("", 0, page=page) for page in pages)
             numbers = select(Round.number).where(Round.project_id == project_id)
             self._rounds = set(session.scalars(numbers))
         self.recovered = False
@@ -306,11 +308,11 @@ class Known:
         return self._given[annotation_id]
 
     def may_lack(self, round_number: int | None, key: Key) -> bool:
-        """Whether the store lacks a query about one of its images, or the round it was shown in.
+        """Whether the store lacks a page, a query about one of its images, or the round of it.
 
         False once they were looked for: what was not found then is not there.
         """
-        if self.recovered or key.image not in self._images:
+        if self.recovered or not (key.page or key.image in self._images):
             return False
         return key not in self._keys or (
             round_number is not None and round_number not in self._rounds

@@ -1,7 +1,7 @@
-"""Recovery: making queries and rounds again that Label Studio has and the store does not.
+"""Recovery: making questions and rounds again that Label Studio has and the store does not.
 
 That is so after an older backup was restored, and when the whole store is made again. Reads Label
-Studio's tasks and the superpixel maps; writes rounds, queries and scores. Called by
+Studio's tasks and the superpixel maps; writes rounds, queries, pages and scores. Called by
 ``reconciliation`` and ``exports.rebuild``.
 """
 
@@ -18,8 +18,13 @@ from sqlalchemy.orm import Session
 from alc_backend.common.types import Json
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import shape_of
-from alc_backend.labelstudio.recovered_queries import QueryTask, Question, read_query_tasks
-from alc_backend.loop import task_sync
+from alc_backend.labelstudio.recovered_queries import (
+    PageTask,
+    QueryTask,
+    Question,
+    read_query_tasks,
+)
+from alc_backend.loop import page_tasks, task_sync
 from alc_backend.loop.config import round_config
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
@@ -95,14 +100,54 @@ def match_tasks(
     return matched
 
 
+@dataclass(frozen=True)
+class RecoveredPage:
+    """A page that a task of Label Studio asks, and the superpixels (row ids) of its tiles."""
+
+    asked: PageTask
+    superpixels: list[int]
+
+
+@dataclass
+class MatchedPages:
+    """The pages of Label Studio, compared with the superpixels of a project.
+
+    As in :class:`MatchedTasks`; a page is foreign when any of its tiles is.
+    """
+
+    fitting: list[RecoveredPage] = field(default_factory=list)
+    misfits: list[PageTask] = field(default_factory=list)
+    foreign: list[PageTask] = field(default_factory=list)
+
+
+def match_pages(
+    session: Session, files: ProjectFiles, project_id: int, pages: Sequence[PageTask]
+) -> MatchedPages:
+    """Find the superpixels that pages are about; every image's map is read once."""
+    known = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
+    images = set(session.scalars(known))
+    contents = [asked.content for asked in pages]
+    superpixels = page_tasks.superpixels_of(session, files, project_id, contents)
+    matched = MatchedPages()
+    for asked in pages:
+        if asked.content.key in superpixels:
+            found = superpixels[asked.content.key]
+            matched.fitting.append(RecoveredPage(asked, found))
+        elif all(tile.image_key in images for tile in asked.content.tiles):
+            matched.misfits.append(asked)
+        else:
+            matched.foreign.append(asked)
+    return matched
+
+
 def recover_queries(store: Store, client: Client, project: Project) -> int:
-    """Make the queries and rounds that Label Studio has and the store lacks; how many tasks.
+    """Make the questions and rounds that Label Studio has and the store lacks; how many tasks.
 
     A task that shows another superpixel than it names is left out. So is one of a round with ε
     above 0 that the store does not know: what its answers reach is lost. Raises LabelStudioError.
     """
     assert project.query_project is not None
-    tasks = read_query_tasks(client, project.query_project, project.class_ids)
+    asked = read_query_tasks(client, project.query_project, project.class_ids)
     with store.reading() as session:
         opened = set(
             session.scalars(
@@ -113,39 +158,62 @@ def recover_queries(store: Store, client: Client, project: Project) -> int:
         )
         known = set(task_sync.keys_by_id(session, project.id).values())
         lacking = [
-            asked
-            for asked in tasks
-            if asked.questions and (asked.key not in known or not asked.questions.keys() <= opened)
+            task
+            for task in asked.queries
+            if task.questions and (task.key not in known or not task.questions.keys() <= opened)
         ]
-        matched = match_tasks(session, store.files(project.id), project.id, lacking)
-    for asked in matched.misfits:
-        log.warning("task %s shows another superpixel than it names; left out", asked.task_id)
-    recovered = []
+        files = store.files(project.id)
+        matched = match_tasks(session, files, project.id, lacking)
+        known_pages = task_sync.page_keys(session, project.id)
+        lost = [task for task in asked.pages if task.content.key not in known_pages]
+        matched_pages = match_pages(session, files, project.id, lost)
+    misfits = [task.task_id for task in matched.misfits]
+    for task_id in misfits + [task.task_id for task in matched_pages.misfits]:
+        log.warning("task %s shows another superpixel than it names; left out", task_id)
+    spread = store.settings.epsilon > 0
+    recovered, pages = [], []
     for item in matched.fitting:
         new = [q for number, q in item.asked.questions.items() if number not in opened]
-        if new and (store.settings.epsilon > 0 or any(q.epsilon > 0 for q in new)):
-            log.warning(
-                "task %s is of a round with ε above 0 that the store does not know; left out",
-                item.asked.task_id,
-            )
-        else:
+        if not new or not (spread or any(q.epsilon > 0 for q in new)):
             recovered.append(item)
-    if recovered:
+        else:
+            _warn_of_spread(item.asked.task_id)
+    for page in matched_pages.fitting:
+        content = page.asked.content
+        if content.round_number in opened or not (spread or content.epsilon > 0):
+            pages.append(page)
+        else:
+            _warn_of_spread(page.asked.task_id)
+    if recovered or pages:
         with store.session() as session:
-            write_queries(session, store, project.id, recovered)
-        log.info("project %s: %s queries were made again", project.id, len(recovered))
-    return len(recovered)
+            write_queries(session, store, project.id, recovered, pages)
+        log.info(
+            "project %s: %s queries and %s pages were made again",
+            project.id, len(recovered), len(pages),
+        )  # fmt: skip
+    return len(recovered) + len(pages)
+
+
+def _warn_of_spread(task_id: int) -> None:
+    log.warning(
+        "task %s is of a round with ε above 0 that the store does not know; left out", task_id
+    )
 
 
 def write_queries(
-    session: Session, store: Store, project_id: int, recovered: Sequence[RecoveredQuery]
+    session: Session,
+    store: Store,
+    project_id: int,
+    recovered: Sequence[RecoveredQuery],
+    pages: Sequence[RecoveredPage] = (),
 ) -> None:
-    """Write the rounds that tasks tell of, what each round asked, and the queries as they stand.
+    """Write the rounds that tasks tell of, what each round asked, and the questions as they stand.
 
     What the store knows already stays. Locks the project.
     """
     project = ledger.lock(session, project_id)
-    rounds = _write_rounds(session, store, project_id, recovered)
+    rounds = _write_rounds(session, store, project_id, recovered, pages)
+    _write_pages(session, project, rounds, pages)
     numbers = {round_.id: number for number, round_ in rounds.items()}
     scored: set[tuple[int, int]] = {
         (row.round_id, row.superpixel_id)
@@ -183,6 +251,24 @@ def write_queries(
         query.rank, query.score = rank, float(-rank)
         query.digest = asked.digest
         query.closed_at = utc_now() if asked.closed else None
+
+
+def _write_pages(
+    session: Session,
+    project: Project,
+    rounds: Mapping[int, Round],
+    pages: Sequence[RecoveredPage],
+) -> None:
+    known = task_sync.page_keys(session, project.id)
+    for item in pages:
+        asked = item.asked
+        if asked.content.key in known:  # another task asks the same
+            continue
+        round_ = rounds[asked.content.round_number]
+        row = page_tasks.add(session, round_, asked.content, item.superpixels, asked.task_id)
+        row.closed_at = utc_now() if asked.closed else None
+        known[row.key] = row.id
+        project.other_tasks = max(0, project.other_tasks - 1)
 
 
 def _queue(asked: QueryTask, rounds: Mapping[int, Round]) -> int:
@@ -225,13 +311,20 @@ def _score_of(round_: Round, superpixel_id: int, question: Question) -> Score:
 
 
 def _write_rounds(
-    session: Session, store: Store, project_id: int, recovered: Sequence[RecoveredQuery]
+    session: Session,
+    store: Store,
+    project_id: int,
+    recovered: Sequence[RecoveredQuery],
+    pages: Sequence[RecoveredPage],
 ) -> dict[int, Round]:
     """The project's rounds by number; those that only the tasks tell of are made."""
     first: dict[int, datetime] = {}
     for item in recovered:
         for number, question in item.asked.questions.items():
             first[number] = min(first.get(number, question.at), question.at)
+    for page in pages:
+        number = page.asked.content.round_number
+        first[number] = min(first.get(number, page.asked.at), page.asked.at)
     known = select(Round).where(Round.project_id == project_id)
     rounds = {round_.number: round_ for round_ in session.scalars(known)}
     made = sorted(first.keys() - rounds.keys())

@@ -31,6 +31,11 @@ from alc_backend.store.models import TRAIN, Image, Project, Superpixel
 
 Report = Callable[[str], None]
 
+_REMEDY = (
+    "Give the very folder that `alc init` had, and the same --superpixels, --superpixel-count and "
+    "--fill"
+)
+
 
 @dataclass
 class Summary:
@@ -43,6 +48,7 @@ class Summary:
     project_id: int
     images: int = 0
     queries: int = 0
+    pages: int = 0
     rounds: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -82,9 +88,11 @@ def rebuild_project(
             f"the folder {', '.join(dataset.classes)}; give the folder that it was made of"
         )
     report("reading the queries")
-    tasks = recovered_queries.read_query_tasks(client, query_project, ids)
-    for task in tasks:
-        _refuse_spread(task.epsilon, f"task {task.task_id} was asked with ε = {task.epsilon:g}:")
+    asked = recovered_queries.read_query_tasks(client, query_project, ids)
+    told = [(task.task_id, task.epsilon) for task in asked.queries]
+    told += [(task.task_id, task.content.epsilon) for task in asked.pages]
+    for task_id, epsilon in told:
+        _refuse_spread(epsilon, f"task {task_id} was asked with ε = {epsilon:g}:")
     # Until all of it is there it has another name, by which the next attempt finds its remains.
     name = f"{config['title']} ({dataset_project}) is being made again"
     _remove(store, name)
@@ -106,7 +114,8 @@ def rebuild_project(
         report("reading the images' tasks")
         _connect_images(store, client, summary, dataset_project, tags.image_field)
         report("comparing the queries with the superpixels")
-        recovered = _match_tasks(store, summary, query_project, tasks)
+        recovered = _match_tasks(store, summary, query_project, asked.queries)
+        pages = _match_pages(store, summary, query_project, asked.pages)
         title = free_name(store, config)
         with store.session() as session:
             project = session.get_one(Project, summary.project_id)
@@ -116,12 +125,14 @@ def rebuild_project(
             project.dataset_project, project.query_project = dataset_project, query_project
             project.brush_name, project.image_name = tags.brush_name, tags.image_name
             project.overlap = answers.overlap_of(overlap) or 1
-            recovery.write_queries(session, store, project.id, recovered)
+            recovery.write_queries(session, store, project.id, recovered, pages)
     except BaseException:  # Ctrl-C too: nothing half-made stays
         _remove(store, name)
         raise
     summary.queries = len(recovered)
-    summary.rounds = len({number for item in recovered for number in item.asked.questions})
+    summary.pages = len(pages)
+    rounds = {number for item in recovered for number in item.asked.questions}
+    summary.rounds = len(rounds | {page.asked.content.round_number for page in pages})
     summary.counts = reconcile(
         store,
         client,
@@ -227,8 +238,7 @@ def _match_tasks(
         raise DatasetError(
             f"{len(matched.misfits)} of {len(tasks) - len(matched.foreign)} queries do not fit the "
             f"superpixels, first task {first.task_id} about superpixel {first.key.superpixel} of "
-            f"{first.key.image}; nothing was made. Give the very folder that `alc init` had, and "
-            "the same --superpixels, --superpixel-count and --fill"
+            f"{first.key.image}; nothing was made. {_REMEDY}"
         )
     recovered = []
     for item in matched.fitting:
@@ -239,3 +249,25 @@ def _match_tasks(
                 f"task {item.asked.task_id} of project {query_project}: shows no pixel"
             )
     return recovered
+
+
+def _match_pages(
+    store: Store, summary: Summary, query_project: int, pages: list[recovered_queries.PageTask]
+) -> list[recovery.RecoveredPage]:
+    """The pages about the imported superpixels, as :func:`_match_tasks` does it for queries."""
+    with store.reading() as session:
+        files = store.files(summary.project_id)
+        matched = recovery.match_pages(session, files, summary.project_id, pages)
+    for task in matched.foreign:
+        summary.problems.append(
+            f"task {task.task_id} of project {query_project}: a tile of its page shows no image of "
+            "the folder"
+        )
+    if matched.misfits:
+        first = matched.misfits[0]
+        raise DatasetError(
+            f"{len(matched.misfits)} of {len(pages) - len(matched.foreign)} pages of look-alikes "
+            f"do not fit the superpixels, first that of task {first.task_id}; nothing was made. "
+            f"{_REMEDY}"
+        )
+    return matched.fitting

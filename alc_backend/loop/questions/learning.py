@@ -66,6 +66,12 @@ def read_traits(store: Store, session: Session, round_: Round) -> ShardTraits:
             found.append(files.read_traits(round_.number, shard))
         except NotFoundError as error:
             log.warning("round %s: %s", round_.number, error)
+    if not found:
+        log.warning(
+            "round %s: what it knew of its superpixels is gone; until the next round, questions "
+            "are asked singly, in the order of its queue",
+            round_.number,
+        )
     return ShardTraits.joined(found, len(round_.project.classes))
 
 

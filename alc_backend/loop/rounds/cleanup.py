@@ -1,20 +1,22 @@
 """A chore of an open round: removing what earlier rounds left behind.
 
 Nothing goes that a labeler may still have on the screen. Deletes tasks and predictions in Label
-Studio, scores in the database, and most of what the files of traits hold. Called by ``executor``
-when ``plan`` says that it is due.
+Studio, pages and scores in the database, and most of what the files of traits hold. Called by
+``executor`` when ``plan`` says that it is due.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import delete, select, update
 
 from alc_backend.errors import NotFoundError
-from alc_backend.labelstudio import model_version
+from alc_backend.labelstudio import model_version, uploads
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tasks import delete_untouched, is_switched, prune_version
 from alc_backend.loop.questions.learning import shards_of
-from alc_backend.loop.rounds.plan import closed_queries, replaced_rounds
+from alc_backend.loop.rounds.plan import closed_pages, closed_queries, replaced_rounds
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round, Score
@@ -28,15 +30,16 @@ def remove_leftovers(store: Store, round_: Round, report: Reporter) -> None:
     """Remove what earlier rounds left behind; may be repeated after a crash at any moment.
 
     Tasks that were closed a day ago are deleted, unless Label Studio or the ledger has an answer,
-    a skip or a draft of them. The predictions and scores of a round go a day after the next round
-    has replaced them, and so do the traits of superpixels that were not asked about. Raises
-    LabelStudioError.
+    a skip or a draft of them; those of pages go with their sheets and rows. The predictions and
+    scores of a round go a day after the next round has replaced them, and so do the traits of
+    superpixels that were not asked about. Raises LabelStudioError.
     """
     number = round_.project.query_project
     if number is None:
         return
     with store.reading() as session:
         closed, replaced = closed_queries(session, round_), replaced_rounds(session, round_)
+        pages = closed_pages(session, round_)
     with Client.from_settings(store.settings) as client:
         client.before_change = report.check
         for first in range(0, len(closed), AT_ONCE):
@@ -44,6 +47,8 @@ def remove_leftovers(store: Store, round_: Round, report: Reporter) -> None:
             tasks = [task for task in part if task is not None]
             gone = delete_untouched(client, number, tasks)
             _forget_tasks(store, [part[task] for task in gone])
+        for first in range(0, len(pages), AT_ONCE):
+            _remove_pages(store, client, number, pages[first : first + AT_ONCE])
         for old in replaced:
             version = model_version.of_round(old.number)
             if not is_switched(client, number, version):
@@ -81,6 +86,20 @@ def _reduce_traits(store: Store, old: Round, report: Reporter) -> None:
             continue
         report.check()
         files.write_traits(old.number, shard, traits.only(asked))
+
+
+def _remove_pages(store: Store, client: Client, query_project: int, pages: Sequence[Page]) -> None:
+    """Delete the tasks of pages with their sheets, and forget those that are gone."""
+    by_task = {page.task_id: page for page in pages if page.task_id is not None}
+    gone = [by_task[task] for task in delete_untouched(client, query_project, [*by_task])]
+    drawn = [page.key for page in gone if page.sheet is not None]
+    if drawn:
+        sheets = uploads.sheets_project(client, query_project)
+        uploads.remove_sheets(client, sheets, drawn)
+    rows = [page.id for page in gone]
+    with store.session() as session:
+        session.execute(delete(Tile).where(Tile.page_id.in_(rows)))
+        session.execute(delete(Page).where(Page.id.in_(rows)))
 
 
 def _forget_tasks(store: Store, queries: list[int]) -> None:

@@ -22,10 +22,12 @@ from alc_backend.store.models import (
     Image,
     LedgerEntry,
     Part,
+    Project,
     Query,
     Round,
     utc_now,
 )
+from alc_backend.store.pages import Page
 from alc_backend.store.round_states import RoundState, Step
 
 SHARD_IMAGES = 50
@@ -98,7 +100,11 @@ def chore_is_due_again(session: Session, part: Part) -> bool:
 
 def cleanup_is_due(session: Session, round_: Round) -> bool:
     """Whether earlier rounds of an open round's project left something that can be removed."""
-    return bool(replaced_rounds(session, round_) or closed_queries(session, round_))
+    return bool(
+        replaced_rounds(session, round_)
+        or closed_queries(session, round_)
+        or closed_pages(session, round_)
+    )
 
 
 def replaced_rounds(session: Session, round_: Round) -> list[Round]:
@@ -139,3 +145,29 @@ def closed_queries(session: Session, round_: Round) -> list[Query]:
         .order_by(Query.id)
     )
     return list(session.scalars(queries))
+
+
+def closed_pages(session: Session, round_: Round) -> list[Page]:
+    """The pages whose tasks were closed longer ago than HELD, but for those of the last plan.
+
+    Those that were ever answered, or skipped, are left out: their tasks hold the annotations.
+    """
+    project, last = session.get_one(Project, round_.project_id), session.get_one(Round, round_.id)
+    if project.query_project is None:
+        return []
+    said = exists().where(
+        LedgerEntry.label_studio_project == project.query_project,
+        LedgerEntry.task_id == Page.task_id,
+    )
+    pages = (
+        select(Page)
+        .where(
+            Page.project_id == project.id,
+            (Page.round_id != last.id) | (Page.plan < last.plans),
+            Page.task_id.is_not(None),
+            Page.closed_at < utc_now() - HELD,
+            ~said,
+        )
+        .order_by(Page.id)
+    )
+    return list(session.scalars(pages))

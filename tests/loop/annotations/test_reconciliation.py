@@ -10,11 +10,12 @@ from sqlalchemy import select, text
 
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import LabelStudioError, NotFoundError
-from alc_backend.labelstudio import query
+from alc_backend.labelstudio import page, query
 from alc_backend.loop.annotations import reconciliation
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Project, Query, Round
+from alc_backend.store.models import EntryKind, Project, Query, Round
+from alc_backend.store.pages import Page
 from tests.annotations import (
     DATASET_PROJECT,
     DOG,
@@ -36,6 +37,7 @@ from tests.annotations import (
 )
 from tests.conftest import BOTH_DATABASES
 from tests.fake_label_studio import FakeLabelStudio
+from tests.pages import ask_page, reply_to_page
 
 pytestmark = BOTH_DATABASES
 
@@ -320,6 +322,47 @@ def asked(beyond, images):
     found = ask_about(beyond, images, 1, [2])
     ask_about(beyond, images, 2, minute=10)
     return found
+
+
+def test_answers_to_pages_that_a_restored_store_does_not_know_are_recorded(
+    store, restored, beyond, asked, images
+):
+    """With the pages, and the round, though no single question of it was answered."""
+    shown = ask_page(beyond, images, round_number=2, minute=11)
+    ask_page(beyond, images, [("c", 1)], round_number=2, key="1" * 32, task=8001)
+    reply_to_page(beyond, 1, 8000, shown, {1, 3}, minute=20)
+    counts = reconciliation.reconcile(store, beyond.client(), restored, full=True)
+    assert counts == {Outcome.RECORDED: 1}
+    found = [(entry.position, entry.kind, entry.round_number) for entry in entries(store)]
+    assert found == [
+        (1, EntryKind.ACCEPT, 2),
+        (2, EntryKind.RULED_OUT, 2),
+        (3, EntryKind.ACCEPT, 2),
+    ]
+    with store.reading() as session:
+        assert session.scalars(select(Page.task_id).order_by(Page.key)).all() == [8000, 8001]
+
+
+def test_pages_about_images_that_are_not_ours_hold_up_no_other_answer(
+    store, restored, beyond, asked, images
+):
+    shown = ask_page(beyond, images)
+    for number, task in ((1, 8000), (2, 8001)):
+        beyond.add_task(task, shown_elsewhere(shown, task))
+        reply_to_page(beyond, number, task, shown, {1})
+    reply_to(beyond, 3, asked["a", 2], "dog", 1)
+    counts = reconciliation.reconcile(store, beyond.client(), restored, full=True)
+    assert counts == {Outcome.RECORDED: 1, Outcome.UNKNOWN_TASK: 2}
+    assert {entry.position for entry in entries(store)} == {0}
+
+
+def shown_elsewhere(content, number):
+    """A page's task data with another key, about another image."""
+    data = page.task_data(content)
+    data["alc"]["page"] = f"{number:032x}"
+    for tile in data["alc"]["tiles"]:
+        tile["image"] += " elsewhere"
+    return data
 
 
 def test_answers_to_a_round_that_a_restored_store_does_not_know_are_recorded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -21,11 +22,14 @@ from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import reconcile
-from alc_backend.loop.exports import rebuild
+from alc_backend.loop.exports import rebuild, snapshot
 from alc_backend.loop.projects import connection
 from alc_backend.settings import settings as settings_in_force
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Score, Superpixel
+from alc_backend.store.pages import Page
 from alc_backend.store.round_states import RoundState
 from alc_backend.store.storage import Storage
 from tests.annotations import (
@@ -43,6 +47,7 @@ from tests.annotations import (
 )
 from tests.conftest import BOTH_DATABASES, write_dataset
 from tests.fake_label_studio import FakeLabelStudio
+from tests.pages import add_page, ask_page, reply_to_page
 
 PROJECTS = (DATASET_PROJECT, QUERY_PROJECT)
 
@@ -112,6 +117,104 @@ def test_a_question_asked_again_is_in_the_later_rounds_queue(store, label_studio
         assert session.get_one(Round, known.round_id).number == 2
     assert known.chosen_in == 1
     assert (known.row, known.col) == query.starred(asked.predictions[0]["result"], 48, 64)
+
+
+@BOTH_DATABASES
+def test_pages_are_there_again(store, label_studio, images, again):
+    tasks = ask_about(label_studio, images, 1)
+    shown = ask_page(label_studio, images, round_number=1)
+    ask_page(label_studio, images, [("c", 1)], key="1" * 32, task=8001)
+    label_studio.tasks[8001].is_labeled = True
+    ask_page(label_studio, images, [("c", 2)], key="2" * 32, task=8002)
+    reply_to_page(label_studio, 1, 8000, shown, {1, 3}, by=3)
+    reply_to_page(label_studio, 2, 8000, shown, None, by=4, minute=1)
+    reply_to(label_studio, 3, tasks["a", 2], "dog", minute=2)
+    made = again()
+    assert (made.queries, made.pages, made.rounds, made.problems) == (6, 3, 1, [])
+    assert made.counts == {Outcome.RECORDED: 3}
+    with store.reading() as session:
+        pages = session.scalars(select(Page).order_by(Page.key)).all()
+        assert [(page.task_id, page.closed_at is None) for page in pages] == [
+            (8000, True),
+            (8001, False),
+            (8002, True),
+        ]
+        assert [tile.superpixel.number for tile in pages[0].tiles] == [1, 2, 1]
+    with store.reading() as session:
+        entries = ledger.standing(session, made.project_id)
+    assert [entry.kind.value for entry in entries] == [
+        "accept", "ruled out", "accept", "skip", "skip", "skip", "correct",
+    ]  # fmt: skip
+    for entry, tile in zip(entries, [*shown.tiles, *shown.tiles], strict=False):
+        assert (entry.row, entry.col, entry.pseudo_label) == (tile.row, tile.col, CAT)
+        assert (entry.round_number, entry.proposed, entry.task_id) == (1, CAT, 8000)
+    assert reconcile(store, label_studio.client(), made.project_id, full=True) == {Outcome.KNOWN: 3}
+
+
+def test_pages_that_were_made_again_are_what_they_were(
+    store, settings, dataset, label_studio, images, again, tmp_path
+):
+    """A store that had the page when it was answered, and one that is made again, say the same."""
+    ask_about(label_studio, images)
+    made = again()
+    shown = ask_page(label_studio, images)
+    row_id = add_page(store, made.project_id, task_id=8000)
+    with store.session() as session:
+        for row, tile in zip(session.get_one(Page, row_id).tiles, shown.tiles, strict=True):
+            row.row, row.col = tile.row, tile.col
+    reply_to_page(label_studio, 1, 8000, shown, {2}, minute=3, lead_time=9.0)
+    assert reconcile(store, label_studio.client(), made.project_id) == {Outcome.RECORDED: 1}
+    with store.reading() as session:
+        assert session.scalars(select(Page.id)).all() == [row_id]
+    elsewhere = settings.model_copy(
+        update={"data_dir": tmp_path / "elsewhere", "database_url": None}
+    )
+    with closing(Store(elsewhere)) as other:
+        lost = rebuild.rebuild_project(other, label_studio.client(), images, *PROJECTS)
+        assert (lost.pages, lost.counts) == (1, {Outcome.RECORDED: 1})
+        digests = {
+            snapshot.digest(snapshot.take(one, project_id))
+            for one, project_id in ((store, made.project_id), (other, lost.project_id))
+        }
+    assert len(digests) == 1
+
+
+def test_a_round_that_only_pages_tell_of_is_made(store, label_studio, images, again):
+    """The predictions of old rounds are removed, and its questions were asked again later."""
+    ask_about(label_studio, images, 2)
+    shown = ask_page(label_studio, images, round_number=1)
+    reply_to_page(label_studio, 1, 8000, shown, {1})
+    label_studio.tasks[8000].predictions.clear()
+    made = again()
+    assert (made.pages, made.rounds, made.problems) == (1, 2, [])
+    assert made.counts == {Outcome.RECORDED: 1}
+
+
+def test_a_page_that_cannot_be_read_stops_nothing(store, label_studio, images, again):
+    ask_about(label_studio, images)
+    ask_page(label_studio, images)
+    label_studio.tasks[8000].data["alc"]["tiles"] = "none"
+    ask_page(label_studio, images, key="1" * 32, task=8001)
+    label_studio.tasks[8001].data["alc"]["tiles"][0]["image"] = "elsewhere"
+    made = again()
+    assert (made.queries, made.pages) == (6, 0)
+    assert len(made.problems) == 1
+    assert "task 8001" in made.problems[0]
+
+
+def test_a_page_about_other_superpixels_is_refused(store, label_studio, images, again):
+    ask_page(label_studio, images)
+    label_studio.tasks[8000].data["alc"]["tiles"][1].update(row=0, col=0)
+    with pytest.raises(DatasetError, match=r"1 of 1 pages .* task 8000.*--superpixels"):
+        again()
+    assert nothing_is_left(store)
+
+
+def test_a_page_of_a_round_that_spread_is_refused(store, label_studio, images, again):
+    ask_about(label_studio, images)
+    ask_page(label_studio, images, epsilon=0.1)
+    with pytest.raises(SettingsError, match=r"task 8000 .*ε = 0.1.*alc restore"):
+        again()
 
 
 # Superpixels that are not those of the queries.

@@ -8,12 +8,22 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
+from alc_backend.labelstudio import uploads
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.loop.annotations import answers, mask_edits
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.rounds import plan, work_items
-from alc_backend.store.models import Part, Project, Query, Round, Score, Superpixel, utc_now
-from alc_backend.store.pages import Tile
+from alc_backend.store.models import (
+    LedgerEntry,
+    Part,
+    Project,
+    Query,
+    Round,
+    Score,
+    Superpixel,
+    utc_now,
+)
+from alc_backend.store.pages import Page, Tile
 from alc_backend.store.round_states import Step
 from tests.annotations import (
     QUERY_PROJECT,
@@ -333,6 +343,79 @@ def test_a_project_without_queries_in_label_studio_is_left_alone(
     assert not is_due(store)
     clear_away(store)
     assert label_studio.writes == []
+
+
+# Pages that later plans have replaced.
+
+
+@pytest.fixture
+def sheets(store, project, label_studio):
+    """Makes a page of the first round with its sheet and task; returns its row id."""
+
+    def make(number, *, hours, **more):
+        key = f"{number:032x}"
+        with label_studio.client() as client:
+            there = uploads.sheets_project(client, QUERY_PROJECT)
+            uploads.upload_sheets(client, there, {key: b"sheet"})
+        label_studio.add_task(number, {"alc": {"page": key}, "tiles": []}).is_labeled = True
+        row_id = add_page(
+            store, project, key=key, task_id=number, closed_at=utc_now() - hours * HOUR, **more
+        )
+        with store.session() as session:
+            session.get_one(Page, row_id).sheet = "/data/upload/1/sheet.jpg"
+        return row_id
+
+    return make
+
+
+def pages_in_store(store):
+    with store.reading() as session:
+        assert set(session.scalars(select(Tile.page_id))) <= set(session.scalars(select(Page.id)))
+        return set(session.scalars(select(Page.task_id)))
+
+
+def sheets_left(label_studio):
+    with label_studio.client() as client:
+        there = uploads.sheets_project(client, QUERY_PROJECT)
+        return {int(key, 16) for key in uploads.uploaded_sheets(client, there)}
+
+
+@BOTH_DATABASES
+def test_pages_that_were_replaced_are_deleted_a_day_later(
+    store, project, label_studio, publish, sheets
+):
+    publish()
+    sheets(801, hours=25, round_number=1)
+    sheets(802, hours=23, round_number=1)
+    sheets(803, hours=25, round_number=1)
+    label_studio.tasks[803].drafts = [{"id": 1}]
+    say_to_page(store, sheets(804, hours=25, round_number=1), 1, {1})
+    say_to_page(store, sheets(805, hours=25, round_number=1), 2, None)
+    with store.session() as session:
+        round_ = session.scalars(select(Round).where(Round.number == 2)).one()
+        round_.plans, round_.planned_to = 2, 0
+    sheets(806, hours=25, round_number=2, plan=1)
+    sheets(807, hours=25, round_number=2, plan=2)
+    with store.session() as session:
+        session.execute(update(LedgerEntry).values(label_studio_project=QUERY_PROJECT))
+    assert is_due(store)
+    clear_away(store)
+    left = {802, 803, 804, 805, 807}
+    assert pages_in_store(store) == left
+    assert queries(label_studio) & set(range(801, 808)) == left
+    assert sheets_left(label_studio) == left
+
+
+def test_a_page_that_was_replaced_and_deleted_by_hand_is_forgotten(
+    store, project, label_studio, publish, sheets
+):
+    publish()
+    sheets(801, hours=25, round_number=1)
+    del label_studio.tasks[801]
+    clear_away(store)
+    assert pages_in_store(store) == set()
+    assert sheets_left(label_studio) == set()
+    assert not is_due(store)
 
 
 # Predictions and scores of rounds that were replaced.
