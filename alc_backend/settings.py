@@ -141,16 +141,12 @@ class Settings(BaseSettings):
         "entropy bvsb classbal random size",
     )
     questions: Literal["mixed", "single", "pages"] = Field(
-        "mixed",
-        description="what annotators are asked: single questions (the paper's), pages of "
-        "look-alikes, or both, whichever is worth more",
+        "mixed", description="ask singly (as the paper does), by pages of look-alikes, or both"
     )
     tiles: int = Field(12, ge=2, le=24, description="most superpixels on a page of look-alikes")
     epsilon: float = Field(0.0, ge=0, le=1, description="similarity an expansion requires, eq. 12")
     round_size: int = Field(100, ge=1, le=MOST_QUERIES, description="queries of one round (B)")
-    start_by_itself: bool = Field(
-        False, description="start the next round as soon as the queries of one are answered"
-    )
+    start_by_itself: bool = Field(False, description="start the next round when one is answered")
     fallen_out: Literal["keep", "remove"] = Field(
         "keep",
         description="unanswered queries that are no longer among the best: keep them at the end of "
