@@ -113,7 +113,6 @@ class Settings(BaseSettings):
     max_request_mb: int = Field(
         32, ge=1, le=64, description="longest request that the service reads, in MiB"
     )
-
     model_dir: Path | None = Field(
         None, description="folder of the foundation models' files; default: models in the data "
         "folder",
