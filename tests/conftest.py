@@ -44,7 +44,7 @@ def wait_for(condition, limit_s=120):
 DEMONSTRATION = "tests/e2e/"
 """The tests below this folder share one running demonstration, all but those of ALONE."""
 
-ALONE = ("tests/e2e/test_chaos.py", "tests/e2e/test_shapes.py")
+ALONE = tuple(f"tests/e2e/test_{name}.py" for name in ("chaos", "pages_loop", "shapes"))
 """These have a Label Studio of their own."""
 
 

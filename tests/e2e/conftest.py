@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -13,10 +16,9 @@ from tests.e2e.label_studio import copy_migrated
 from tests.ports import free_port
 
 
-@pytest.fixture(scope="session")
-def running(tmp_path_factory):
+@contextmanager
+def demonstration(folder: Path):
     """The demonstration, started as `alc demo` starts it, before its first round."""
-    folder = tmp_path_factory.mktemp("loop")
     options = DemoOptions(data_dir=folder, port=free_port(), backend_port=free_port())
     settings = Settings(
         iterations=20,
@@ -35,3 +37,17 @@ def running(tmp_path_factory):
         yield demo, processes
         demo.client.close()
         demo.store.close()
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory):
+    """The demonstration that most tests here share."""
+    with demonstration(tmp_path_factory.mktemp("loop")) as started:
+        yield started
+
+
+@pytest.fixture
+def running_alone(tmp_path):
+    """A demonstration of a test's own, before its first round."""
+    with demonstration(tmp_path) as started:
+        yield started

@@ -61,8 +61,8 @@ def plans(demo) -> tuple[int, int | None]:
         return latest.plans, latest.planned_to
 
 
-def test_a_round_of_pages_and_single_questions(running, tmp_path):
-    demo, processes = running
+def test_a_round_of_pages_and_single_questions(running_alone, tmp_path):
+    demo, processes = running_alone
     alc(demo, "round", "start", ALC_QUESTIONS="mixed", ALC_TILES="4")
     opened = wait_open(demo, processes)
     assert opened.config.questions == "mixed"

@@ -92,7 +92,7 @@ def scores(label_studio, version):
 
 def test_the_best_query_has_the_lowest_score(label_studio, client, queue):
     assert tasks.import_queue(client, QUERY_PROJECT, "v1", queue)
-    assert scores(label_studio, "v1") == {(2, 0.0), (3, 1 / 3), (1, 2 / 3)}
+    assert scores(label_studio, "v1") == {(2, 0.5), (3, 0.5 + 0.5 / 3), (1, 0.5 + 1 / 3)}
     assert not tasks.is_switched(client, QUERY_PROJECT, "v1")
     tasks.switch(client, QUERY_PROJECT, "v1")
     assert tasks.is_switched(client, QUERY_PROJECT, "v1")
