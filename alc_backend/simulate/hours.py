@@ -8,14 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.common.types import Json
-from alc_backend.core.proposals import Known, Proposals, Traits
+from alc_backend.core.proposals import NEWS, Known, Proposals, Traits
 from alc_backend.core.questions import Pace, Questions
 from alc_backend.simulate.candidates import Candidates
 from alc_backend.simulate.corrector import relabelled
 from alc_backend.simulate.loop import Loop
-
-RELEARN = 15
-"""The model that proposes learns anew after so many answers and refusals."""
 
 GROWTH = 1.25
 """The penalty of its weights is chosen anew when there are so many times as many answers."""
@@ -187,7 +184,7 @@ class Learner:
 
     def learn(self) -> None:
         """Learn from what was said, when there is enough of it."""
-        if self._new < RELEARN:
+        if self._new < NEWS:
             return
         self._new = 0
         self._known = Known(
