@@ -231,7 +231,7 @@ def record_edit(
 def withdraw(session: Session, project_id: int, annotation_id: int) -> list[LedgerEntry]:
     """Append an entry for a deleted annotation, for each of its tiles; returns them.
 
-    Nothing happens where none is in force.
+    A batch of the machine is one whose number is negative. Nothing happens where none is in force.
     """
     lock(session, project_id)
     tried = (Attempt.project_id == project_id, Attempt.annotation_id == annotation_id)

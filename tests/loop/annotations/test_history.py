@@ -51,7 +51,7 @@ def log(store, project):
 
 @pytest.fixture
 def revert(store, project, label_studio):
-    return lambda number: history.revert(store, label_studio.client(), project, number)
+    return lambda number: history.revert(store, label_studio.client, project, number)
 
 
 def ask(store, project, overlap):
