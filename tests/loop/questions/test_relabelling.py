@@ -19,7 +19,7 @@ from alc_backend.store.traits import ShardTraits
 from tests.annotations import CAT, DOG, asked_project, label_map, round_config
 from tests.conftest import write_dataset
 
-IMAGES = [f"i{number:02}" for number in range(70)]
+IMAGES = [f"i{number:02}" for number in range(45)]
 """Each has a cat, and a dog that is labelled cat."""
 
 
