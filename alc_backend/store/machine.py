@@ -14,6 +14,9 @@ from alc_backend.store.models import EntryKind, LedgerEntry, Round, utc_now
 MACHINE = "machine"
 """The annotator of what the machine wrote by itself; people are numbers in Label Studio."""
 
+ADMIN = "admin"
+"""Who withdraws a batch of the machine by hand; the machine withdraws its own as MACHINE."""
+
 
 @dataclass(frozen=True)
 class MachineLabel:
@@ -64,3 +67,17 @@ def record_machine(
     )
     session.flush()
     return batch
+
+
+def undone(session: Session, round_: Round) -> set[tuple[int | None, int | None]]:
+    """What a person took back of what the machine wrote in a round: superpixel (row id), class."""
+    rows = session.execute(
+        select(LedgerEntry.superpixel_id, LedgerEntry.proposed).where(
+            LedgerEntry.project_id == round_.project_id,
+            LedgerEntry.round_number == round_.number,
+            LedgerEntry.annotation_id < 0,
+            LedgerEntry.kind == EntryKind.DELETED,
+            LedgerEntry.annotator != MACHINE,
+        )
+    )
+    return {(row.superpixel_id, row.proposed) for row in rows}

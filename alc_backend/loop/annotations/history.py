@@ -17,8 +17,9 @@ from alc_backend.core.agreement import Agreement, agreement
 from alc_backend.errors import NotFoundError, RoundError
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import answers
-from alc_backend.store import ledger
+from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
+from alc_backend.store.machine import ADMIN
 from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Superpixel
 
 
@@ -182,9 +183,12 @@ def revert(store: Store, client: Callable[[], Client], project_id: int, entry_id
         standing = ledger.in_force(session, project_id, entry.annotation_id)
     if not standing:
         raise RoundError(f"answer {entry_id} was withdrawn already")
-    if not entry.is_by_machine:
+    if entry.is_by_machine:
+        with store.session() as session:
+            recording.withdraw(session, project_id, entry.annotation_id, by=ADMIN)
+    else:
         client().delete(f"/api/annotations/{entry.annotation_id}/", missing_ok=True)
-    answers.withdraw(store, project_id, [entry.annotation_id])
+        answers.withdraw(store, project_id, [entry.annotation_id])
     return Undone(entry, len(standing))
 
 

@@ -18,10 +18,10 @@ from alc_backend.loop.questions import auditing
 from alc_backend.loop.questions.auditing import Audit
 from alc_backend.loop.questions.learning import Learnt
 from alc_backend.loop.questions.planning import Plan, not_to_be_asked
-from alc_backend.store import ledger, recording
+from alc_backend.store import ledger, machine, recording
 from alc_backend.store.database import Store
 from alc_backend.store.ledger import Judgement
-from alc_backend.store.machine import MachineLabel, record_machine
+from alc_backend.store.machine import MachineLabel
 from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Round, Superpixel
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ def relabel(store: Store, round_: Round, plan: Plan, lease: Lease) -> None:
     A class is, where the lower bound of its precision, by the audits of the round that wrote it,
     reaches ``ALC_RELABEL_PRECISION``. Written are, one batch a class, the superpixels of which that
     class is proposed, that a person could be asked about and that no person has said anything of.
-    Where the machine has once written a class in this round, it does not write it again, so that
-    what was withdrawn stays so until the next round. With ``ALC_RELABEL=off`` it only withdraws.
+    What an admin has undone is not written again in the same round; what was withdrawn here is,
+    once the bound is high enough again. With ``ALC_RELABEL=off`` it only withdraws.
     May be repeated at any moment. Raises CancelledError when another worker has taken the part
     over.
     """
@@ -78,7 +78,7 @@ def _write(store: Store, round_: Round, learnt: Learnt, lease: Lease) -> None:
         project, standing, judged, audits = _judged(session, round_)
         left = _left_alone(standing, judged)
         closed = set(not_to_be_asked(session, project, round_, judged, learnt).tolist())
-        before = auditing.written(session, project.id)
+        undone = machine.undone(session, round_)
         about = auditing.proposed(learnt)
         for (number, class_id), audit in sorted(audits.items()):
             if number != round_.number or audit.bound < store.settings.relabel_precision:
@@ -95,11 +95,11 @@ def _write(store: Store, round_: Round, learnt: Learnt, lease: Lease) -> None:
                 if (
                     index not in closed
                     and row_id not in refused
-                    and before.get((row_id, class_id)) != round_.number
+                    and (row_id, class_id) not in undone
                     and (present is None or present.class_id != class_id)
                 ):
                     chosen.append(index)
-            batch = record_machine(
+            batch = machine.record_machine(
                 session, round_, class_id, _labels(session, project.id, learnt, chosen)
             )
             if batch is not None:

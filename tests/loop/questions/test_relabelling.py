@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from alc_backend.loop.annotations import history
 from alc_backend.loop.leases import Lease
 from alc_backend.loop.questions import asking, planning
 from alc_backend.loop.questions.relabelling import relabel
@@ -226,9 +227,21 @@ def test_switched_off_it_still_takes_back(store, project, settings):
 def test_what_somebody_undid_stays_undone_in_this_round(store, project):
     earn(store)
     with store.session() as session:
-        recording.withdraw(session, project, -1)
+        entry = session.scalars(select(LedgerEntry).where(LedgerEntry.kind == "machine")).first()
+    history.revert(store, no_client, project, entry.id)
     plan(store)
     assert machine(store, project) == {}
+
+
+def test_what_was_taken_back_is_written_again_once_it_is_earned_again(store, project):
+    earn(store)
+    some = list(audits(store))
+    answer(store, some[:1], CAT, first=20)
+    plan(store)
+    assert machine(store, project) == {}  # 9 of 10
+    answer(store, some[1:5], DOG, first=30)
+    plan(store)
+    assert set(machine(store, project)) == {2}  # 13 of 14
 
 
 def test_what_people_said_or_painted_is_left_alone(store, project):
@@ -261,6 +274,10 @@ def test_a_ruled_out_class_is_not_written(store, project):
     answer(store, list(audits(store))[:1], DOG, first=9)
     plan(store)
     assert all(not batch & refused for batch in machine(store, project).values())
+
+
+def no_client():
+    raise AssertionError("Label Studio was asked")
 
 
 def next_round(store, project):
