@@ -17,7 +17,15 @@ from alc_backend.store.machine import MACHINE
 from alc_backend.store.models import Image, LedgerEntry, Part, Query, Round, Superpixel, utc_now
 from alc_backend.store.pages import Page
 from alc_backend.store.traits import ShardTraits
-from tests.annotations import CAT, DOG, asked_project, label_map, round_config
+from tests.annotations import (
+    CAT,
+    DOG,
+    QUERY_PROJECT,
+    asked_project,
+    label_map,
+    label_studio_of,
+    round_config,
+)
 from tests.conftest import write_dataset
 
 IMAGES = [f"i{number:02}" for number in range(45)]
@@ -313,3 +321,22 @@ def test_a_new_round_keeps_what_was_earned_and_goes_on_measuring_it(store, proje
     answer(store, again[:3], CAT, first=70)
     plan(store, 2)
     assert machine(store, project) == {}
+
+
+def test_the_chore_of_planning_writes_and_tells_label_studio_nothing_of_it(
+    store, project, monkeypatch
+):
+    earn(store, 8)
+    answer(store, list(audits(store))[:1], DOG, first=9)
+    label_studio = label_studio_of(store)
+    label_studio.serve(monkeypatch)
+    with store.reading() as session:
+        round_ = session.get_one(Round, 1)
+        lease = Lease(store, session.scalars(select(Part).where(Part.step == "planning")).one())
+    asking.plan_next(store, round_, lease, lambda done, total, message: None)
+    assert machine(store, project)[1]
+    assert not [one for one in label_studio.writes if "/annotations" in one.path]
+    # An audit looks like any other question.
+    data = [task.data for task in label_studio.tasks_of(QUERY_PROJECT)]
+    assert data
+    assert "audit" not in str(data)
