@@ -143,6 +143,17 @@ class Settings(BaseSettings):
         "mixed", description="ask singly (as the paper does), by pages of look-alikes, or both"
     )
     tiles: int = Field(12, ge=2, le=24, description="most superpixels on a page of look-alikes")
+    relabel: Literal["off", "audited"] = Field(
+        "off",
+        description="whether the machine writes its own proposals into the label maps: never, or "
+        "of classes whose precision people's answers to a random sample show",
+    )
+    relabel_precision: float = Field(
+        0.97,
+        ge=0.5,
+        le=1,
+        description="precision that a class must show for that, with 95 % confidence",
+    )
     epsilon: float = Field(0.0, ge=0, le=1, description="similarity an expansion requires, eq. 12")
     round_size: int = Field(100, ge=1, le=MOST_QUERIES, description="queries of one round (B)")
     start_by_itself: bool = Field(False, description="start the next round when one is answered")
@@ -350,7 +361,7 @@ GROUPS = {
     ),
     "Rounds and queries": (
         "acquisition", "round_size", "per_image", "gap", "min_area", "epsilon", "questions",
-        "tiles", "overlap", "fallen_out", "start_by_itself", "seed",
+        "tiles", "relabel", "relabel_precision", "overlap", "fallen_out", "start_by_itself", "seed",
     ),
     "What labelers see": ("language", "regions_by_class"),
     "First label maps": ("superpixels", "detector", "segmenter", "box_threshold"),
