@@ -143,6 +143,17 @@ class Settings(BaseSettings):
         "mixed", description="ask singly (as the paper does), by pages of look-alikes, or both"
     )
     tiles: int = Field(12, ge=2, le=24, description="most superpixels on a page of look-alikes")
+    relabel: Literal["off", "audited"] = Field(
+        "off",
+        description="whether the machine writes its own proposals into the label maps: never, or "
+        "of classes whose precision people's answers to a random sample show",
+    )
+    relabel_precision: float = Field(
+        0.97,
+        ge=0.5,
+        le=1,
+        description="precision that a class must show for that, with 95 % confidence",
+    )
     epsilon: float = Field(0.0, ge=0, le=1, description="similarity an expansion requires, eq. 12")
     round_size: int = Field(100, ge=1, le=MOST_QUERIES, description="queries of one round (B)")
     start_by_itself: bool = Field(False, description="start the next round when one is answered")
@@ -337,34 +348,6 @@ def variable(name: str) -> str:
     """The environment variable of a setting."""
     alias = Settings.model_fields[name].validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"ALC_{name.upper()}"
-
-
-GROUPS = {
-    "Label Studio and addresses": (
-        "label_studio_url", "label_studio_api_key", "label_studio_public_url", "backend_url",
-        "host", "port", "secret", "secret_previous", "trusted_proxies", "image_hosts",
-    ),
-    "Where everything is kept": (
-        "data_dir", "files_url", "database_url", "redis_url", "model_dir", "weights_mirror",
-        "min_free_gb",
-    ),
-    "Rounds and queries": (
-        "acquisition", "round_size", "per_image", "gap", "min_area", "epsilon", "questions",
-        "tiles", "overlap", "fallen_out", "start_by_itself", "seed",
-    ),
-    "What labelers see": ("language", "regions_by_class"),
-    "First label maps": ("superpixels", "detector", "segmenter", "box_threshold"),
-    "Training": (
-        "preset", "encoder", "encoder_weights", "input_size", "iterations", "batch_size",
-        "base_rate", "folds", "share_iterations", "flip", "holdout", "train_processes",
-        "loader_threads", "checkpoint_every", "image_cache_mb",
-    ),
-    "Operation": (
-        "log_format", "max_request_mb", "reconcile_every_s", "job_timeout_hours", "stale_after_s",
-        "hung_after_minutes",
-    ),
-}  # fmt: skip
-"""The settings by topic, for the reference page."""
 
 
 @lru_cache(maxsize=1)

@@ -17,9 +17,36 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from alc_backend.cli.main import app
-from alc_backend.settings import GROUPS, Settings, variable
+from alc_backend.settings import Settings, variable
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+GROUPS = {
+    "Label Studio and addresses": (
+        "label_studio_url", "label_studio_api_key", "label_studio_public_url", "backend_url",
+        "host", "port", "secret", "secret_previous", "trusted_proxies", "image_hosts",
+    ),
+    "Where everything is kept": (
+        "data_dir", "files_url", "database_url", "redis_url", "model_dir", "weights_mirror",
+        "min_free_gb",
+    ),
+    "Rounds and queries": (
+        "acquisition", "round_size", "per_image", "gap", "min_area", "epsilon", "questions",
+        "tiles", "relabel", "relabel_precision", "overlap", "fallen_out", "start_by_itself", "seed",
+    ),
+    "What labelers see": ("language", "regions_by_class"),
+    "First label maps": ("superpixels", "detector", "segmenter", "box_threshold"),
+    "Training": (
+        "preset", "encoder", "encoder_weights", "input_size", "iterations", "batch_size",
+        "base_rate", "folds", "share_iterations", "flip", "holdout", "train_processes",
+        "loader_threads", "checkpoint_every", "image_cache_mb",
+    ),
+    "Operation": (
+        "log_format", "max_request_mb", "reconcile_every_s", "job_timeout_hours", "stale_after_s",
+        "hung_after_minutes",
+    ),
+}  # fmt: skip
+"""The settings by topic, for the reference page."""
 
 CONFIGURATION = """\
 # Configuration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,17 +71,27 @@ def revert(
 ) -> None:
     """Undo an answer: its annotation is deleted in Label Studio, and the question asked again.
 
-    An answer on a page is undone with the whole page, which is one annotation.
+    An answer on a page is undone with the whole page, which is one annotation; what the machine
+    wrote by itself with its whole batch, of which Label Studio knows nothing.
     """
     from alc_backend.labelstudio.client import Client
     from alc_backend.loop.annotations import history
 
     store = open_store()
-    with Client.from_settings(store.settings) as client:
-        undone = history.revert(store, client, project_id_of(store, project), answer)
-    others = undone.withdrawn - 1
+    with ExitStack() as opened:
+        undone = history.revert(
+            store,
+            lambda: opened.enter_context(Client.from_settings(store.settings)),
+            project_id_of(store, project),
+            answer,
+        )
+    entry, others = undone.entry, undone.withdrawn - 1
+    if entry.is_by_machine:
+        console.print(
+            f"batch {-entry.annotation_id} of the machine is undone: {undone.withdrawn} labels"
+        )
+        return
     with_page = f", and so are the {others} other answers of its page" if others else ""
-    entry = undone.entry
     console.print(f"answer {entry.id} (annotation {entry.annotation_id}) is undone{with_page}")
 
 
@@ -118,5 +129,7 @@ def _what(line: HistoryLine) -> str:
         "ruled out": f"rules out {line.proposed} ({before})",
         "skip": f"skips {before}",
         "deleted": f"withdrawn ({before})",
+        "machine": f"machine, batch {-line.annotation}: {before} → {after}",
     }.get(line.kind, f"{line.kind}: {before} → {after}")
-    return f"{told} (tile {line.position})" if line.position else told
+    on_page = line.position and line.annotation > 0
+    return f"{told} (tile {line.position})" if on_page else told

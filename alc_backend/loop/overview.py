@@ -81,7 +81,8 @@ class Figures:
     those of the last hour. ``accept_rate`` is p of Theorem 3.1, of single questions, and ``saved``
     the share of the cost that it saves, both None before the first answer. ``corrections`` are the
     most frequent first; ``disputed`` counts the superpixels that annotators disagree about,
-    ``settled`` are those (row ids) that are not asked about any more. ``confirmed`` tells of each
+    ``settled`` are those (row ids) that are not asked about any more, ``machine`` counts those that
+    the machine labelled by itself and nobody has confirmed. ``confirmed`` tells of each
     way in which people confirmed labels, ``precisions`` of each class that pages proposed.
     """
 
@@ -93,6 +94,7 @@ class Figures:
     corrections: list[Correction]
     disputed: int
     settled: set[int]
+    machine: int
     confirmed: list[Confirmed]
     precisions: list[Precision]
 
@@ -172,6 +174,7 @@ def figures(session: Session, project: Project) -> Figures:
         corrections=_corrections(given, project.classes),
         disputed=len(judged.disputed),
         settled=judged.settled,
+        machine=len(judged.rests_on_machine),
         confirmed=confirmations.confirmed(entries, judged),
         precisions=confirmations.precisions(entries, project.classes),
     )
@@ -232,7 +235,8 @@ def _asked(session: Session, project_id: int) -> set[int]:
 def _annotators(entries: Sequence[LedgerEntry]) -> list[Annotator]:
     by_name: dict[str, list[LedgerEntry]] = {}
     for entry in entries:
-        by_name.setdefault(entry.annotator, []).append(entry)
+        if not entry.is_by_machine:
+            by_name.setdefault(entry.annotator, []).append(entry)
     found = []
     for name, theirs in by_name.items():
         given = [entry for entry in theirs if entry.is_answer]

@@ -51,7 +51,8 @@ class LabelMaps:
         }
         entries = standing(session, project_id, upto, images)
         overlap = overlap or session.get_one(Project, project_id).overlap
-        resolved = judge(entries, overlap).resolved
+        judged = judge(entries, overlap)
+        resolved = judged.resolved
         self.answers = len(resolved)
         mentioned = (
             select(Superpixel.id, Superpixel.number)
@@ -65,6 +66,9 @@ class LabelMaps:
         self._answered: dict[int, list[tuple[int, LedgerEntry]]] = {}
         for superpixel_id, answer in resolved.items():
             self._answered.setdefault(answer.image_id, []).append((numbers[superpixel_id], answer))
+        self._machine: dict[int, list[tuple[int, LedgerEntry]]] = {}
+        for superpixel_id, entry in judged.machine.items():
+            self._machine.setdefault(entry.image_id, []).append((numbers[superpixel_id], entry))
         self._edits: dict[int, list[LedgerEntry]] = {}
         for entry in entries:
             if entry.kind == EntryKind.EDIT:
@@ -114,7 +118,8 @@ class LabelMaps:
     def read(self, image_id: int, hidden: Collection[int] = ()) -> NDArray[np.uint8]:
         """The label map of an image, uint8 (H, W), with answers and edits written over it.
 
-        Corrections and edits are written in replay order. An accept writes its class only where
+        Corrections, edits and what the machine wrote by itself are written in replay order. An
+        accept writes its class only where
         the representative pixel does not have it: the map is void there, or the entry that wrote it
         was deleted.
         Superpixels (row ids) in ``hidden`` become void.
@@ -125,7 +130,7 @@ class LabelMaps:
             (number, answer) for number, answer in answered if answer.superpixel_id not in hidden
         ]
         concealed = [number for number, answer in answered if answer.superpixel_id in hidden]
-        if not writes and not concealed and image_id not in self._edits:
+        if not (writes or concealed or self._has_more(image_id)):
             return labels
         labels = labels.copy()
         superpixels = self._files.read_superpixels(image_id)
@@ -162,18 +167,23 @@ class LabelMaps:
         authors = np.zeros(labels.shape, dtype=np.int32)
         entries: list[LedgerEntry] = []
         answered = self._answered.get(image_id, [])
-        if answered or image_id in self._edits:
+        if answered or self._has_more(image_id):
             superpixels = self._files.read_superpixels(image_id)
             for entry, written in self._replay(image_id, labels, superpixels, answered):
                 entries.append(entry)
                 authors.reshape(-1)[written] = len(entries)
         return labels, authors, entries
 
+    def _has_more(self, image_id: int) -> bool:
+        """Whether anything but answers was written over the initial label map."""
+        return image_id in self._edits or image_id in self._machine
+
     def _writes(
         self, image_id: int, answered: list[tuple[int, LedgerEntry]]
     ) -> list[tuple[int, LedgerEntry]]:
-        """Answers and the image's edits in replay order; an edit has the superpixel number 0."""
-        writes = [*answered, *((0, edit) for edit in self._edits.get(image_id, []))]
+        """Answers, edits and the machine's labels in replay order; an edit has the number 0."""
+        edits = [(0, edit) for edit in self._edits.get(image_id, [])]
+        writes = [*answered, *self._machine.get(image_id, []), *edits]
         return sorted(writes, key=lambda write: replay_order(write[1]))
 
     def _replay(
@@ -195,8 +205,8 @@ class LabelMaps:
                 edited, changed = self._files.read_edit(entry.annotation_id, entry.revision)
                 labels[changed] = edited[changed]
                 yield entry, changed.reshape(-1)
-            elif entry.kind == EntryKind.CORRECT or labels[entry.row, entry.col] != entry.class_id:
-                assert entry.class_id is not None  # an accept or a correction names a class
+            elif entry.kind != EntryKind.ACCEPT or labels[entry.row, entry.col] != entry.class_id:
+                assert entry.class_id is not None  # only a skip and what is ruled out name none
                 written = self._written(places, number, entry)
                 flat[written] = entry.class_id
                 yield entry, written

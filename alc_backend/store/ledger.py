@@ -107,18 +107,25 @@ class Judgement:
     ``resolved``: the answer that settles a superpixel; ``disputed``: the classes that annotators
     disagree about, in the order they were given; ``waiting``: superpixels that need more
     annotators; ``edited``: those of which more than half was changed by hand in the dataset
-    project.
+    project. ``machine``: what the machine wrote last of a superpixel that no answer resolves, and
+    of which nobody has ruled that class out; it settles nothing.
     """
 
     resolved: dict[int, LedgerEntry] = field(default_factory=dict)
     disputed: dict[int, tuple[int, ...]] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     edited: set[int] = field(default_factory=set)
+    machine: dict[int, LedgerEntry] = field(default_factory=dict)
 
     @property
     def settled(self) -> set[int]:
         """The superpixels (row ids) that need no query any more."""
         return self.resolved.keys() | self.edited
+
+    @property
+    def rests_on_machine(self) -> set[int]:
+        """The superpixels (row ids) labelled by the machine that nobody has confirmed or edited."""
+        return self.machine.keys() - self.edited
 
 
 def judge(entries: Iterable[LedgerEntry], overlap: int) -> Judgement:
@@ -127,8 +134,9 @@ def judge(entries: Iterable[LedgerEntry], overlap: int) -> Judgement:
     ``overlap`` is the number of annotators that the project asks now; a query needs no more than
     were asked when it was answered. With one annotator, the latest answer wins. With several,
     agreement resolves a superpixel, and disagreement waits for an adjudication, whose latest answer
-    wins.
+    wins. The machine has no voice in this.
     """
+    entries = list(entries)
     judgement = Judgement()
     given: dict[int, list[LedgerEntry]] = {}
     for entry in entries:
@@ -152,15 +160,35 @@ def judge(entries: Iterable[LedgerEntry], overlap: int) -> Judgement:
             judgement.resolved[superpixel_id] = _latest(votes)
         else:
             judgement.disputed[superpixel_id] = classes
+    judgement.machine = _on_its_own_word(entries, judgement.resolved.keys())
     return judgement
+
+
+def _on_its_own_word(
+    entries: Iterable[LedgerEntry], resolved: Collection[int]
+) -> dict[int, LedgerEntry]:
+    """What the machine wrote last of each superpixel, where no person said anything against it."""
+    written: dict[int, LedgerEntry] = {}
+    refused: set[tuple[int, int | None]] = set()
+    for entry in entries:
+        if entry.superpixel_id is None:
+            continue
+        if entry.kind == EntryKind.MACHINE:
+            written[entry.superpixel_id] = entry
+        elif entry.kind == EntryKind.RULED_OUT:
+            refused.add((entry.superpixel_id, entry.proposed))
+    return {
+        superpixel_id: entry
+        for superpixel_id, entry in written.items()
+        if superpixel_id not in resolved and (superpixel_id, entry.class_id) not in refused
+    }
 
 
 def votes_of(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
     """The last answer of each annotator, adjudications left out, in the order of ``entries``."""
     votes: dict[str, LedgerEntry] = {}
     for entry in entries:
-        is_answer = entry.class_id is not None
-        if is_answer and not entry.adjudication:
+        if entry.is_answer and not entry.adjudication:
             votes.pop(entry.annotator, None)  # its position is that of the last answer
             votes[entry.annotator] = entry
     return list(votes.values())

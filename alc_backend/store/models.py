@@ -42,11 +42,14 @@ class EntryKind(TextEnum):
     """The annotator changed masks by hand in the dataset project."""
 
     DELETED = "deleted"
-    """The annotation was deleted in Label Studio."""
+    """The annotation was deleted in Label Studio, or a batch of the machine withdrawn."""
+
+    MACHINE = "machine"
+    """The machine wrote its own proposal: no answer, and no vote."""
 
 
 ANSWERS = (EntryKind.ACCEPT, EntryKind.CORRECT)
-"""The kinds of entries that name a superpixel's class."""
+"""The kinds of entries by which people name a superpixel's class."""
 
 
 class Removal(TextEnum):
@@ -294,8 +297,9 @@ class Query(Base):
     annotators disagree about; ``proposed`` are the classes they gave, ``likely`` those that stand
     first in its list. ``place`` is where a plan put it, see
     :class:`~alc_backend.store.pages.Page`; None where only ``rank``
-    says when it is asked. ``closed_at`` is when its task, no longer asked, was closed in Label
-    Studio.
+    says when it is asked. ``audited`` is the class that the machine proposed when the question was
+    drawn at random to measure it, None where it was not. ``closed_at`` is when its task, no longer
+    asked, was closed in Label Studio.
     """
 
     __tablename__ = "queries"
@@ -313,6 +317,7 @@ class Query(Base):
     score: Mapped[float]
     rank: Mapped[int]
     place: Mapped[float | None]
+    audited: Mapped[int | None]
     chosen_in: Mapped[int | None]
     digest: Mapped[str | None]
     closed_at: Mapped[datetime | None]
@@ -342,7 +347,8 @@ class LedgerEntry(Base):
     ``round_number``, ``row``, ``col`` and ``pseudo_label`` are those of the query as the annotator
     saw it, ``overlap`` the number of annotators it was put to. An edit is about no single
     superpixel; ``changes`` lists what it changed in each. ``lead_time`` is in seconds; the tiles
-    share their page's equally.
+    share their page's equally. A batch that the machine wrote by itself looks like a page of which
+    Label Studio knows nothing: its ``annotation_id`` counts from -1 down in each project.
     """
 
     __tablename__ = "ledger"
@@ -376,8 +382,13 @@ class LedgerEntry(Base):
 
     @property
     def is_answer(self) -> bool:
-        """Whether it names the class of a superpixel."""
+        """Whether a person names the class of a superpixel with it."""
         return self.kind in ANSWERS
+
+    @property
+    def is_by_machine(self) -> bool:
+        """Whether it is about a batch of the machine, and so about no annotation."""
+        return self.annotation_id < 0
 
     def is_of(self, image_id: int, superpixel_id: int | None, answered_at: datetime) -> bool:
         """Whether it is about the annotation of this number that was first given at a moment.

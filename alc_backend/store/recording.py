@@ -228,15 +228,20 @@ def record_edit(
     return entry
 
 
-def withdraw(session: Session, project_id: int, annotation_id: int) -> list[LedgerEntry]:
+def withdraw(
+    session: Session, project_id: int, annotation_id: int, by: str | None = None
+) -> list[LedgerEntry]:
     """Append an entry for a deleted annotation, for each of its tiles; returns them.
 
-    Nothing happens where none is in force.
+    A batch of the machine is one whose number is negative. ``by`` is who says so, where that is not
+    the annotator. Nothing happens where none is in force.
     """
     lock(session, project_id)
     tried = (Attempt.project_id == project_id, Attempt.annotation_id == annotation_id)
     session.execute(delete(Attempt).where(*tried))
     gone = [_withdrawal(entry) for entry in in_force(session, project_id, annotation_id)]
+    for entry in gone:
+        entry.annotator = by or entry.annotator
     session.add_all(gone)
     session.flush()
     return gone

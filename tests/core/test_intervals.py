@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alc_backend.core.intervals import wilson
+from alc_backend.core.intervals import clopper_pearson_low, wilson
 
 
 def test_by_hand():
@@ -36,3 +36,26 @@ def test_the_interval_holds_the_share_and_mirrors(trials, data):
 def test_impossible_counts_are_named(hits, trials):
     with pytest.raises(ValueError, match=f"not {hits} of {trials}"):
         wilson(hits, trials)
+
+
+def test_the_exact_bound_by_hand():
+    # The bound p is where so many hits or more have a chance of 5 %.
+    assert clopper_pearson_low(99, 99) == pytest.approx(0.05 ** (1 / 99))
+    assert clopper_pearson_low(1, 20) == pytest.approx(1 - 0.95 ** (1 / 20))
+    assert clopper_pearson_low(0, 20) == clopper_pearson_low(0, 0) == 0.0
+
+
+@given(st.integers(1, 60), st.data())
+def test_at_the_exact_bound_the_tail_has_the_rest_of_the_confidence(trials, data):
+    hits = data.draw(st.integers(1, trials))
+    low = clopper_pearson_low(hits, trials)
+    tail = sum(
+        math.comb(trials, n) * low**n * (1 - low) ** (trials - n) for n in range(hits, trials + 1)
+    )
+    assert tail == pytest.approx(0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(-1, 5), (6, 5)])
+def test_impossible_counts_have_no_exact_bound(hits, trials):
+    with pytest.raises(ValueError, match=f"not {hits} of {trials}"):
+        clopper_pearson_low(hits, trials)

@@ -12,9 +12,10 @@ import pytest
 import typer
 
 from alc_backend.cli.main import app
-from alc_backend.settings import ENV_FILE, GROUPS, Settings, variable
+from alc_backend.settings import ENV_FILE, Settings, variable
 from tests.docs.blocks import ROOT, shell_blocks
 from tools import reference
+from tools.reference import GROUPS
 
 PAGES = sorted(
     path

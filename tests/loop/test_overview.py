@@ -28,6 +28,7 @@ from tests.annotations import (
     task_of,
 )
 from tests.conftest import BOTH_DATABASES
+from tests.machine import write_batch
 from tests.pages import add_page, say_to_page
 
 
@@ -213,3 +214,12 @@ def test_the_queue_holds_what_pages_ask_about(store, project):
     with store.session() as session:
         session.get_one(Page, page).closed_at = NOON
     assert overview(store, project).queue == 0
+
+
+def test_what_rests_on_the_machines_own_word(store, project, submit):
+    write_batch(store, project)
+    submit(answer(1, task_of(store, "b", 2), "dog"))
+    found = overview(store, project).figures
+    assert found.machine == 1
+    assert [annotator.name for annotator in found.annotators] == ["7"]
+    assert (found.answers, found.precisions) == (1, [])

@@ -7,7 +7,7 @@ ledger. Called by commands and the service's pages.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import select
@@ -17,8 +17,9 @@ from alc_backend.core.agreement import Agreement, agreement
 from alc_backend.errors import NotFoundError, RoundError
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import answers
-from alc_backend.store import ledger
+from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
+from alc_backend.store.machine import ADMIN
 from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Superpixel
 
 
@@ -31,7 +32,8 @@ class HistoryLine:
     concerns, where it is known. ``in_force``: the entry still counts, for it was not revised,
     withdrawn or outvoted. Of an answer to a page, ``position`` is that of the tile, from 1, and
     ``proposed`` the class that the page proposed: what was unticked is "ruled out", and has no
-    ``after``. In all other lines they are 0 and None.
+    ``after``. What the machine wrote by itself has the position in its batch, whose number is that
+    of the ``annotation``, negative. In all other lines they are 0 and None.
     """
 
     answer: int
@@ -121,15 +123,23 @@ def list_entries(
 def _in_force(standing: Iterable[LedgerEntry], judged: ledger.Judgement) -> set[int]:
     """The numbers of the entries that still count."""
     resolving = {entry.superpixel_id: entry for entry in judged.resolved.values()}
-    return {entry.id for entry in resolving.values()} | {
+    counting = (*judged.resolved.values(), *judged.machine.values())
+    return {entry.id for entry in counting} | {
         entry.id
         for entry in standing
-        if entry.kind in (EntryKind.EDIT, EntryKind.SKIP)
+        if not entry.is_by_machine and _counts(entry, judged, resolving.get(entry.superpixel_id))
+    }
+
+
+def _counts(entry: LedgerEntry, judged: ledger.Judgement, resolving: LedgerEntry | None) -> bool:
+    """Whether what a person did counts beside the entry, if any, that resolved its superpixel."""
+    return (
+        entry.kind in (EntryKind.EDIT, EntryKind.SKIP)
         or entry.superpixel_id in judged.disputed
         or entry.superpixel_id in judged.waiting
-        or _agrees(entry, resolving.get(entry.superpixel_id))
-        or _excludes(entry, resolving.get(entry.superpixel_id))
-    }
+        or _agrees(entry, resolving)
+        or _excludes(entry, resolving)
+    )
 
 
 def _agrees(entry: LedgerEntry, resolving: LedgerEntry | None) -> bool:
@@ -151,16 +161,18 @@ def _excludes(entry: LedgerEntry, resolving: LedgerEntry | None) -> bool:
 
 @dataclass(frozen=True)
 class Undone:
-    """An entry that was undone, and how many entries were withdrawn: one, or a page's tiles."""
+    """An entry that was undone, and how many were withdrawn: one, a page's tiles or a batch."""
 
     entry: LedgerEntry
     withdrawn: int
 
 
-def revert(store: Store, client: Client, project_id: int, entry_id: int) -> Undone:
+def revert(store: Store, client: Callable[[], Client], project_id: int, entry_id: int) -> Undone:
     """Undo an answer or an edit: delete its annotation in Label Studio and withdraw it here.
 
     A tile is undone with its whole page, which is one annotation. The question is asked again.
+    What the machine wrote by itself is undone with its whole batch, of which Label Studio knows
+    nothing: ``client`` is not called then.
     Raises NotFoundError for an unknown number, RoundError when it is undone already,
     LabelStudioError when Label Studio does not delete it (nothing is changed then).
     """
@@ -171,8 +183,12 @@ def revert(store: Store, client: Client, project_id: int, entry_id: int) -> Undo
         standing = ledger.in_force(session, project_id, entry.annotation_id)
     if not standing:
         raise RoundError(f"answer {entry_id} was withdrawn already")
-    client.delete(f"/api/annotations/{entry.annotation_id}/", missing_ok=True)
-    answers.withdraw(store, project_id, [entry.annotation_id])
+    if entry.is_by_machine:
+        with store.session() as session:
+            recording.withdraw(session, project_id, entry.annotation_id, by=ADMIN)
+    else:
+        client().delete(f"/api/annotations/{entry.annotation_id}/", missing_ok=True)
+        answers.withdraw(store, project_id, [entry.annotation_id])
     return Undone(entry, len(standing))
 
 
@@ -206,7 +222,8 @@ def team_agreement(store: Store, project_id: int) -> TeamAgreement:
     given: dict[int, list[LedgerEntry]] = {}
     people: dict[str, Counter[str]] = {}
     for entry in standing:
-        people.setdefault(entry.annotator, Counter())[entry.kind] += 1
+        if not entry.is_by_machine:
+            people.setdefault(entry.annotator, Counter())[entry.kind] += 1
         if entry.superpixel_id is not None:
             given.setdefault(entry.superpixel_id, []).append(entry)
     votes = [

@@ -278,7 +278,7 @@ class Known:
             standing = [
                 entry
                 for entry in ledger.standing(session, project_id, removed=True)
-                if entry.label_studio_project in here
+                if entry.label_studio_project in here and not entry.is_by_machine
             ]
             images = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
             self._images = set(session.scalars(images))

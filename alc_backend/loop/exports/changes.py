@@ -27,7 +27,8 @@ class Change:
     for the class in force where several annotators were asked, else None; ``answered_at`` is in
     UTC; ``seconds`` is how long the annotator took, as Label Studio measured; the tiles of a page
     share its time equally. ``position`` is that of the tile on a page, from 1, and ``proposed`` the
-    class that the page proposed; 0 and None where no page was answered.
+    class that the page proposed; 0 and None where no page was answered. What the machine wrote by
+    itself is of the kind "machine", as is its annotator, and has the position in its batch.
     """
 
     image: str
@@ -102,7 +103,7 @@ class Changes:
         The share is None where one annotator was asked.
         """
         given = [] if entry.superpixel_id is None else self._given[entry.superpixel_id]
-        if not any(answer.overlap > 1 for answer in given):
+        if entry.is_by_machine or not any(answer.overlap > 1 for answer in given):
             return (entry.annotator,), None
         votes = ledger.votes_of(given)
         agreeing = [vote.annotator for vote in votes if vote.class_id == entry.class_id]

@@ -84,7 +84,7 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
     taken = census.snapshot
     said = Counter(entry.kind for entry in taken.entries)
     answered = sum(said[kind] for kind in ANSWERS)
-    people = sorted({entry.annotator for entry in taken.entries})
+    people = {entry.annotator for entry in taken.entries if not entry.is_by_machine}
     judged = ledger.judge(taken.entries, taken.project.overlap)
     confirmed = {told.way: told.labels for told in confirmations.confirmed(taken.entries, judged)}
     touched = {(change.image, change.superpixel) for change in census.changes if change.superpixel}
@@ -112,6 +112,7 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
                 ("— singly", confirmed[Way.SINGLE]),
                 ("— on pages of look-alikes", confirmed[Way.PAGE]),
                 ("— by hand", confirmed[Way.EDIT]),
+                ("superpixels on the machine's own word", len(judged.rests_on_machine)),
                 ("superpixels disputed", len(judged.disputed)),
                 ("superpixels waiting for another annotator", len(judged.waiting)),
                 ("annotators", len(people)),
@@ -130,7 +131,8 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
         "outside of all), from, to, pixels, round, annotators (numbers in Label Studio), their "
         "agreement where several were asked, when, the seconds the answer took, and for an "
         "answer on a page of look-alikes the tile's position (else 0) and the class the page "
-        "proposed. "
+        "proposed. What the machine wrote by itself, and nobody has confirmed, is of the kind "
+        "`machine`. "
         "`manifest.json` has the SHA-256 of every file. Images with an EXIF orientation are "
         "meant upright, as browsers show them.\n\n",
         "## Classes\n\n",

@@ -15,6 +15,7 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.loop import page_tasks, query_tasks
 from alc_backend.loop.leases import Lease
 from alc_backend.loop.questions.planning import Plan, make_plan
+from alc_backend.loop.questions.relabelling import relabel
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round
 
@@ -22,8 +23,10 @@ from alc_backend.store.models import Query, Round
 def plan_next(store: Store, round_: Round, lease: Lease, progress: Progress) -> None:
     """Make an open round's next plan and put it before everything that is in its queue.
 
-    The pages of the plan before it that nobody has answered are closed. May be repeated after a
-    crash at any moment: the next attempt makes a plan of its own. Raises LabelStudioError.
+    The pages of the plan before it that nobody has answered are closed. Then the machine writes and
+    withdraws what it may by itself (see :mod:`alc_backend.loop.questions.relabelling`). May be
+    repeated after a crash at any moment: the next attempt makes a plan of its own. Raises
+    LabelStudioError.
     """
     number = round_.project.query_project
     if number is None:
@@ -47,6 +50,7 @@ def plan_next(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
         page_tasks.reopen(store, client, items)
         page_tasks.close_replaced(store, client, round_)
     note_plan(lease, round_, plan)
+    relabel(store, round_, plan, lease)
 
 
 def planned_items(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from alc_backend.labelstudio.tasks import PLANNED_TO
 from alc_backend.loop import page_tasks, query_tasks
 from alc_backend.loop.leases import Lease
 from alc_backend.loop.query_tasks import Outlined
+from alc_backend.loop.questions.auditing import AUDIT_SHARE, drawn
 from alc_backend.loop.questions.learning import Learnt, learn
 from alc_backend.loop.questions.pace import measured_pace
 from alc_backend.store import ledger
@@ -56,12 +57,13 @@ class Plan:
     """A plan that is written: its ``number`` within the round, from 1.
 
     ``position`` is the id of the last ledger entry that it took into account; ``queries`` are the
-    row ids of its single questions.
+    row ids of its single questions; ``learnt`` is what it was made of.
     """
 
     number: int
     position: int
     queries: list[int]
+    learnt: Learnt
 
 
 def is_due(session: Session, round_: Round) -> bool:
@@ -70,7 +72,11 @@ def is_due(session: Session, round_: Round) -> bool:
         return False
     if round_.planned_to is None:
         return True
-    mine = (LedgerEntry.project_id == round_.project_id, LedgerEntry.kind.in_(TAUGHT))
+    mine = (
+        LedgerEntry.project_id == round_.project_id,
+        LedgerEntry.kind.in_(TAUGHT),
+        LedgerEntry.annotation_id > 0,  # what the machine withdraws teaches nothing
+    )
     counted = select(func.count()).select_from(LedgerEntry).where(*mine)
     new = session.scalar(counted.where(LedgerEntry.id > round_.planned_to)) or 0
     return is_worth_learning(new, 0) and is_worth_learning(new, session.scalar(counted) or 0)
@@ -89,8 +95,13 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
         standing = ledger.standing(session, project.id)
         judged = ledger.judge(standing, project.overlap)
         learnt = learn(store, session, round_, judged, standing)
-        closed = _not_to_be_asked(session, project, round_, judged, learnt)
+        closed = not_to_be_asked(session, project, round_, judged, learnt)
         pace = measured_pace(standing)
+        many = _superpixels_of_plan(len(learnt.known.members) + int(learnt.known.ruled_out.sum()))
+        audited: dict[int, int] = {}
+        if store.settings.relabel == "audited":
+            share = round(many * AUDIT_SHARE)
+            audited = drawn(session, round_, judged, learnt, closed, share)
     questions = Questions(
         learnt.traits.labels,
         learnt.traits.sizes,
@@ -105,15 +116,18 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
     questions.set_aside(Question(closed, None))
     for index, class_id in np.argwhere(learnt.known.ruled_out):
         questions.rule_out(int(index), int(class_id))
-    chosen = _choose(questions, len(learnt.known.members) + int(learnt.known.ruled_out.sum()))
+    audits = [Question(np.array([index], dtype=np.intp), None) for index in audited]
+    for audit in audits:
+        questions.set_aside(audit)
+    chosen = _mixed(_choose(questions, many - len(audits)), audits)
     items = _described(store, learnt, chosen)
     singles = [items[int(q.members[0])] for q in chosen if q.proposed is None]
     query_tasks.draw_outlines(store, round_.project_id, singles, lease.session, progress)
-    number, queries = _persist(lease, round_, learnt, chosen, items)
-    return Plan(number, position, queries)
+    number, queries = _persist(lease, round_, learnt, chosen, items, audited)
+    return Plan(number, position, queries, learnt)
 
 
-def _not_to_be_asked(
+def not_to_be_asked(
     session: Session, project: Project, round_: Round, judged: Judgement, learnt: Learnt
 ) -> NDArray[np.intp]:
     """The indices of superpixels that a plan leaves alone.
@@ -141,17 +155,32 @@ def _not_to_be_asked(
     return np.array(sorted(indices), dtype=np.intp)
 
 
-def _choose(questions: Questions, known: int) -> list[Question]:
-    """The next questions, until they hold what makes another plan worth while, and AHEAD more."""
+def _superpixels_of_plan(known: int) -> int:
+    """How many superpixels a plan asks about: what makes another one worth while, and AHEAD."""
+    news = 0
+    while not is_worth_learning(news, known):
+        news += 1
+    return news + AHEAD
+
+
+def _choose(questions: Questions, left: int) -> list[Question]:
+    """The next questions, until they ask about as many superpixels as are ``left``."""
     chosen: list[Question] = []
-    left = AHEAD
-    while not is_worth_learning(left - AHEAD, known):
-        left += 1
     while left > 0 and (question := questions.next()) is not None:
         questions.set_aside(question)
         chosen.append(question)
         left -= len(question.members)
     return chosen
+
+
+def _mixed(chosen: list[Question], audits: list[Question]) -> list[Question]:
+    """Both kinds of questions, each in its order, evenly spread among each other."""
+    turns = [
+        ((turn + 0.5) / len(kind), question)
+        for kind in (chosen, audits)
+        for turn, question in enumerate(kind)
+    ]
+    return [question for _, question in sorted(turns, key=lambda turn: turn[0])]
 
 
 def _described(store: Store, learnt: Learnt, chosen: Sequence[Question]) -> dict[int, Outlined]:
@@ -174,8 +203,12 @@ def _persist(
     learnt: Learnt,
     chosen: Sequence[Question],
     items: dict[int, Outlined],
+    audited: Mapping[int, int],
 ) -> tuple[int, list[int]]:
-    """Write the questions; returns the plan's number and the row ids of its single questions."""
+    """Write the questions; returns the plan's number and the row ids of its single questions.
+
+    ``audited`` are those drawn at random, by index, with the class that is proposed.
+    """
     singles = [int(question.members[0]) for question in chosen if question.proposed is None]
     sets = candidate_sets(learnt.beliefs[singles], learnt.held_out)
     likely = dict(zip(singles, sets, strict=True))
@@ -192,7 +225,8 @@ def _persist(
                 continue
             (index,) = (int(member) for member in question.members)
             rank = (-1 if last is None else last) + 1 + turn
-            query = _write_query(session, row, learnt, index, items[index], rank)
+            about = audited.get(index)
+            query = _write_query(session, row, learnt, index, items[index], rank, about)
             query.place, query.likely = place, likely[index] or query.likely
             queries.append(query)
         session.flush()
@@ -200,20 +234,33 @@ def _persist(
 
 
 def _write_query(
-    session: Session, round_: Round, learnt: Learnt, index: int, item: Outlined, rank: int
+    session: Session,
+    round_: Round,
+    learnt: Learnt,
+    index: int,
+    item: Outlined,
+    rank: int,
+    audited: int | None,
 ) -> Query:
-    """The query about a superpixel, in the round's queue; one that is there keeps its turn."""
+    """The query about a superpixel, in the round's queue; one that is there keeps its turn.
+
+    One that is ``audited`` asks what this round found, whatever it asked before.
+    """
     traits = learnt.traits
     query = session.scalars(
         select(Query).where(Query.superpixel_id == item.superpixel_id, ~Query.adjudication)
     ).first() or Query(superpixel_id=item.superpixel_id, adjudication=False)
     if query.id is None:
         session.add(query)
-    if query.id is None or query.round_id != round_.id:
+    earlier = query.round_id != round_.id or query.chosen_in is not None
+    if query.round_id != round_.id or (audited is not None and earlier):
         query.round_id, query.rank, query.chosen_in = round_.id, rank, None
+        query.audited = None
         query.score = float(traits.doubt[index]) * int(traits.sizes[index])
         query.row, query.col = int(traits.rows[index]), int(traits.cols[index])
         query.pseudo_label = int(traits.labels[index])
+    if audited is not None:
+        query.audited = audited
     return query
 
 

@@ -20,6 +20,7 @@ from alc_backend.loop.query_tasks import (
 )
 from alc_backend.loop.questions import asking, planning
 from alc_backend.loop.questions.planning import Plan
+from alc_backend.loop.questions.relabelling import relabel
 from alc_backend.loop.rounds import selection
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.loop.task_sync import close
@@ -56,6 +57,7 @@ def publish_round(store: Store, round_: Round, report: Reporter) -> None:
             _order(store, client, round_, plan, report)
             if plan is not None:
                 asking.note_plan(report, round_, plan)
+                relabel(store, round_, plan, report)
         _warn(report, round_, _close_outside(store, client, round_, report))
 
 

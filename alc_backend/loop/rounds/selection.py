@@ -208,6 +208,7 @@ def _persist(report: Reporter, round_: Round, queue: Sequence[Choice]) -> None:
                 "chosen_in": None,
                 "rank": rank,
                 "place": None,
+                "audited": None,
                 "score": item.score,
                 "row": item.row,
                 "col": item.col,

@@ -9,6 +9,7 @@ from alc_backend.errors import LabelStudioAwayError, LabelStudioError, NotFoundE
 from alc_backend.loop.annotations import history, webhooks
 from alc_backend.store.models import Project
 from tests.annotations import (
+    CAT,
     DATASET_PROJECT,
     DOG,
     QUERY_PROJECT,
@@ -28,6 +29,7 @@ from tests.annotations import (
 )
 from tests.command_line import alc_with
 from tests.conftest import BOTH_DATABASES, CLASSES
+from tests.machine import write_batch
 from tests.pages import add_page, say_to_page
 
 
@@ -51,7 +53,7 @@ def log(store, project):
 
 @pytest.fixture
 def revert(store, project, label_studio):
-    return lambda number: history.revert(store, label_studio.client(), project, number)
+    return lambda number: history.revert(store, label_studio.client, project, number)
 
 
 def ask(store, project, overlap):
@@ -366,4 +368,47 @@ def test_the_commands_name_tiles(store, project, label_studio, settings, monkeyp
     assert undone == (
         f"answer {number} (annotation 1) is undone, and so are the 2 other answers of its page"
     )
+    assert in_ledger(store, project) == {}
+
+
+@BOTH_DATABASES
+def test_a_batch_of_the_machine_is_undone_whole_and_without_label_studio(
+    store, project, submit, log, revert, label_studio
+):
+    write_batch(store, project)
+    submit(answer(1, task_of(store, "b", 2), "cat"))
+    told = ("kind", "annotator", "before", "after", "position", "proposed", "in_force")
+    assert brief(log(), *told) == [
+        ("machine", "machine", "cat", "dog", 1, "dog", True),
+        ("machine", "machine", "cat", "dog", 2, "dog", False),  # somebody has answered
+        ("accept", "7", "cat", "cat", 0, None, True),
+    ]
+    label_studio.fail(503)
+    undone = revert(log()[0].answer)
+    assert (undone.entry.annotation_id, undone.withdrawn) == (-1, 2)
+    assert in_ledger(store, project) == {1: ("accept", CAT)}
+    with pytest.raises(RoundError, match="withdrawn already"):
+        revert(log()[0].answer)
+
+
+def test_the_machine_is_no_annotator(store, project, submit):
+    ask(store, project, 2)
+    write_batch(store, project)
+    submit(answer(1, task_of(store, "a", 2), "dog", by=7))
+    found = history.team_agreement(store, project)
+    assert (found.among.items, found.waiting) == (0, 1)
+    assert found.annotators == {"7": {"correct": 1}}
+
+
+def test_the_commands_name_batches(store, project, settings):
+    write_batch(store, project)
+    environment = {**settings.environment(), "COLUMNS": "200"}
+    environment.pop("LABEL_STUDIO_API_KEY", None)
+
+    def alc(*arguments):
+        return alc_with(environment, settings.data_dir.parent, "answers", *arguments).stdout
+
+    assert "machine, batch 1: cat → dog" in alc("log")
+    undone = alc("revert", str(entries(store)[0].id))
+    assert " ".join(undone.split()) == "batch 1 of the machine is undone: 2 labels"
     assert in_ledger(store, project) == {}

@@ -37,6 +37,7 @@ from tests.annotations import (
 )
 from tests.conftest import BOTH_DATABASES
 from tests.fake_label_studio import FakeLabelStudio
+from tests.machine import write_batch
 from tests.pages import ask_page, reply_to_page
 
 pytestmark = BOTH_DATABASES
@@ -497,3 +498,11 @@ def test_a_project_without_queries_says_what_to_do(store, project, label_studio)
     for number in (project, 999):
         with pytest.raises(NotFoundError, match="alc init"):
             reconciliation.reconcile(store, label_studio.client(), number)
+
+
+@pytest.mark.parametrize("accept_deletions", [False, True])
+def test_batches_of_the_machine_are_none_of_label_studios(store, project, look, accept_deletions):
+    write_batch(store, project)
+    assert not look(full=True, accept_deletions=accept_deletions)
+    assert in_ledger(store, project) == {-1: ("machine", DOG)}
+    assert not look()

@@ -47,6 +47,7 @@ from tests.annotations import (
 from tests.command_line import alc
 from tests.conftest import BOTH_DATABASES, CLASSES, write_dataset
 from tests.loop.exports.contents import contents
+from tests.machine import write_batch
 from tests.pages import add_page, say_to_page
 
 KEYS = ("a", "b", "deep/c")
@@ -655,3 +656,19 @@ def test_ruling_a_class_out_is_part_of_what_an_export_was_made_from(
         session.query(LedgerEntry).filter_by(position=1).update({"proposed": BACKGROUND})
     done = alc(settings, "export", str(root.parent / "again"), "--verify")
     assert done.returncode == 1  # the same was said to another proposal
+
+
+def test_what_the_machine_wrote_is_marked(store, project, submit, export):
+    write_batch(store, project, [("a", 2), ("b", 2), ("b", 1)])
+    submit(answer(1, task_of(store, "b", 1), "cat"))
+    root = export()
+    names = ("image", "superpixel", "kind", "to", "annotators", "agreement", "position")
+    assert brief(changes_in(root), *names) == [
+        ("a", 2, "machine", "dog", ["machine"], None, 1),
+        ("b", 2, "machine", "dog", ["machine"], None, 2),
+    ]
+    card = (root / "README.md").read_text("utf-8")
+    rows = dict(line.strip("|").split("|", 1) for line in card.splitlines() if line.startswith("|"))
+    counts = {name.strip(): value.strip() for name, value in rows.items()}
+    assert counts["superpixels on the machine's own word"] == "2"
+    assert counts["superpixels confirmed"] == counts["annotators"] == "1"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import RoundError
@@ -41,6 +41,19 @@ def test_the_batch_is_the_best_of_what_is_open(store, project, queue):
         chosen = session.scalars(select(Query).order_by(Query.rank)).all()
     assert [entry.score for entry in chosen] == [row.score for row in best]
     assert asked(store, round_) == [(row.key, row.number) for row in best]
+
+
+@BOTH_DATABASES
+def test_a_question_that_is_chosen_anew_audits_nothing(store, project, queue):
+    lifecycle.start(store, queue.append, project)
+    work(store, queue)
+    upload(store)
+    choose_batch(store, only_round(store))
+    with store.session() as session:
+        session.execute(update(Query).values(audited=1))
+    choose_batch(store, only_round(store))
+    with store.reading() as session:
+        assert set(session.scalars(select(Query.audited))) == {None}
 
 
 def asked(store, round_) -> list[tuple[str, int]]:

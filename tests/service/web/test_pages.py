@@ -29,6 +29,7 @@ from tests.annotations import (
     task_of,
 )
 from tests.conftest import BOTH_DATABASES, write_dataset
+from tests.machine import write_batch
 from tests.pages import add_page, say_to_page
 
 TOKEN = re.compile(r'name="token" value="(\w+)"')
@@ -249,6 +250,7 @@ def test_the_admin_page_tells_how_labels_were_confirmed(client, store, project, 
     monkeypatch.setattr(overview, "REFRESH_S", 0.0)
     assert "How labels were confirmed" not in client.get("/").text  # nothing was
     say_to_page(store, add_page(store, project, proposed=DOG), 1, {1, 3}, lead_time=9.0)
+    write_batch(store, project, [("c", 2)])
     page = client.get("/").text
     tables = re.findall(r"<caption>([^<]+)</caption>(.*?)</table>", page, re.S)
     cells = {
@@ -260,6 +262,7 @@ def test_the_admin_page_tells_how_labels_were_confirmed(client, store, project, 
         ["on a page of look-alikes", "2", "33 %", "9.0", "4.5"],
         ["by hand in the dataset project", "0", "0 %", "–", "–"],
         ["by nobody: rest on the machine", "4", "67 %", "–", "–"],
+        ["— of these, labelled on the machine's own word", "1", "17 %", "–", "–"],
     ]
     assert cells["How often proposals were right"] == [["dog", "3", "67 %", "21 % to 94 %"]]
 

@@ -243,6 +243,7 @@ def upgrade() -> None:
         sa.Column("score", sa.Double(), nullable=False),
         sa.Column("rank", sa.Integer(), nullable=False),
         sa.Column("place", sa.Double(), nullable=True),
+        sa.Column("audited", sa.Integer(), nullable=True),
         sa.Column("chosen_in", sa.Integer(), nullable=True),
         sa.Column("digest", sa.String(), nullable=True),
         sa.Column("closed_at", MOMENT, nullable=True),
