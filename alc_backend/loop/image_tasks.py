@@ -21,7 +21,7 @@ from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.loop import task_sync
 from alc_backend.loop.task_sync import Question, select_queries
 from alc_backend.store.database import Store
-from alc_backend.store.models import TRAIN, Image, Project, Query, Removal
+from alc_backend.store.models import TRAIN, Image, Project, Query, Removal, utc_now
 
 MANY_GONE, SHARE_GONE = 20, 0.1
 """How many tasks of images may have vanished before their images are not removed unasked.
@@ -115,7 +115,8 @@ def sync_images(store: Store, client: Client, project: Project, *, look: bool) -
 
     Reads the tasks only where their number is not what it should be, or with ``look``. An image
     whose task is gone gets the task with its key, where there is one; one whose task is back is in
-    the dataset again. Raises LabelStudioError.
+    the dataset again. That tasks are gone is noted: the edits in them must be looked for. Raises
+    LabelStudioError.
     """
     with store.reading() as session:
         images = session.scalars(
@@ -144,6 +145,8 @@ def sync_images(store: Store, client: Client, project: Project, *, look: bool) -
             row.dataset_task = moved.get(image.id, row.dataset_task)
             if image.id in back and row.removed == Removal.TASK_DELETED:
                 row.removed = None
+        if there < expected + project.other_images:
+            session.get_one(Project, project.id).tasks_gone_at = utc_now()
     gone = [image for image in images if image.id not in back and image.removed is None]
     return Comparison(gone, len(images), len(found))
 

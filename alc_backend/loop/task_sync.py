@@ -64,22 +64,23 @@ def _questions(session: Session, project_id: int) -> dict[query.Key, Query | Pag
     return found
 
 
-def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = False) -> bool:
-    """Compare the questions with the tasks that Label Studio holds; returns whether it was needed.
+def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = False) -> None:
+    """Compare the questions with the tasks that Label Studio holds.
 
-    It is when their number is not what it should be, or with ``look``. Tasks that an interrupted
+    Does so when their number is not what it should be, or with ``look``. Tasks that an interrupted
     attempt made are taken over, those that were deleted there or ask something else are forgotten,
-    and those that ask the same as another one, or were closed, are closed. Raises LabelStudioError.
+    and those that ask the same as another one, or were closed, are closed. That tasks are gone is
+    noted: the answers in them must be looked for. Raises LabelStudioError.
     """
     with store.reading() as session:
         project = session.get_one(Project, project_id)
         asked = _questions(session, project_id)
         before = {key: row.task_id for key, row in asked.items() if row.task_id is not None}
     if project.query_project is None:
-        return False
+        return
     there = tasks.count_tasks(client, project.query_project)
     if not look and there == len(before) + project.other_tasks:
-        return False
+        return
     held = tasks.existing_tasks(client, project.query_project)
     known = {number: task.key for number, task in held.items()}
     with store.session() as session:
@@ -100,11 +101,13 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
         for key, row in lost.items():
             row.task_id = by_key.get(key)
         taken = {row.task_id for row in rows.values() if row.task_id is not None}
-        session.get_one(Project, project_id).other_tasks = len(known.keys() - taken)
+        row, others = session.get_one(Project, project_id), len(known.keys() - taken)
+        if lost or others < row.other_tasks:
+            row.tasks_gone_at = utc_now()
+        row.other_tasks = others
     close_reopened(
         store, client, project_id, {n: task.key for n, task in held.items() if task.is_open}
     )
-    return True
 
 
 def close_reopened(

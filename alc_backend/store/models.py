@@ -104,7 +104,8 @@ class Project(Base):
     ``reconciled_to`` is the moment, by Label Studio's clock, up to which its annotations are known
     to be in the ledger, ``reconciled_task`` the task that changed then, ``reconciled_annotation``
     the largest number of an annotation up to then;
-    ``reconciled_at`` is when that was last checked, ``reconciled_fully_at`` when all were.
+    ``reconciled_at`` is when that was last checked; ``reconciled_fully_at`` when checking all of
+    them last began; ``tasks_gone_at`` when it was last noticed that tasks are gone.
     """
 
     __tablename__ = "projects"
@@ -126,6 +127,7 @@ class Project(Base):
     reconciled_annotation: Mapped[int | None] = mapped_column(BigInteger)
     reconciled_at: Mapped[datetime | None]
     reconciled_fully_at: Mapped[datetime | None]
+    tasks_gone_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
     @property

@@ -73,8 +73,8 @@ def reconcile(
 
     Looks at the tasks that changed since the last time or have annotations of larger numbers than
     were known then, by which those are found that Label Studio dated back. With ``full``, the first
-    time, after FULL_EVERY, and when Label Studio's last change is older than it was, looks at every
-    task that somebody answered. Queries that the store lacks, because an older backup was
+    time, after FULL_EVERY, when tasks have gone, and when Label Studio's last change is older than it
+    was, looks at every task that somebody answered. Queries that the store lacks, because an older backup was
     restored, are made again first. Closed tasks that Label Studio serves again are closed once
     more. Answers in the ledger whose annotation was deleted are withdrawn; when that is a large
     share of them, or Label Studio was restored from a dump that lacks them, only with
@@ -99,10 +99,10 @@ def reconcile(
     newest, changed_last = _newest(client, both)
     full |= _take_overlap(store, project, settings)
     full = full or _is_full_due(client, project, both, newest)
-    if task_sync.sync_tasks(store, client, project_id, look=full):
-        full = True  # tasks have gone, and the answers in them: what changed does not tell
+    task_sync.sync_tasks(store, client, project_id, look=full)
+    compared = image_tasks.sync_images(store, client, project, look=full)
+    full, began = full or _have_tasks_gone(store, project), utc_now()
     since = None if full else project.reconciled_to
-    compared = image_tasks.sync_images(store, client, project, look=since is None)
     known = Known(store, project_id)
     counts: Counter[str] = Counter()
     seen: set[int] = set()
@@ -153,7 +153,7 @@ def reconcile(
         row.reconciled_task = changed_last
         if since is None:
             attempts.forget_gone(session, project_id, seen)
-            row.reconciled_fully_at = row.reconciled_at
+            row.reconciled_fully_at = began
             row.reconciled_annotation = max(seen, default=0)
         else:
             row.reconciled_annotation = max(seen | {project.reconciled_annotation or 0})
@@ -177,6 +177,17 @@ def _is_full_due(
     if newest is None or newest < known:
         return True  # tasks have gone, or it was restored from a dump
     return restored.went_back(client, both, project.reconciled_task, known)
+
+
+def _have_tasks_gone(store: Store, project: Project) -> bool:
+    """Whether somebody has noticed, since all was looked at, that tasks have gone.
+
+    What changed does not tell of the answers in them.
+    """
+    with store.reading() as session:
+        noticed = session.get_one(Project, project.id).tasks_gone_at
+    last = project.reconciled_fully_at
+    return noticed is not None and (last is None or noticed >= last)
 
 
 def _deleted(client: Client, missing: list[int], known: int, most: float | None) -> list[int]:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from alc_backend.labelstudio.task_pages import PAGE
+from alc_backend.loop import task_sync
 from alc_backend.loop.annotations import reconciliation, webhooks
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.models import Image, Project, Query, utc_now
@@ -364,6 +365,19 @@ def test_deleting_one_of_two_twins_withdraws_its_own_answers_alone(
     assert in_ledger(store, project).keys() == {twins[left]}
     assert task_of(store, "a", 2) == left
     assert (label_map(store, project)[24:40, 32:56] == DOG).all()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_worker_that_notices_first_hides_no_deletion(
+    store, project, label_studio, look, twins, which
+):
+    """A worker that publishes misses the task before reconciling does."""
+    gone = list(twins)[which]
+    del label_studio.tasks[gone]
+    task_sync.sync_tasks(store, label_studio.client(), project)
+    assert look() == {Outcome.DELETED: 1, Outcome.KNOWN: 1}
+    noticed = project_row(store, project)
+    assert noticed.tasks_gone_at < noticed.reconciled_fully_at
 
 
 def test_an_answer_to_the_twin_that_is_left_counts(store, project, label_studio, look, hear, twins):

@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("reconciled_annotation", sa.BigInteger(), nullable=True),
         sa.Column("reconciled_at", MOMENT, nullable=True),
         sa.Column("reconciled_fully_at", MOMENT, nullable=True),
+        sa.Column("tasks_gone_at", MOMENT, nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_projects"),
         sa.UniqueConstraint("dataset_project", name="uq_projects_dataset_project"),
