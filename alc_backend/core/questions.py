@@ -72,8 +72,10 @@ class Questions:
     The gain of putting a superpixel of z pixels right, from its present label y to class c, is
     z (1/U(y) + 1/U(c) + A/P): that in the mean IoU over the classes, plus ACCURACY times that in
     pixel accuracy, with P the pixels of the dataset and A = ACCURACY times the classes present.
-    U(c) counts the pixels labelled c that nobody has confirmed and those expected to become c, so
-    that what remains of a class is worth more once it has been begun.
+    U(c) counts the pixels labelled c and those of superpixels that are most likely c instead of
+    what they are labelled. As in ``default``, it shrinks with every answer about one labelled c, by
+    the pixels that the network expected to be wrong there, so that what remains of a class is worth
+    more once it has been begun.
 
     - A single question gains this for the likeliest class other than y, with the chance that y is
       wrong.
@@ -87,6 +89,7 @@ class Questions:
         self,
         labels: NDArray[np.uint8],
         sizes: NDArray[np.int64],
+        doubt: NDArray[np.floating],
         class_pixels: NDArray[np.int64],
         beliefs: Floats,
         *,
@@ -96,16 +99,19 @@ class Questions:
     ) -> None:
         """All superpixels are open, the N with ``labels`` (N,), ``sizes`` (N,) in pixels.
 
-        ``class_pixels`` (C,) are the pixels of each class in the label maps of the whole dataset;
-        ``beliefs`` (N, C) are :meth:`~alc_backend.core.proposals.Proposals.beliefs`. ``tiles`` is
-        the most that a page holds. Raises ValueError for another ``kind`` than those of KINDS.
+        ``doubt`` (N,) is that of :class:`~alc_backend.core.proposals.Traits`: the share of a
+        superpixel's pixels that the network expects to be wrong. ``class_pixels`` (C,) are the
+        pixels of each class in the label maps of the whole dataset; ``beliefs`` (N, C) are
+        :meth:`~alc_backend.core.proposals.Proposals.beliefs`. ``tiles`` is the most that a page
+        holds. Raises ValueError for another ``kind`` than those of KINDS.
         """
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
         self._kind, self._pace, self._tiles = kind, pace, tiles
         self._labels = labels.astype(np.intp)
         self._sizes = sizes.astype(np.float64)
-        self._pixels = class_pixels.astype(np.float64)  # that nobody has confirmed
+        self._doubtful = doubt.astype(np.float64) * self._sizes
+        self._pixels = class_pixels.astype(np.float64)  # less those that answers removed
         self._total = max(float(self._pixels.sum()), 1.0)
         self._present = int(np.count_nonzero(class_pixels))
         self._open = np.ones(len(labels), dtype=np.bool_)
@@ -125,7 +131,7 @@ class Questions:
             return
         self._moving -= self._expected(np.array([index]))
         self._open[index] = False
-        self._pixels[self._labels[index]] -= self._sizes[index]
+        self._pixels[self._labels[index]] -= self._doubtful[index]
 
     def set_aside(self, question: Question) -> None:
         """The question is on its way: what it is about is in no other one until it is answered."""
@@ -181,11 +187,16 @@ class Questions:
         return index[np.union1d(order[:SHORTLIST], single[:SHORTLIST])]
 
     def _expected(self, index: Indices) -> Floats:
-        """The pixels of these superpixels that are expected to become of each class, (C,)."""
-        moving = self._beliefs[index] * self._sizes[index, None]
-        moving[np.arange(len(index)), self._labels[index]] = 0.0
-        found: Floats = moving.sum(axis=0)
-        return found
+        """The pixels of these superpixels that are expected to become of each class, (C,).
+
+        Only of the likeliest class of each: small chances, of very many superpixels, would make a
+        rare class look large.
+        """
+        likeliest = self._beliefs[index].argmax(axis=1)
+        moving = self._beliefs[index, likeliest] * self._sizes[index]
+        moving[likeliest == self._labels[index]] = 0.0
+        found = np.bincount(likeliest, moving, minlength=len(self._pixels))
+        return found.astype(np.float64)
 
     def _worth(self) -> tuple[Floats, float]:
         """1/U(c) for each class, (C,), and A/P: the worth of a pixel."""

@@ -101,10 +101,10 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
         for key, row in lost.items():
             row.task_id = by_key.get(key)
         taken = {row.task_id for row in rows.values() if row.task_id is not None}
-        row, others = session.get_one(Project, project_id), len(known.keys() - taken)
-        if lost or others < row.other_tasks:
-            row.tasks_gone_at = utc_now()
-        row.other_tasks = others
+        noted, others = session.get_one(Project, project_id), len(known.keys() - taken)
+        if lost or others < noted.other_tasks:
+            noted.tasks_gone_at = utc_now()
+        noted.other_tasks = others
     close_reopened(
         store, client, project_id, {n: task.key for n, task in held.items() if task.is_open}
     )

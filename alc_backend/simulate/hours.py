@@ -143,6 +143,7 @@ class Learner:
     def __init__(self, loop: Loop, candidates: Candidates) -> None:
         experiment = loop.experiment
         self.pace = Pace(tile=experiment.seconds_per_tile)
+        doubt = candidates.scores["sim"] / np.maximum(candidates.size, 1)
         self._proposals = Proposals(
             Traits(
                 features=candidates.features,
@@ -150,7 +151,7 @@ class Learner:
                 labels=candidates.pseudo,
                 dominant=candidates.dominant,
                 sizes=candidates.size,
-                doubt=candidates.scores["sim"] / np.maximum(candidates.size, 1),
+                doubt=doubt,
             )
         )
         classes = len(loop.scenes.classes)
@@ -162,6 +163,7 @@ class Learner:
         self.questions = Questions(
             candidates.pseudo,
             candidates.size,
+            doubt,
             candidates.class_pixels,
             self._proposals.beliefs(self._known, None),
             pace=self.pace,

@@ -19,20 +19,20 @@ def case(seed, count=30, classes=4):
     pixels = np.bincount(labels, weights=sizes, minlength=classes).astype(np.int64)
     pixels[0] += 3000
     beliefs = rng.dirichlet(np.full(classes, 0.4), count)
-    return labels, sizes, pixels, beliefs
+    return labels, sizes, rng.random(count), pixels, beliefs
 
 
-def worth_of(question, labels, sizes, pixels, beliefs, pace, open_):
+def worth_of(question, labels, sizes, doubt, pixels, beliefs, pace, open_):
     """The worth of a question for each second, term by term."""
     total, present = pixels.sum(), np.count_nonzero(pixels)
     union = pixels.astype(float)
     for index in range(len(labels)):
         if not open_[index]:
-            union[labels[index]] -= sizes[index]
+            union[labels[index]] -= doubt[index] * sizes[index]
             continue
-        for class_id in range(len(pixels)):
-            if class_id != labels[index]:
-                union[class_id] += beliefs[index, class_id] * sizes[index]
+        class_id = int(np.argmax(beliefs[index]))
+        if class_id != labels[index]:
+            union[class_id] += beliefs[index, class_id] * sizes[index]
     share = 1 / np.maximum(union, 1)
 
     def gain(index, class_id):
@@ -75,15 +75,15 @@ def every_question(labels, classes, open_, tiles):
 
 @given(st.integers(0, 2**32), st.sampled_from([0.2, 1.04, 2.4, 9.0]))
 def test_no_question_is_worth_more(seed, tile):
-    labels, sizes, pixels, beliefs = case(seed, count=9, classes=3)
+    labels, sizes, doubt, pixels, beliefs = case(seed, count=9, classes=3)
     pace = Pace(tile=tile)
-    asked = Questions(labels, sizes, pixels, beliefs, pace=pace, tiles=2)
+    asked = Questions(labels, sizes, doubt, pixels, beliefs, pace=pace, tiles=2)
     open_ = np.ones(9, dtype=bool)
     for _ in range(4):
         found = asked.next()
-        worth = worth_of(found, labels, sizes, pixels, beliefs, pace, open_)
+        worth = worth_of(found, labels, sizes, doubt, pixels, beliefs, pace, open_)
         best = max(
-            worth_of(other, labels, sizes, pixels, beliefs, pace, open_)
+            worth_of(other, labels, sizes, doubt, pixels, beliefs, pace, open_)
             for other in every_question(labels, 3, open_, 2)
         )
         assert worth == pytest.approx(best)
@@ -94,9 +94,9 @@ def test_no_question_is_worth_more(seed, tile):
 
 @pytest.mark.parametrize("kind", questions.KINDS)
 def test_everything_is_asked_about_in_the_end(kind):
-    labels, sizes, pixels, beliefs = case(1, count=200)
+    labels, sizes, doubt, pixels, beliefs = case(1, count=200)
     truth = np.random.default_rng(2).integers(0, 4, 200)
-    asked = Questions(labels, sizes, pixels, beliefs, kind=kind)
+    asked = Questions(labels, sizes, doubt, pixels, beliefs, kind=kind)
     answered, refused = set(), np.zeros((200, 4), dtype=bool)
     for _ in range(2000):
         question = asked.next()
@@ -133,8 +133,8 @@ def test_kinds():
 
 
 def test_a_page_is_of_present_labels_or_of_proposals_never_of_both():
-    labels, sizes, pixels, beliefs = case(4, count=300)
-    asked = Questions(labels, sizes, pixels, beliefs, kind="pages")
+    labels, sizes, doubt, pixels, beliefs = case(4, count=300)
+    asked = Questions(labels, sizes, doubt, pixels, beliefs, kind="pages")
     seen = set()
     while (question := asked.next()) is not None:
         own = labels[question.members] == question.proposed
@@ -162,8 +162,8 @@ def test_a_short_list_finds_the_same_questions(monkeypatch):
 
 
 def test_beliefs_learnt_later_change_the_questions():
-    labels, sizes, pixels, beliefs = case(6)
-    asked = Questions(labels, sizes, pixels, beliefs, kind="single")
+    labels, sizes, doubt, pixels, beliefs = case(6)
+    asked = Questions(labels, sizes, doubt, pixels, beliefs, kind="single")
     sure = np.eye(4)[labels].astype(float)
     sure[7] = np.eye(4)[(labels[7] + 1) % 4]
     asked.learn(sure)

@@ -73,11 +73,11 @@ def reconcile(
 
     Looks at the tasks that changed since the last time or have annotations of larger numbers than
     were known then, by which those are found that Label Studio dated back. With ``full``, the first
-    time, after FULL_EVERY, when tasks have gone, and when Label Studio's last change is older than it
-    was, looks at every task that somebody answered. Queries that the store lacks, because an older backup was
-    restored, are made again first. Closed tasks that Label Studio serves again are closed once
-    more. Answers in the ledger whose annotation was deleted are withdrawn; when that is a large
-    share of them, or Label Studio was restored from a dump that lacks them, only with
+    time, after FULL_EVERY, when tasks have gone, and when Label Studio's last change is older than
+    it was, looks at every task that somebody answered. Queries that the store lacks, because an
+    older backup was restored, are made again first. Closed tasks that Label Studio serves again are
+    closed once more. Answers in the ledger whose annotation was deleted are withdrawn; when that is
+    a large share of them, or Label Studio was restored from a dump that lacks them, only with
     ``accept_deletions``; so are images removed whose tasks are gone. Where Label Studio was
     restored, it is noted that the open round's queue must be put into it again. A task that Label
     Studio does not give counts as UNREADABLE, and what is in force of it stays. Raises

@@ -105,6 +105,7 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
     questions = Questions(
         learnt.traits.labels,
         learnt.traits.sizes,
+        learnt.traits.doubt,
         learnt.traits.class_pixels,
         learnt.beliefs,
         pace=pace,
