@@ -143,6 +143,13 @@ class Settings(BaseSettings):
         "mixed", description="ask singly (as the paper does), by pages of look-alikes, or both"
     )
     tiles: int = Field(12, ge=2, le=24, description="most superpixels on a page of look-alikes")
+    repeats: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of pages with one tile that is known to be something else: how often "
+        "annotators leave it ticked stands on the admin page",
+    )
     relabel: Literal["off", "audited"] = Field(
         "off",
         description="whether the machine writes its own proposals into the label maps: never, or "

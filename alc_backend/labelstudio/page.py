@@ -35,7 +35,8 @@ LATEST_ROUND = 10**9
 class Tile:
     """What one tile asks about: a superpixel of an image, and the pixel that stands for it.
 
-    ``pseudo_label`` is the id of the class that the pixel has now.
+    ``pseudo_label`` is the id of the class that the pixel has now. A ``repeated`` tile is on the
+    page though it is known to be something else, to see whether that is noticed.
     """
 
     image_key: str
@@ -43,6 +44,7 @@ class Tile:
     row: int
     col: int
     pseudo_label: int
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,12 @@ def task_data(page: PageContent, wording: Texts | None = None) -> Json:
     ``alc`` says what is asked, so that the store can be rebuilt from Label Studio.
     """
     wording = wording or texts()
-    present = [page.classes[tile.pseudo_label] for tile in page.tiles]
+    asked = [page.classes[tile.pseudo_label] for tile in page.tiles if not tile.repeated]
     proposed = page.classes[page.proposed]
     number = len(page.tiles)
     return {
         "image": page.sheet,
-        "question": wording.ask_page(proposed, [*dict.fromkeys(present)]),
+        "question": wording.ask_page(proposed, [*dict.fromkeys(asked)]),
         "hint": wording.page_hint,
         "closeup": "",
         "choices": [{"value": PAGE, "hotkey": PAGE_KEY}],
@@ -98,9 +100,10 @@ def task_data(page: PageContent, wording: Texts | None = None) -> Json:
                     "superpixel": tile.superpixel,
                     "row": tile.row,
                     "col": tile.col,
-                    "label": label,
+                    "label": page.classes[tile.pseudo_label],
+                    "repeated": tile.repeated,
                 }
-                for tile, label in zip(page.tiles, present, strict=True)
+                for tile in page.tiles
             ],
         },
     }
@@ -200,6 +203,7 @@ def _tile(tile: Any, classes: Mapping[str, int]) -> Tile:
         row=_integer(tile, "row", 0),
         col=_integer(tile, "col", 0),
         pseudo_label=_class(tile, "label", classes),
+        repeated=tile.get("repeated") is True,
     )
 
 

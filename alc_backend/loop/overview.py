@@ -52,8 +52,9 @@ class Annotator:
 
     ``skipped`` counts questions, pages and images. ``accepted`` is the share of pseudo labels that
     they accepted where these were asked about singly, ``pace`` the answers per hour of
-    answering, ``seconds`` the median time of an answer, each None when it is not known; ``last`` is
-    when they answered last.
+    answering, ``seconds`` the median time of an answer, each None when it is not known. Of the
+    tiles that pages ``repeated`` though they were known to be wrong, ``overlooked`` were left
+    ticked. ``last`` is when they answered last.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Annotator:
     accepted: float | None
     pace: float | None
     seconds: float | None
+    repeated: int
+    overlooked: int
     last: datetime
 
 
@@ -213,7 +216,10 @@ def _asked(session: Session, project_id: int) -> set[int]:
     asked: set[int] = set()
     for question, superpixels in (
         (Query, select(Query.superpixel_id)),
-        (Page, select(Tile.superpixel_id).join(Page, Page.id == Tile.page_id)),
+        (
+            Page,
+            select(Tile.superpixel_id).join(Page, Page.id == Tile.page_id).where(~Tile.repeated),
+        ),
     ):
         about = superpixels.selected_columns[0]
         asked.update(
@@ -241,6 +247,7 @@ def _annotators(entries: Sequence[LedgerEntry]) -> list[Annotator]:
     for name, theirs in by_name.items():
         given = [entry for entry in theirs if entry.is_answer]
         skipped = {entry.annotation_id for entry in theirs if entry.kind == EntryKind.SKIP}
+        repeated = [entry for entry in theirs if entry.kind == EntryKind.REPEATED]
         times = [entry.lead_time for entry in given if entry.lead_time]
         found.append(
             Annotator(
@@ -250,6 +257,8 @@ def _annotators(entries: Sequence[LedgerEntry]) -> list[Annotator]:
                 share_accepted(given),
                 3600 * len(times) / sum(times) if times else None,
                 median(times) if times else None,
+                len(repeated),
+                sum(entry.class_id is not None for entry in repeated),
                 max(entry.answered_at for entry in theirs),
             )
         )

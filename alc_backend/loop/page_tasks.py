@@ -96,6 +96,7 @@ def content_of(project: Project, row: Page) -> page.PageContent:
                 tile.row,
                 tile.col,
                 tile.pseudo_label,
+                tile.repeated,
             )
             for tile in row.tiles
         ),
@@ -322,6 +323,7 @@ def add(
                 row=tile.row,
                 col=tile.col,
                 pseudo_label=tile.pseudo_label,
+                repeated=tile.repeated,
             )
         )
     session.add(row)

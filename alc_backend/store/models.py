@@ -35,6 +35,10 @@ class EntryKind(TextEnum):
     RULED_OUT = "ruled out"
     """It is not of the class that a page proposed; which one it is was not said."""
 
+    REPEATED = "repeated"
+    """A tile that a page showed though somebody had named another class before: its class is the
+    page's where it was left ticked. It changes nothing, and tells what annotators overlook."""
+
     SKIP = "skip"
     """The annotator gave no class, or skipped the image."""
 

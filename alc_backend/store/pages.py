@@ -41,7 +41,8 @@ class Page(Base):
 class Tile(Base):
     """A superpixel on a page, at a ``position`` from 1.
 
-    Its other fields are those of a :class:`~alc_backend.store.models.Query`.
+    It is ``repeated`` where a person had named another class than the page proposes before: who
+    leaves it ticked has overlooked it. Its other fields are those of a :class:`~alc_backend.store.models.Query`.
     """
 
     __tablename__ = "tiles"
@@ -51,5 +52,6 @@ class Tile(Base):
     row: Mapped[int]
     col: Mapped[int]
     pseudo_label: Mapped[int]
+    repeated: Mapped[bool] = mapped_column(default=False)
     page: Mapped[Page] = relationship(back_populates="tiles")
     superpixel: Mapped[Superpixel] = relationship()

@@ -36,7 +36,8 @@ class Reply:
     annotator saw, None for the query's present round; ``overlap`` the number of annotators it was
     put to, None for the project's present number. ``label_studio_project`` and ``task_id`` are
     where it was given, None where that is not known. Of the answer to a page it is what one tile
-    says, at a ``position`` from 1: ``ruled_out`` when it was unticked, and ``class_id`` is None.
+    says, at a ``position`` from 1: ``ruled_out`` when it was unticked, and ``class_id`` is None;
+    ``repeated`` is that of :class:`~alc_backend.store.pages.Tile`.
     """
 
     annotation_id: int
@@ -51,6 +52,7 @@ class Reply:
     task_id: int | None = None
     position: int = 0
     ruled_out: bool = False
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def record_page(
             position=tile.position,
             class_id=page.proposed if is_ticked else None,
             ruled_out=ticked is not None and not is_ticked,
+            repeated=ticked is not None and tile.repeated,
             lead_time=share,
         )
         shown = _Question(
@@ -141,7 +144,9 @@ def _append(
         return None
     # a revision answers the question as it was first asked
     question = last or shown
-    if reply.ruled_out:
+    if reply.repeated:
+        kind = EntryKind.REPEATED
+    elif reply.ruled_out:
         kind = EntryKind.RULED_OUT
     elif reply.class_id is None:
         kind = EntryKind.SKIP

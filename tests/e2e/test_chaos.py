@@ -153,6 +153,7 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database, monkeypa
         reconcile_every_s=15,
         questions="mixed",
         tiles=4,
+        repeats=0.3,
         _env_file=None,
     )
     copy_migrated(options)
@@ -331,6 +332,8 @@ def annotations(client, project) -> Said:
                     right = position in annotation.ticked
                     proposed = task["data"]["alc"]["proposed"]
                     said = ("answer", proposed) if right else ("ruled out", None)
+                    if task["data"]["alc"]["tiles"][position - 1]["repeated"]:
+                        said = ("repeated", proposed if right else None)
                 given[annotation.annotation_id, position] = said
     for task in client.tasks(project.dataset_project):
         for item in task["annotations"]:
@@ -366,9 +369,10 @@ def ledger_says(store, project) -> Said:
     with store.reading() as session:
         entries = ledger.standing(session, project.id, removed=True)
     return {
-        (entry.annotation_id, entry.position): ("answer", project.classes[entry.class_id])
-        if entry.class_id is not None
-        else (entry.kind.value, None)
+        (entry.annotation_id, entry.position): (
+            "answer" if entry.is_answer else entry.kind.value,
+            None if entry.class_id is None else project.classes[entry.class_id],
+        )
         for entry in entries
     }
 

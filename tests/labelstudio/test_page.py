@@ -41,6 +41,16 @@ def test_what_a_page_asks_is_read_back_from_its_task(tiles):
     assert query.asked_about(data) == query.Key("", 0, page=KEY)
 
 
+def test_a_repeated_tile_looks_like_the_others():
+    asked = content(3, labels=(0, 0, 1))
+    tiles = (*asked.tiles[:2], replace(asked.tiles[2], repeated=True))
+    repeated = replace(asked, tiles=tiles)
+    data = json.loads(json.dumps(page.task_data(repeated)))
+    assert page.described(data, IDS) == repeated
+    assert data["question"] == page.task_data(content(2, labels=(0,)))["question"]
+    assert data["tiles"] == page.task_data(asked)["tiles"]
+
+
 def test_classes_are_known_by_their_former_names_too():
     data = page.task_data(content())
     assert page.described(data, {"animal": 2, **IDS}).proposed == 2

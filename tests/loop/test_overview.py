@@ -201,6 +201,18 @@ def test_a_skipped_page_is_one_skip(store, project, submit):
     assert who.skipped == 2
 
 
+def test_how_many_wrong_tiles_an_annotator_overlooked(store, project):
+    page_id = add_page(store, project)
+    with store.session() as session:
+        for tile in session.get_one(Page, page_id).tiles[:2]:
+            tile.repeated = True
+    say_to_page(store, page_id, 3, {1, 3})
+    figures = overview(store, project).figures
+    (who,) = figures.annotators
+    assert (who.answers, who.repeated, who.overlooked) == (1, 2, 1)
+    assert [row.tiles for row in figures.precisions] == [1]
+
+
 def test_the_queue_holds_what_pages_ask_about(store, project):
     with store.session() as session:
         for asked in session.query(Query):

@@ -134,7 +134,7 @@ def _in_force(standing: Iterable[LedgerEntry], judged: ledger.Judgement) -> set[
 def _counts(entry: LedgerEntry, judged: ledger.Judgement, resolving: LedgerEntry | None) -> bool:
     """Whether what a person did counts beside the entry, if any, that resolved its superpixel."""
     return (
-        entry.kind in (EntryKind.EDIT, EntryKind.SKIP)
+        entry.kind in (EntryKind.EDIT, EntryKind.SKIP, EntryKind.REPEATED)
         or entry.superpixel_id in judged.disputed
         or entry.superpixel_id in judged.waiting
         or _agrees(entry, resolving)

@@ -106,6 +106,7 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
                 ("— corrected", said[EntryKind.CORRECT]),
                 ("— skipped", said[EntryKind.SKIP]),
                 ("tiles of pages unticked (a class ruled out)", said[EntryKind.RULED_OUT]),
+                ("known wrong tiles that pages repeated", said[EntryKind.REPEATED]),
                 ("direct edits in force", said[EntryKind.EDIT]),
                 ("superpixels settled by answers", len(judged.resolved)),
                 ("superpixels confirmed", sum(confirmed.values())),

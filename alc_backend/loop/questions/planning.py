@@ -29,6 +29,7 @@ from alc_backend.loop.query_tasks import Outlined
 from alc_backend.loop.questions.auditing import AUDIT_SHARE, drawn
 from alc_backend.loop.questions.learning import Learnt, learn
 from alc_backend.loop.questions.pace import measured_pace
+from alc_backend.loop.questions.repeats import Repeat, with_repeats
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.ledger import Judgement
@@ -121,10 +122,14 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
     for audit in audits:
         questions.set_aside(audit)
     chosen = _mixed(_choose(questions, many - len(audits)), audits)
-    items = _described(store, learnt, chosen)
+    with store.reading() as session:
+        latest, settings = session.get_one(Round, round_.id), store.settings
+        found = with_repeats(session, latest, learnt, judged, closed, chosen, settings)
+    chosen, repeats = found
+    items = _described(store, learnt, chosen, [repeat.index for repeat in repeats.values()])
     singles = [items[int(q.members[0])] for q in chosen if q.proposed is None]
     query_tasks.draw_outlines(store, round_.project_id, singles, lease.session, progress)
-    number, queries = _persist(lease, round_, learnt, chosen, items, audited)
+    number, queries = _persist(lease, round_, learnt, chosen, items, audited, repeats)
     return Plan(number, position, queries, learnt)
 
 
@@ -184,9 +189,12 @@ def _mixed(chosen: list[Question], audits: list[Question]) -> list[Question]:
     return [question for _, question in sorted(turns, key=lambda turn: turn[0])]
 
 
-def _described(store: Store, learnt: Learnt, chosen: Sequence[Question]) -> dict[int, Outlined]:
-    """The superpixels of the questions, by their index."""
-    ids = [int(learnt.traits.superpixels[i]) for question in chosen for i in question.members]
+def _described(
+    store: Store, learnt: Learnt, chosen: Sequence[Question], more: Sequence[int]
+) -> dict[int, Outlined]:
+    """The superpixels of the questions, and ``more`` (indices), by their index."""
+    members = [int(index) for question in chosen for index in question.members]
+    ids = [int(learnt.traits.superpixels[index]) for index in (*members, *more)]
     with store.reading() as session:
         rows = session.execute(
             select(
@@ -205,10 +213,12 @@ def _persist(
     chosen: Sequence[Question],
     items: dict[int, Outlined],
     audited: Mapping[int, int],
+    repeats: Mapping[int, Repeat],
 ) -> tuple[int, list[int]]:
     """Write the questions; returns the plan's number and the row ids of its single questions.
 
-    ``audited`` are those drawn at random, by index, with the class that is proposed.
+    ``audited`` are those drawn at random, by index, with the class that is proposed; ``repeats``
+    the repeated tiles, by the places of their pages among the questions.
     """
     singles = [int(question.members[0]) for question in chosen if question.proposed is None]
     sets = candidate_sets(learnt.beliefs[singles], learnt.held_out)
@@ -222,7 +232,7 @@ def _persist(
         for turn, question in enumerate(chosen):
             place = first + (end - first) * turn / len(chosen)
             if question.proposed is not None:
-                _write_page(session, row, learnt, question, items, place)
+                _write_page(session, row, learnt, question, items, place, repeats.get(turn))
                 continue
             (index,) = (int(member) for member in question.members)
             rank = (-1 if last is None else last) + 1 + turn
@@ -272,9 +282,12 @@ def _write_page(
     question: Question,
     items: dict[int, Outlined],
     place: float,
+    repeat: Repeat | None,
 ) -> None:
     """The page that asks this, as a part of the round's present plan."""
     members = [int(index) for index in question.members]
+    if repeat is not None:
+        members.insert(repeat.place, repeat.index)
     about = [
         round_.number,
         question.proposed,
@@ -295,6 +308,7 @@ def _write_page(
                 row=int(traits.rows[index]),
                 col=int(traits.cols[index]),
                 pseudo_label=int(traits.labels[index]),
+                repeated=repeat is not None and index == repeat.index,
             )
             for position, index in enumerate(members, start=1)
         ]

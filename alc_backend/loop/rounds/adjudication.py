@@ -123,7 +123,7 @@ def _tile_of(session: Session, project_id: int, superpixel_id: int) -> Tile | No
     return session.scalars(
         select(Tile)
         .join(Page, Page.id == Tile.page_id)
-        .where(Page.project_id == project_id, Tile.superpixel_id == superpixel_id)
+        .where(Page.project_id == project_id, Tile.superpixel_id == superpixel_id, ~Tile.repeated)
         .order_by(Page.id.desc())
         .limit(1)
     ).first()

@@ -181,7 +181,7 @@ def _is_answered(session: Session, round_: Round) -> bool:
     """
     queries = select(Query.superpixel_id).where(Query.round_id == round_.id)
     tiles = select(Tile.superpixel_id).join(Page, Page.id == Tile.page_id)
-    pages = tiles.where(Page.round_id == round_.id, Page.closed_at.is_(None))
+    pages = tiles.where(Page.round_id == round_.id, Page.closed_at.is_(None), ~Tile.repeated)
     asked = {*session.scalars(queries), *session.scalars(pages)}
     since = session.execute(  # counted first: judging the whole ledger takes longer
         select(LedgerEntry.kind, func.count().label("many"))

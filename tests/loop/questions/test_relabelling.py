@@ -16,20 +16,14 @@ from alc_backend.store import ledger, recording
 from alc_backend.store.machine import MACHINE
 from alc_backend.store.models import Image, LedgerEntry, Part, Query, Round, Superpixel, utc_now
 from alc_backend.store.pages import Page
-from alc_backend.store.traits import ShardTraits
 from tests.annotations import (
     CAT,
     DOG,
     QUERY_PROJECT,
-    asked_project,
     label_map,
     label_studio_of,
-    round_config,
 )
-from tests.conftest import write_dataset
-
-IMAGES = [f"i{number:02}" for number in range(45)]
-"""Each has a cat, and a dog that is labelled cat."""
+from tests.plans import plan, write_traits
 
 
 @pytest.fixture
@@ -37,59 +31,6 @@ def settings(settings):
     settings.relabel = "audited"
     settings.relabel_precision = 0.7
     return settings
-
-
-@pytest.fixture
-def project(store, tmp_path):
-    """A project in its first round, whose network is right about every superpixel."""
-    made = asked_project(store, write_dataset(tmp_path / "many", IMAGES))
-    with store.session() as session:
-        round_ = session.get_one(Round, 1)
-        round_.config = round_config(questions="mixed", min_area=1)
-        for query in session.scalars(select(Query)):
-            session.delete(query)
-        work = {"images": [1]}
-        session.add_all(
-            Part(round=round_, step=step, number=0, work=work, claimed_by="me", claims=1)
-            for step in ("scoring", "planning")
-        )
-    write_traits(store, made)
-    return made
-
-
-def write_traits(store, project, *, number=1, labels=None, sure=0.97):
-    """What a scoring pass would keep: the network tells cats from dogs."""
-    with store.reading() as session:
-        rows = session.execute(select(Superpixel.id, Superpixel.number).order_by(Superpixel.id))
-        ids, kinds = (np.array(column) for column in zip(*rows.all(), strict=True))
-    count = len(ids)
-    predicted = np.full((count, 3), (1 - sure) / 2)
-    predicted[np.arange(count), kinds] = sure
-    traits = ShardTraits(
-        superpixels=ids.astype(np.int64),
-        features=np.eye(3)[kinds].astype(np.float16),
-        predicted=predicted.astype(np.float16),
-        doubt=np.full(count, 0.5, np.float16),
-        labels=np.full(count, CAT, np.uint8) if labels is None else labels,
-        dominant=kinds.astype(np.uint8),
-        sizes=np.full(count, 256, np.int64),
-        rows=np.full(count, 30, np.int32),
-        cols=np.full(count, 40, np.int32),
-        class_pixels=np.array([9000, 9000, 9000], np.int64),
-    )
-    store.files(project).write_traits(number, 0, traits)
-
-
-def plan(store, number=1):
-    """Make the next plan, and let the machine write and withdraw what it may after it."""
-    with store.reading() as session:
-        round_ = session.scalars(select(Round).where(Round.number == number)).one()
-        parts = select(Part).where(Part.step == "planning", Part.round_id == round_.id)
-        lease = Lease(store, session.scalars(parts).one())
-    made = planning.make_plan(store, round_, lease, lambda done, total, message: None)
-    asking.note_plan(lease, round_, made)
-    relabel(store, round_, made, lease)
-    return made, round_, lease
 
 
 def audits(store, *, opened=True):
@@ -171,7 +112,7 @@ def test_one_that_is_not_answered_yet_measures_nothing(store, project):
 
 
 def test_a_class_that_people_confirm_is_written(store, project):
-    before = label_map(store, project, IMAGES[0])
+    before = label_map(store, project, "i00")
     earn(store, 8)  # 0.7^8 is above 0.05
     assert machine(store, project) == {}
     answer(store, list(audits(store))[:1], DOG, first=9)
@@ -179,7 +120,7 @@ def test_a_class_that_people_confirm_is_written(store, project):
     answered = set(audits(store, opened=False)) - set(audits(store))
     assert len(answered) == 9
     assert machine(store, project) == {1: dogs(store) - answered}
-    labels = label_map(store, project, IMAGES[0])
+    labels = label_map(store, project, "i00")
     changed = labels != before
     assert (labels[changed] == DOG).all()
     assert changed.any()
@@ -210,7 +151,7 @@ def test_what_was_written_is_still_asked_and_teaches_nothing(store, project):
 
 
 def test_later_answers_take_all_of_it_back(store, project):
-    before = label_map(store, project, IMAGES[0])
+    before = label_map(store, project, "i00")
     earn(store)
     assert machine(store, project)
     answer(store, list(audits(store))[:2], CAT, first=20)
@@ -220,7 +161,7 @@ def test_later_answers_take_all_of_it_back(store, project):
         withdrawn = session.scalars(select(LedgerEntry).where(LedgerEntry.kind == "deleted")).all()
         assert {entry.annotator for entry in withdrawn} == {"machine"}
         assert not planning.is_due(session, session.get_one(Round, 1))
-    assert np.array_equal(label_map(store, project, IMAGES[0]), before)
+    assert np.array_equal(label_map(store, project, "i00"), before)
 
 
 def test_switched_off_it_still_takes_back(store, project, settings):

@@ -302,6 +302,7 @@ def upgrade() -> None:
         sa.Column("row", sa.Integer(), nullable=False),
         sa.Column("col", sa.Integer(), nullable=False),
         sa.Column("pseudo_label", sa.Integer(), nullable=False),
+        sa.Column("repeated", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["page_id"], ["pages.id"], name="fk_tiles_page_id"),
         sa.ForeignKeyConstraint(
             ["superpixel_id"], ["superpixels.id"], name="fk_tiles_superpixel_id"
