@@ -7,7 +7,9 @@ query project; knows nothing of how pages are chosen. Called by ``questions`` an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -151,25 +153,34 @@ def _upload_missing(
 
 
 def _drawn(files: ProjectFiles, pages: Sequence[Page]) -> dict[str, bytes]:
-    """The sheets of pages, by their keys; each image is read once."""
+    """The sheets of pages, by their keys; each image is read once, by one thread for each core."""
     by_image: dict[int, list[tuple[Page, Tile]]] = {}
     for row in pages:
         for tile in row.tiles:
             by_image.setdefault(tile.superpixel.image_id, []).append((row, tile))
     drawn: dict[tuple[str, int], Any] = {}
-    for members in by_image.values():
-        image = members[0][1].superpixel.image
-        picture = read_image(files.image(image.id, image.suffix))
-        superpixels = files.read_superpixels(image.id)
-        boxes = ndimage.find_objects(superpixels)
-        for row, tile in members:
-            number = tile.superpixel.number
-            drawn[row.key, tile.position] = sheets.draw_tile(
-                picture, superpixels, number, boxes[number - 1]
-            )
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for tiles in threads.map(lambda members: _tiles_of(files, members), by_image.values()):
+            drawn |= tiles
+        sheets_drawn = threads.map(
+            lambda row: sheets.sheet([drawn[row.key, tile.position] for tile in row.tiles]), pages
+        )
+        return dict(zip([row.key for row in pages], sheets_drawn, strict=True))
+
+
+def _tiles_of(
+    files: ProjectFiles, members: Sequence[tuple[Page, Tile]]
+) -> dict[tuple[str, int], Any]:
+    """The tiles of one image, by their pages' keys and their positions."""
+    image = members[0][1].superpixel.image
+    picture = read_image(files.image(image.id, image.suffix))
+    superpixels = files.read_superpixels(image.id)
+    boxes = ndimage.find_objects(superpixels)
     return {
-        row.key: sheets.sheet([drawn[row.key, tile.position] for tile in row.tiles])
-        for row in pages
+        (row.key, tile.position): sheets.draw_tile(
+            picture, superpixels, tile.superpixel.number, boxes[tile.superpixel.number - 1]
+        )
+        for row, tile in members
     }
 
 

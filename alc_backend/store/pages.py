@@ -42,7 +42,8 @@ class Tile(Base):
     """A superpixel on a page, at a ``position`` from 1.
 
     It is ``repeated`` where a person had named another class than the page proposes before: who
-    leaves it ticked has overlooked it. Its other fields are those of a :class:`~alc_backend.store.models.Query`.
+    leaves it ticked has overlooked it. Its other fields are those of a
+    :class:`~alc_backend.store.models.Query`.
     """
 
     __tablename__ = "tiles"

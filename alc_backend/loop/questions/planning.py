@@ -30,6 +30,7 @@ from alc_backend.loop.questions.auditing import AUDIT_SHARE, drawn
 from alc_backend.loop.questions.learning import Learnt, learn
 from alc_backend.loop.questions.pace import measured_pace
 from alc_backend.loop.questions.repeats import Repeat, with_repeats
+from alc_backend.loop.questions.showing import Showing
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.ledger import Judgement
@@ -44,6 +45,7 @@ from alc_backend.store.models import (
     Superpixel,
 )
 from alc_backend.store.pages import Page, Tile
+from alc_backend.store.warnings import warn
 
 AHEAD = 60
 """Superpixels that a plan asks about beyond those after which the next one is made: annotators work
@@ -86,8 +88,9 @@ def is_due(session: Session, round_: Round) -> bool:
 def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> Plan:
     """Decide what is asked next, and write it down.
 
-    Deterministic: the same ledger and traits give the same plan. Raises CancelledError when another
-    worker has taken the part over.
+    What cannot be shown is left out, which the round's warning tells. Deterministic: the same
+    ledger and traits give the same plan. Raises CancelledError when another worker has taken the
+    part over.
     """
     progress(0, 3, "learning from the answers")
     with store.reading() as session:
@@ -121,15 +124,16 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
     audits = [Question(np.array([index], dtype=np.intp), None) for index in audited]
     for audit in audits:
         questions.set_aside(audit)
-    chosen = _mixed(_choose(questions, many - len(audits)), audits)
-    with store.reading() as session:
-        latest, settings = session.get_one(Round, round_.id), store.settings
-        found = with_repeats(session, latest, learnt, judged, closed, chosen, settings)
-    chosen, repeats = found
+    showing = Showing(store, project.id, learnt)
+    chosen = _mixed(_choose(questions, showing, many - len(audits)), audits)
+    chosen, repeats = with_repeats(store, round_, learnt, judged, closed, chosen, showing)
     items = _described(store, learnt, chosen, [repeat.index for repeat in repeats.values()])
     singles = [items[int(q.members[0])] for q in chosen if q.proposed is None]
     query_tasks.draw_outlines(store, round_.project_id, singles, lease.session, progress)
     number, queries = _persist(lease, round_, learnt, chosen, items, audited, repeats)
+    with lease.session() as session:
+        for problem in showing.problems:
+            warn(session, round_.id, problem)
     return Plan(number, position, queries, learnt)
 
 
@@ -169,13 +173,15 @@ def _superpixels_of_plan(known: int) -> int:
     return news + AHEAD
 
 
-def _choose(questions: Questions, left: int) -> list[Question]:
+def _choose(questions: Questions, showing: Showing, left: int) -> list[Question]:
     """The next questions, until they ask about as many superpixels as are ``left``."""
     chosen: list[Question] = []
     while left > 0 and (question := questions.next()) is not None:
         questions.set_aside(question)
-        chosen.append(question)
-        left -= len(question.members)
+        members = showing.can_show(question.members)
+        if len(members):
+            chosen.append(question._replace(members=members))
+        left -= len(members)
     return chosen
 
 

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 from alc_backend.core.draws import chance, draw
 from alc_backend.core.questions import Question
 from alc_backend.loop.questions.learning import Learnt
-from alc_backend.settings import Settings
+from alc_backend.loop.questions.showing import Showing
+from alc_backend.store.database import Store
 from alc_backend.store.ledger import Judgement
 from alc_backend.store.models import Round
 from alc_backend.store.pages import Page, Tile
@@ -32,32 +33,36 @@ class Repeat:
 
 
 def with_repeats(
-    session: Session,
+    store: Store,
     round_: Round,
     learnt: Learnt,
     judged: Judgement,
     closed: NDArray[np.intp],
     chosen: Sequence[Question],
-    settings: Settings,
+    showing: Showing,
 ) -> tuple[list[Question], Mapping[int, Repeat]]:
     """Put a repeated tile on the share ``repeats`` of the pages among the ``chosen`` questions.
 
     Returns the questions, and the repeated tiles by the places of their questions in that list. A
     page that is full gives up its last tile, about which a later plan asks. Repeated is what looks
     most like the page's class to the network, every superpixel once in a project, none of the
-    ``closed`` ones (indices). Which pages have one follows from the round, its plans and the seed.
+    ``closed`` ones (indices) and none that cannot be shown. Which pages have one follows from the
+    round, its plans and the seed.
     """
-    questions, repeats = list(chosen), dict[int, Repeat]()
-    named = _named(session, round_, learnt, judged, closed)
+    questions, repeats, settings = list(chosen), dict[int, Repeat](), store.settings
+    with store.reading() as session:
+        named = _named(session, round_, learnt, judged, closed)
+        plan = session.get_one(Round, round_.id).plans + 1
     for turn, question in enumerate(chosen):
-        about = f"repeat/{round_.number}/{round_.plans + 1}/{turn}"
+        about = f"repeat/{round_.number}/{plan}/{turn}"
         if question.proposed is None or chance(about, settings.seed) >= settings.repeats:
             continue
         others = [index for index, class_id in named.items() if class_id != question.proposed]
-        if not others:
-            continue
         likeness = learnt.traits.predicted[others, question.proposed]
-        index = others[int(likeness.argmax())]
+        alike = (others[place] for place in np.argsort(-likeness, kind="stable"))
+        index = next((index for index in alike if len(showing.can_show([index]))), None)
+        if index is None:
+            continue
         del named[index]
         members = question.members[: max(1, settings.tiles - 1)]
         questions[turn] = question._replace(members=members)

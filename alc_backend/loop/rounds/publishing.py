@@ -26,6 +26,7 @@ from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.loop.task_sync import close
 from alc_backend.store.database import Store
 from alc_backend.store.models import Query, Round, utc_now
+from alc_backend.store.warnings import warn
 
 
 def publish_round(store: Store, round_: Round, report: Reporter) -> None:
@@ -101,11 +102,9 @@ def _note_switch(report: Reporter, round_: Round, moment: datetime | None) -> No
 
 
 def _warn(report: Reporter, round_: Round, sentence: str | None) -> None:
-    """Add what an admin should know to the round's warning, once."""
-    with report.session() as session:
-        row = session.get_one(Round, round_.id)
-        if sentence and sentence not in (row.warning or ""):
-            row.warning = "; ".join(filter(None, [row.warning, sentence]))
+    if sentence:
+        with report.session() as session:
+            warn(session, round_.id, sentence)
 
 
 def _order(
