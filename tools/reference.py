@@ -32,7 +32,8 @@ GROUPS = {
     ),
     "Rounds and queries": (
         "acquisition", "round_size", "per_image", "gap", "min_area", "epsilon", "questions",
-        "tiles", "repeats", "relabel", "relabel_precision", "overlap", "fallen_out", "start_by_itself", "seed",
+        "tiles", "repeats", "relabel", "relabel_precision", "overlap", "fallen_out",
+        "start_by_itself", "seed",
     ),
     "What labelers see": ("language", "regions_by_class"),
     "First label maps": ("superpixels", "detector", "segmenter", "box_threshold"),

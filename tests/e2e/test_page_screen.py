@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import uuid
 
 import httpx
 import pytest
@@ -12,10 +13,12 @@ from alc_backend.labelstudio import query, uploads
 from alc_backend.labelstudio.annotation import parse
 from tests.conftest import wait_for
 from tests.e2e.browser import Labeler, chromium
+from tests.e2e.chaos import new_user
 from tests.e2e.pages import Pages
 
 pytestmark = [pytest.mark.ls, pytest.mark.browser, pytest.mark.slow]
 
+PASSWORD = "correct horse 8"
 SCREEN = {"width": 1400, "height": 800}
 
 
@@ -138,6 +141,37 @@ def test_twenty_pages_by_keyboard_alone(pages, labeler, capsys):
     assert all(parse(one).ticked == set(range(1, 13)) for those in given for one in those)
     with capsys.disabled():
         print(f"\nnext page ready after {statistics.median(waits):.2f} s (median of 20)")
+
+
+def test_two_labelers_share_a_queue_of_both_kinds(pages, labeler, browser, running, tmp_path):
+    """Each question goes to one of them, in the queue's order, and the ledger can tell who."""
+    url, email = pages.client.url, f"{uuid.uuid4().hex[:8]}@example.com"
+    new_user(pages.client, email, PASSWORD)
+    colleague = Labeler(browser, url, email, PASSWORD, viewport=SCREEN)
+    for number in range(6):
+        pages.add_page(4, seed=number)
+        pages.add_single(tmp_path, "chelsea", 9 + number)
+    pages.publish()
+    both = (labeler, colleague)
+    for person in both:
+        person.open(pages.project)
+    assert labeler.task["id"] != colleague.task["id"]
+    for turn in range(10):
+        both[turn % 2].press("Enter")
+    colleague.page.context.close()
+
+    done = [task for task in pages.client.tasks(pages.project) if task["annotations"]]
+    assert len(done) == 10
+    by_person = {}
+    for task in done:
+        (given,) = task["annotations"]
+        kinds = by_person.setdefault(parse(given).annotator, [])
+        kinds.append(bool(task["data"]["tiles"]))
+    assert len(by_person) == 2
+    assert all(len(kinds) == 5 for kinds in by_person.values())
+    assert sum(sum(kinds) for kinds in by_person.values()) == 5
+    served = [task["id"] for person in both for task in person.served]
+    assert sorted(set(served)) == sorted(item.task_id for item in pages.queue)
 
 
 def test_only_those_who_are_logged_in_see_a_sheet_and_it_goes_with_its_page(pages):

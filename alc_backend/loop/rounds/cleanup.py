@@ -32,7 +32,8 @@ def remove_leftovers(store: Store, round_: Round, report: Reporter) -> None:
     Tasks that were closed a day ago are deleted, unless Label Studio or the ledger has an answer,
     a skip or a draft of them; those of pages go with their sheets and rows. The predictions and
     scores of a round go a day after the next round has replaced them, and so do the traits of
-    superpixels that were not asked about. Raises LabelStudioError.
+    superpixels that were not asked about, and its pages that never came into Label Studio. Raises
+    LabelStudioError.
     """
     number = round_.project.query_project
     if number is None:
@@ -54,6 +55,10 @@ def remove_leftovers(store: Store, round_: Round, report: Reporter) -> None:
             if not is_switched(client, number, version):
                 prune_version(client, number, version)
             _reduce_traits(store, old, report)
+            with store.reading() as session:
+                unmade = select(Page).where(Page.round_id == old.id, Page.task_id.is_(None))
+                never_asked = session.scalars(unmade).all()
+            _forget_pages(store, client, number, never_asked)
             with report.session() as session:
                 session.execute(  # what was asked once may still be answered late
                     delete(Score).where(
@@ -68,11 +73,16 @@ def _remove_pages(store: Store, client: Client, query_project: int, pages: Seque
     """Delete the tasks of pages with their sheets, and forget those that are gone."""
     by_task = {page.task_id: page for page in pages if page.task_id is not None}
     gone = [by_task[task] for task in delete_untouched(client, query_project, [*by_task])]
-    drawn = [page.key for page in gone if page.sheet is not None]
+    _forget_pages(store, client, query_project, gone)
+
+
+def _forget_pages(store: Store, client: Client, query_project: int, pages: Sequence[Page]) -> None:
+    """Delete the sheets and rows of pages that have no task."""
+    drawn = [page.key for page in pages if page.sheet is not None]
     if drawn:
         sheets = uploads.sheets_project(client, query_project)
         uploads.remove_sheets(client, sheets, drawn)
-    rows = [page.id for page in gone]
+    rows = [page.id for page in pages]
     with store.session() as session:
         session.execute(delete(Tile).where(Tile.page_id.in_(rows)))
         session.execute(delete(Page).where(Page.id.in_(rows)))

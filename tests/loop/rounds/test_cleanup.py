@@ -478,6 +478,24 @@ def test_scores_of_a_replaced_round_go_but_for_what_was_asked(store, project, re
     assert gone not in left
 
 
+def test_pages_of_a_replaced_round_that_never_got_a_task_go(
+    store, project, label_studio, sheets, replaced
+):
+    for number in (801, 802):
+        sheets(number, hours=0, round_number=1)
+    with store.session() as session:
+        for page in session.scalars(select(Page)):
+            page.closed_at = None
+        page.task_id = None
+        never_asked = int(page.key, 16)
+    del label_studio.tasks[never_asked]
+    replaced(plan.HELD + HOUR)
+    clear_away(store)
+    (left,) = {801, 802} - {never_asked}
+    assert pages_in_store(store) == {left}
+    assert sheets_left(label_studio) == {left}
+
+
 def test_traits_of_a_replaced_round_go_but_for_what_was_asked(store, project, replaced):
     add_page(store, project, [("c", 2)], round_number=1)
     replaced(plan.HELD + HOUR)
