@@ -11,6 +11,8 @@ import pytest
 from alc_backend.cli.demo.processes import EMAIL
 from alc_backend.labelstudio import query, uploads
 from alc_backend.labelstudio.annotation import parse
+from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.projects import set_keys
 from tests.conftest import wait_for
 from tests.e2e.browser import Labeler, chromium
 from tests.e2e.chaos import new_user
@@ -143,10 +145,11 @@ def test_twenty_pages_by_keyboard_alone(pages, labeler, capsys):
         print(f"\nnext page ready after {statistics.median(waits):.2f} s (median of 20)")
 
 
-def test_two_labelers_share_a_queue_of_both_kinds(pages, labeler, browser, running, tmp_path):
+def test_two_labelers_share_a_queue_of_both_kinds(pages, labeler, browser, tmp_path):
     """Each question goes to one of them, in the queue's order, and the ledger can tell who."""
     url, email = pages.client.url, f"{uuid.uuid4().hex[:8]}@example.com"
-    new_user(pages.client, email, PASSWORD)
+    with Client(url, new_user(pages.client, email, PASSWORD)) as theirs:
+        set_keys(theirs)
     colleague = Labeler(browser, url, email, PASSWORD, viewport=SCREEN)
     for number in range(6):
         pages.add_page(4, seed=number)
