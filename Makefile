@@ -1,6 +1,7 @@
 # make demo     everything on this machine: Label Studio, the backend, the built-in sample
 # make install  both virtual environments, nothing started
 # make test     all tests, with a real Label Studio, in two processes (TEST_PROCESSES)
+# make test-label-studio-ml   label-studio-ml's own server, in environments that this makes
 # make check    ruff, mypy, the layers (import-linter), semgrep, and the site of the documentation
 # make docs     the site of the documentation, in site/
 # make audit    known vulnerabilities of what is installed (asks PyPI's advisory service)
@@ -14,6 +15,8 @@
 PYTHON ?= python3
 VENV := .venv
 LS_VENV := .venv-label-studio
+ML_VENV := .venv-label-studio-ml
+ML_2_VENV := .venv-label-studio-ml-2
 SEMGREP_VENV := .venv-semgrep
 LABEL_STUDIO_VERSION := 1.23.2
 SEMGREP_VERSION := 1.185.0
@@ -23,7 +26,7 @@ TEST_PROCESSES ?= 2
 
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: chromium demo install test chaos fuzz check semgrep docs audit lock reference bench \
+.PHONY: chromium demo install test test-label-studio-ml chaos fuzz check semgrep docs audit lock reference bench \
 	bench-label-studio clean
 
 demo: install
@@ -55,6 +58,28 @@ chromium: $(VENV)/.installed
 test: install chromium
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_PROCESSES) --dist loadscope \
 		--no-loadscope-reorder $(PYTEST_ARGS)
+
+# Version 1.0.9 and 2.x (ML_2_SOURCE=FOLDER for a copy of its repository; without git, 1.0.9 alone),
+# each with the requirements that docker/label-studio-ml/ gives, and PyTorch from nowhere.
+ML_2_SOURCE ?= git+https://github.com/HumanSignal/label-studio-ml-backend.git
+
+test-label-studio-ml: install $(ML_VENV)/.installed
+	$(MAKE) $(ML_2_VENV)/.installed || echo "label-studio-ml 2.x cannot be installed; 1.0.9 alone"
+	OMP_NUM_THREADS=1 $(PYTEST) tests/e2e/test_label_studio_ml.py $(PYTEST_ARGS)
+
+$(ML_VENV)/.installed: docker/label-studio-ml/requirements.txt \
+		docker/label-studio-ml/requirements-base-1.0.9.txt
+	test -x $(ML_VENV)/bin/python || $(PYTHON) -m venv $(ML_VENV)
+	$(ML_VENV)/bin/pip install --quiet -r docker/label-studio-ml/requirements-base-1.0.9.txt
+	$(ML_VENV)/bin/pip install --quiet -r docker/label-studio-ml/requirements.txt
+	touch $@
+
+$(ML_2_VENV)/.installed: docker/label-studio-ml/requirements.txt
+	test -x $(ML_2_VENV)/bin/python || $(PYTHON) -m venv $(ML_2_VENV)
+	$(ML_2_VENV)/bin/pip install --quiet -r docker/label-studio-ml/requirements.txt
+	$(ML_2_VENV)/bin/pip install --quiet 'Flask>2.3' 'colorama~=0.4' 'semver~=3.0.2'
+	$(ML_2_VENV)/bin/pip install --quiet --no-deps '$(ML_2_SOURCE)'
+	touch $@
 
 chaos: install
 	CHAOS=long OMP_NUM_THREADS=1 $(PYTEST) -s tests/e2e/test_chaos.py
@@ -105,4 +130,4 @@ bench-label-studio: install
 	$(VENV)/bin/python -m benchmarks.label_studio $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) $(LS_VENV) $(SEMGREP_VENV) site *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LS_VENV) $(ML_VENV) $(ML_2_VENV) $(SEMGREP_VENV) site *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis

@@ -20,6 +20,7 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "docker/README.md": "docker.md",
+    "docker/label-studio-ml/README.md": "label_studio_ml.md",
 }
 """Files of the repository outside docs/, and the pages that they become."""
 

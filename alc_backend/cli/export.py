@@ -24,7 +24,8 @@ def export(
         typer.Option(
             "--format",
             help="dataset (images/, labels/, objects/), voc, coco-panoptic, coco-instances, "
-            "cityscapes or huggingface.",
+            "cityscapes, huggingface, cvat, segmentation-mask, mmseg, torchvision, nnunet or "
+            "yolo-seg.",
         ),
     ] = "dataset",
     images: Annotated[bool, typer.Option(help="Copy the images too.")] = True,

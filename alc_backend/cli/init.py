@@ -37,14 +37,20 @@ class InitOptions:
         Path | None,
         typer.Argument(
             help="Folder with images/, pseudo_labels/, objects/ and classes.txt, or in the layout "
-            "of VOC, COCO, Cityscapes or Hugging Face."
+            "of VOC, COCO, Cityscapes, Hugging Face, CVAT or MMSegmentation; or an export of Label "
+            "Studio (a JSON file, or a folder of its masks), with --images."
         ),
     ] = None
     images: Annotated[
-        Path | None, typer.Option(help="A folder of plain images instead; with --classes.")
+        Path | None,
+        typer.Option(
+            help="A folder of plain images instead, with --classes; beside an export of Label "
+            "Studio or CVAT, the folder of its images."
+        ),
     ] = None
     classes: Annotated[
-        Path | None, typer.Option(help="Text file for --images: one class name per line.")
+        Path | None,
+        typer.Option(help="Text file for --images: one class name per line, in the ids' order."),
     ] = None
     label_studio_project: Annotated[
         int | None,
@@ -86,10 +92,10 @@ class InitOptions:
 
     def check(self) -> None:
         """Raise SettingsError for options that do not go together."""
-        sources = (self.dataset, self.images, self.label_studio_project)
+        sources = (self.dataset, self.plain_images, self.label_studio_project)
         if sum(source is not None for source in sources) != 1:
             raise SettingsError("give one of: a dataset folder, --images, or --from-project")
-        if (self.images is None) != (self.classes is None):
+        if (self.plain_images is None) != (self.dataset is not None or self.classes is None):
             raise SettingsError("--images and --classes go together")
         if self.dataset is None and (self.val is not None or self.strict):
             raise SettingsError("--val and --strict go with a dataset folder")
@@ -100,12 +106,18 @@ class InitOptions:
             )
 
     @property
+    def plain_images(self) -> Path | None:
+        """The folder of images that have no masks; None where there is a dataset with masks."""
+        return self.images if self.dataset is None else None
+
+    @property
     def project_name(self) -> str | None:
         """The project's name: as given, or that of the folder; None for Label Studio's own."""
         folder = self.dataset or self.images
         if self.name is not None or folder is None:
             return self.name
-        return folder.absolute().name
+        path = folder.absolute()
+        return path.stem if path.is_file() else path.name
 
     @property
     def method(self) -> str:
@@ -116,7 +128,7 @@ class InitOptions:
             return self.superpixels
         if self.dataset is not None:
             return OBJECTS
-        return GROUNDED_SAM if self.images is not None else SLIC
+        return GROUNDED_SAM if self.plain_images is not None else SLIC
 
     @property
     def asks_for_a_start(self) -> bool:
@@ -161,7 +173,7 @@ def _make(
     from alc_backend.loop.projects import image_queue
     from alc_backend.loop.projects.connection import connect_project
 
-    if options.images is not None:
+    if options.plain_images is not None:
         project = _from_images(store, client, options, start, tell)
     else:
         if options.dataset is not None:
@@ -184,7 +196,14 @@ def _from_dataset(
     from alc_backend.datasets.layouts import open_dataset
     from alc_backend.store.importing import import_dataset
 
-    opened = open_with(root, options.method, start, store.settings)
+    opened = open_with(
+        root,
+        options.method,
+        start,
+        store.settings,
+        images=options.images,
+        classes=options.classes,
+    )
     held_out = None if options.val is None else open_dataset(options.val, validation=True)
     summary = import_dataset(
         store,

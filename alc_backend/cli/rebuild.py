@@ -26,6 +26,12 @@ def rebuild(
     val: Annotated[
         Path | None, typer.Option(help="Folder with images and ground truth for validation.")
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="As `alc init` had it beside an export.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="As `alc init` had it beside an export.")
+    ] = None,
     superpixels: Annotated[
         str,
         typer.Option(help="As `alc init` had it: objects (or else slic), slic, or sam."),
@@ -55,7 +61,7 @@ def rebuild(
         made = rebuilding.rebuild_project(
             store,
             client,
-            open_with(data, superpixels, start, store.settings),
+            open_with(data, superpixels, start, store.settings, images=images, classes=classes),
             dataset_project,
             query_project,
             validation=None if val is None else open_dataset(val, validation=True),

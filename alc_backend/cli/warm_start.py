@@ -55,15 +55,50 @@ def warm_start(
     )
 
 
-def open_with(root: Path, method: str, start: WarmStart, settings: Settings) -> Dataset:
-    """The dataset with masks in ``root``, its superpixels made by ``method`` as ``start`` says."""
-    from alc_backend.datasets.layouts import open_dataset
+def open_with(
+    root: Path,
+    method: str,
+    start: WarmStart,
+    settings: Settings,
+    *,
+    images: Path | None = None,
+    classes: Path | None = None,
+) -> Dataset:
+    """The dataset with masks in ``root``, its superpixels made by ``method`` as ``start`` says.
+
+    ``root`` may be an export of Label Studio, which needs the folder ``images`` of the images and
+    may have a list of ``classes``; the images of an export of CVAT may lie there, too. Raises
+    SettingsError where they do not belong.
+    """
     from alc_backend.foundation.warm_start import Warmer
 
-    opened = open_dataset(root, start.count)
+    opened = _opened(root, start.count, images, classes)
     warmer = Warmer(start, opened.classes, settings)
     if method == SLIC:
         opened.segment = lambda image, labels, objects: warmer.from_masks(image, labels)
     elif method != OBJECTS or start.fill:
         opened.segment = warmer.from_masks
     return opened
+
+
+def _opened(root: Path, count: int, images: Path | None, classes: Path | None) -> Dataset:
+    from alc_backend.datasets import cvat
+    from alc_backend.datasets.layouts import open_dataset
+    from alc_backend.labelstudio import exported
+
+    if exported.is_export(root):
+        if images is None:
+            raise SettingsError(
+                f"{root} is an export of Label Studio, which has no images: say with --images "
+                "where they are"
+            )
+        return exported.open_export(root, images, classes)
+    if classes is not None:
+        raise SettingsError("--classes goes with --images alone, or with an export of Label Studio")
+    if images is None:
+        return open_dataset(root, count)
+    if not (root / cvat.INDEX).is_file():
+        raise SettingsError(
+            f"--images goes with an export of Label Studio or CVAT; {root} is neither"
+        )
+    return cvat.open_cvat(root, count, images=images)

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.images import (
     encode_ids,
+    encode_image,
     is_black_and_white,
+    is_turned,
     read_ids,
     read_image,
     read_mask,
@@ -40,8 +42,8 @@ Segment = Callable[
 _UNKNOWN = 256
 """Marks a class of a validation folder that the training images do not have."""
 
-OBJECTS = "objects"
-"""The folder of the superpixel maps, in every layout."""
+OBJECTS, GROUND_TRUTH = "objects", "ground_truth"
+"""The folders of the superpixel maps and of the ground truth, in every layout."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,19 @@ class OutputImage:
         if self.path is not None:
             shutil.copyfile(self.path, target)
 
+    def write_upright(self, root: Path, folder: str, suffix: str, name: str | None = None) -> None:
+        """Write the image to ``root/folder/NAME + suffix``, for what knows no EXIF orientation.
+
+        An image without one is copied as it is; a turned one becomes a PNG of what browsers show.
+        """
+        target = path_below(root, folder, name or self.key, suffix)
+        if self.path is None:
+            return
+        if is_turned(self.path):
+            encode_image(target, read_image(self.path))
+        else:
+            shutil.copyfile(self.path, target)
+
     def write_objects(self, root: Path) -> None:
         """Write the superpixel map to ``root/objects/KEY.png``."""
         encode_ids(path_below(root, OBJECTS, self.key, ".png"), self.superpixels)
@@ -115,12 +130,29 @@ class Dataset(ABC):
         """The label map of an image, uint8 (H, W); DatasetError when it is unusable."""
 
     def truth(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
-        """The ground truth of an image, uint8 (H, W); None where the dataset has none."""
-        return None
+        """The ground truth of an image, uint8 (H, W); None where the dataset has none.
+
+        In every layout it lies in ``ground_truth/``, as masks of class ids.
+        """
+        if not (self.root / GROUND_TRUTH).is_dir():
+            return None
+        return self.class_map(truth_name, key, shape)
+
+    def superpixels(self, key: str, shape: tuple[int, int]) -> NDArray[np.int32] | None:
+        """The superpixel map that came with an image, int32 (H, W); None where there are none."""
+        if not (self.base / OBJECTS).is_dir():
+            return None
+        name = (self.base / OBJECTS / f"{key}.png").relative_to(self.root).as_posix()
+        return self.mask(name, key, shape, read_ids).astype(np.int32)
 
     @property
     def base(self) -> Path:
         """The folder that contains ``objects/``, if the dataset has superpixel maps."""
+        return self.root
+
+    @property
+    def image_root(self) -> Path:
+        """The folder that images may not lead out of."""
         return self.root
 
     def use_classes(self, classes: Sequence[str]) -> None:
@@ -194,7 +226,7 @@ class Dataset(ABC):
             else:
                 try:
                     checked_key(key)
-                    found[key] = inside(self.root, paths[0])
+                    found[key] = inside(self.image_root, paths[0])
                 except DatasetError as error:
                     self.report(str(error))
         return found
@@ -286,7 +318,7 @@ class Dataset(ABC):
         image = read_image(path)
         shape = (image.shape[0], image.shape[1])
         labels = self.labels(key, shape)
-        objects = self._superpixels(key, shape) if (self.base / OBJECTS).is_dir() else None
+        objects = self.superpixels(key, shape)
         if self.segment is not None:
             superpixels = self.segment(image, labels, objects)
         elif objects is not None:
@@ -295,6 +327,7 @@ class Dataset(ABC):
             superpixels = slic(image, self.superpixel_count)
         return Sample(key, path, *shape, labels, superpixels, self.truth(key, shape))
 
-    def _superpixels(self, key: str, shape: tuple[int, int]) -> NDArray[np.int32]:
-        name = (self.base / OBJECTS / f"{key}.png").relative_to(self.root).as_posix()
-        return self.mask(name, key, shape, read_ids).astype(np.int32)
+
+def truth_name(key: str) -> str:
+    """The path of an image's ground truth below the dataset's root."""
+    return f"{GROUND_TRUTH}/{key}.png"

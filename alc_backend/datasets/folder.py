@@ -14,12 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.datasets.classes import read_classes, write_classes
-from alc_backend.datasets.dataset import OBJECTS, TRAIN, VAL, Dataset, OutputImage, Sample
+from alc_backend.datasets.dataset import (
+    GROUND_TRUTH,
+    OBJECTS,
+    TRAIN,
+    VAL,
+    Dataset,
+    OutputImage,
+    Sample,
+    truth_name,
+)
 from alc_backend.datasets.images import encode_label_map
 from alc_backend.datasets.names import files_below, inside, is_image, key_of, path_below
 from alc_backend.errors import DatasetError
 
-IMAGES, LABELS, PSEUDO_LABELS, GROUND_TRUTH = "images", "labels", "pseudo_labels", "ground_truth"
+IMAGES, LABELS, PSEUDO_LABELS = "images", "labels", "pseudo_labels"
 CLASSES = "classes.txt"
 
 
@@ -52,20 +61,11 @@ class Folder(Dataset):
 
     def labels(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """The label map of an image, uint8 (H, W); for a validation image its ground truth."""
-        name_of = self._truth_name if self.split == VAL else self._label_name
+        name_of = truth_name if self.split == VAL else self._label_name
         return self.class_map(name_of, key, shape)
-
-    def truth(self, key: str, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
-        """The ground truth of an image, uint8 (H, W); None where the folder has none."""
-        if not (self.root / GROUND_TRUTH).is_dir():
-            return None
-        return self.class_map(self._truth_name, key, shape)
 
     def _label_name(self, key: str) -> str:
         return f"{self._labels}/{key}.png"
-
-    def _truth_name(self, key: str) -> str:
-        return f"{GROUND_TRUTH}/{key}.png"
 
     @property
     def _labels(self) -> str:
@@ -86,7 +86,7 @@ def open_folder(root: Path, superpixel_count: int = 100, validation: bool = Fals
             raise DatasetError(
                 f"{root}: has no folder {names[-1]}/; a dataset holds images/, labels/ or "
                 "pseudo_labels/, objects/ (optional), ground_truth/ (optional) and classes.txt, or "
-                "has the layout of VOC, COCO, Cityscapes or Hugging Face"
+                "has the layout of VOC, COCO, Cityscapes, Hugging Face, CVAT or MMSegmentation"
             )
     path = root / CLASSES
     optional = validation and not path.is_file()

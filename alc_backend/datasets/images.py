@@ -180,6 +180,17 @@ def _colour_ids(opened: Image.Image) -> NDArray[np.int64]:
     return ids
 
 
+def is_turned(path: Path) -> bool:
+    """Whether browsers turn an image by its EXIF; DatasetError as :func:`read_image` raises."""
+    with _opened(path, IMAGE_FORMATS) as (_, turn):
+        return turn is not None
+
+
+def encode_image(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write an image, uint8 (H, W, 3), as a PNG, whatever the file is called."""
+    Image.fromarray(pixels).save(path, format="PNG")
+
+
 def encode_ids(path: Path, ids: NDArray[np.int32]) -> None:
     """Write ids (H, W) from 0 up as a 16 bit grey PNG, or as a colour PNG if they are too large."""
     if ids.max(initial=0) > np.iinfo(np.uint16).max:

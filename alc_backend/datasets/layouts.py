@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from alc_backend.datasets import cityscapes, coco, folder, huggingface, instances, panoptic, voc
+from alc_backend.datasets import (
+    cityscapes,
+    coco,
+    cvat,
+    folder,
+    huggingface,
+    instances,
+    mmseg,
+    nnunet,
+    panoptic,
+    segmentation_mask,
+    torchvision_voc,
+    voc,
+    yolo,
+)
 from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
 from alc_backend.datasets.names import inside
 from alc_backend.errors import DatasetError
@@ -21,8 +35,17 @@ WRITERS: dict[str, Writer] = {
     "coco-instances": instances.write,
     CITYSCAPES: cityscapes.write,
     HUGGINGFACE: huggingface.write,
+    "cvat": cvat.write,
+    "segmentation-mask": segmentation_mask.write,
+    "mmseg": mmseg.write,
+    "torchvision": torchvision_voc.write,
+    "nnunet": nnunet.write,
+    "yolo-seg": yolo.write,
 }
 """The writer of each format, by the name that users give it."""
+
+FOR_TRAINING_ONLY = ("nnunet", "yolo-seg")
+"""The formats that are written, but not read: they do not hold the dataset as it is."""
 
 
 def open_dataset(root: Path, superpixel_count: int = 100, validation: bool = False) -> Dataset:
@@ -34,6 +57,13 @@ def open_dataset(root: Path, superpixel_count: int = 100, validation: bool = Fal
     folder that cannot be used at all.
     """
     split = VAL if validation else TRAIN
+    if (root / cvat.INDEX).is_file():
+        return cvat.open_cvat(root, superpixel_count, validation)
+    if (root / torchvision_voc.BASE).is_dir():
+        base = inside(root, root / torchvision_voc.BASE)
+        return voc.open_voc(base, superpixel_count, validation)
+    if (root / mmseg.MASKS).is_dir():
+        return mmseg.open_mmseg(root, superpixel_count, validation)
     if (root / voc.MASKS).is_dir():
         return voc.open_voc(root, superpixel_count, validation)
     if (root / cityscapes.MASKS).is_dir():

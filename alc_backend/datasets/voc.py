@@ -2,7 +2,8 @@
 
 Masks are palette PNGs of class ids, 255 = void. Class names come from one of CLASS_LISTS, or from
 ``labelmap.txt``, as CVAT writes it, which also names the colour of each class: masks in colours are
-then read by colour. Without any of them the dataset has the 21 classes of PASCAL VOC.
+then read by colour, and the objects in ``SegmentationObject/`` are the superpixels. Without any
+class list the dataset has the 21 classes of PASCAL VOC.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.core.arrays import VOID
-from alc_backend.datasets.classes import checked_classes, read_classes, read_lines, write_classes
-from alc_backend.datasets.dataset import TRAIN, VAL, Dataset, OutputImage
-from alc_backend.datasets.images import encode_label_map, read_colours, read_mask, voc_palette
+from alc_backend.datasets.classes import read_classes, write_classes
+from alc_backend.datasets.colours import ids_of, read_label_map
+from alc_backend.datasets.dataset import OBJECTS, TRAIN, VAL, Dataset, OutputImage
+from alc_backend.datasets.images import encode_label_map, read_colours, read_mask
 from alc_backend.datasets.names import files_below, inside, is_image, key_of, path_below
 from alc_backend.errors import DatasetError
 
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 CLASS_LISTS = ("labels.txt", "classes.txt", "class_names.txt")
-LABEL_MAP = "labelmap.txt"
+LABEL_MAP, OBJECT_MASKS = "labelmap.txt", "SegmentationObject"
 
 # fmt: off
 CLASSES = [
@@ -62,6 +64,13 @@ class Voc(Dataset):
         if self.colours:
             return self.mask(_mask_name(key), key, shape, self._by_colour).astype(np.uint8)
         return self.class_map(_mask_name, key, shape)
+
+    def superpixels(self, key: str, shape: tuple[int, int]) -> NDArray[np.int32] | None:
+        """The superpixel map of an image, int32 (H, W): its objects, where CVAT wrote them."""
+        found = super().superpixels(key, shape)
+        if found is not None or not (self.colours and (self.root / OBJECT_MASKS).is_dir()):
+            return found
+        return self.mask(f"{OBJECT_MASKS}/{key}.png", key, shape, _object_ids).astype(np.int32)
 
     def _by_colour(self, path: Path) -> NDArray[np.int64]:
         """The class ids of a mask in colours, int64 (H, W); those of a grey mask as they are."""
@@ -105,7 +114,7 @@ def open_voc(root: Path, superpixel_count: int = 100, validation: bool = False) 
     }
     colours: dict[int, int] = {}
     if (root / LABEL_MAP).is_file():
-        lists[LABEL_MAP], colours = _read_label_map(inside(root, root / LABEL_MAP))
+        lists[LABEL_MAP], colours = read_label_map(inside(root, root / LABEL_MAP))
     first = next(iter(lists), None)
     for name, classes in lists.items():
         if classes != lists[str(first)]:
@@ -117,6 +126,11 @@ def open_voc(root: Path, superpixel_count: int = 100, validation: bool = False) 
         VAL if validation else TRAIN,
         colours=colours,
     )
+    if colours and (root / OBJECT_MASKS).is_dir() and not (root / OBJECTS).is_dir():
+        found.notes.append(
+            f"{root}: the superpixels are the objects in {OBJECT_MASKS}/; what none covers is not "
+            "asked about (--fill slic covers it)"
+        )
     if first is None:
         found.notes.append(
             f"{root}: has no class list ({', '.join((*CLASS_LISTS, LABEL_MAP))}), so the classes "
@@ -125,52 +139,30 @@ def open_voc(root: Path, superpixel_count: int = 100, validation: bool = False) 
     return found
 
 
-def _read_label_map(path: Path) -> tuple[list[str], dict[int, int]]:
-    """The class names in a ``labelmap.txt``, and the class id of each colour.
-
-    A line is ``name:R,G,B:parts:actions``. VOC's colour of void stands for void unless it is named.
-    """
-    names: list[str] = []
-    palette = voc_palette()
-    colours = {_code(palette[3 * VOID :]): VOID}
-    named: dict[int, str] = {}
-    for line in read_lines(path):
-        if line.startswith("#"):
-            continue
-        name, _, rest = line.partition(":")
-        try:
-            channels = [int(value) for value in rest.partition(":")[0].split(",")]
-            code = _code(channels)
-        except ValueError:
-            raise DatasetError(
-                f"{path}: has the line {line!r}, not like sofa:0,128,0:: (a name and the red, "
-                "green and blue of its colour, each 0..255); export it again"
-            ) from None
-        if code in named:
-            raise DatasetError(
-                f"{path}: gives {named[code]!r} and {name!r} one colour; give each its own"
-            )
-        named[code], colours[code] = name, len(names)
-        names.append(name)
-    return checked_classes(names, str(path)), colours
-
-
-def _code(channels: list[int]) -> int:
-    """A colour as R + 256·G + 65536·B; ValueError unless it has three channels in 0..255."""
-    if len(channels) != 3:
-        raise ValueError(channels)
-    return int.from_bytes(bytes(channels), "little")
+def _object_ids(path: Path) -> NDArray[np.int64]:
+    """The objects in a mask, int64 (H, W), by their colours in VOC's order; void is none."""
+    found = read_colours(path)
+    ids = read_mask(path) if found is None else ids_of(found).astype(np.int64)
+    return np.where(ids == VOID, 0, ids)
 
 
 def _mask_name(key: str) -> str:
     return f"{MASKS}/{key}.png"
 
 
-def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None:
-    """Write VOC's layout; images keep their format, though the folder is called JPEGImages."""
+def write(
+    root: Path, classes: list[str], images: Iterable[OutputImage], suffix: str | None = None
+) -> None:
+    """Write VOC's layout; images keep their format, though the folder is called JPEGImages.
+
+    With ``suffix``, all are called so, and turned upright.
+    """
     keys = []
     for image in images:
-        image.write_image(root, IMAGES)
+        if suffix is None:
+            image.write_image(root, IMAGES)
+        else:
+            image.write_upright(root, IMAGES, suffix)
         encode_label_map(path_below(root, MASKS, image.key, ".png"), image.labels)
         image.write_objects(root)
         keys.append(image.key)

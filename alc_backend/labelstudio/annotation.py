@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,9 @@ from alc_backend.common.types import Json
 from alc_backend.labelstudio.page import PAGE, ticked
 from alc_backend.labelstudio.query import CHOICE
 from alc_backend.labelstudio.times import read_time
+
+ANNOTATIONS, PREDICTIONS = "annotations", "predictions"
+"""The fields of a task that have regions."""
 
 MAX_SECONDS = 1e9
 """Lead times (in seconds) from here on are not believed: it is more than thirty years."""
@@ -68,6 +72,20 @@ def parse(record: Json, task_id: int | None = None) -> Annotation:
         )
     except KeyError as error:
         raise ValueError(f"annotation has no field {error}") from None
+
+
+def newest(task: Mapping[str, Any]) -> tuple[str, Json | None]:
+    """A task's newest annotation with regions, or else prediction; and which field it is from."""
+    for kind in (ANNOTATIONS, PREDICTIONS):
+        listed = task.get(kind)
+        records: Sequence[Json] = [
+            item
+            for item in (listed if isinstance(listed, list) else ())
+            if isinstance(item, dict) and item.get("result") and not item.get("was_cancelled")
+        ]
+        if records:
+            return kind, max(records, key=lambda item: str(item.get("created_at")))
+    return "", None
 
 
 def chosen(result: Any) -> str | None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+from alc_backend.common import safe_xml
+
 MAX_LENGTH = 2**20
 """Longer label configs, in characters, are refused: one of 255 classes has some 20 000."""
-
-
-class _Builder(ElementTree.TreeBuilder):
-    def doctype(self, *_: object) -> None:
-        raise ValueError("it has a DOCTYPE, which no label config needs; remove it")
 
 
 def parse(config: str) -> ElementTree.Element:
@@ -21,10 +18,5 @@ def parse(config: str) -> ElementTree.Element:
     """
     if len(config) > MAX_LENGTH:
         raise ValueError(f"it is longer than {MAX_LENGTH:,} characters")
-    parser = ElementTree.XMLParser(target=_Builder())
-    try:
-        parser.feed(config)
-        root: ElementTree.Element = parser.close()
-    except (ElementTree.ParseError, UnicodeError) as error:
-        raise ValueError(f"it is not XML ({error})") from error
+    root: ElementTree.Element = safe_xml.feed([config], safe_xml.Builder())
     return root

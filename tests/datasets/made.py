@@ -6,8 +6,11 @@ import numpy as np
 from PIL import Image
 
 from alc_backend.datasets.dataset import OutputImage
-from alc_backend.datasets.layouts import open_dataset
+from alc_backend.datasets.layouts import FOR_TRAINING_ONLY, WRITERS, open_dataset
 from tests.conftest import CLASSES
+
+READABLE = [name for name in WRITERS if name not in FOR_TRAINING_ONLY]
+"""The formats that are read as well."""
 
 SHAPE = (30, 41)
 KEYS = ["a", "deep/er/b", "town/c.d", "_/e", "ünï code"]

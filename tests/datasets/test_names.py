@@ -16,7 +16,7 @@ from alc_backend.datasets.names import MAX_PART_BYTES, checked_key
 from alc_backend.datasets.plain_images import Images
 from alc_backend.errors import DatasetError
 from tests.conftest import CLASSES
-from tests.datasets.made import output_image, read
+from tests.datasets.made import READABLE, output_image, read
 
 
 @pytest.mark.parametrize("key", [
@@ -62,7 +62,7 @@ KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
 
 @settings(max_examples=25)
 @given(st.lists(KEYS, min_size=1, max_size=5, unique=True))
-@pytest.mark.parametrize("layout", list(WRITERS))
+@pytest.mark.parametrize("layout", READABLE)
 def test_all_keys_that_are_accepted_can_be_exported_and_read_back(layout, keys):
     taken = accepted(keys)
     assume(taken)
@@ -74,7 +74,7 @@ def test_all_keys_that_are_accepted_can_be_exported_and_read_back(layout, keys):
         assert (list(dataset.image_paths()), dataset.problems) == (sorted(taken), [])
         for key in taken:
             assert (dataset.labels(key, made.labels.shape) == made.labels).all()
-            assert (dataset._superpixels(key, made.labels.shape) == made.superpixels).all()
+            assert (dataset.superpixels(key, made.labels.shape) == made.superpixels).all()
 
 
 def test_keys_that_are_one_on_other_systems_are_both_left_out():
@@ -101,7 +101,7 @@ def test_hidden_files_and_folders_are_passed_over(dataset):
     assert (list(samples), opened.problems) == (["a", "b", "c"], [])
 
 
-@pytest.mark.parametrize("layout", list(WRITERS))
+@pytest.mark.parametrize("layout", READABLE)
 def test_no_link_leads_out_of_a_dataset(tmp_path, layout):
     """Each file and each folder in turn lies outside, with a link in its place."""
     images = [output_image(tmp_path, key, seed=n) for n, key in enumerate(["town/a", "town/b"])]
@@ -112,6 +112,8 @@ def test_no_link_leads_out_of_a_dataset(tmp_path, layout):
     whole = keys_or_error(root)[0]
     assert whole == {"town/a", "town/b"}
     for name in names:
+        if layout == "segmentation-mask" and {"SegmentationObject", "ImageSets"} & set(name.parts):
+            continue  # not read beside objects/, and in a training dataset
         shutil.move(root / name, outside)
         (root / name).symlink_to(outside)
         got, error = keys_or_error(root)

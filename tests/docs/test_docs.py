@@ -19,7 +19,7 @@ from tools.reference import GROUPS
 
 PAGES = sorted(
     path
-    for folder in (ROOT, ROOT / "docs", ROOT / "docker")
+    for folder in (ROOT, ROOT / "docs", ROOT / "docker", ROOT / "docker/label-studio-ml")
     for path in folder.glob("*.md")
 )  # fmt: skip
 GUIDES = [page for page in PAGES if page.name not in ("commands.md", "CHANGELOG.md")]

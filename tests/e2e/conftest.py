@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from alc_backend.cli.demo.options import DemoOptions
+from alc_backend.cli.demo.processes import start_backend
 from alc_backend.cli.demo.start import start_demo
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
@@ -17,7 +18,7 @@ from tests.ports import free_port
 
 
 @contextmanager
-def demonstration(folder: Path):
+def demonstration(folder: Path, start=start_backend):
     """The demonstration, started as `alc demo` starts it, before its first round."""
     options = DemoOptions(data_dir=folder, port=free_port(), backend_port=free_port())
     settings = Settings(
@@ -33,7 +34,7 @@ def demonstration(folder: Path):
     write_sample(folder / "sample", settings.seed, images=IMAGES, held_out=HELD_OUT)
     copy_migrated(options)
     with (folder / "console.txt").open("w") as told, Processes(folder / "logs") as processes:
-        demo = start_demo(options, settings, processes, Console(file=told))
+        demo = start_demo(options, settings, processes, Console(file=told), start=start)
         yield demo, processes
         demo.client.close()
         demo.store.close()

@@ -165,6 +165,35 @@ def test_run_lengths_of_coco():
     decode()
 
 
+def test_files_of_cvat(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(IMAGE).save(tmp_path / "images/a.png")
+    shape = 'rle="0, 3, 3" left="1" top="1" width="3" height="2" z_order="0" group_id="1"'
+    whole = (
+        "<annotations><meta><task><labels><label><name>dog</name></label></labels></task></meta>"
+        f'<image id="0" name="a.png" width="20" height="24"><mask label="dog" {shape}/>'
+        '<polygon label="dog" points="1,1;5,1;5,9" z_order="2"/></image></annotations>'
+    )
+    words = st.sampled_from(["<", "&", '"', "-1", "9" * 30, "1e9", ";", ",", "<a>", "<!DOCTYPE a>"])
+
+    @examples(300)
+    @given(st.integers(0, len(whole)), st.integers(0, 30), text | words)
+    def read(place, cut, put):
+        content = whole[:place] + put + whole[place + cut :]
+        (tmp_path / "annotations.xml").write_bytes(content.encode("utf-8", "surrogatepass"))
+        try:
+            with promptly():
+                dataset = open_dataset(tmp_path)
+                samples = list(dataset.samples())
+        except DatasetError as error:
+            refused(error, "annotations.xml")
+        else:
+            assert all(sample.labels.shape == (24, 20) for sample in samples)
+            assert len(samples) + len(dataset.problems) > 0 or "<image" not in content
+
+    read()
+
+
 def test_label_configs():
     config = dataset_config(CLASSES)
     words = st.sampled_from(["<", ">", "&", '"', "&amp;", "<!DOCTYPE a>", "<Label/>", "\x00", "é"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +48,16 @@ class Demo:
 
 
 def start_demo(
-    options: DemoOptions, settings: Settings, processes: Processes, console: Console
+    options: DemoOptions,
+    settings: Settings,
+    processes: Processes,
+    console: Console,
+    *,
+    start: Callable[[Processes, Settings], None] = start_backend,
 ) -> Demo:
     """Start Label Studio and the backend, and bring the dataset into both.
+
+    ``start`` starts the backend, and waits until it answers.
 
     Raises ServiceError when a port is in use or a process does not start, DatasetError when no
     image can be imported.
@@ -66,7 +74,7 @@ def start_demo(
     settings = _settings(options, settings, keys, url)
     write_environment(folder / ENVIRONMENT, settings)
     console.print(f"Starting the backend at {settings.backend} …")
-    start_backend(processes, settings)
+    start(processes, settings)
     store = Store(settings)
     project_id = _import(store, options, console)
     with console.status("connecting Label Studio") as status:

@@ -12,6 +12,7 @@ import httpx
 from redis import Redis
 from redis.exceptions import RedisError
 
+from alc_backend.cli.doctor_checks import other_servers
 from alc_backend.cli.doctor_checks.finding import Check, Result, ok, problem, skipped, warning
 from alc_backend.common.disk import existing, free_gib
 from alc_backend.errors import SettingsError
@@ -224,6 +225,8 @@ class Installation:
             try:
                 with httpx.Client(base_url=address, timeout=TIMEOUT_S) as http:
                     up = http.get("/health")
+                    if (server := other_servers.served_by(up)) is not None:
+                        return warning(f"{address} is served by {server}", other_servers.REMEDY)
                     if up.status_code != 200 or "ALCModel" not in up.text:
                         reasons.append(f"{address} is another program")
                         continue

@@ -56,6 +56,27 @@ _LAYOUTS = {
     "huggingface": '`load_dataset("FOLDER")` of Hugging Face `datasets` gives `image`, `label` '
     "(class ids, 255 = void), `objects` (superpixels) and `image_id`. `id2label.json` names the "
     "classes.",
+    "cvat": "CVAT for images 1.1: `annotations.xml`, `images/`, `classes.txt` (class names, by "
+    "id). Every mask is the part of one superpixel that has one class; parts of one superpixel "
+    "have its number as their group. The class named background is what no mask covers; where "
+    "there is one, void pixels have the label `ignore`, else no mask.",
+    "segmentation-mask": "Segmentation mask 1.1 of CVAT: `JPEGImages/` (images keep their own "
+    "format), `SegmentationClass/` (PNGs in the colours of `labelmap.txt`, which names the classes "
+    "by id; (224, 224, 192) = void), `SegmentationObject/` (a colour for each part of a superpixel "
+    "that has one class other than background).",
+    "mmseg": "MMSegmentation: `img_dir/train/`, `ann_dir/train/` (palette PNGs of class ids, 255 = "
+    "void), `classes.txt` (class names, by id). Images are called `.jpg` whatever their format; "
+    "those with an EXIF orientation were turned upright.",
+    "torchvision": '`torchvision.datasets.VOCSegmentation("FOLDER", image_set="train")` reads it: '
+    "`VOCdevkit/VOC2012/` with `JPEGImages/`, `SegmentationClass/` (palette PNGs of class ids, 255 "
+    "= void), `ImageSets/Segmentation/train.txt`, `labels.txt`. Images are called `.jpg` whatever "
+    "their format; those with an EXIF orientation were turned upright.",
+    "nnunet": "nnU-Net, version 2: `imagesTr/` (PNGs with three channels, upright), `labelsTr/` (0 "
+    "= background), `dataset.json` (the label of each class; void is `ignore`), `cases.csv` (the "
+    "image of each case).",
+    "yolo-seg": "Ultralytics: `images/train/`, `labels/train/` (an outline for each connected part "
+    "of a superpixel that has one class other than background), `data.yaml`. The outlines, painted "
+    "as Ultralytics does, give the masks exactly, but void has become background.",
 }
 
 

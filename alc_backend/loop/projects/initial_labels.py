@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
@@ -34,7 +33,7 @@ from alc_backend.errors import (
     StorageError,
 )
 from alc_backend.foundation.warm_start import Warmer, WarmStart
-from alc_backend.labelstudio.annotation import parse
+from alc_backend.labelstudio.annotation import ANNOTATIONS, newest, parse
 from alc_backend.labelstudio.client import Client, is_outage
 from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.images import fetch
@@ -52,7 +51,6 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, str], object]
 """Called with the images done so far and the name of the last one."""
 
-ANNOTATIONS, PREDICTIONS = "annotations", "predictions"
 """What masks can come from: the fields of a task."""
 
 
@@ -214,9 +212,9 @@ class _Maker:
         with path.open("wb") as target:
             fetch(self._client, url, target, self._hosts)
         image = read_image(path)
-        kind, newest = _newest(task)
-        made = self._maps(image, list(newest["result"]) if newest else [])
-        begun = parse(newest, arrival.dataset_task) if newest and kind == ANNOTATIONS else None
+        kind, shown = newest(task)
+        made = self._maps(image, list(shown["result"]) if shown else [])
+        begun = parse(shown, arrival.dataset_task) if shown and kind == ANNOTATIONS else None
         height, width = made.labels.shape
         key = _given_key(task) or image_queue.free_key(
             self._store, self._project.id, arrival.dataset_task
@@ -288,19 +286,6 @@ def _given_key(task: Json) -> str | None:
         return checked_key(asked_about(task["data"]).image)
     except DatasetError:
         return None
-
-
-def _newest(task: Mapping[str, Any]) -> tuple[str, Json | None]:
-    """A task's newest annotation with regions, or else prediction; and which field it is from."""
-    for kind in (ANNOTATIONS, PREDICTIONS):
-        records: Sequence[Json] = [
-            item
-            for item in task.get(kind, [])
-            if item.get("result") and not item.get("was_cancelled")
-        ]
-        if records:
-            return kind, max(records, key=lambda item: str(item["created_at"]))
-    return "", None
 
 
 def _suffix(url: str) -> str:

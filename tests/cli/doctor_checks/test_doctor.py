@@ -22,6 +22,7 @@ from alc_backend.service.jobs import worker_registry
 from alc_backend.store.models import Project
 from tests.annotations import asked_project
 from tests.fake_label_studio import LEGACY_TOKEN, FakeLabelStudio
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -224,6 +225,26 @@ def serve():
             return f"http://127.0.0.1:{server.server_port}"
 
         yield start
+
+
+@pytest.mark.parametrize(
+    ("health", "state", "told"),
+    [
+        (b'{"status": "UP", "model_class": "ALCBackend"}', State.WARNING, "label-studio-ml 2.x"),
+        (b'{"status": "UP", "model_dir": "/a", "v2": false}', State.WARNING, "1.0.9"),
+        (b'{"status": "UP", "model_class": "Other"}', State.PROBLEM, "another program"),
+        (b"[]", State.PROBLEM, "another program"),
+        (b"hello", State.PROBLEM, "another program"),
+    ],
+)
+def test_label_studio_mls_server_is_told_with_what_it_leaves_undone(
+    serve, settings, health, state, told
+):
+    url = serve({"/health": (200, health, None)})
+    at = settings.model_copy(update={"backend_url": url, "port": free_port()})
+    checks = [check for check in Installation(at).checks() if check.name == "service"]
+    (found,) = run_checks(iter(checks), fix=False)
+    assert (found.state, told in found.detail) == (state, True), found
 
 
 @pytest.fixture
