@@ -177,6 +177,11 @@ class Settings(BaseSettings):
     regions_by_class: bool = Field(
         False, description="show the masks in the dataset project as one region per class"
     )
+    regions: Literal["brush", "bitmask", "polygon"] = Field(
+        "brush",
+        description="what masks in the dataset project are shown as, and drawn with in new ones: "
+        "brush, bitmask (fluent with many regions), or polygon (simplified within a pixel)",
+    )
     language: str = Field(
         "en",
         description="language of what labelers read: en, de, es, fr, or the path of a JSON file",

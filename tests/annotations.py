@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import select
 
 from alc_backend.labelstudio import query
-from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.labelstudio.shown_regions import mask_regions
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.config import round_config as by_settings
@@ -117,7 +117,7 @@ def region(name, rows, cols, identity="new", shape=(48, 64), classes=CLASSES, **
     superpixels = np.zeros(shape, dtype=np.int32)
     superpixels[rows, cols] = 1
     labels = np.full(shape, classes.index(name), dtype=np.uint8)
-    (made,) = brush_regions(labels, superpixels, classes)
+    (made,) = mask_regions(labels, superpixels, classes)
     return {**made, "id": identity, **changes}
 
 

@@ -35,7 +35,7 @@ GROUPS = {
         "tiles", "repeats", "relabel", "relabel_precision", "overlap", "fallen_out",
         "start_by_itself", "seed",
     ),
-    "What labelers see": ("language", "regions_by_class"),
+    "What labelers see": ("language", "regions", "regions_by_class"),
     "First label maps": ("superpixels", "detector", "segmenter", "box_threshold"),
     "Training": (
         "preset", "encoder", "encoder_weights", "input_size", "iterations", "batch_size",

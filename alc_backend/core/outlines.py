@@ -12,12 +12,16 @@ _WAYS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
 """Right, down, left and up as steps (x, y); the next one is a turn to the right."""
 
 
-def outlines(mask: NDArray[np.bool_], *, centres: bool = False) -> list[Ring]:
+def outlines(
+    mask: NDArray[np.bool_], *, centres: bool = False, tolerance: float = 0.0
+) -> list[Ring]:
     """One polygon for each part of a mask, bool (H, W), that hangs together along pixels' sides.
 
     Corners lie on the corners of pixels; with ``centres``, in the middle of the outermost pixels,
     as programs expect that paint a polygon together with its border. An outline runs into each hole
     and back on one line, and around it the other way, so that the hole is outside by every rule.
+    With a ``tolerance``, in pixels, corners are left out as long as the outline moves no further;
+    a border of which too little would remain keeps them all.
     """
     import cc3d
 
@@ -28,6 +32,8 @@ def outlines(mask: NDArray[np.bool_], *, centres: bool = False) -> list[Ring]:
     boxes = cc3d.statistics(parts)["bounding_boxes"]
     for number, (rows, cols) in enumerate(boxes[1:], start=1):
         borders = rings(parts[rows, cols] == number, centres=centres)
+        if tolerance:
+            borders = [_simpler(border, tolerance) for border in borders]
         found.append(_joined(borders) + np.array([cols.start, rows.start]))
     return found
 
@@ -62,6 +68,17 @@ def rings(mask: NDArray[np.bool_], *, centres: bool = False) -> list[Ring]:
         corners += (_WAYS[(before + 1) % 4] + _WAYS[(way + 1) % 4]) / 2
     turns = before != way
     return [corners[cycle][turns[cycle]] for cycle in _cycles(following)]
+
+
+def _simpler(ring: Ring, tolerance: float) -> Ring:
+    """A ring with fewer corners, none of which is new; the ring itself where it is very thin."""
+    from skimage.measure import approximate_polygon
+
+    middle = len(ring) // 2  # the two ends of a closed line would both stay where they are
+    halves = ring[: middle + 1], np.concatenate([ring[middle:], ring[:1]])
+    kept = np.concatenate([approximate_polygon(half, tolerance)[:-1] for half in halves])
+    enough = 2 * abs(_area(kept)) > abs(_area(ring)) and _area(kept) * _area(ring) > 0
+    return kept if len(kept) > 2 and enough else ring
 
 
 def _cycles(following: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -15,11 +15,21 @@ from alc_backend.labelstudio import label_configs
 SHAPES = ("brush", "bitmask", "polygon", "rectangle", "ellipse")
 """The shapes that are masks: a region's type is one of these words, or with ``labels`` after it."""
 
-MAIN_TAGS = ("BrushLabels", "BitmaskLabels", "PolygonLabels")
-"""The tags whose labels can be a project's classes; the first kind that there is counts."""
+MAIN_TAGS = {"brush": "BrushLabels", "bitmask": "BitmaskLabels", "polygon": "PolygonLabels"}
+"""The tags whose labels can be a project's classes, by the shape of their regions; the first kind
+that there is counts. With each of them masks can be shown."""
 
 ADDED_BACKGROUND = "background"
 """The class, with id 0, that a label config of one label gets: what is not of the label."""
+
+
+@dataclass(frozen=True)
+class ShownWith:
+    """The tag that shows masks: the shape of its regions, its name, and the labels that it has."""
+
+    shape: str
+    tag: str
+    labels: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,8 @@ class DatasetTags:
     """What a dataset project's label config names: its tags and its classes, in order.
 
     ``image_field`` is the field of a task's data that holds the image's address. ``brush_name`` is
-    the tag that shows masks, empty where no brush can. ``labels`` are the labels that the tag has:
+    the brush that has the classes, empty where none has. ``showing`` are the tags that can show
+    masks. ``labels`` are the labels that the tag has:
     the classes, but for ADDED_BACKGROUND. ``aliases`` are the classes by what Label Studio writes
     into annotations in place of their names. Regions of the tags ``own`` are masks of the image;
     those of ``others`` are something else: of another image, or with labels of their own.
@@ -44,6 +55,16 @@ class DatasetTags:
     aliases: Mapping[str, str]
     own: frozenset[str]
     others: frozenset[str]
+    showing: Sequence[ShownWith] = ()
+
+    def shown_with(self, shape: str) -> ShownWith | None:
+        """The tag to show masks with: of the wanted ``shape``, or else one that is exact.
+
+        None where there is neither: polygons are shown only where they are wanted.
+        """
+        wanted = [tag for tag in self.showing if tag.shape == shape]
+        exact = [tag for tag in self.showing if tag.shape != "polygon"]
+        return next(iter([*wanted, *exact]), None)
 
     def knowing(self, renamed: Mapping[str, str]) -> DatasetTags:
         """The same tags, to which classes are also known by the names that they had before."""
@@ -94,13 +115,16 @@ class DatasetTags:
         return {**item, "value": {**value, kind: [self.aliases.get(names[0], names[0])]}}
 
 
-def dataset_config(classes: list[str]) -> str:
-    """The label config of a new dataset project with these classes."""
+def dataset_config(classes: list[str], shape: str = "brush") -> str:
+    """The label config of a new dataset project with these classes.
+
+    ``shape`` is a key of MAIN_TAGS: what masks are shown as, and drawn with.
+    """
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", name="image", value="$image", zoom="true")
-    brush = ElementTree.SubElement(view, "BrushLabels", name="label", toName="image")
+    main = ElementTree.SubElement(view, MAIN_TAGS[shape], name="label", toName="image")
     for name in classes:
-        ElementTree.SubElement(brush, "Label", value=name)
+        ElementTree.SubElement(main, "Label", value=name)
     return ElementTree.tostring(view, encoding="unicode")
 
 
@@ -154,13 +178,14 @@ def read_dataset_config(config: str) -> DatasetTags:
     return DatasetTags(
         image_name=name,
         image_field=str(image.get("value", "$image")).lstrip("$"),
-        brush_name=str(main.get("name")) if main.tag == MAIN_TAGS[0] else "",
+        brush_name=str(main.get("name")) if main.tag == MAIN_TAGS["brush"] else "",
         classes=_classes(labels),
         labels=labels,
         prompts=_prompts(main),
         aliases=_aliases(own, set(labels)),
         own=ours,
         others=frozenset(str(tag.get("name")) for tag in tags) - ours,
+        showing=_showing(own),
     )
 
 
@@ -192,7 +217,7 @@ def _main_tag(
     tags: Sequence[ElementTree.Element], images: Mapping[str, ElementTree.Element]
 ) -> ElementTree.Element:
     """The tag whose labels are the classes."""
-    for kind in MAIN_TAGS:
+    for kind in MAIN_TAGS.values():
         for tag in tags:
             if tag.tag == kind and images.keys() & set(_targets(tag)) and _labels(tag):
                 return tag
@@ -200,6 +225,17 @@ def _main_tag(
         "the project's label config needs an <Image> and a <BrushLabels> for it with a <Label> for "
         "each class; add them in Settings → Labeling Interface"
     )
+
+
+def _showing(own: Iterable[ElementTree.Element]) -> list[ShownWith]:
+    """The tags that can show masks, in the order of MAIN_TAGS."""
+    tags = list(own)
+    return [
+        ShownWith(shape, str(tag.get("name")), _labels(tag))
+        for shape, kind in MAIN_TAGS.items()
+        for tag in tags
+        if tag.tag == kind
+    ]
 
 
 def _classes(labels: list[str]) -> list[str]:

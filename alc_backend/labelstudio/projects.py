@@ -87,9 +87,14 @@ def check_there(client: Client, number: int, role: tuple[str, str]) -> Json:
     return found
 
 
-def create_dataset_project(client: Client, name: str, classes: list[str]) -> int:
-    """Create the dataset project of a name; returns its id."""
-    body = {"title": dataset_title(name), "label_config": dataset_config(classes)}
+def create_dataset_project(
+    client: Client, name: str, classes: list[str], shape: str = "brush"
+) -> int:
+    """Create the dataset project of a name; returns its id.
+
+    ``shape`` is what its masks are shown as: brush, bitmask or polygon.
+    """
+    body = {"title": dataset_title(name), "label_config": dataset_config(classes, shape)}
     return int(client.post("/api/projects/", body)["id"])
 
 

@@ -28,7 +28,7 @@ Edges = NDArray[np.int32]
 MOST_CROSSINGS = 2**21
 """The most of them that one shape may have, each of which takes about 100 bytes."""
 
-_PNG = "data:image/png;base64,"
+PNG = "data:image/png;base64,"
 """What a bitmask begins with."""
 
 
@@ -72,11 +72,11 @@ def brush(value: Json, shape: tuple[int, int], left: Budget) -> Edges:
 def bitmask(value: Json, shape: tuple[int, int], left: Budget) -> Edges:
     """The opaque pixels of a PNG in a data URL; raises ValueError for what cannot be decoded."""
     url = _field(value, "imageDataURL")
-    if not isinstance(url, str) or not url.startswith(_PNG):
+    if not isinstance(url, str) or not url.startswith(PNG):
         raise ValueError("its imageDataURL holds no PNG in base64")
     left.take_encoded(len(url))
     try:
-        content = base64.b64decode(url[len(_PNG) :], validate=True)
+        content = base64.b64decode(url[len(PNG) :], validate=True)
         opened = Image.open(io.BytesIO(content), formats=["PNG"])
         if opened.size == shape[::-1]:
             opened.load()

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from alc_backend.cli.demo.labeler import answer_queries
 from alc_backend.labelstudio.projects import connect_backend
 from alc_backend.labelstudio.regions import painted
-from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.labelstudio.shown_regions import mask_regions
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.annotations.outcomes import Outcome
@@ -306,7 +306,7 @@ def test_an_existing_dataset_project_is_taken_over(running):
     classes = ["horse", "background"]
     superpixels = np.zeros((image.height, image.width), dtype=np.int32)
     superpixels[20:60, 30:90] = 1
-    mask = brush_regions(
+    mask = mask_regions(
         np.zeros(superpixels.shape, dtype=np.uint8),
         superpixels,
         classes,

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from alc_backend.foundation.warm_start import Warmer, WarmStart
 from alc_backend.labelstudio.regions import painted
-from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.labelstudio.shown_regions import mask_regions
 from alc_backend.store.incoming import Arrival
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Project
@@ -178,7 +178,7 @@ def paint(demo, key, name):
     project = project_named(demo, "grown")
     superpixels = np.zeros((24, 40), dtype=np.int32)
     superpixels[:, :10] = 1
-    result = brush_regions(np.zeros((24, 40), dtype=np.uint8), superpixels, [name])
+    result = mask_regions(np.zeros((24, 40), dtype=np.uint8), superpixels, [name])
     task = images_of(demo, project)[key].dataset_task
     return demo.client.post(f"/api/tasks/{task}/annotations/", {"result": result})
 

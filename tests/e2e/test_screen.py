@@ -16,7 +16,7 @@ from alc_backend.cli.demo.rounds import ensure_open_round
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.projects import set_keys
 from alc_backend.labelstudio.regions import painted
-from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.labelstudio.shown_regions import mask_regions
 from alc_backend.loop.rounds import status
 from alc_backend.store.models import LedgerEntry, Project
 from alc_backend.store.round_states import RoundState
@@ -195,7 +195,7 @@ def test_a_project_connected_by_the_form_shows_masks_and_edits_reach_the_export(
         [
             {
                 "data": {"photo": url},
-                "predictions": [{"result": brush_regions(labels, superpixels, classes, **names)}],
+                "predictions": [{"result": mask_regions(labels, superpixels, classes, **names)}],
             }
         ],
         return_task_ids="true",

@@ -24,6 +24,7 @@ from alc_backend.labelstudio import images
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.regions import read_regions
+from alc_backend.labelstudio.shown_regions import mask_regions
 from alc_backend.labelstudio.tokens import create_personal_token
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
@@ -48,6 +49,17 @@ TAGS = "".join(
 CONFIG = f'<View><Image name="image" value="$image"/>{TAGS}</View>'
 BLOB = np.zeros(SHAPE, dtype=bool)
 BLOB[30:90, 50:300] = BLOB[90:200, 120:160] = True
+HOLED = BLOB.copy()
+HOLED[40:70, 70:110] = HOLED[100:120, 130:150] = False
+
+
+def own_value(kind):
+    """A mask with holes as this backend shows it."""
+    labels, superpixels = np.zeros(SHAPE, dtype=np.uint8), HOLED.astype(np.int32)
+    (made,) = mask_regions(labels, superpixels, ["cat"], shape=kind)
+    return {name: value for name, value in made["value"].items() if name != made["type"]}
+
+
 DRAWN = [
     ("rectangle", {"x": 40.3, "y": 20.2, "width": 40, "height": 30, "rotation": 25}),
     ("rectangle", {"x": 80.3, "y": 60.2, "width": 30, "height": 40, "rotation": 130.5}),
@@ -58,6 +70,8 @@ DRAWN = [
     ("polygon", {"points": [[50.3, 5.2], [75.3, 90.2], [5.3, 35.2], [95.3, 35.2], [25.3, 90.2]]}),
     ("brush", brush_value(BLOB)),
     ("bitmask", bitmask_value(BLOB)),
+    ("bitmask", own_value("bitmask")),
+    ("polygon", own_value("polygon")),
 ]  # fmt: skip
 
 

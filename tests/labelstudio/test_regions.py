@@ -5,7 +5,7 @@ import pytest
 
 from alc_backend.labelstudio import regions, shapes
 from alc_backend.labelstudio.regions import UnknownClassError, painted, read_regions
-from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.labelstudio.shown_regions import mask_regions
 
 CLASSES = ["background", "cat", "dog"]
 
@@ -15,7 +15,7 @@ def test_small_regions_lie_on_top_and_hidden_ones_are_no_superpixels():
         superpixels = np.zeros((20, 20), dtype=np.int32)
         superpixels[rows, cols] = 1
         labels = np.where(superpixels, CLASSES.index(name), 0).astype(np.uint8)
-        return brush_regions(labels, superpixels, CLASSES)[0]
+        return mask_regions(labels, superpixels, CLASSES)[0]
 
     small = region("cat", slice(5, 8), slice(5, 8))
     same = region("dog", slice(5, 8), slice(5, 8))
@@ -33,7 +33,7 @@ def test_without_regions_there_is_nothing_to_paint():
 
 def test_a_region_is_compared_with_the_image_itself():
     labels = np.ones((8, 8), dtype=np.uint8)
-    (region,) = brush_regions(labels, labels.astype(np.int32), CLASSES)
+    (region,) = mask_regions(labels, labels.astype(np.int32), CLASSES)
     with pytest.raises(ValueError, match="for 8×8 pixels, and the image has 12×9"):
         painted([region], CLASSES, (9, 12))
     with pytest.raises(ValueError, match="for 10000×8 pixels"):
@@ -47,7 +47,7 @@ def test_a_region_is_compared_with_the_image_itself():
 
 def test_too_many_regions_and_pixels_are_refused(monkeypatch):
     labels = np.ones((8, 8), dtype=np.uint8)
-    (region,) = brush_regions(labels, labels.astype(np.int32), CLASSES)
+    (region,) = mask_regions(labels, labels.astype(np.int32), CLASSES)
     monkeypatch.setattr(regions, "MAX_COUNT", 5)
     assert len(read_regions([region] * 5, CLASSES, (8, 8))) == 5
     with pytest.raises(ValueError, match=r"there are 6 regions; .* may have 5"):
@@ -75,7 +75,7 @@ def test_outlines_must_not_be_too_intricate(monkeypatch):
 
 def test_an_unknown_class_is_named_with_its_region():
     labels = np.ones((8, 8), dtype=np.uint8)
-    (region,) = brush_regions(labels, labels.astype(np.int32), CLASSES)
+    (region,) = mask_regions(labels, labels.astype(np.int32), CLASSES)
     said = r"region 's1c1' .*'cat', which is not among .*background, dog.*alc classes add"
     with pytest.raises(UnknownClassError, match=said):
         read_regions([region], ["background", "dog"], (8, 8))
@@ -84,7 +84,7 @@ def test_an_unknown_class_is_named_with_its_region():
 def test_regions_know_their_area():
     labels = np.zeros((8, 9), dtype=np.uint8)
     labels[2:5, 3:7] = 1
-    (region,) = brush_regions(labels, labels.astype(np.int32), CLASSES)
+    (region,) = mask_regions(labels, labels.astype(np.int32), CLASSES)
     (found,) = read_regions([region], CLASSES, (8, 9))
     assert (found.area, found.class_id) == (12, 1)
     assert np.array_equal(found.mask(), labels == 1)

@@ -17,7 +17,11 @@ from alc_backend.foundation import catalogue, weights
 from alc_backend.foundation.warm_start import WarmStart, check_files
 from alc_backend.labelstudio import images, label_configs, model_version, projects
 from alc_backend.labelstudio.client import Client
-from alc_backend.labelstudio.dataset_config import read_dataset_config
+from alc_backend.labelstudio.dataset_config import (
+    MAIN_TAGS,
+    DatasetTags,
+    read_dataset_config,
+)
 from alc_backend.labelstudio.query import label_config
 from alc_backend.labelstudio.tasks import SAMPLING, switch
 from alc_backend.labelstudio.texts import texts
@@ -282,7 +286,21 @@ class ProjectChecks:
                 f"{project.brush_name} and {project.image_name}",
                 remedy,
             )
-        return ok(f"{len(tags.classes)} classes")
+        return self._shown(tags)
+
+    def _shown(self, tags: DatasetTags) -> Result:
+        """Whether masks can be shown as ALC_REGIONS says."""
+        wanted = self._settings.regions
+        tag = tags.shown_with(wanted)
+        if tag is None or tag.shape != wanted:
+            instead = "not shown" if tag is None else f"shown as {tag.shape} regions"
+            return warning(
+                f"masks are {instead}: ALC_REGIONS is {wanted}, and there is no "
+                f"<{MAIN_TAGS[wanted]}> with the classes",
+                "add the tag in Settings → Labeling Interface, with a <Label> for each class, or "
+                "set ALC_REGIONS to what there is",
+            )
+        return ok(f"{len(tags.classes)} classes, masks shown as {wanted} regions")
 
     def _images(self) -> Result:
         with self._store.reading() as session:

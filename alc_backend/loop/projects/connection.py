@@ -46,7 +46,9 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
         project = session.get_one(Project, project_id)
     if project.dataset_project is None:
         report("making the dataset project")
-        number = projects.create_dataset_project(client, project.name, project.classes)
+        number = projects.create_dataset_project(
+            client, project.name, project.classes, store.settings.regions
+        )
         project = _remember(store, project_id, dataset_project=number)
     projects.check_there(client, project.dataset_project or 0, projects.DATASET)
     if new := take_up_labels(store, client, project):

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, NotFoundError, StorageError
-from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.labelstudio.dataset_config import ShownWith
+from alc_backend.labelstudio.shown_regions import mask_regions
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, Project
@@ -19,10 +20,14 @@ KEPT_FROM_PIXELS = 2**20
 
 
 class ShownMasks:
-    """The brush regions of a project's images, made once for each state of a large image."""
+    """The regions of a project's images, made once for each state of a large image.
 
-    def __init__(self, store: Store, project: Project) -> None:
-        self._project = project
+    ``tag`` is the tag of the label config that shows them; classes for which it has no label are
+    not shown.
+    """
+
+    def __init__(self, store: Store, project: Project, tag: ShownWith) -> None:
+        self._project, self._tag = project, tag
         self._files = store.files(project.id)
         self._by_class = store.settings.regions_by_class
 
@@ -34,8 +39,10 @@ class ShownMasks:
         None when its files cannot be read, and empty when they would be too large for an
         annotation; the log names the image.
         """
+        kind = f"{self._tag.shape}labels"
         try:
-            return self._regions(maps, image, scores)
+            made = self._regions(maps, image, scores)
+            return [one for one in made if one["value"][kind][0] in self._tag.labels]
         except NotFoundError as error:
             log.warning("image %s is shown without masks: %s", image.key, error)
             return None
@@ -45,7 +52,8 @@ class ShownMasks:
             return self._made(maps, image, scores)
         about = [
             self._project.classes,
-            self._project.brush_name,
+            self._tag.shape,
+            self._tag.tag,
             self._project.image_name,
             self._by_class,
             sorted(scores.items()),
@@ -63,11 +71,12 @@ class ShownMasks:
 
     def _made(self, maps: LabelMaps, image: Image, scores: Mapping[int, float]) -> list[Json]:
         try:
-            return brush_regions(
+            return mask_regions(
                 maps.read(image.id),
                 self._files.read_superpixels(image.id),
                 self._project.classes,
-                from_name=self._project.brush_name,
+                shape=self._tag.shape,
+                from_name=self._tag.tag,
                 to_name=self._project.image_name,
                 by_class=self._by_class,
                 scores=scores,

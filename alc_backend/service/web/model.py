@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import model_version, query
-from alc_backend.labelstudio.dataset_config import read_dataset_config
+from alc_backend.labelstudio.dataset_config import ShownWith, read_dataset_config
 from alc_backend.labelstudio.projects import WEBHOOK_ACTIONS
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import webhooks
@@ -80,7 +80,7 @@ class ALCModel:
     ) -> list[Json | list[Json]]:
         """One prediction for each task, in their order, read from the store.
 
-        A query task gets its query, a dataset task the current masks as brush regions. An image
+        A query task gets its query, a dataset task the current masks as regions. An image
         that is new is queued for its first label map. It gets an empty list, as does a query task
         that is not known: then Label Studio keeps no prediction and asks again, whereas it would
         keep an empty one for ever, and serve its task first. All is read in one session. What the
@@ -101,8 +101,8 @@ class ALCModel:
             )
             detected = _detection_scores(session, ids)
             version = self._version = _model_version(session, self._project.id)
-        labels = self._labels(str(kwargs.get("label_config") or ""))
-        shown = ShownMasks(self._store, self._project)
+        tag = self._shown_with(str(kwargs.get("label_config") or ""))
+        shown = ShownMasks(self._store, self._project, tag)
         answers: list[Json | list[Json]] = []
         for task in tasks:
             image = asked.get(_number(task))
@@ -112,7 +112,6 @@ class ALCModel:
             if image is None or regions is None:
                 answers.append([])
                 continue
-            regions = [one for one in regions if one["value"]["brushlabels"][0] in labels]
             score = scores.get(image.id, 1.0)
             answers.append({"result": regions, "score": score, "model_version": version})
         if any(_number(task) not in asked for task in tasks):
@@ -141,15 +140,18 @@ class ALCModel:
             return {"ignored": event}
         return {"event": self._letterbox.receive(self._project.id, event, data)}
 
-    def _labels(self, label_config: str) -> Sequence[str]:
-        """The classes that the dataset project can show, all where its config cannot be read."""
+    def _shown_with(self, label_config: str) -> ShownWith:
+        """The tag that shows masks in the dataset project: one of ALC_REGIONS where there is one.
+
+        Where the config cannot be read, it is the brush that the project had, with all classes.
+        """
         assert self._project is not None
-        if not self._project.brush_name:
-            return ()
+        brush, classes = self._project.brush_name, self._project.classes
         try:
-            return read_dataset_config(label_config).labels
+            tags = read_dataset_config(label_config)
         except LabelStudioError:
-            return self._project.classes
+            return ShownWith("brush", brush, classes if brush else [])
+        return tags.shown_with(self._store.settings.regions) or ShownWith("brush", brush, [])
 
     def _queries(self, session: Session, tasks: Sequence[Json]) -> list[Json | list[Json]]:
         assert self._project is not None

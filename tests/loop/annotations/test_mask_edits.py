@@ -10,8 +10,9 @@ from sqlalchemy import select
 
 from alc_backend.errors import LabelStudioAwayError
 from alc_backend.labelstudio.annotation import parse
+from alc_backend.labelstudio.dataset_config import dataset_config
 from alc_backend.labelstudio.regions import painted
-from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.labelstudio.shown_regions import mask_regions
 from alc_backend.loop.annotations import answers, history, mask_edits
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.files import encode_edit
@@ -47,6 +48,12 @@ def classes():
     return CLASSES
 
 
+@pytest.fixture(params=["brush", "bitmask", "polygon"])
+def shape(request):
+    """What masks are shown as (ALC_REGIONS)."""
+    return request.param
+
+
 @pytest.fixture
 def project(store, dataset, classes):
     (dataset / "classes.txt").write_text("\n".join(classes))
@@ -60,17 +67,22 @@ def first(store, project):
 
 
 @pytest.fixture
-def shown(store, project, first, classes):
+def shown(store, project, first, classes, shape):
     """The regions of the prediction that an annotator of image a begins from: s1c1 and s2c1."""
     superpixels = store.files(project).read_superpixels(image_of(store, "a").id)
-    regions = brush_regions(first, superpixels, classes)
+    regions = mask_regions(first, superpixels, classes, shape=shape)
     assert [item["id"] for item in regions] == ["s1c1", "s2c1"]
     return regions
 
 
 @pytest.fixture
-def label_studio(store, shown):
+def label_studio(store, shown, classes, shape):
     fake = label_studio_of(store)
+    own = '<BrushLabels name="brush" toName="image"><Label value="cat"/></BrushLabels></View>'
+    config = dataset_config(classes, shape)
+    if shape != "brush":  # what is added by hand here is a brush
+        config = config.replace("</View>", own)
+    fake.projects[DATASET_PROJECT]["label_config"] = config
     fake.predict(image_of(store, "a").dataset_task, shown, number=900)
     return fake
 
@@ -108,7 +120,7 @@ def shown_there(store, label_studio):
 
 
 def relabelled(item, name):
-    return {**item, "value": {**item["value"], "brushlabels": [name]}}
+    return {**item, "value": {**item["value"], item["type"]: [name]}}
 
 
 def with_(labels, where, class_id):
@@ -406,8 +418,9 @@ def test_an_older_annotation_is_not_written_over_the_one_that_was_imported(
 def test_regions_of_another_size_are_refused(store, project, shown, edit):
     with pytest.raises(ValueError, match="differs in size"):
         edit(1, [region("dog", *CORNER, shape=(24, 32))])
+    brush = region("dog", *CORNER)
     with pytest.raises(ValueError, match="length"):
-        edit(2, [{**shown[0], "value": {**shown[0]["value"], "rle": [0, 0, 0, 4, 0, 0]}}])
+        edit(2, [{**brush, "value": {**brush["value"], "rle": [0, 0, 0, 4, 0, 0]}}])
     assert entries(store) == []
 
 

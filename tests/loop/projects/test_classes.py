@@ -10,7 +10,7 @@ from alc_backend.datasets.classes import MAX_CLASSES
 from alc_backend.errors import DatasetError, RoundError
 from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.labelstudio.query import HOTKEYS
-from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.labelstudio.shown_regions import mask_regions
 from alc_backend.loop.annotations import attempts, reconciliation
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.projects import classes, connection
@@ -59,7 +59,7 @@ def painted(store, number, name, **changes):
     labels = np.zeros((48, 64), dtype=np.uint8)
     labels[8:24, 8:24], labels[24:40, 32:56] = 1, 2
     superpixels = np.where(labels > 0, labels, 0).astype(np.int32)
-    shown = brush_regions(labels, superpixels, ["background", "cat", name])
+    shown = mask_regions(labels, superpixels, ["background", "cat", name])
     task = image_of(store, "a").dataset_task
     return annotation(number, task, shown, parent_prediction=None, **changes)
 

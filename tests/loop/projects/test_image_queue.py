@@ -19,7 +19,7 @@ from alc_backend.errors import (
     WeightsError,
 )
 from alc_backend.foundation.warm_start import Warmer, WarmStart
-from alc_backend.labelstudio.shown_regions import brush_regions
+from alc_backend.labelstudio.shown_regions import mask_regions
 from alc_backend.loop.overview import overview
 from alc_backend.loop.projects import connection, image_queue, initial_labels
 from alc_backend.service.jobs import functions
@@ -202,7 +202,7 @@ def test_masks_that_a_task_has_are_what_it_begins_with(store, project, label_stu
     superpixels = np.zeros((30, 40), dtype=np.int32)
     superpixels[5:15, 5:20] = 1
     labels = np.where(superpixels, 2, 0).astype(np.uint8)
-    regions = brush_regions(labels, superpixels, CLASSES)
+    regions = mask_regions(labels, superpixels, CLASSES)
     empty = {"result": [], "created_at": "2026-01-02T00:00:00Z"}  # what this backend once answered
     theirs = {"result": regions, "created_at": "2026-01-01T00:00:00Z"}
     add(label_studio, 4, predictions=[theirs, empty])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from alc_backend.labelstudio import shown_regions
+from alc_backend.labelstudio.dataset_config import ShownWith
 from alc_backend.labelstudio.regions import painted
 from alc_backend.service.web import masks
 from alc_backend.service.web.masks import ShownMasks
@@ -39,13 +40,14 @@ def large(monkeypatch):
 def show(store, project, image):
     """The regions of image a, for detections with these scores."""
 
-    def show(scores=None, **changes):
+    def show(scores=None, *, shape="brush", tag_name="label", **changes):
         with store.reading() as session:
             shown = session.get_one(Project, project)
             maps = LabelMaps(session, store.files(project), project)
         for name, value in changes.items():
             setattr(shown, name, value)
-        return ShownMasks(store, shown).regions(maps, image, scores or {})
+        tag = ShownWith(shape, tag_name, shown.classes)
+        return ShownMasks(store, shown, tag).regions(maps, image, scores or {})
 
     return show
 
@@ -96,7 +98,8 @@ def test_regions_of_a_large_image_are_kept_until_an_answer_changes_them(store, p
     "change",
     [
         {"classes": ["background", "cat", "wolf"]},
-        {"brush_name": "brush"},
+        {"tag_name": "brush"},
+        {"shape": "bitmask"},
         {"image_name": "photo"},
         {"scores": {1: 0.5}},
     ],

@@ -25,6 +25,10 @@ from tests.fake_label_studio import FakeLabelStudio
 
 DATASET_PROJECT, QUERY_PROJECT = 11, 12
 
+BOTH_TAGS = """<View><Image name="image" value="$image"/>
+<BrushLabels name="label" toName="image"><Label value="cat"/><Label value="dog"/></BrushLabels>
+<BitmaskLabels name="mask" toName="image"><Label value="dog"/></BitmaskLabels></View>"""
+
 
 @pytest.fixture
 def project(store, dataset):
@@ -222,24 +226,43 @@ def test_predict_gives_queries_and_masks_from_the_store(service, report, store, 
     assert np.array_equal(labels, truth)  # the dog taken for a cat is corrected
 
 
-@pytest.mark.parametrize(("brush", "labels", "shown"), [
-    ("label", ["cat"], {"cat"}),
-    ("label", ["cat", "dog", "background"], {"cat", "dog"}),
-    ("", ["cat", "dog"], set()),
+@pytest.mark.parametrize(("wanted", "config", "shown"), [
+    ("brush", dataset_config(["cat"]), {"brush cat"}),
+    ("brush", dataset_config(["cat", "dog", "background"]), {"brush cat", "brush dog"}),
+    ("brush", dataset_config(["cat", "dog"], "bitmask"), {"bitmask cat", "bitmask dog"}),
+    ("brush", dataset_config(["cat", "dog"], "polygon"), set()),
+    ("polygon", dataset_config(["cat", "dog"], "polygon"), {"polygon cat", "polygon dog"}),
+    ("bitmask", BOTH_TAGS, {"bitmask dog"}),
+    ("polygon", BOTH_TAGS, {"brush cat", "brush dog"}),
+    ("polygon", "<View/>", {"brush cat", "brush dog"}),
 ])  # fmt: skip
-def test_what_has_no_label_or_no_brush_is_not_shown(service, store, project, brush, labels, shown):
+def test_masks_are_shown_with_the_tag_that_there_is_and_its_labels(
+    service, settings, store, project, wanted, config, shown
+):
+    with TestClient(create_app(settings.model_copy(update={"regions": wanted}))) as service:
+        service.headers["Authorization"] = "Bearer s3cret"
+        regions = predicted(service, store, project, config)
+    assert {f"{kind_of(one)} {one['value'][one['type']][0]}" for one in regions} == shown
+    names = {"bitmask": "mask" if config == BOTH_TAGS else "label"}
+    assert all(one["from_name"] == names.get(kind_of(one), "label") for one in regions)
+
+
+def kind_of(region):
+    return region["type"].removesuffix("labels")
+
+
+def predicted(service, store, project, config):
+    """The regions of image a, for a project with a label config."""
     with store.session() as session:
-        session.get_one(Project, project).brush_name = brush
         image = session.scalars(select(Image).where(Image.key == "a")).one()
         truth = store.files(project).read_label_map("ground_truth", image.id)
         store.files(project).write_label_map("initial", image.id, truth)
     body = {
         "tasks": [{"id": image.dataset_task}],
         "project": f"{DATASET_PROJECT}.1",
-        "label_config": dataset_config(labels),
+        "label_config": config,
     }
-    regions = service.post("/predict", json=body).json()["results"][0]["result"]
-    assert {region["value"]["brushlabels"][0] for region in regions} == shown
+    return service.post("/predict", json=body).json()["results"][0]["result"]
 
 
 def test_setup_says_what_a_label_config_lacks(service, project):
