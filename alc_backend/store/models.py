@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from alc_backend.common.types import TextEnum
@@ -354,10 +354,17 @@ class LedgerEntry(Base):
     """
 
     __tablename__ = "ledger"
-    __table_args__ = (UniqueConstraint("project_id", "annotation_id", "position", "revision"),)
+    __table_args__ = (
+        UniqueConstraint("project_id", "annotation_id", "position", "revision"),
+        Index("ix_ledger_order", "project_id", "id"),
+        Index("ix_ledger_image_id", "image_id", "superpixel_id"),
+        Index("ix_ledger_answered_at", "project_id", "answered_at"),
+        Index("ix_ledger_annotator", "project_id", "annotator", "answered_at"),
+        Index("ix_ledger_task_id", "task_id", "label_studio_project"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"), index=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
     superpixel_id: Mapped[int | None] = mapped_column(ForeignKey("superpixels.id"), index=True)
     annotation_id: Mapped[int] = mapped_column(BigInteger)
     label_studio_project: Mapped[int | None]

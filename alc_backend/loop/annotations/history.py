@@ -80,7 +80,8 @@ def list_entries(
         if annotator is not None:
             entries = entries.where(LedgerEntry.annotator == annotator)
         rows = session.execute(entries.limit(last)).all()
-        standing = ledger.standing(session, project_id)
+        about = {row[0].image_id for row in rows}
+        standing = ledger.standing(session, project_id, images=about)
         judged = ledger.judge(standing, project.overlap)
     in_force = _in_force(standing, judged)
 
