@@ -64,15 +64,14 @@ if TYPE_CHECKING:
     from alc_backend.store.database import Store
     from alc_backend.store.files import ProjectFiles
     from alc_backend.store.importing import ImportSummary, import_dataset
+    from alc_backend.store.kinds import EntryKind, Removal
     from alc_backend.store.label_maps import LabelMaps
     from alc_backend.store.ledger import Judgement, judge, standing
     from alc_backend.store.models import (
-        EntryKind,
         Image,
         LedgerEntry,
         Part,
         Project,
-        Removal,
         Round,
         Superpixel,
     )
@@ -232,12 +231,12 @@ _MODULES = {
     "Judgement": "store.ledger",
     "judge": "store.ledger",
     "standing": "store.ledger",
-    "EntryKind": "store.models",
+    "EntryKind": "store.kinds",
     "Image": "store.models",
     "LedgerEntry": "store.models",
     "Part": "store.models",
     "Project": "store.models",
-    "Removal": "store.models",
+    "Removal": "store.kinds",
     "Round": "store.models",
     "Superpixel": "store.models",
 }

@@ -26,8 +26,9 @@ from alc_backend.service.web.model import ALCModel
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
+from alc_backend.store.kinds import EntryKind
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Superpixel, utc_now
+from alc_backend.store.models import Image, LedgerEntry, Project, Superpixel, utc_now
 from benchmarks.__main__ import fastest
 
 HEIGHT, WIDTH, COUNT, CLASSES = 3000, 4000, 400, 20

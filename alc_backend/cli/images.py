@@ -56,7 +56,7 @@ def remove(keys: KeysArgument, project: ProjectOption = None) -> None:
     """
     from alc_backend.labelstudio.client import Client
     from alc_backend.loop import image_tasks
-    from alc_backend.store.models import Removal
+    from alc_backend.store.kinds import Removal
 
     store = open_store()
     project_id = project_id_of(store, project)

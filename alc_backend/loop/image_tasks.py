@@ -20,8 +20,10 @@ from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.loop import task_sync
 from alc_backend.loop.task_sync import Question, select_queries
+from alc_backend.store import upkeep
 from alc_backend.store.database import Store
-from alc_backend.store.models import TRAIN, Image, Project, Query, Removal, utc_now
+from alc_backend.store.kinds import Removal
+from alc_backend.store.models import TRAIN, Image, Project, Query, utc_now
 
 MANY_GONE, SHARE_GONE = 20, 0.1
 """How many tasks of images may have vanished before their images are not removed unasked.
@@ -55,15 +57,16 @@ def remove_images(
     Their answers stay in the ledger and count no more. A question that cannot be closed holds up no
     other, and reconciling tries again. Raises LabelStudioError in an outage.
     """
-    gone = _mark(store, [image for image in images if image.removed is None], why)
+    gone = _mark(store, project_id, [one for one in images if one.removed is None], why)
     close_questions(store, client, project_id)
     return gone
 
 
-def _mark(store: Store, images: Sequence[Image], why: Removal | None) -> list[Image]:
+def _mark(
+    store: Store, project_id: int, images: Sequence[Image], why: Removal | None
+) -> list[Image]:
     with store.session() as session:
-        for image in images:
-            session.get_one(Image, image.id).removed = why
+        upkeep.set_removed(session, project_id, {image.id: why for image in images})
     return list(images)
 
 
@@ -140,11 +143,13 @@ def sync_images(store: Store, client: Client, project: Project, *, look: bool) -
     moved = _twins(images, here, found)
     back = here | moved.keys()
     with store.session() as session:
+        returned: dict[int, Removal | None] = {}
         for image in images:
             row = session.get_one(Image, image.id)
             row.dataset_task = moved.get(image.id, row.dataset_task)
             if image.id in back and row.removed == Removal.TASK_DELETED:
-                row.removed = None
+                returned[image.id] = None
+        upkeep.set_removed(session, project.id, returned)
         if there < expected + project.other_images:
             session.get_one(Project, project.id).tasks_gone_at = utc_now()
     gone = [image for image in images if image.id not in back and image.removed is None]

@@ -10,23 +10,28 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from statistics import median
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.core.cost import saving
 from alc_backend.loop.annotations import attempts, confirmations, unread_tasks
-from alc_backend.loop.annotations.confirmations import Confirmed, Precision, share_accepted
+from alc_backend.loop.annotations.confirmations import (
+    Confirmed,
+    Precision,
+    said_singly,
+    share_accepted,
+)
 from alc_backend.loop.projects import image_queue
 from alc_backend.loop.rounds.status import RoundSummary
-from alc_backend.store import ledger
+from alc_backend.store import ledger, tallies
 from alc_backend.store.database import Store
+from alc_backend.store.derived import DISPUTED, ON_MACHINE, SETTLED, Counted, Standing
 from alc_backend.store.incoming import Event
+from alc_backend.store.kinds import ANSWERS, EntryKind
+from alc_backend.store.ledger import in_force_by_people as in_force
 from alc_backend.store.models import (
-    TRAIN,
-    EntryKind,
     Image,
     LedgerEntry,
     Project,
@@ -37,6 +42,7 @@ from alc_backend.store.models import (
 )
 from alc_backend.store.pages import Page, Tile
 from alc_backend.store.round_states import RUNNING, RoundState
+from alc_backend.store.tallies import Key, weighted_median
 
 REFRESH_S = 5.0
 """How old the figures of a growing ledger may be, in seconds."""
@@ -84,7 +90,7 @@ class Figures:
     those of the last hour. ``accept_rate`` is p of Theorem 3.1, of single questions, and ``saved``
     the share of the cost that it saves, both None before the first answer. ``corrections`` are the
     most frequent first; ``disputed`` counts the superpixels that annotators disagree about,
-    ``settled`` are those (row ids) that are not asked about any more, ``machine`` counts those that
+    ``settled`` those that are not asked about any more, ``machine`` counts those that
     the machine labelled by itself and nobody has confirmed. ``confirmed`` tells of each
     way in which people confirmed labels, ``precisions`` of each class that pages proposed.
     """
@@ -96,7 +102,7 @@ class Figures:
     annotators: list[Annotator]
     corrections: list[Correction]
     disputed: int
-    settled: set[int]
+    settled: int
     machine: int
     confirmed: list[Confirmed]
     precisions: list[Precision]
@@ -130,7 +136,7 @@ class Overview:
     @property
     def unconfirmed(self) -> int:
         """How many superpixels rest on the machine: nobody has confirmed what they are."""
-        return max(0, self.superpixels - len(self.figures.settled))
+        return max(0, self.superpixels - self.figures.settled)
 
 
 class Overviews:
@@ -162,24 +168,26 @@ class Overviews:
 
 
 def figures(session: Session, project: Project) -> Figures:
-    """The figures of a project, read from its ledger."""
-    entries = ledger.standing(session, project.id)
-    judged = ledger.judge(entries, project.overlap)
-    given = [entry for entry in entries if entry.is_answer]
-    rate = share_accepted(given)
-    hour_ago = utc_now() - timedelta(hours=1)
+    """The figures of a project, by what is counted beside its ledger."""
+    counts = tallies.read(session, project.id)
+    annotators = _annotators(session, project.id, counts)
+    rate = share_accepted(said_singly(counts))
+
+    def many(state: str) -> int:
+        return counts[Key(Counted.SUPERPIXELS, about=state)]
+
     return Figures(
-        answers=len(given),
-        recent=sum(entry.answered_at >= hour_ago for entry in given),
+        answers=sum(annotator.answers for annotator in annotators),
+        recent=_answers_since(session, project.id, utc_now() - timedelta(hours=1)),
         accept_rate=rate,
         saved=None if rate is None else saving(len(project.classes), rate),
-        annotators=_annotators(entries),
-        corrections=_corrections(given, project.classes),
-        disputed=len(judged.disputed),
-        settled=judged.settled,
-        machine=len(judged.rests_on_machine),
-        confirmed=confirmations.confirmed(entries, judged),
-        precisions=confirmations.precisions(entries, project.classes),
+        annotators=annotators,
+        corrections=_corrections(counts, project.classes),
+        disputed=many(DISPUTED),
+        settled=many(SETTLED),
+        machine=many(ON_MACHINE),
+        confirmed=confirmations.confirmed(counts),
+        precisions=confirmations.precisions(counts, project.classes),
     )
 
 
@@ -192,16 +200,14 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         found = session.scalars(
             select(Round).where(Round.project_id == project_id).order_by(Round.number)
         ).all()
-        ours = (Image.project_id == project_id, Image.split == TRAIN, Image.removed.is_(None))
-        images = select(func.count(Image.id)).where(*ours)
-        superpixels = select(func.count(Superpixel.id)).join(Image).where(*ours)
-        queue = len(_asked(session, project_id) - read.settled)
-        count, parts = session.scalar(images) or 0, session.scalar(superpixels) or 0
+        images = tallies.count(session, project_id, Counted.IMAGES)
+        superpixels = tallies.count(session, project_id, Counted.ASKABLE)
+        queue = len(_asked(session, found))
         problems = _problems(session, project, found, arriving)
     return Overview(
         project=project,
-        images=count,
-        superpixels=parts,
+        images=images,
+        superpixels=superpixels,
         arriving=arriving,
         rounds=[RoundSummary.of(round_) for round_ in found],
         running=bool(found) and found[-1].state in RUNNING,
@@ -211,8 +217,13 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
     )
 
 
-def _asked(session: Session, project_id: int) -> set[int]:
-    """The superpixels (row ids) that Label Studio asks about, by single questions or on pages."""
+def _asked(session: Session, rounds: Sequence[Round]) -> set[int]:
+    """The superpixels (row ids) that Label Studio asks about, singly or on pages, not settled yet.
+
+    What an earlier round asked, and this one does not, is closed.
+    """
+    opened = [round_.number for round_ in rounds if round_.opened_at is not None]
+    present = [round_.id for round_ in rounds if round_.number >= max(opened, default=0)]
     asked: set[int] = set()
     for question, superpixels in (
         (Query, select(Query.superpixel_id)),
@@ -222,62 +233,89 @@ def _asked(session: Session, project_id: int) -> set[int]:
         ),
     ):
         about = superpixels.selected_columns[0]
+        settled = exists().where(Standing.superpixel_id == about, Standing.way.is_not(None))
         asked.update(
             session.scalars(
-                superpixels.join(Round, Round.id == question.round_id)
-                .join(Superpixel, Superpixel.id == about)
+                superpixels.join(Superpixel, Superpixel.id == about)
                 .join(Image, Image.id == Superpixel.image_id)
                 .where(
-                    Round.project_id == project_id,
-                    Image.removed.is_(None),
+                    question.round_id.in_(present),
                     question.closed_at.is_(None),
                     question.task_id.is_not(None),
+                    Image.removed.is_(None),
+                    ~settled,
                 )
             )
         )
     return asked
 
 
-def _annotators(entries: Sequence[LedgerEntry]) -> list[Annotator]:
-    by_name: dict[str, list[LedgerEntry]] = {}
-    for entry in entries:
-        if not entry.is_by_machine:
-            by_name.setdefault(entry.annotator, []).append(entry)
+def _answers_since(session: Session, project_id: int, moment: datetime) -> int:
+    """How many answers in force were given since a moment."""
+    given = in_force(project_id).where(
+        LedgerEntry.answered_at >= moment, LedgerEntry.kind.in_(ANSWERS)
+    )
+    return session.scalar(select(func.count()).select_from(given.subquery())) or 0
+
+
+def _annotators(session: Session, project_id: int, counts: Counter[Key]) -> list[Annotator]:
+    kinds: dict[str, Counter[str]] = {}
+    singly: dict[str, Counter[str]] = {}
+    skipped: Counter[str] = Counter()
+    overlooked: Counter[str] = Counter()
+    times: dict[str, Counter[int]] = {}
+    for key, count in counts.items():
+        if key.what in (Counted.SAID, Counted.SAID_ON_PAGES):
+            kinds.setdefault(key.who, Counter())[key.about] += count
+            if key.what == Counted.SAID:
+                singly.setdefault(key.who, Counter())[key.about] += count
+        elif key.what == Counted.SKIPPED:
+            skipped[key.who] += count
+        elif key.what == Counted.OVERLOOKED:
+            overlooked[key.who] += count
+        elif key.what == Counted.SECONDS:
+            times.setdefault(key.who, Counter())[key.number] += count
     found = []
-    for name, theirs in by_name.items():
-        given = [entry for entry in theirs if entry.is_answer]
-        skipped = {entry.annotation_id for entry in theirs if entry.kind == EntryKind.SKIP}
-        repeated = [entry for entry in theirs if entry.kind == EntryKind.REPEATED]
-        times = [entry.lead_time for entry in given if entry.lead_time]
+    for name, theirs in kinds.items():
+        took = times.get(name, Counter())
+        total = sum(time * count for time, count in took.items()) / 1000
+        middle = weighted_median(took)
         found.append(
             Annotator(
                 name,
-                len(given),
-                len(skipped),
-                share_accepted(given),
-                3600 * len(times) / sum(times) if times else None,
-                median(times) if times else None,
-                len(repeated),
-                sum(entry.class_id is not None for entry in repeated),
-                max(entry.answered_at for entry in theirs),
+                sum(theirs[kind] for kind in ANSWERS),
+                skipped[name],
+                share_accepted(singly.get(name, {})),
+                3600 * took.total() / total if took else None,
+                None if middle is None else middle / 1000,
+                theirs[EntryKind.REPEATED],
+                overlooked[name],
+                _last_said(session, project_id, name),
             )
         )
     return sorted(found, key=lambda annotator: (-annotator.answers, annotator.name))
 
 
-def _corrections(given: list[LedgerEntry], classes: list[str]) -> list[Correction]:
-    counts = Counter(
-        (entry.pseudo_label, entry.class_id)
-        for entry in given
-        if entry.kind == EntryKind.CORRECT
-        and entry.pseudo_label is not None
-        and entry.class_id is not None
-        and max(entry.pseudo_label, entry.class_id) < len(classes)
-    )
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+def _last_said(session: Session, project_id: int, annotator: str) -> datetime:
+    """When an annotator, of whom something is in force, said the last of it."""
+    theirs = in_force(project_id).where(LedgerEntry.annotator == annotator)
+    last = theirs.order_by(LedgerEntry.answered_at.desc()).limit(1)
+    entry: LedgerEntry = session.scalars(last).one()
+    return entry.answered_at
+
+
+def _corrections(counts: Counter[Key], classes: list[str]) -> list[Correction]:
+    found = [
+        (*divmod(key.number, 256), count)
+        for key, count in counts.items()
+        if key.what == Counted.CORRECTED
+    ]
+    known = [item for item in found if max(item[:2]) < len(classes)]
     return [
         Correction(classes[before], classes[after], count)
-        for (before, after), count in ordered[:CORRECTIONS_SHOWN]
+        for before, after, count in sorted(known, key=lambda item: (-item[2], item))[
+            :CORRECTIONS_SHOWN
+        ]
     ]
 
 

@@ -26,16 +26,8 @@ from alc_backend.labelstudio.texts import texts
 from alc_backend.loop import task_sync
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.models import (
-    ANSWERS,
-    TRAIN,
-    EntryKind,
-    Image,
-    LedgerEntry,
-    Project,
-    Round,
-    Superpixel,
-)
+from alc_backend.store.kinds import ANSWERS, EntryKind
+from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Round, Superpixel
 from alc_backend.store.pages import Page, Tile
 
 AT_ONCE = 100

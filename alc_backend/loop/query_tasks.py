@@ -23,15 +23,8 @@ from alc_backend.labelstudio.texts import texts
 from alc_backend.loop import task_sync
 from alc_backend.loop.task_sync import select_queries
 from alc_backend.store.database import Store
-from alc_backend.store.models import (
-    ANSWERS,
-    Image,
-    LedgerEntry,
-    Project,
-    Query,
-    Round,
-    Superpixel,
-)
+from alc_backend.store.kinds import ANSWERS
+from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Superpixel
 
 log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from alc_backend.datasets.dataset import Dataset, Sample
 from alc_backend.datasets.layouts import open_dataset
 from alc_backend.datasets.names import checked_key
 from alc_backend.errors import DatasetError, StorageError
+from alc_backend.store import tallies, upkeep
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import TRAIN, VAL, Image, Project, Superpixel
@@ -221,6 +222,8 @@ def add_sample(
                 )
                 for number, size in sizes.items()
             )
+            if split == TRAIN:
+                tallies.add(session, project_id, upkeep.image_added(len(sizes)))
     except BaseException:  # Ctrl-C too: no file stays that belongs to no image
         with suppress(StorageError):
             for name in files.of_image(image_id, row["suffix"]):

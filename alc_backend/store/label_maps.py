@@ -14,11 +14,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from alc_backend.core.arrays import VOID
-from alc_backend.core.draws import chance
 from alc_backend.core.runs import SuperpixelRuns
 from alc_backend.store.files import ProjectFiles
+from alc_backend.store.kinds import EntryKind
 from alc_backend.store.ledger import FEW_IMAGES, judge, replay_order, standing
-from alc_backend.store.models import EntryKind, LedgerEntry, Project, Round, Superpixel
+from alc_backend.store.models import LedgerEntry, Project, Round, Superpixel
 
 
 class LabelMaps:
@@ -36,12 +36,14 @@ class LabelMaps:
         *,
         overlap: int | None = None,
         images: Collection[int] | None = None,
+        removed: bool = False,
     ) -> None:
         """Read what is needed from the ledger.
 
         ``upto`` is the id of the last entry that counts (default: all); ``overlap`` the number of
         annotators that were asked then (default: the project's present number). Where ``images``
-        (ids) are given, the label maps of no others may be read.
+        (ids) are given, the label maps of no others may be read. ``removed`` is that of
+        :func:`~alc_backend.store.ledger.standing`.
         """
         self._files = files
         self._reach_rounds = {
@@ -49,7 +51,7 @@ class LabelMaps:
             for round in session.scalars(select(Round).where(Round.project_id == project_id))
             if round.config.epsilon > 0
         }
-        entries = standing(session, project_id, upto, images)
+        entries = standing(session, project_id, upto, images, removed=removed)
         overlap = overlap or session.get_one(Project, project_id).overlap
         judged = judge(entries, overlap)
         resolved = judged.resolved
@@ -69,31 +71,13 @@ class LabelMaps:
         self._machine: dict[int, list[tuple[int, LedgerEntry]]] = {}
         for superpixel_id, entry in judged.machine.items():
             self._machine.setdefault(entry.image_id, []).append((numbers[superpixel_id], entry))
-        self._edits: dict[int, list[LedgerEntry]] = {}
+        self._entries: dict[int, list[LedgerEntry]] = {}
         for entry in entries:
-            if entry.kind == EntryKind.EDIT:
-                self._edits.setdefault(entry.image_id, []).append(entry)
+            self._entries.setdefault(entry.image_id, []).append(entry)
 
-    def held_out(self, share: float, seed: int) -> set[int]:
-        """The superpixels (row ids) held out of training: a fixed random choice from the answers.
-
-        ``share`` is the probability, from 0 to 1, with which each is chosen.
-        """
-        return {
-            answer.superpixel_id
-            for answers in self._answered.values()
-            for _, answer in answers
-            if answer.superpixel_id is not None
-            and chance(f"answer/{answer.superpixel_id}", seed) < share
-        }
-
-    def images_of(self, chosen: Collection[int]) -> set[int]:
-        """The images (ids) with an answer about one of the superpixels ``chosen`` (row ids)."""
-        return {
-            image_id
-            for image_id, answers in self._answered.items()
-            if any(answer.superpixel_id in chosen for _, answer in answers)
-        }
+    def entries(self, image_id: int) -> list[LedgerEntry]:
+        """The entries in force about an image, in replay order."""
+        return self._entries.get(image_id, [])
 
     def judged(self, image_id: int, chosen: Collection[int]) -> NDArray[np.bool_]:
         """The pixels, bool (H, W), that answers about superpixels ``chosen`` (row ids) label."""
@@ -176,13 +160,16 @@ class LabelMaps:
 
     def _has_more(self, image_id: int) -> bool:
         """Whether anything but answers was written over the initial label map."""
-        return image_id in self._edits or image_id in self._machine
+        return bool(self._edits(image_id)) or image_id in self._machine
+
+    def _edits(self, image_id: int) -> list[LedgerEntry]:
+        return [entry for entry in self.entries(image_id) if entry.kind == EntryKind.EDIT]
 
     def _writes(
         self, image_id: int, answered: list[tuple[int, LedgerEntry]]
     ) -> list[tuple[int, LedgerEntry]]:
         """Answers, edits and the machine's labels in replay order; an edit has the number 0."""
-        edits = [(0, edit) for edit in self._edits.get(image_id, [])]
+        edits = [(0, edit) for edit in self._edits(image_id)]
         writes = [*answered, *self._machine.get(image_id, []), *edits]
         return sorted(writes, key=lambda write: replay_order(write[1]))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, Select, case, exists, select
 from sqlalchemy.orm import Session, aliased
 
-from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project
+from alc_backend.common.batches import batched
+from alc_backend.store.kinds import EntryKind
+from alc_backend.store.models import Image, LedgerEntry, Project, Superpixel
 
 FEW_IMAGES = 1000
 """The most images that a query to the database lists by id; for more, it reads all entries."""
@@ -38,10 +40,8 @@ def in_force(session: Session, project_id: int, annotation_id: int) -> list[Ledg
 
 def position(session: Session, project_id: int) -> int:
     """The id of the project's last ledger entry; 0 when there is none."""
-    return (
-        session.scalar(select(func.max(LedgerEntry.id)).where(LedgerEntry.project_id == project_id))
-        or 0
-    )
+    mine = select(LedgerEntry.id).where(LedgerEntry.project_id == project_id)
+    return session.scalar(mine.order_by(LedgerEntry.id.desc()).limit(1)) or 0
 
 
 def standing(
@@ -67,15 +67,59 @@ def standing(
     return _standing(session, wanted, upto)
 
 
-def is_disputed(session: Session, superpixel_id: int, overlap: int) -> bool:
-    """Whether annotators disagree about a superpixel and nobody has settled it."""
-    entries = _standing(session, [LedgerEntry.superpixel_id == superpixel_id])
-    return superpixel_id in judge(entries, overlap).disputed
-
-
-def _standing(
-    session: Session, wanted: Sequence[ColumnElement[bool]], upto: int | None = None
+def standing_about(
+    session: Session, project_id: int, superpixels: Collection[int], upto: int | None = None
 ) -> list[LedgerEntry]:
+    """The entries in force about some superpixels (row ids), in replay order.
+
+    The edits of their images are among them. ``upto`` is that of :func:`standing`.
+    """
+    found: dict[int, LedgerEntry] = {}
+    for part in batched(sorted(superpixels), FEW_IMAGES):
+        images = select(Superpixel.image_id).where(Superpixel.id.in_(part)).distinct()
+        for which in (
+            (LedgerEntry.superpixel_id.in_(part),),
+            (LedgerEntry.image_id.in_(images), LedgerEntry.superpixel_id.is_(None)),
+        ):
+            wanted = [LedgerEntry.project_id == project_id, Image.removed.is_(None), *which]
+            found.update((entry.id, entry) for entry in _standing(session, wanted, upto))
+    return sorted(found.values(), key=replay_order)
+
+
+def standing_of(
+    session: Session, project_id: int, annotations: Collection[int]
+) -> dict[int, list[LedgerEntry]]:
+    """The entries in force of some annotations, by annotation, in replay order.
+
+    Those about images that are out of the dataset are left out, and so are annotations without any.
+    """
+    found: dict[int, list[LedgerEntry]] = {}
+    for part in batched(sorted(annotations), FEW_IMAGES):
+        wanted = [
+            LedgerEntry.project_id == project_id,
+            LedgerEntry.annotation_id.in_(part),
+            Image.removed.is_(None),
+        ]
+        for entry in _standing(session, wanted):
+            found.setdefault(entry.annotation_id, []).append(entry)
+    return found
+
+
+def in_force_by_people(project_id: int) -> Select[LedgerEntry]:
+    """Selects what people said of the images in the dataset, and is in force, in no order."""
+    return (
+        _in_force()
+        .join(Image, Image.id == LedgerEntry.image_id)
+        .where(
+            LedgerEntry.project_id == project_id,
+            LedgerEntry.annotation_id > 0,
+            Image.removed.is_(None),
+        )
+    )
+
+
+def _in_force(upto: int | None = None) -> Select[LedgerEntry]:
+    """Selects the last entry of each annotation, or of each of its tiles, unless it was deleted."""
     later = aliased(LedgerEntry)
     revised = exists().where(
         later.project_id == LedgerEntry.project_id,
@@ -83,12 +127,41 @@ def _standing(
         later.position == LedgerEntry.position,
         later.revision > LedgerEntry.revision,
     )
-    entries = select(LedgerEntry).join(Image, Image.id == LedgerEntry.image_id).where(*wanted)
+    entries = select(LedgerEntry)
     if upto is not None:
         revised = revised.where(later.id <= upto)
         entries = entries.where(LedgerEntry.id <= upto)
-    standing = entries.where(~revised, LedgerEntry.kind != EntryKind.DELETED)
-    return sorted(session.scalars(standing), key=replay_order)
+    return entries.where(~revised, LedgerEntry.kind != EntryKind.DELETED)
+
+
+def _standing(
+    session: Session, wanted: Sequence[ColumnElement[bool]], upto: int | None = None
+) -> list[LedgerEntry]:
+    entries = _in_force(upto).join(Image, Image.id == LedgerEntry.image_id).where(*wanted)
+    return sorted(session.scalars(entries), key=replay_order)
+
+
+def stream(
+    session: Session, project_id: int, upto: int
+) -> Iterator[tuple[LedgerEntry, int | None]]:
+    """All entries in force up to an id, in replay order, each with its superpixel's number.
+
+    Those about images that are out of the dataset are among them. A thousand are in memory at once.
+    """
+    moment = case(
+        (LedgerEntry.kind == EntryKind.EDIT, LedgerEntry.updated_at),
+        else_=LedgerEntry.answered_at,
+    )
+    entries = (
+        _in_force(upto)
+        .add_columns(Superpixel.number)
+        .outerjoin(Superpixel, Superpixel.id == LedgerEntry.superpixel_id)
+        .where(LedgerEntry.project_id == project_id)
+        .order_by(moment, LedgerEntry.annotation_id, LedgerEntry.position)
+        .execution_options(yield_per=FEW_IMAGES)
+    )
+    for row in session.execute(entries):
+        yield row[0], row[1]
 
 
 def replay_order(entry: LedgerEntry) -> tuple[datetime, int, int]:

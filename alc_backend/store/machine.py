@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from alc_backend.store import upkeep
+from alc_backend.store.kinds import EntryKind
 from alc_backend.store.ledger import lock
-from alc_backend.store.models import EntryKind, LedgerEntry, Round, utc_now
+from alc_backend.store.models import LedgerEntry, Round, utc_now
 
 MACHINE = "machine"
 """The annotator of what the machine wrote by itself; people are numbers in Label Studio."""
@@ -43,10 +45,20 @@ def record_machine(
     lowest = session.scalar(
         select(func.min(LedgerEntry.annotation_id)).where(LedgerEntry.project_id == project.id)
     )
-    batch, now = max(0, -(lowest or 0)) + 1, utc_now()
-    session.add_all(
-        LedgerEntry(
-            project_id=project.id,
+    batch = max(0, -(lowest or 0)) + 1
+    with upkeep.keeping(session, project, -batch):
+        session.add_all(_entries(round_, class_id, labels, batch))
+    return batch
+
+
+def _entries(
+    round_: Round, class_id: int, labels: Sequence[MachineLabel], batch: int
+) -> Iterator[LedgerEntry]:
+    """The entries of a batch."""
+    now = utc_now()
+    for position, label in enumerate(labels, start=1):
+        yield LedgerEntry(
+            project_id=round_.project_id,
             image_id=label.image_id,
             superpixel_id=label.superpixel_id,
             annotation_id=-batch,
@@ -63,10 +75,6 @@ def record_machine(
             answered_at=now,
             updated_at=now,
         )
-        for position, label in enumerate(labels, start=1)
-    )
-    session.flush()
-    return batch
 
 
 def undone(session: Session, round_: Round) -> set[tuple[int | None, int | None]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from alc_backend.common.types import TextEnum
 from alc_backend.store.column_types import RoundConfigJson, UtcDateTime, Words
+from alc_backend.store.kinds import ANSWERS, EntryKind, Removal
 from alc_backend.store.round_config import RoundConfig
 from alc_backend.store.round_states import RoundState, Step
 
@@ -21,49 +21,6 @@ def utc_now() -> datetime:
 
 MAX_ID = 2**31 - 1
 """The largest id of a row, and of a Label Studio project."""
-
-
-class EntryKind(TextEnum):
-    """What an entry of the ledger says; ACCEPT and CORRECT are answers, which name a class."""
-
-    ACCEPT = "accept"
-    """The query's pseudo label is right."""
-
-    CORRECT = "correct"
-    """Another class is."""
-
-    RULED_OUT = "ruled out"
-    """It is not of the class that a page proposed; which one it is was not said."""
-
-    REPEATED = "repeated"
-    """A tile that a page showed though somebody had named another class before: its class is the
-    page's where it was left ticked. It changes nothing, and tells what annotators overlook."""
-
-    SKIP = "skip"
-    """The annotator gave no class, or skipped the image."""
-
-    EDIT = "edit"
-    """The annotator changed masks by hand in the dataset project."""
-
-    DELETED = "deleted"
-    """The annotation was deleted in Label Studio, or a batch of the machine withdrawn."""
-
-    MACHINE = "machine"
-    """The machine wrote its own proposal: no answer, and no vote."""
-
-
-ANSWERS = (EntryKind.ACCEPT, EntryKind.CORRECT)
-"""The kinds of entries by which people name a superpixel's class."""
-
-
-class Removal(TextEnum):
-    """Why an image is out of its dataset: it is not asked about, trained on or exported."""
-
-    BY_HAND = "removed"
-    """Somebody said so with `alc images remove`."""
-
-    TASK_DELETED = "task deleted"
-    """Its task was deleted in the dataset project."""
 
 
 NAMES = {
@@ -358,10 +315,17 @@ class LedgerEntry(Base):
     """
 
     __tablename__ = "ledger"
-    __table_args__ = (UniqueConstraint("project_id", "annotation_id", "position", "revision"),)
+    __table_args__ = (
+        UniqueConstraint("project_id", "annotation_id", "position", "revision"),
+        Index("ix_ledger_order", "project_id", "id"),
+        Index("ix_ledger_image_id", "image_id", "superpixel_id"),
+        Index("ix_ledger_answered_at", "project_id", "answered_at"),
+        Index("ix_ledger_annotator", "project_id", "annotator", "answered_at"),
+        Index("ix_ledger_task_id", "task_id", "label_studio_project"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"), index=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
     superpixel_id: Mapped[int | None] = mapped_column(ForeignKey("superpixels.id"), index=True)
     annotation_id: Mapped[int] = mapped_column(BigInteger)
     label_studio_project: Mapped[int | None]

@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from alc_backend.store import upkeep
 from alc_backend.store.incoming import Attempt
+from alc_backend.store.kinds import EntryKind
 from alc_backend.store.ledger import in_force, last_revisions, lock
 from alc_backend.store.models import (
-    EntryKind,
     Image,
     LedgerEntry,
     Project,
@@ -87,9 +88,10 @@ def record(
     """
     project = lock(session, query.superpixel.image.project_id)
     shown = _as_shown(session, query, project.id, reply.round_number)
-    entry = _append(session, project, shown, reply, again=again)
-    if entry is not None:
-        _leave(session, project.id, reply.annotation_id, {reply.position})
+    with upkeep.keeping(session, project, reply.annotation_id):
+        entry = _append(session, project, shown, reply, again=again)
+        if entry is not None:
+            _leave(session, project.id, reply.annotation_id, {reply.position})
     return entry
 
 
@@ -108,25 +110,26 @@ def record_page(
     project = lock(session, page.project_id)
     share = None if reply.lead_time is None else reply.lead_time / len(positions)
     found = []
-    for tile in page.tiles:
-        is_ticked = ticked is not None and tile.position in ticked
-        said = replace(
-            reply,
-            position=tile.position,
-            class_id=page.proposed if is_ticked else None,
-            ruled_out=ticked is not None and not is_ticked,
-            repeated=ticked is not None and tile.repeated,
-            lead_time=share,
-        )
-        shown = _Question(
-            tile.superpixel, tile.pseudo_label, tile.row, tile.col, page.round.number,
-            proposed=page.proposed,
-        )  # fmt: skip
-        entry = _append(session, project, shown, said, again=again)
-        if entry is not None:
-            found.append(entry)
-    if found:
-        _leave(session, project.id, reply.annotation_id, positions)
+    with upkeep.keeping(session, project, reply.annotation_id):
+        for tile in page.tiles:
+            is_ticked = ticked is not None and tile.position in ticked
+            said = replace(
+                reply,
+                position=tile.position,
+                class_id=page.proposed if is_ticked else None,
+                ruled_out=ticked is not None and not is_ticked,
+                repeated=ticked is not None and tile.repeated,
+                lead_time=share,
+            )
+            shown = _Question(
+                tile.superpixel, tile.pseudo_label, tile.row, tile.col, page.round.number,
+                proposed=page.proposed,
+            )  # fmt: skip
+            entry = _append(session, project, shown, said, again=again)
+            if entry is not None:
+                found.append(entry)
+        if found:
+            _leave(session, project.id, reply.annotation_id, positions)
     return found
 
 
@@ -202,7 +205,7 @@ def record_edit(
     The caller writes the edited label map (``ProjectFiles.write_edit``) in the same transaction.
     ``again`` is that of :func:`record`.
     """
-    lock(session, image.project_id)
+    project = lock(session, image.project_id)
     last = last_revisions(session, image.project_id, edit.annotation_id).get(0)
     same = last is not None and last.is_of(image.id, None, edit.answered_at)
     if not _is_news(last, edit, same=same, again=again):
@@ -227,9 +230,10 @@ def record_edit(
         answered_at=edit.answered_at,
         updated_at=edit.updated_at,
     )
-    session.add(entry)
-    session.flush()
-    _leave(session, image.project_id, edit.annotation_id, {0})
+    with upkeep.keeping(session, project, edit.annotation_id):
+        session.add(entry)
+        session.flush()
+        _leave(session, image.project_id, edit.annotation_id, {0})
     return entry
 
 
@@ -241,14 +245,14 @@ def withdraw(
     A batch of the machine is one whose number is negative. ``by`` is who says so, where that is not
     the annotator. Nothing happens where none is in force.
     """
-    lock(session, project_id)
+    project = lock(session, project_id)
     tried = (Attempt.project_id == project_id, Attempt.annotation_id == annotation_id)
     session.execute(delete(Attempt).where(*tried))
-    gone = [_withdrawal(entry) for entry in in_force(session, project_id, annotation_id)]
-    for entry in gone:
-        entry.annotator = by or entry.annotator
-    session.add_all(gone)
-    session.flush()
+    with upkeep.keeping(session, project, annotation_id):
+        gone = [_withdrawal(entry) for entry in in_force(session, project_id, annotation_id)]
+        for entry in gone:
+            entry.annotator = by or entry.annotator
+        session.add_all(gone)
     return gone
 
 

@@ -36,11 +36,12 @@ from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.jobs.queues import connect as connect_redis
 from alc_backend.settings import Settings
 from alc_backend.simulate.sample import write_sample
-from alc_backend.store import ledger
+from alc_backend.store import ledger, upkeep
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
+from alc_backend.store.kinds import Removal
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Image, LedgerEntry, Project, Query, Removal, Round, Superpixel
+from alc_backend.store.models import Image, LedgerEntry, Project, Query, Round, Superpixel
 from alc_backend.store.pages import Page
 from alc_backend.store.round_states import RoundState
 from tests.e2e.chaos import Killer, Labeler, Supervisor, UnreliableWire, new_user, wait_until
@@ -302,6 +303,7 @@ def check_everything(store, client, project_id, deleted) -> None:
     assert_label_maps_are_the_replay(store, project)
 
     with store.reading() as session:
+        assert upkeep.differences(session, project.id) == []
         found = session.scalars(select(Round).order_by(Round.number)).all()
     assert [round_.number for round_ in found] == list(range(1, ROUNDS + 1))
     assert [round_.state for round_ in found] == [RoundState.CLOSED] * (ROUNDS - 1) + [

@@ -26,8 +26,9 @@ from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.rounds.status import latest_round
 from alc_backend.store import ledger
+from alc_backend.store.kinds import EntryKind
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Query, Superpixel
+from alc_backend.store.models import Image, LedgerEntry, Project, Query, Superpixel
 from alc_backend.store.round_states import RUNNING, RoundState
 from tests.conftest import wait_for
 from tests.docs.blocks import ROOT, shell_blocks

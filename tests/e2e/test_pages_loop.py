@@ -18,7 +18,8 @@ from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.questions import planning
 from alc_backend.store import ledger
-from alc_backend.store.models import EntryKind, LedgerEntry, Round, Superpixel
+from alc_backend.store.kinds import EntryKind
+from alc_backend.store.models import LedgerEntry, Round, Superpixel
 from alc_backend.store.pages import Page
 from tests.conftest import wait_for
 from tests.e2e.demonstration import alc, wait_open

@@ -16,9 +16,10 @@ from alc_backend.loop.exports import export
 from alc_backend.loop.overview import overview
 from alc_backend.loop.projects import connection, image_queue, initial_labels
 from alc_backend.loop.rounds.plan import scoring_works
-from alc_backend.store import ledger
+from alc_backend.store import ledger, standing
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import TRAIN, Project, Query, Removal, Round
+from alc_backend.store.kinds import Removal
+from alc_backend.store.models import TRAIN, Project, Query, Round
 from tests.annotations import (
     DATASET_PROJECT,
     DOG,
@@ -323,5 +324,5 @@ def test_an_answer_whose_number_came_again_counts_in_no_single_image(
     with store.reading() as session:
         assert ledger.standing(session, project, images=[a]) == []
         (entry,) = ledger.standing(session, project, images=[b])
-        assert not ledger.is_disputed(session, asked, 2)
+        assert not standing.is_disputed(session, asked)
     assert entry.superpixel_id == query_of(store, "b", 2).superpixel_id

@@ -8,7 +8,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import StatementError
 
 from alc_backend.store.column_types import UtcDateTime, Words, plain_type
-from alc_backend.store.models import EntryKind, Project, Round
+from alc_backend.store.kinds import EntryKind
+from alc_backend.store.models import Project, Round
 from alc_backend.store.round_states import RoundState
 from tests.annotations import round_config
 from tests.conftest import BOTH_DATABASES

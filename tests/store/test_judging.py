@@ -8,9 +8,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from alc_backend.store import recording
+from alc_backend.store import recording, upkeep
 from alc_backend.store.files import encode_edit
-from alc_backend.store.models import Image, Project, Query
+from alc_backend.store.models import Image, Query
 from tests.annotations import (
     BACKGROUND,
     CAT,
@@ -77,7 +77,7 @@ class Annotators:
 
     def ask(self, overlap):
         with self.store.session() as session:
-            session.get_one(Project, self.project).overlap = overlap
+            upkeep.set_overlap(session, self.project, overlap)
 
     @property
     def state(self):

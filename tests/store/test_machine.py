@@ -7,10 +7,10 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from alc_backend.store import recording
+from alc_backend.store import ledger, recording, standing, upkeep
 from alc_backend.store.files import encode_edit
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import Project, Query, Round, utc_now
+from alc_backend.store.models import Query, Round, utc_now
 from tests.annotations import (
     BACKGROUND,
     CAT,
@@ -107,15 +107,15 @@ def test_it_reaches_as_far_as_an_answer(store, project):
 
 def test_it_is_no_answer_and_no_vote(store, project):
     with store.session() as session:
-        session.get_one(Project, project).overlap = 2
+        upkeep.set_overlap(session, project, 2)
     write_batch(store, project)
     place = query_of(store, "a", 2).superpixel_id
     found = judged(store, project)
     assert (found.resolved, found.settled, found.waiting, found.disputed) == ({}, set(), set(), {})
     assert place in found.rests_on_machine
-    maps = maps_of(store, project)
-    assert maps.answers == 0
-    assert maps.held_out(1.0, 0) == set()
+    assert maps_of(store, project).answers == 0
+    with store.reading() as session:
+        assert list(standing.resolved_at(session, project, ledger.position(session, project))) == []
 
     say(store, ("a", 2), 1, CAT, by="7")  # one of two: the machine is not the second
     assert judged(store, project).waiting == {place}

@@ -8,8 +8,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from alc_backend.store import ledger, recording
-from alc_backend.store.models import Image, Project, Query
+from alc_backend.store import ledger, recording, upkeep
+from alc_backend.store.models import Image, Query
 from tests.annotations import (
     BACKGROUND,
     CAT,
@@ -265,7 +265,7 @@ def test_every_order_of_arrival_gives_the_same_standing(store, project, page):
 @pytest.fixture
 def of_two(store, project):
     with store.session() as session:
-        session.get_one(Project, project).overlap = 2
+        upkeep.set_overlap(session, project, 2)
 
 
 def test_of_two_annotators_one_who_unticks_is_no_vote(store, project, page, of_two):

@@ -28,6 +28,7 @@ from alc_backend.labelstudio.texts import texts
 from alc_backend.loop.overview import overview
 from alc_backend.loop.projects import classes
 from alc_backend.settings import Settings
+from alc_backend.store import upkeep
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
 from alc_backend.store.round_states import RoundState
@@ -75,6 +76,7 @@ class ProjectChecks:
         if "dataset" in readable:
             yield self._check("label config of the dataset project", self._dataset_config)
             yield self._check("images", self._images)
+        yield self._check("standing state", self._standing, self._rebuild)
         yield self._check("weights", self._weights)
         yield self._check("last reconciling", self._reconciled)
         yield self._check("work", self._work)
@@ -328,6 +330,21 @@ class ProjectChecks:
                 "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT",
             )
         return ok(f"{image.key} can be read ({size // 1024} kB)")
+
+    def _standing(self) -> Result:
+        """Whether what is kept beside the ledger is what the ledger says."""
+        with self._store.reading() as session:
+            found = upkeep.differences(session, self._project.id)
+        if found:
+            return problem(
+                f"what is kept beside the ledger is not what the ledger says: {'; '.join(found)}",
+                "`alc doctor --fix` makes it anew from the ledger; please report what led to it",
+            )
+        return ok("what is kept beside the ledger is what the ledger says")
+
+    def _rebuild(self) -> None:
+        with self._store.session() as session:
+            upkeep.rebuild(session, self._project.id)
 
     def _weights(self) -> Result:
         kept = self._project.warm_start

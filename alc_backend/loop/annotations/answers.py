@@ -21,7 +21,7 @@ from alc_backend.labelstudio.annotation import Annotation
 from alc_backend.labelstudio.query import NOT_OURS, Key, asked_about
 from alc_backend.loop import page_tasks, task_sync
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.store import ledger, recording
+from alc_backend.store import recording, standing
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
     TRAIN,
@@ -130,8 +130,8 @@ def _leaves_unasked(session: Session, project: Project, entry: LedgerEntry) -> b
     if entry.revision > 0 and not entry.is_answer:
         return True
     assert entry.superpixel_id is not None
-    return max(project.overlap, entry.overlap) > 1 and ledger.is_disputed(
-        session, entry.superpixel_id, project.overlap
+    return max(project.overlap, entry.overlap) > 1 and standing.is_disputed(
+        session, entry.superpixel_id
     )
 
 

@@ -1,35 +1,21 @@
 """How labels were confirmed, what that took, and how often the machine proposed the right class.
 
-Computes on entries of the ledger. Called by ``overview`` and ``exports``.
+Computes on the counts of a project. Called by ``overview`` and ``exports``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
-from alc_backend.common.types import TextEnum
 from alc_backend.core.intervals import wilson
-from alc_backend.store.ledger import Judgement
-from alc_backend.store.models import EntryKind, LedgerEntry
+from alc_backend.store.derived import Counted, Way
+from alc_backend.store.kinds import ANSWERS, EntryKind
+from alc_backend.store.tallies import Key, weighted_median
 
 INTERRUPTED = 10.0
 """A lead time of more than so many medians is taken for an interruption, and left out."""
-
-
-class Way(TextEnum):
-    """How a person confirms labels."""
-
-    SINGLE = "single"
-    """By answering a question about one superpixel."""
-
-    PAGE = "page"
-    """By leaving its tile ticked on a page."""
-
-    EDIT = "edit"
-    """By changing most of it by hand in the dataset project."""
 
 
 @dataclass(frozen=True)
@@ -69,79 +55,59 @@ class Precision:
         return self.right / self.tiles
 
 
-def confirmed(entries: Sequence[LedgerEntry], judged: Judgement) -> list[Confirmed]:
-    """What was confirmed in each way; ``entries`` in force, in replay order, and their judgement.
+def confirmed(counts: Counter[Key]) -> list[Confirmed]:
+    """What was confirmed in each way, by the counts of a project.
 
     A superpixel that was confirmed in several ways counts for the last one.
     """
-    ways: dict[int, Way] = {}
-    for entry in entries:
-        if entry.kind == EntryKind.EDIT:
-            changes = [change for change in entry.changes or () if change["most"]]
-            ways.update({change["superpixel"]: Way.EDIT for change in changes})
-        elif entry.superpixel_id is not None:
-            settling = judged.resolved.get(entry.superpixel_id)
-            if settling is not None and settling.id == entry.id:
-                ways[entry.superpixel_id] = _way_of(entry)
-    counts = Counter(ways.values())
-    screens = _screens(entries)
-    return [Confirmed(way, counts[way], *_times(screens[way])) for way in Way]
-
-
-def precisions(entries: Iterable[LedgerEntry], classes: Sequence[str]) -> list[Precision]:
-    """How often each class was right where pages proposed it, in the order of ``classes``."""
-    tiles: Counter[int] = Counter()
-    right: Counter[int] = Counter()
-    for entry in entries:
-        told = entry.is_answer or entry.kind == EntryKind.RULED_OUT
-        if entry.position and entry.proposed is not None and told:
-            tiles[entry.proposed] += 1
-            right[entry.proposed] += entry.is_answer
     return [
-        Precision(name, tiles[number], right[number], *wilson(right[number], tiles[number]))
-        for number, name in enumerate(classes)
-        if tiles[number]
+        Confirmed(way, counts[Key(Counted.CONFIRMED, about=str(way))], *_times(counts, way))
+        for way in Way
     ]
 
 
-def share_accepted(entries: Iterable[LedgerEntry]) -> float | None:
+def precisions(counts: Counter[Key], classes: Sequence[str]) -> list[Precision]:
+    """How often each class was right where pages proposed it, in the order of ``classes``."""
+    found = []
+    for number, name in enumerate(classes):
+        tiles = counts[Key(Counted.PROPOSED, number=number)]
+        right = counts[Key(Counted.TICKED, number=number)]
+        if tiles:
+            found.append(Precision(name, tiles, right, *wilson(right, tiles)))
+    return found
+
+
+def share_accepted(kinds: Mapping[str, int]) -> float | None:
     """p of Theorem 3.1: the share of pseudo labels accepted by answers to single questions.
 
-    None without such answers. Pages do not count: they propose other classes, too.
+    ``kinds`` counts those answers by their kind; None without any. Pages do not count: they propose
+    other classes, too.
     """
-    given = [entry.kind for entry in entries if entry.is_answer and not entry.position]
-    return given.count(EntryKind.ACCEPT) / len(given) if given else None
+    given = sum(kinds.get(kind, 0) for kind in ANSWERS)
+    return kinds.get(EntryKind.ACCEPT, 0) / given if given else None
 
 
-def _way_of(entry: LedgerEntry) -> Way:
-    if entry.superpixel_id is None:
-        return Way.EDIT
-    return Way.PAGE if entry.position else Way.SINGLE
+def said_singly(counts: Counter[Key]) -> Counter[str]:
+    """The entries in force that are no tiles, by their kind."""
+    found: Counter[str] = Counter()
+    for key, count in counts.items():
+        if key.what == Counted.SAID:
+            found[key.about] += count
+    return found
 
 
-@dataclass
-class _Screen:
-    """What one annotation took, in seconds (0 where that is not known), and how many it named."""
-
-    seconds: float = 0.0
-    named: int = 0
-
-
-def _screens(entries: Iterable[LedgerEntry]) -> dict[Way, list[_Screen]]:
-    found: dict[Way, dict[int, _Screen]] = {way: {} for way in Way}
-    for entry in entries:
-        screen = found[_way_of(entry)].setdefault(entry.annotation_id, _Screen())
-        screen.seconds += entry.lead_time or 0.0
-        screen.named += int(entry.is_answer) + sum(change["most"] for change in entry.changes or ())
-    return {way: list(screens.values()) for way, screens in found.items()}
-
-
-def _times(screens: Iterable[_Screen]) -> tuple[float | None, float | None]:
-    """The median time of a screen, and the time for each superpixel that they named."""
-    timed = [screen for screen in screens if screen.seconds > 0]
-    if not timed:
+def _times(counts: Counter[Key], way: Way) -> tuple[float | None, float | None]:
+    """The median time of a screen, and the time for each superpixel named there, in seconds."""
+    screens = {
+        key.number: count
+        for key, count in counts.items()
+        if key.what == Counted.SCREENS and key.about == way
+    }
+    middle = weighted_median(screens)
+    if middle is None:
         return None, None
-    limit = INTERRUPTED * median(screen.seconds for screen in timed)
-    kept = [screen for screen in timed if screen.seconds <= limit]
-    seconds, named = [screen.seconds for screen in kept], sum(screen.named for screen in kept)
-    return median(seconds), sum(seconds) / named if named else None
+    kept = {time: count for time, count in screens.items() if time <= INTERRUPTED * middle}
+    named = sum(counts[Key(Counted.NAMED, about=str(way), number=time)] for time in kept)
+    took = sum(time * count for time, count in kept.items()) / 1000
+    typical = weighted_median(kept)
+    return None if typical is None else typical / 1000, took / named if named else None

@@ -19,8 +19,9 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import answers
 from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
+from alc_backend.store.kinds import EntryKind
 from alc_backend.store.machine import ADMIN
-from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Superpixel
+from alc_backend.store.models import Image, LedgerEntry, Project, Superpixel
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def list_entries(
         if annotator is not None:
             entries = entries.where(LedgerEntry.annotator == annotator)
         rows = session.execute(entries.limit(last)).all()
-        standing = ledger.standing(session, project_id)
+        about = {row[0].image_id for row in rows}
+        standing = ledger.standing(session, project_id, images=about)
         judged = ledger.judge(standing, project.overlap)
     in_force = _in_force(standing, judged)
 

@@ -30,7 +30,8 @@ from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
 from alc_backend.store.files import encode_edit
-from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Superpixel
+from alc_backend.store.kinds import EntryKind
+from alc_backend.store.models import Image, LedgerEntry, Project, Superpixel
 
 
 @dataclass(frozen=True)

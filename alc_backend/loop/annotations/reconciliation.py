@@ -34,7 +34,7 @@ from alc_backend.loop.annotations import (
     unread_tasks,
 )
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.store import ledger, recording
+from alc_backend.store import ledger, recording, upkeep
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
 
@@ -381,7 +381,7 @@ def _take_overlap(store: Store, project: Project, settings: Json) -> bool:
         return False
     project.overlap = overlap
     with store.session() as session:
-        session.get_one(Project, project.id).overlap = overlap
+        upkeep.set_overlap(session, project.id, overlap)
         session.execute(  # other answers may be disputed now
             update(Round)
             .where(Round.project_id == project.id, Round.opened_at.is_not(None))

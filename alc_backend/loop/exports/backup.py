@@ -24,12 +24,11 @@ from alc_backend.loop.questions import learning
 from alc_backend.store import migrate
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
+from alc_backend.store.kinds import ANSWERS, EntryKind
 from alc_backend.store.models import (
-    ANSWERS,
     TRAIN,
     VAL,
     Base,
-    EntryKind,
     Image,
     LedgerEntry,
     Project,

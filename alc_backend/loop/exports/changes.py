@@ -5,7 +5,7 @@ Computes on a snapshot; writes two files of an export. Called by ``export``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -55,10 +55,6 @@ class Changes:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._classes = snapshot.project.classes
-        self._given: dict[int, list[LedgerEntry]] = {}
-        for entry in snapshot.entries:
-            if entry.superpixel_id is not None:
-                self._given.setdefault(entry.superpixel_id, []).append(entry)
 
     def of(self, image: Image, maps: Maps) -> list[Change]:
         """The changes of an image, by superpixel number, then in the order they were made."""
@@ -70,17 +66,30 @@ class Changes:
             ]
         )
         found, counts = np.unique(parts, axis=1, return_counts=True)
+        given: dict[int | None, list[LedgerEntry]] = {}
+        for entry in maps.entries:
+            given.setdefault(entry.superpixel_id, []).append(entry)
+        support = [_support(entry, given) for entry in maps.writers]
         return [
-            self._change(image, number, maps.writers[author - 1], before, after, pixels)
+            self._change(
+                image, number, maps.writers[author - 1], support[author - 1], before, after, pixels
+            )
             for (number, author, before, after), pixels in zip(
                 found.T.tolist(), counts.tolist(), strict=True
             )
         ]
 
     def _change(
-        self, image: Image, number: int, entry: LedgerEntry, before: int, after: int, pixels: int
+        self,
+        image: Image,
+        number: int,
+        entry: LedgerEntry,
+        support: _Support,
+        before: int,
+        after: int,
+        pixels: int,
     ) -> Change:
-        annotators, agreement = self._support(entry)
+        annotators, agreement = support
         return Change(
             image=image.key,
             superpixel=number,
@@ -97,21 +106,26 @@ class Changes:
             proposed=None if entry.proposed is None else self._name(entry.proposed),
         )
 
-    def _support(self, entry: LedgerEntry) -> tuple[tuple[str, ...], float | None]:
-        """The annotators behind an entry in force, and the share of the votes that agree with it.
-
-        The share is None where one annotator was asked.
-        """
-        given = [] if entry.superpixel_id is None else self._given[entry.superpixel_id]
-        if entry.is_by_machine or not any(answer.overlap > 1 for answer in given):
-            return (entry.annotator,), None
-        votes = ledger.votes_of(given)
-        agreeing = [vote.annotator for vote in votes if vote.class_id == entry.class_id]
-        share = round(len(agreeing) / len(votes), 4) if votes else None
-        return tuple(sorted({entry.annotator, *agreeing})), share
-
     def _name(self, class_id: int) -> str | None:
         return None if class_id == VOID else str(self._classes[class_id])
+
+
+_Support = tuple[tuple[str, ...], float | None]
+"""The annotators behind an entry, and the share of the votes that agree with it."""
+
+
+def _support(entry: LedgerEntry, said: Mapping[int | None, list[LedgerEntry]]) -> _Support:
+    """What supports an entry in force, by what was ``said`` of each superpixel (row id).
+
+    The share is None where one annotator was asked.
+    """
+    given = [] if entry.superpixel_id is None else said[entry.superpixel_id]
+    if entry.is_by_machine or not any(answer.overlap > 1 for answer in given):
+        return (entry.annotator,), None
+    votes = ledger.votes_of(given)
+    agreeing = [vote.annotator for vote in votes if vote.class_id == entry.class_id]
+    share = round(len(agreeing) / len(votes), 4) if votes else None
+    return tuple(sorted({entry.annotator, *agreeing})), share
 
 
 def write(root: Path, changes: Sequence[Change]) -> None:

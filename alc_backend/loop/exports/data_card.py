@@ -17,11 +17,20 @@ from alc_backend.core.arrays import VOID
 from alc_backend.datasets.layouts import HUGGINGFACE
 from alc_backend.foundation.warm_start import GROUNDED_SAM
 from alc_backend.loop.annotations import confirmations
-from alc_backend.loop.annotations.confirmations import Way
 from alc_backend.loop.exports.changes import Change
 from alc_backend.loop.exports.snapshot import Maps, Snapshot
-from alc_backend.store import ledger
-from alc_backend.store.models import ANSWERS, EntryKind, Round
+from alc_backend.store.derived import (
+    DISPUTED,
+    ON_MACHINE,
+    RESOLVED,
+    STATES,
+    WAITING,
+    Counted,
+    Way,
+)
+from alc_backend.store.kinds import ANSWERS, EntryKind
+from alc_backend.store.models import Round
+from alc_backend.store.tallies import Key
 
 NAME = "README.md"
 
@@ -103,11 +112,15 @@ class Census:
 def write(root: Path, census: Census, format_name: str, with_images: bool, digest: str) -> None:
     """Write ``README.md`` below ``root``; ``digest`` is that of the snapshot."""
     taken = census.snapshot
-    said = Counter(entry.kind for entry in taken.entries)
+    said: Counter[str] = Counter()
+    people = set()
+    for key, count in taken.counts.items():
+        if key.what in (Counted.SAID, Counted.SAID_ON_PAGES):
+            said[key.about] += count
+            people.add(key.who)
     answered = sum(said[kind] for kind in ANSWERS)
-    people = {entry.annotator for entry in taken.entries if not entry.is_by_machine}
-    judged = ledger.judge(taken.entries, taken.project.overlap)
-    confirmed = {told.way: told.labels for told in confirmations.confirmed(taken.entries, judged)}
+    states = {state: taken.counts[Key(Counted.SUPERPIXELS, about=state)] for state in STATES}
+    confirmed = {told.way: told.labels for told in confirmations.confirmed(taken.counts)}
     touched = {(change.image, change.superpixel) for change in census.changes if change.superpixel}
     pixels = sum(change.pixels for change in census.changes)
     parts = [
@@ -129,14 +142,14 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
                 ("tiles of pages unticked (a class ruled out)", said[EntryKind.RULED_OUT]),
                 ("known wrong tiles that pages repeated", said[EntryKind.REPEATED]),
                 ("direct edits in force", said[EntryKind.EDIT]),
-                ("superpixels settled by answers", len(judged.resolved)),
+                ("superpixels settled by answers", states[RESOLVED]),
                 ("superpixels confirmed", sum(confirmed.values())),
                 ("— singly", confirmed[Way.SINGLE]),
                 ("— on pages of look-alikes", confirmed[Way.PAGE]),
                 ("— by hand", confirmed[Way.EDIT]),
-                ("superpixels on the machine's own word", len(judged.rests_on_machine)),
-                ("superpixels disputed", len(judged.disputed)),
-                ("superpixels waiting for another annotator", len(judged.waiting)),
+                ("superpixels on the machine's own word", states[ON_MACHINE]),
+                ("superpixels disputed", states[DISPUTED]),
+                ("superpixels waiting for another annotator", states[WAITING]),
                 ("annotators", len(people)),
                 ("annotators asked each question", taken.project.overlap),
                 ("superpixels changed", len(touched)),

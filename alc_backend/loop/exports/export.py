@@ -64,7 +64,7 @@ def export_project(
         changes.write(root, census.changes)
         digest = sha.finish()
         data_card.write(root, census, format_name, with_images, digest)
-        manifest.write(root, taken, format_name, with_images, digest)
+        manifest.write(root, taken, format_name, with_images, digest, sha.entries)
     return len(taken.images)
 
 

@@ -22,10 +22,18 @@ NAME = "manifest.json"
 MADE_BY = "alc-backend"
 
 
-def write(root: Path, taken: Snapshot, format_name: str, with_images: bool, ledger: str) -> None:
+def write(
+    root: Path,
+    taken: Snapshot,
+    format_name: str,
+    with_images: bool,
+    ledger: str,
+    entries: int,
+) -> None:
     """Write the manifest of the files below ``root``, as the last file of an export.
 
-    ``with_images`` tells whether the export holds the images, ``ledger`` is the snapshot's digest.
+    ``with_images`` tells whether the export holds the images, ``ledger`` is the snapshot's digest,
+    of so many ``entries``.
     """
     manifest: Json = {
         "made_by": MADE_BY,
@@ -35,7 +43,7 @@ def write(root: Path, taken: Snapshot, format_name: str, with_images: bool, ledg
         "classes": taken.project.classes,
         "images": len(taken.images),
         "images_included": with_images,
-        "ledger": {"sha256": ledger, "entries": len(taken.entries)},
+        "ledger": {"sha256": ledger, "entries": entries},
         "files": {name: sha256_of(root / name) for name in files(root)},
     }
     write_json(root / NAME, {**manifest, "sha256": _of_itself(manifest)})
@@ -100,10 +108,12 @@ def differences(
         found.append(
             f"the export is of the project {manifest['project']!r}, not of {taken.project.name!r}"
         )
-    elif manifest["ledger"]["sha256"] != snapshot.digest(taken):
+        return found
+    digest, entries = snapshot.digest(taken)
+    if manifest["ledger"]["sha256"] != digest:
         found.append(
             f"the ledger has moved on: {manifest['ledger']['entries']} entries were in force, now "
-            f"{len(taken.entries)} are; export again"
+            f"{entries} are; export again"
         )
     return found
 

@@ -26,6 +26,7 @@ from alc_backend.loop.annotations import answers, outcomes, recovery
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.projects.connection import free_name
 from alc_backend.store.database import Store
+from alc_backend.store.derived import Tally
 from alc_backend.store.importing import import_dataset
 from alc_backend.store.models import TRAIN, Image, Project, Superpixel
 
@@ -190,6 +191,7 @@ def _remove(store: Store, name: str) -> None:
     with store.session() as session:
         here = select(Image.id).where(Image.project_id == project_id)
         session.execute(delete(Superpixel).where(Superpixel.image_id.in_(here)))
+        session.execute(delete(Tally).where(Tally.project_id == project_id))
         session.execute(delete(Image).where(Image.project_id == project_id))
         session.execute(delete(Project).where(Project.id == project_id))
 

@@ -8,41 +8,36 @@ most, and render them. Reads the database, the label maps and the images; change
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from alc_backend.common.types import Json, Progress
 from alc_backend.common.version import __version__
 from alc_backend.core import metrics
 from alc_backend.datasets.images import image_jpeg, label_png, read_image
-from alc_backend.loop.annotations.confirmations import share_accepted
+from alc_backend.loop.annotations.confirmations import said_singly, share_accepted
 from alc_backend.simulate.examples import SHOWN
 from alc_backend.simulate.figures import Point
-from alc_backend.store import ledger
+from alc_backend.store import ledger, tallies
 from alc_backend.store.database import Store
+from alc_backend.store.derived import RESOLVED, Counted
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import (
-    TRAIN,
-    VAL,
-    Image,
-    LedgerEntry,
-    Project,
-    Round,
-    Superpixel,
-)
+from alc_backend.store.label_map_reader import LabelMapReader
+from alc_backend.store.models import TRAIN, VAL, Image, Project, Round
+from alc_backend.store.tallies import Key
 
 
 @dataclass(frozen=True)
 class LiveProject:
     """What a report is made from: a project, its rounds, and its ledger as it stands.
 
-    ``images`` are those under correction; ``entries`` are in force; ``maps`` replays them.
+    ``images`` are those under correction; ``counts`` is what was counted of the entries in force;
+    ``maps`` replays them.
     """
 
     project: Project
@@ -50,8 +45,8 @@ class LiveProject:
     images: Sequence[Image]
     validation_images: int
     superpixels: int
-    entries: list[LedgerEntry]
-    maps: LabelMaps
+    counts: Counter[Key]
+    maps: LabelMapReader
     files: ProjectFiles
 
 
@@ -80,8 +75,7 @@ def document(
 
     The form is that of :func:`alc_backend.simulate.results.document`.
     """
-    with store.reading() as session:
-        live = _load(session, store, project_id)
+    live = _load(store, project_id)
     compared = _compare(live, progress)
     name = live.project.name
     return {
@@ -110,30 +104,25 @@ def document(
     }
 
 
-def _load(session: Session, store: Store, project_id: int) -> LiveProject:
-    files = store.files(project_id)
-    superpixels = session.scalar(
-        select(func.count())
-        .select_from(Superpixel)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project_id, Image.removed.is_(None))
-    )
-    images = session.scalars(
-        select(Image)
-        .where(Image.project_id == project_id, Image.removed.is_(None))
-        .order_by(Image.key)
-    ).all()
-    return LiveProject(
-        project=session.get_one(Project, project_id),
-        rounds=session.scalars(
+def _load(store: Store, project_id: int) -> LiveProject:
+    with store.reading() as session:
+        project = session.get_one(Project, project_id)
+        rounds = session.scalars(
             select(Round).where(Round.project_id == project_id).order_by(Round.number)
-        ).all(),
-        images=[image for image in images if image.split == TRAIN],
-        validation_images=sum(image.split == VAL for image in images),
-        superpixels=superpixels or 0,
-        entries=ledger.standing(session, project_id),
-        maps=LabelMaps(session, files, project_id),
-        files=files,
+        ).all()
+        position = ledger.position(session, project_id)
+        counts = tallies.read(session, project_id)
+    images = store.images(project_id, TRAIN)
+    order = [image.id for image in images]
+    return LiveProject(
+        project=project,
+        rounds=rounds,
+        images=images,
+        validation_images=len(store.images(project_id, VAL)),
+        superpixels=counts[Key(Counted.ASKABLE)],
+        counts=counts,
+        maps=LabelMapReader(store, project_id, position, overlap=project.overlap, order=order),
+        files=store.files(project_id),
     )
 
 
@@ -175,16 +164,22 @@ def _points(live: LiveProject, compared: Comparison) -> list[Point]:
     points.append(
         Point(
             round=points[-1].round + 1 if points else 0,
-            answers=live.maps.answers,
+            answers=live.counts[Key(Counted.SUPERPIXELS, about=RESOLVED)],
             data_miou=metrics.known(metrics.mean_iou(compared.after)) if compared.known else None,
-            accept_rate=share_accepted(live.entries),
-            hours=sum(entry.lead_time or 0.0 for entry in live.entries) / 3600,
+            accept_rate=share_accepted(said_singly(live.counts)),
+            hours=_seconds(live.counts) / 3600,
         )
     )
     if compared.known:
         points[0] = replace(points[0], class_iou=_class_iou(compared.before))
         points[-1] = replace(points[-1], class_iou=_class_iou(compared.after))
     return points
+
+
+def _seconds(counts: Counter[Key]) -> float:
+    """How long annotators were at the questions, pages and images that count."""
+    took = (key.number * many for key, many in counts.items() if key.what == Counted.SCREENS)
+    return sum(took) / 1000
 
 
 def _class_iou(confusion: NDArray[np.int64]) -> list[float | None]:

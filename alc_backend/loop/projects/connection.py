@@ -25,6 +25,7 @@ from alc_backend.labelstudio.texts import texts
 from alc_backend.loop.projects.classes import refuse_missing, take_up_labels
 from alc_backend.loop.task_sync import select_queries
 from alc_backend.settings import Settings
+from alc_backend.store import upkeep
 from alc_backend.store.database import Store
 from alc_backend.store.importing import create_project
 from alc_backend.store.models import TRAIN, Image, Project, Query
@@ -64,7 +65,9 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
         number = projects.create_query_project(
             client, project.name, overlap, len(project.classes), wording
         )
-        project = _remember(store, project_id, query_project=number, overlap=overlap)
+        with store.session() as session:
+            upkeep.set_overlap(session, project_id, overlap)
+        project = _remember(store, project_id, query_project=number)
     _upload(store, client, project, report)
     report("connecting the backend")
     connect_backends(store.settings, client, project)

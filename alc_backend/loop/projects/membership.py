@@ -12,6 +12,7 @@ from alc_backend.labelstudio import projects
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import read_dataset_config
 from alc_backend.loop.projects.connection import make_tasks
+from alc_backend.store import upkeep
 from alc_backend.store.database import Store
 from alc_backend.store.models import Image, Project
 
@@ -40,14 +41,15 @@ def restore_images(
         paths = [(image.key, files.image(image.id, image.suffix)) for image in gone]
         done = 0
         for urls, numbers in make_tasks(client, project.dataset_project, paths, report, field):
+            made = [image.id for image in gone[done : done + len(urls)]]
             with store.session() as session:
                 for image, url, number in zip(gone[done:], urls, numbers, strict=False):
                     row = session.get_one(Image, image.id)
-                    row.url, row.dataset_task, row.removed = url, number, None
+                    row.url, row.dataset_task = url, number
+                upkeep.set_removed(session, project_id, dict.fromkeys(made, None))
             done += len(urls)
     with store.session() as session:
-        for image in out:
-            session.get_one(Image, image.id).removed = None
+        upkeep.set_removed(session, project_id, {image.id: None for image in out})
     return out
 
 

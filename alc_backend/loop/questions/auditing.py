@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 from alc_backend.core.draws import chance
 from alc_backend.core.intervals import clopper_pearson_low
 from alc_backend.loop.questions.learning import Learnt
+from alc_backend.store.kinds import EntryKind
 from alc_backend.store.ledger import Judgement
-from alc_backend.store.models import EntryKind, Image, LedgerEntry, Query, Round, Superpixel
+from alc_backend.store.models import Image, LedgerEntry, Query, Round, Superpixel
 
 AUDIT_SHARE = 0.1
 """The share of the superpixels that a plan asks about that are drawn at random."""

@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 from alc_backend.core.proposals import Known, Proposals, Traits
 from alc_backend.errors import NotFoundError
 from alc_backend.store.database import Store
+from alc_backend.store.kinds import EntryKind
 from alc_backend.store.ledger import Judgement
-from alc_backend.store.models import EntryKind, LedgerEntry, Part, Round
+from alc_backend.store.models import LedgerEntry, Part, Round
 from alc_backend.store.round_states import Step
 from alc_backend.store.traits import ShardTraits
 

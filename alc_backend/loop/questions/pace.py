@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from alc_backend.core.questions import Pace
-from alc_backend.store.models import EntryKind, LedgerEntry
+from alc_backend.store.kinds import EntryKind
+from alc_backend.store.models import LedgerEntry
 
 FEWEST = 20
 """With fewer answers of a kind, its published time is taken."""

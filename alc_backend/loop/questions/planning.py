@@ -31,12 +31,11 @@ from alc_backend.loop.questions.learning import Learnt, learn
 from alc_backend.loop.questions.pace import measured_pace
 from alc_backend.loop.questions.repeats import Repeat, with_repeats
 from alc_backend.loop.questions.showing import Showing
-from alc_backend.store import ledger
+from alc_backend.store import ledger, tallies
 from alc_backend.store.database import Store
+from alc_backend.store.derived import Counted
 from alc_backend.store.ledger import Judgement
 from alc_backend.store.models import (
-    ANSWERS,
-    EntryKind,
     Image,
     LedgerEntry,
     Project,
@@ -45,14 +44,12 @@ from alc_backend.store.models import (
     Superpixel,
 )
 from alc_backend.store.pages import Page, Tile
+from alc_backend.store.upkeep import TAUGHT
 from alc_backend.store.warnings import warn
 
 AHEAD = 60
 """Superpixels that a plan asks about beyond those after which the next one is made: annotators work
 on while it is."""
-
-TAUGHT = (*ANSWERS, EntryKind.RULED_OUT, EntryKind.DELETED)
-"""The kinds of entries that change what is to be asked next."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +72,15 @@ def is_due(session: Session, round_: Round) -> bool:
         return False
     if round_.planned_to is None:
         return True
-    mine = (
+    counted = select(func.count()).where(
         LedgerEntry.project_id == round_.project_id,
+        LedgerEntry.id > round_.planned_to,
         LedgerEntry.kind.in_(TAUGHT),
         LedgerEntry.annotation_id > 0,  # what the machine withdraws teaches nothing
     )
-    counted = select(func.count()).select_from(LedgerEntry).where(*mine)
-    new = session.scalar(counted.where(LedgerEntry.id > round_.planned_to)) or 0
-    return is_worth_learning(new, 0) and is_worth_learning(new, session.scalar(counted) or 0)
+    new = session.scalar(counted) or 0
+    known = tallies.count(session, round_.project_id, Counted.TAUGHT)
+    return is_worth_learning(new, 0) and is_worth_learning(new, known)
 
 
 def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> Plan:

@@ -20,9 +20,10 @@ from alc_backend.loop.questions.learning import Learnt
 from alc_backend.loop.questions.planning import Plan, not_to_be_asked
 from alc_backend.store import ledger, machine, recording
 from alc_backend.store.database import Store
+from alc_backend.store.kinds import EntryKind
 from alc_backend.store.ledger import Judgement
 from alc_backend.store.machine import MachineLabel
-from alc_backend.store.models import EntryKind, Image, LedgerEntry, Project, Round, Superpixel
+from alc_backend.store.models import Image, LedgerEntry, Project, Round, Superpixel
 
 log = logging.getLogger(__name__)
 

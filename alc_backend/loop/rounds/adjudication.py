@@ -16,7 +16,7 @@ from alc_backend.labelstudio.query import shape_of
 from alc_backend.loop import query_tasks
 from alc_backend.loop.rounds import republishing
 from alc_backend.loop.rounds.progress import Reporter
-from alc_backend.store import ledger
+from alc_backend.store import ledger, standing
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import Query, Round
@@ -38,12 +38,10 @@ def ask_missing(store: Store, round_: Round, report: Reporter) -> int:
     with store.session() as session:
         ledger.lock(session, round_.project_id)  # before the part, as everyone does
         report.lock(session)
-        judged = ledger.judgement(session, round_.project_id)
-        for superpixel_id, proposed in judged.disputed.items():
+        for superpixel_id, proposed in standing.disputed(session, round_.project_id).items():
             _write_adjudication(session, files, round_, superpixel_id, proposed)
-        for query in query_tasks.queries_left_behind(session, round_):
-            if query.closed_at is None and query.superpixel_id not in judged.settled:
-                query.ask_again(round_, FIRST_RANK)
+        for query in _undone(session, round_):
+            query.ask_again(round_, FIRST_RANK)
         session.flush()
         first = _first(session, round_)
     with Client.from_settings(store.settings) as client:
@@ -64,13 +62,21 @@ def ask_missing(store: Store, round_: Round, report: Reporter) -> int:
                 )
             )
         )
-        judged = ledger.judgement(session, round_.project_id)
-        undone = any(
-            query.closed_at is None and query.superpixel_id not in judged.settled
-            for query in query_tasks.queries_left_behind(session, round_)
-        )
-        session.get_one(Round, round_.id).unasked = undone or not judged.disputed.keys() <= asked
+        disputed = standing.disputed(session, round_.project_id)
+        left = bool(_undone(session, round_)) or not disputed.keys() <= asked
+        session.get_one(Round, round_.id).unasked = left
     return len(first)
+
+
+def _undone(session: Session, round_: Round) -> list[Query]:
+    """The queries of earlier rounds that are open again: their answers were withdrawn."""
+    left = [
+        query
+        for query in query_tasks.queries_left_behind(session, round_)
+        if query.closed_at is None
+    ]
+    settled = standing.settled_among(session, {query.superpixel_id for query in left})
+    return [query for query in left if query.superpixel_id not in settled]
 
 
 def _first(session: Session, round_: Round) -> list[int]:

@@ -22,18 +22,10 @@ from alc_backend.loop.rounds import plan, work_items
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.status import newest_round
 from alc_backend.segmentation import folds as folds_of
-from alc_backend.store import ledger
+from alc_backend.store import standing
 from alc_backend.store.database import Store
-from alc_backend.store.models import (
-    ANSWERS,
-    TRAIN,
-    EntryKind,
-    LedgerEntry,
-    Part,
-    Project,
-    Query,
-    Round,
-)
+from alc_backend.store.kinds import ANSWERS, EntryKind
+from alc_backend.store.models import TRAIN, LedgerEntry, Part, Project, Query, Round
 from alc_backend.store.pages import Page, Tile
 from alc_backend.store.round_config import BATCH_OPTIONS, RoundConfig
 from alc_backend.store.round_states import RUNNING, STOPPED, RoundState
@@ -183,7 +175,7 @@ def _is_answered(session: Session, round_: Round) -> bool:
     tiles = select(Tile.superpixel_id).join(Page, Page.id == Tile.page_id)
     pages = tiles.where(Page.round_id == round_.id, Page.closed_at.is_(None), ~Tile.repeated)
     asked = {*session.scalars(queries), *session.scalars(pages)}
-    since = session.execute(  # counted first: judging the whole ledger takes longer
+    since = session.execute(  # counted first: judging what is new takes longer
         select(LedgerEntry.kind, func.count().label("many"))
         .where(
             LedgerEntry.project_id == round_.project_id,
@@ -196,9 +188,10 @@ def _is_answered(session: Session, round_: Round) -> bool:
     few = given < min(round_.config.size, len(asked)) and EntryKind.EDIT not in new
     if not asked or few:
         return False
-    settled = ledger.judgement(session, round_.project_id).settled
-    before = ledger.judgement(session, round_.project_id, round_.ledger_position).settled
-    return asked <= settled or len(settled - before) >= round_.config.size
+    if asked <= standing.settled_among(session, asked):
+        return True
+    since_then = standing.settled_since(session, round_.project_id, round_.ledger_position or 0)
+    return len(since_then) >= round_.config.size
 
 
 def cancel(store: Store, project_id: int) -> Round:

@@ -20,9 +20,10 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.rounds.progress import Reporter
-from alc_backend.store import ledger
+from alc_backend.store import ledger, tallies
 from alc_backend.store.database import Store
-from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.derived import RESOLVED, Counted
+from alc_backend.store.label_map_reader import LabelMapReader
 from alc_backend.store.models import TRAIN, Project, Round, Score
 
 log = logging.getLogger(__name__)
@@ -48,13 +49,15 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
             log.warning("round %s %s", round_.number, warning)
     with store.reading() as session:
         upto = ledger.position(session, project_id)
-        maps = LabelMaps(session, store.files(project_id), project_id, upto)
-    if not store.images(project_id, TRAIN):
+        answers = tallies.count(session, project_id, Counted.SUPERPIXELS, RESOLVED)
+    images = [image.id for image in store.images(project_id, TRAIN)]
+    if not images:
         raise RoundError(f"project {project_id} has no images; import a dataset with `alc init`")
+    maps = LabelMapReader(store, project_id, upto, order=images)
     miou = data_miou(store, project_id, maps, report)
     with report.session() as session:
         row = session.get_one(Round, round_.id)
-        row.ledger_position, row.answers, row.data_miou = upto, maps.answers, miou
+        row.ledger_position, row.answers, row.data_miou = upto, answers, miou
         row.config = replace(row.config, overlap=row.project.overlap)
         row.warning = warning
         row.model_miou = row.class_iou = row.estimate = row.estimate_answers = None
@@ -64,7 +67,7 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
 def data_miou(
     store: Store,
     project_id: int,
-    maps: LabelMaps,
+    maps: LabelMapReader,
     report: Callable[[int, int, str], None] = lambda done, total, message: None,
 ) -> float | None:
     """The mIoU, in [0, 1], of the label maps against the ground truth of all training images.

@@ -31,7 +31,7 @@ from alc_backend.labelstudio import query
 from alc_backend.loop import leases
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.training import training_maps
-from alc_backend.store import ledger
+from alc_backend.store import standing
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.label_maps import LabelMaps
@@ -112,7 +112,7 @@ def _estimate(store: Store, part: Part, report: Progress, load: NetworkLoader) -
     files = store.files(round_.project_id)
     maps, hidden = training_maps(store, round_)
     images = {image.id: image for image in store.images(round_.project_id, TRAIN)}
-    answered = sorted(maps.images_of(hidden))
+    answered = sorted(set(hidden.values()))
     if not answered:
         return
     predict = load(files, round_, None)
@@ -120,7 +120,7 @@ def _estimate(store: Store, part: Part, report: Progress, load: NetworkLoader) -
     for done, image_id in enumerate(answered):
         image = images[image_id]
         report(done, len(answered), f"measuring the network on {image.key}")
-        labels, judged = maps.read(image.id), maps.judged(image.id, hidden)
+        labels, judged = maps.read(image.id), maps.of(image.id).judged(image.id, hidden)
         judged &= labels != VOID
         right += int((predict(image).probabilities.argmax(axis=0) == labels)[judged].sum())
         counted += int(judged.sum())
@@ -141,13 +141,13 @@ def _score_shard(
     round_, fold = part.round, work.fold
     files = store.files(round_.project_id)
     with store.reading() as session:
-        maps = LabelMaps(session, files, round_.project_id)
-        settled = ledger.judgement(session, round_.project_id).settled
+        maps = LabelMaps(session, files, round_.project_id, images=work.images)
+        settled = standing.settled_of(session, work.images)
         scored = set(
             session.scalars(
                 select(Superpixel.image_id)
                 .join(Score, Score.superpixel_id == Superpixel.id)
-                .where(Score.round_id == round_.id)
+                .where(Score.round_id == round_.id, Superpixel.image_id.in_(work.images))
                 .distinct()
             )
         )
@@ -155,7 +155,7 @@ def _score_shard(
             image.id: image
             for image in session.scalars(
                 select(Image).where(
-                    Image.project_id == round_.project_id,
+                    Image.id.in_(work.images),
                     Image.split == TRAIN,
                     Image.removed.is_(None),
                 )

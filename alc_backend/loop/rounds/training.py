@@ -7,17 +7,20 @@ by ``executor``, and by ``train_process`` in each process of a training on sever
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.core.draws import chance
 from alc_backend.datasets.images import read_image
 from alc_backend.errors import SettingsError
 from alc_backend.loop.rounds import distributed
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.segmentation import folds
+from alc_backend.store import standing
 from alc_backend.store.database import Store
-from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.label_map_reader import LabelMapReader
 from alc_backend.store.models import TRAIN, VAL, Round
 
 
@@ -93,19 +96,28 @@ def train_networks(store: Store, round_: Round, report: Reporter) -> None:
             files.keep_network(round_.number, fold)
 
 
-def training_maps(store: Store, round_: Round) -> tuple[LabelMaps, set[int]]:
+def training_maps(store: Store, round_: Round) -> tuple[LabelMapReader, dict[int, int]]:
     """The label maps that the round trains on, and the answered superpixels that it holds out.
 
-    Answers are held out only where no validation image can tell how good the network is.
+    The latter are row ids, each with that of its image. Answers are held out only where no
+    validation image can tell how good the network is.
     """
-    with store.reading() as session:
-        maps = LabelMaps(
-            session,
-            store.files(round_.project_id),
-            round_.project_id,
-            round_.ledger_position,
-            overlap=round_.config.overlap,
-        )
+    position, overlap = round_.ledger_position or 0, round_.config.overlap
+    maps = LabelMapReader(store, round_.project_id, position, overlap=overlap)
     if store.images(round_.project_id, VAL):
-        return maps, set()
-    return maps, maps.held_out(round_.config.holdout, round_.config.training.seed)
+        return maps, {}
+    with store.reading() as session:
+        resolved = standing.resolved_at(session, round_.project_id, position, overlap)
+        return maps, held_out(resolved, round_.config.holdout, round_.config.training.seed)
+
+
+def held_out(answered: Iterable[tuple[int, int]], share: float, seed: int) -> dict[int, int]:
+    """A fixed random choice from what was ``answered``: superpixels with their images (row ids).
+
+    ``share`` is the probability, from 0 to 1, with which each is chosen.
+    """
+    return {
+        superpixel_id: image_id
+        for superpixel_id, image_id in answered
+        if chance(f"answer/{superpixel_id}", seed) < share
+    }

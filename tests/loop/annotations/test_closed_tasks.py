@@ -6,7 +6,9 @@ import pytest
 
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.loop import image_tasks
-from alc_backend.store.models import Image, Project, Query, Removal, Round
+from alc_backend.store import upkeep
+from alc_backend.store.kinds import Removal
+from alc_backend.store.models import Project, Query, Round
 from alc_backend.store.round_states import RoundState
 from tests.annotations import QUERY_PROJECT, answer, at, image_of, query_of, round_config, task_of
 from tests.conftest import BOTH_DATABASES
@@ -113,7 +115,7 @@ def test_what_a_round_is_about_to_open_is_left_to_it(
         session.add(second)
         session.flush()
         session.get_one(Query, query.id).round_id = second.id
-        session.get_one(Image, image.id).removed = Removal.BY_HAND if removed else None
+        upkeep.set_removed(session, project, {image.id: Removal.BY_HAND if removed else None})
     skip(label_studio, closed_task)
     look()
     assert served(label_studio, "a") == ([] if removed else [closed_task])

@@ -7,6 +7,7 @@ import pytest
 
 from alc_backend.errors import LabelStudioAwayError, LabelStudioError, NotFoundError, RoundError
 from alc_backend.loop.annotations import history, webhooks
+from alc_backend.store import upkeep
 from alc_backend.store.models import Project
 from tests.annotations import (
     CAT,
@@ -58,7 +59,7 @@ def revert(store, project, label_studio):
 
 def ask(store, project, overlap):
     with store.session() as session:
-        session.get_one(Project, project).overlap = overlap
+        upkeep.set_overlap(session, project, overlap)
 
 
 def brief(lines, *names):

@@ -14,7 +14,8 @@ from alc_backend.labelstudio import page, query
 from alc_backend.loop.annotations import reconciliation
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import EntryKind, Project, Query, Round
+from alc_backend.store.kinds import EntryKind
+from alc_backend.store.models import Project, Query, Round
 from alc_backend.store.pages import Page
 from tests.annotations import (
     DATASET_PROJECT,

@@ -19,7 +19,8 @@ from alc_backend.errors import SettingsError
 from alc_backend.labelstudio.client import TRIES
 from alc_backend.loop.annotations import answers, webhooks
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.store import ledger
+from alc_backend.store import ledger, upkeep
+from alc_backend.store.derived import ImageState, Standing, Tally
 from alc_backend.store.incoming import Event
 from alc_backend.store.models import LedgerEntry, Project, Query, utc_now
 from tests.annotations import (
@@ -124,7 +125,7 @@ def said(choice):
 
 def emptied(store):
     with store.session() as session:
-        for table in (LedgerEntry, Event):
+        for table in (Standing, Tally, ImageState, LedgerEntry, Event):
             session.execute(delete(table))
     return label_studio_of(store)
 
@@ -143,7 +144,7 @@ def test_any_order_repetition_and_loss_of_webhooks_gives_the_same_ledger(
 ):
     """Whenever they are read in: between what happens, and after it."""
     with store.session() as session:
-        session.get_one(Project, project).overlap = overlap
+        upkeep.set_overlap(session, project, overlap)
     tasks = {place: task_of(store, *place) for place in PLACES}
     events, last = told(history, tasks)
     label_studio = emptied(store)

@@ -4,7 +4,8 @@ import pytest
 
 from alc_backend.core.questions import Pace
 from alc_backend.loop.questions.pace import FEWEST, FURTHEST, measured_pace
-from alc_backend.store.models import EntryKind, LedgerEntry
+from alc_backend.store.kinds import EntryKind
+from alc_backend.store.models import LedgerEntry
 
 
 def entry(kind, lead_time, *, annotation=1, position=0):

@@ -12,9 +12,10 @@ from alc_backend.loop.annotations import history
 from alc_backend.loop.leases import Lease
 from alc_backend.loop.questions import asking, planning
 from alc_backend.loop.questions.relabelling import relabel
-from alc_backend.store import ledger, recording
+from alc_backend.store import ledger, recording, upkeep
+from alc_backend.store.kinds import Removal
 from alc_backend.store.machine import MACHINE
-from alc_backend.store.models import Image, LedgerEntry, Part, Query, Round, Superpixel, utc_now
+from alc_backend.store.models import LedgerEntry, Part, Query, Round, Superpixel, utc_now
 from alc_backend.store.pages import Page
 from tests.annotations import (
     CAT,
@@ -204,7 +205,7 @@ def test_what_people_said_or_painted_is_left_alone(store, project):
         recording.record_edit(
             session, touched.image, recording.Edit(50, "7", 1.0, now, now, False, changes)
         )
-        session.get_one(Image, gone.image_id).removed = "removed"
+        upkeep.set_removed(session, project, {gone.image_id: Removal.BY_HAND})
     answer(store, list(audits(store))[:1], DOG, first=9)
     plan(store)
     (batch,) = machine(store, project).values()

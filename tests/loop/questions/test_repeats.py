@@ -7,7 +7,8 @@ from sqlalchemy import select
 
 from alc_backend.loop.questions.planning import is_due
 from alc_backend.store import ledger, recording
-from alc_backend.store.models import EntryKind, Image, Query, Round, Superpixel, utc_now
+from alc_backend.store.kinds import EntryKind
+from alc_backend.store.models import Image, Query, Round, Superpixel, utc_now
 from alc_backend.store.pages import Page
 from tests.annotations import CAT, DOG, judged, label_map
 from tests.pages import say_to_page

@@ -20,8 +20,8 @@ from alc_backend.loop.rounds.status import RoundSummary
 from alc_backend.segmentation import infer
 from alc_backend.segmentation import train as training
 from alc_backend.segmentation.dataset import TrainingCrops
+from alc_backend.store import standing, upkeep
 from alc_backend.store.importing import import_folder
-from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Image, LedgerEntry, Score, Superpixel, utc_now
 from alc_backend.store.round_states import RoundState, Step
 from tests.conftest import write_dataset
@@ -156,6 +156,7 @@ def answer_everything(store, project):
                     updated_at=utc_now(),
                 )
             )
+        upkeep.rebuild(session, project)
         return {superpixel.id for superpixel in superpixels}
 
 
@@ -177,12 +178,11 @@ def test_held_out_answers_tell_how_good_the_network_is(store, six_images, monkey
     monkeypatch.setattr(infer.Predictor, "predict", cats_everywhere)
     round_ = scored_by(store, [], project, holdout=0.4)
     with store.reading() as session:
-        maps = LabelMaps(session, store.files(project), project)
-    hidden = maps.held_out(0.4, 0)
+        answered = list(standing.resolved_at(session, project, round_.ledger_position))
+    hidden = training_step.held_out(answered, 0.4, 0)
     assert 0 < len(hidden) < len(everything)
-    assert maps.held_out(0.4, 0) == hidden
-    assert maps.held_out(0.0, 0) == set()
-    assert maps.held_out(1.0, 0) == everything
+    assert training_step.held_out(answered, 0.0, 0) == {}
+    assert training_step.held_out(answered, 1.0, 0).keys() == everything
     pixels = {1: 256, 2: 384}
     with store.reading() as session:
         numbers = session.scalars(select(Superpixel.number).where(Superpixel.id.in_(hidden))).all()

@@ -17,7 +17,8 @@ from alc_backend.errors import NotFoundError
 from alc_backend.loop.questions import learning
 from alc_backend.loop.rounds import executor, lifecycle, progress, scoring
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import TRAIN, Image, Removal, Score, Superpixel
+from alc_backend.store.kinds import Removal
+from alc_backend.store.models import TRAIN, Image, Score, Superpixel
 from alc_backend.store.round_states import Step
 from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds.running import hand_to_another_process, only_round, work

@@ -14,11 +14,11 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader
 
 from alc_backend.common.durations import duration
-from alc_backend.loop.annotations.confirmations import Way
 from alc_backend.loop.overview import Overview
 from alc_backend.service.web.bodies import FORM_BYTES
 from alc_backend.service.web.proxies import PREFIX
 from alc_backend.settings import Settings
+from alc_backend.store.derived import Way
 
 COOKIE = "alc_page"
 CURVES = {"data_miou": "Quality of the label maps", "model_miou": "Quality of the network"}

@@ -227,7 +227,14 @@ def upgrade() -> None:
             name="uq_ledger_project_id_annotation_id_position_revision",
         ),
     )
-    op.create_index("ix_ledger_image_id", "ledger", ["image_id"], unique=False)
+    for name, columns in (
+        ("order", ["project_id", "id"]),
+        ("image_id", ["image_id", "superpixel_id"]),
+        ("answered_at", ["project_id", "answered_at"]),
+        ("annotator", ["project_id", "annotator", "answered_at"]),
+        ("task_id", ["task_id", "label_studio_project"]),
+    ):
+        op.create_index(f"ix_ledger_{name}", "ledger", columns, unique=False)
     op.create_index("ix_ledger_superpixel_id", "ledger", ["superpixel_id"], unique=False)
     op.create_table(
         "queries",
@@ -310,3 +317,50 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("page_id", "position", name="pk_tiles"),
     )
     op.create_index("ix_tiles_superpixel_id", "tiles", ["superpixel_id"], unique=False)
+    op.create_table(
+        "standing",
+        sa.Column("superpixel_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("image_id", sa.Integer(), nullable=False),
+        sa.Column("entry_id", sa.Integer(), nullable=True),
+        sa.Column("class_id", sa.Integer(), nullable=True),
+        sa.Column("kind", sa.String(), nullable=True),
+        sa.Column("way", sa.String(), nullable=True),
+        sa.Column("waiting", sa.Boolean(), nullable=False),
+        sa.Column("disputed", JSON, nullable=True),
+        sa.ForeignKeyConstraint(["entry_id"], ["ledger.id"], name="fk_standing_entry_id"),
+        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_standing_image_id"),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_standing_project_id"),
+        sa.ForeignKeyConstraint(
+            ["superpixel_id"], ["superpixels.id"], name="fk_standing_superpixel_id"
+        ),
+        sa.PrimaryKeyConstraint("superpixel_id", name="pk_standing"),
+    )
+    op.create_index("ix_standing_image_id", "standing", ["image_id"], unique=False)
+    for name in ("kind", "way"):
+        columns = ["project_id", name, "superpixel_id"]
+        op.create_index(f"ix_standing_{name}", "standing", columns, unique=False)
+    op.create_table(
+        "tallies",
+        sa.Column("project_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("what", sa.String(), nullable=False),
+        sa.Column("who", sa.String(), nullable=False),
+        sa.Column("about", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_tallies_project_id"),
+        sa.PrimaryKeyConstraint("project_id", "what", "who", "about", "number", name="pk_tallies"),
+    )
+    op.create_table(
+        "image_states",
+        sa.Column("image_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("last_entry", sa.Integer(), nullable=True),
+        sa.Column("pixels", JSON, nullable=True),
+        sa.Column("pixels_to", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_image_states_image_id"),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_image_states_project_id"),
+        sa.PrimaryKeyConstraint("image_id", name="pk_image_states"),
+    )
+    columns = ["project_id", "last_entry"]
+    op.create_index("ix_image_states_last_entry", "image_states", columns, unique=False)
