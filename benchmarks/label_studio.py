@@ -7,7 +7,8 @@ backend in a temporary folder and measures
   predictions;
 - how soon webhooks are acknowledged, alone and while the worker trains, and a prediction of 1000
   tasks in one request;
-- scoring by one worker and by two, each with one thread.
+- scoring by one worker and by two, each with one thread;
+- bringing pages of look-alikes into Label Studio, beside as many single questions.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from sqlalchemy import delete, insert, select
 
 from alc_backend.cli.demo.options import DemoOptions
 from alc_backend.cli.demo.processes import EMAIL, start_backend, start_label_studio
+from alc_backend.labelstudio import tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tokens import create_personal_token
-from alc_backend.loop import leases, query_tasks
+from alc_backend.loop import leases, page_tasks, query_tasks
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.config import round_config
 from alc_backend.loop.projects import connection
@@ -48,6 +50,7 @@ from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Part, Project, Query, Round, Score, Superpixel, utc_now
+from alc_backend.store.pages import Page, Tile
 from alc_backend.store.round_states import RUNNING, RoundState, Step
 
 PASSWORD = "correct horse 7"
@@ -56,6 +59,7 @@ GRID = 10
 
 POSTS, CONNECTIONS, ASKED = 1000, 20, 1000
 REPETITIONS = 5
+PAGES, TILES = 1000, 12
 SCORED = 600
 """Images that one worker, then two score."""
 CLASSES = ["background", "cat", "dog", "horse"]
@@ -91,7 +95,9 @@ def write_images(root: Path, count: int, side: int = 120) -> Path:
 class Bench:
     """A running Label Studio and backend, with one project."""
 
-    def __init__(self, folder: Path, processes: Processes, queries: int) -> None:
+    def __init__(
+        self, folder: Path, processes: Processes, queries: int, *, side: int = 120
+    ) -> None:
         port, backend_port = free_port(), free_port()
         self.processes = processes
         options = DemoOptions(data_dir=folder, port=port, backend_port=backend_port)
@@ -112,7 +118,7 @@ class Bench:
         start_backend(processes, self.settings)
         self.store = Store(self.settings)
         self.client = Client.from_settings(self.settings)
-        images = write_images(folder / f"images-{queries}", queries // GRID**2)
+        images = write_images(folder / f"images-{queries}", queries // GRID**2, side)
         self.project_id = import_folder(self.store, images, f"bench {queries}").project_id
         self.project = connection.connect_project(
             self.store, self.client, self.project_id, lambda message: None
@@ -166,6 +172,7 @@ class Bench:
                 work = Work().as_json()
                 part = Part(round_id=round_.id, step=Step.PUBLISHING, number=0, work=work)
                 session.add(part)
+                session.flush()
             leases.claim(part)
         return Reporter(self.store, part)
 
@@ -226,6 +233,39 @@ def reordering(bench: Bench, queries: int) -> dict[str, Any]:
         "ratio": sum(took for took, _ in times) / sum(alone for _, alone in times),
         "ratios": [took / alone for took, alone in times],
     }
+
+
+def publishing_pages(folder: Path, processes: Processes) -> dict[str, Any]:
+    """The seconds for PAGES single questions, and for PAGES pages of TILES tiles each."""
+    bench = Bench(folder, processes, PAGES * TILES, side=400)
+    round_ = bench.scored_round(1, PAGES)
+    singles = bench.publish(round_)
+    with bench.store.session() as session:
+        superpixels = session.scalars(select(Superpixel.id).order_by(Superpixel.id)).all()
+        for number in range(PAGES):
+            page = Page(
+                project_id=bench.project_id, round_id=round_.id, key=f"{number:032x}",
+                proposed=1, plan=1, place=number / PAGES,
+            )  # fmt: skip
+            page.tiles = [
+                Tile(position=place + 1, superpixel_id=row_id, row=0, col=0, pseudo_label=1)
+                for place, row_id in enumerate(superpixels[number * TILES :][:TILES])
+            ]
+            session.add(page)
+    number, which = bench.project.query_project, page_tasks.planned(round_, 1)
+    assert number is not None
+    began = time.perf_counter()
+    page_tasks.create_missing(
+        bench.store, bench.client, round_, which, lambda done, total, message: None
+    )
+    items = page_tasks.page_items(bench.store, round_, which)
+    tasks.add_predictions(
+        bench.client, number, "bench", [(item, item.place or 0.0) for item in items]
+    )
+    pages = time.perf_counter() - began
+    bench.client.close()
+    bench.store.close()
+    return {"count": PAGES, "singles_s": singles, "pages_s": pages, "ratio": pages / singles}
 
 
 def webhook(project: int, task: Query, prediction: list[Any], number: int) -> dict[str, Any]:
@@ -289,11 +329,11 @@ def prediction_times(bench: Bench) -> dict[str, float]:
         queries = session.scalars(select(Query.task_id).where(Query.task_id.is_not(None))).all()
         images = session.scalars(select(Image.dataset_task)).all()
     found = {}
-    for name, project, tasks in (
+    for name, project, numbers in (
         ("queries", bench.project.query_project, queries),
         ("images", bench.project.dataset_project, images),
     ):
-        given = [{"id": task} for task in (list(tasks) * ASKED)[:ASKED]]
+        given = [{"id": task} for task in (list(numbers) * ASKED)[:ASKED]]
         began = time.perf_counter()
         answer = httpx.post(
             f"{bench.settings.backend}/predict",
@@ -389,6 +429,9 @@ def main() -> None:
         one, two = scoring(folder, 1), scoring(folder, 2)
         measured["scoring"] = {"one": one, "two": two, "ratio": two["seconds"] / one["seconds"]}
         console.print(measured["scoring"])
+        with Processes(folder / "logs-pages") as processes:
+            measured["pages"] = publishing_pages(folder / "pages", processes)
+            console.print(measured["pages"])
         for queries in sizes:
             with Processes(folder / f"logs-{queries}") as processes:
                 bench = Bench(folder / str(queries), processes, queries)
