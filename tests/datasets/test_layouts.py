@@ -103,6 +103,19 @@ def test_without_superpixel_maps_slic_makes_them(tmp_path, layout, images):
     assert all(sample.superpixels.min() == 1 for sample in samples.values())
 
 
+def test_any_layout_may_have_ground_truth(tmp_path, layout, images):
+    """What `alc simulate` answers from."""
+    root = written(tmp_path, layout, images)
+    assert all(sample.truth is None for sample in read(root)[1].values())
+    for made in images:
+        path = open_dataset(root).root / f"ground_truth/{made.key}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(made.labels // 255).save(path)
+    _, samples = read(root)
+    for made in images:
+        assert np.array_equal(samples[made.key].truth, made.labels // 255)
+
+
 def test_images_can_be_left_out_and_put_back(tmp_path, layout, images):
     bare = [OutputImage(p.key, p.suffix, None, p.labels, p.superpixels) for p in images]
     root = written(tmp_path, layout, bare)

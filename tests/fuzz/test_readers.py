@@ -23,6 +23,7 @@ from alc_backend.errors import AlcError, DatasetError, LabelStudioError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import dataset_config, read_dataset_config
+from alc_backend.labelstudio.exported import open_export
 from alc_backend.labelstudio.images import fetch
 from alc_backend.labelstudio.query import asked_about, starred
 from alc_backend.labelstudio.regions import read_regions
@@ -190,6 +191,36 @@ def test_files_of_cvat(tmp_path):
         else:
             assert all(sample.labels.shape == (24, 20) for sample in samples)
             assert len(samples) + len(dataset.problems) > 0 or "<image" not in content
+
+    read()
+
+
+def test_exports_of_label_studio(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(IMAGE[:, :20]).save(tmp_path / "images/a.png")
+    painted = region("dog", slice(0, 12), slice(4, 12), shape=IMAGE.shape[:2])
+    drawn = {**painted, "type": "polygonlabels", "value": DRAWN["polygonlabels"], "id": "p"}
+    about = {"created_at": "2026-01-01T12:00:00Z", "was_cancelled": False}
+    named = {"image": "/data/upload/1/0a1b2c3d-a.png"}
+    whole = {
+        "id": 1, "data": named, "predictions": [],
+        "annotations": [{"id": 5, "result": [painted, drawn], **about}],
+    }  # fmt: skip
+    sizes = {"original_width": 20, "original_height": 24}
+    minimal = {"id": 1, **named, "label": [{**painted["value"], **sizes}], "annotation_id": 5}
+    path = tmp_path / "export.json"
+
+    @examples(300)
+    @given(changed([whole]) | changed([minimal]) | changed([whole, minimal]))
+    def read(content):
+        path.write_text(json.dumps(content), "utf-8", "surrogatepass")
+        try:
+            with promptly():
+                samples = list(open_export(path, tmp_path / "images").samples())
+        except DatasetError as error:
+            refused(error, "export.json")
+        else:
+            assert all(sample.labels.shape == (24, 20) for sample in samples)
 
     read()
 

@@ -1,0 +1,1 @@
+"""CVAT as the annotation tool: what it runs of this backend. Needs the extra `cvat`."""
