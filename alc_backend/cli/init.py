@@ -48,6 +48,10 @@ class InitOptions:
             "Studio or CVAT, the folder of its images."
         ),
     ] = None
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", help="Format of Datumaro's that the dataset has: label_me, …"),
+    ] = None
     classes: Annotated[
         Path | None,
         typer.Option(help="Text file for --images: one class name per line, in the ids' order."),
@@ -203,6 +207,7 @@ def _from_dataset(
         store.settings,
         images=options.images,
         classes=options.classes,
+        format_name=options.format_name,
     )
     held_out = None if options.val is None else open_dataset(options.val, validation=True)
     summary = import_dataset(
