@@ -103,6 +103,8 @@ class InitOptions:
             raise SettingsError("--images and --classes go together")
         if self.dataset is None and (self.val is not None or self.strict):
             raise SettingsError("--val and --strict go with a dataset folder")
+        if self.format_name is not None and (self.dataset is None or self.images or self.classes):
+            raise SettingsError("--format goes with a dataset folder, without --images, --classes")
         name = self.project_name
         if name is not None and (not name.strip() or {"Cc", "Cs"} & set(map(category, name))):
             raise SettingsError(
