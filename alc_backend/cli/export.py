@@ -24,8 +24,8 @@ def export(
         typer.Option(
             "--format",
             help="dataset (images/, labels/, objects/), voc, coco-panoptic, coco-instances, "
-            "cityscapes, huggingface, cvat, segmentation-mask, mmseg, torchvision, nnunet or "
-            "yolo-seg.",
+            "cityscapes, huggingface, cvat, segmentation-mask, mmseg, torchvision, nnunet, "
+            "yolo-seg, or one of Datumaro's, such as label_me.",
         ),
     ] = "dataset",
     images: Annotated[bool, typer.Option(help="Copy the images too.")] = True,
@@ -48,7 +48,7 @@ def export(
     from alc_backend.datasets import cityscapes, layouts
     from alc_backend.loop.exports.export import export_project
 
-    layouts.checked_format(format_name)
+    layouts.writer_of(format_name)
     if label_ids is not None and format_name != layouts.CITYSCAPES:
         raise SettingsError(f"--cityscapes-ids goes with --format {layouts.CITYSCAPES} only")
     ids = None if label_ids is None else cityscapes.read_mapping(label_ids)

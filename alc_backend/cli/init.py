@@ -48,6 +48,10 @@ class InitOptions:
             "Studio or CVAT, the folder of its images."
         ),
     ] = None
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", help="Format of Datumaro's that the dataset has: label_me, …"),
+    ] = None
     classes: Annotated[
         Path | None,
         typer.Option(help="Text file for --images: one class name per line, in the ids' order."),
@@ -99,6 +103,8 @@ class InitOptions:
             raise SettingsError("--images and --classes go together")
         if self.dataset is None and (self.val is not None or self.strict):
             raise SettingsError("--val and --strict go with a dataset folder")
+        if self.format_name is not None and (self.dataset is None or self.images or self.classes):
+            raise SettingsError("--format goes with a dataset folder, without --images, --classes")
         name = self.project_name
         if name is not None and (not name.strip() or {"Cc", "Cs"} & set(map(category, name))):
             raise SettingsError(
@@ -203,6 +209,7 @@ def _from_dataset(
         store.settings,
         images=options.images,
         classes=options.classes,
+        format_name=options.format_name,
     )
     held_out = None if options.val is None else open_dataset(options.val, validation=True)
     summary = import_dataset(

@@ -29,6 +29,9 @@ def rebuild(
     images: Annotated[
         Path | None, typer.Option(help="As `alc init` had it beside an export.")
     ] = None,
+    format_name: Annotated[
+        str | None, typer.Option("--format", help="As `alc init` had it.")
+    ] = None,
     classes: Annotated[
         Path | None, typer.Option(help="As `alc init` had it beside an export.")
     ] = None,
@@ -61,7 +64,15 @@ def rebuild(
         made = rebuilding.rebuild_project(
             store,
             client,
-            open_with(data, superpixels, start, store.settings, images=images, classes=classes),
+            open_with(
+                data,
+                superpixels,
+                start,
+                store.settings,
+                images=images,
+                classes=classes,
+                format_name=format_name,
+            ),
             dataset_project,
             query_project,
             validation=None if val is None else open_dataset(val, validation=True),

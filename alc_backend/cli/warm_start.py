@@ -63,16 +63,23 @@ def open_with(
     *,
     images: Path | None = None,
     classes: Path | None = None,
+    format_name: str | None = None,
 ) -> Dataset:
     """The dataset with masks in ``root``, its superpixels made by ``method`` as ``start`` says.
 
     ``root`` may be an export of Label Studio, which needs the folder ``images`` of the images and
-    may have a list of ``classes``; the images of an export of CVAT may lie there, too. Raises
+    may have a list of ``classes``; the images of an export of CVAT may lie there, too.
+    ``format_name`` is a format of Datumaro's, where the dataset has one. Raises
     SettingsError where they do not belong.
     """
     from alc_backend.foundation.warm_start import Warmer
 
-    opened = _opened(root, start.count, images, classes)
+    if format_name is not None:
+        from alc_backend.datasets.through_datumaro import open_datumaro
+
+        opened: Dataset = open_datumaro(root, format_name, start.count)
+    else:
+        opened = _opened(root, start.count, images, classes)
     warmer = Warmer(start, opened.classes, settings)
     if method == SLIC:
         opened.segment = lambda image, labels, objects: warmer.from_masks(image, labels)

@@ -125,7 +125,7 @@ class Cvat(Dataset):
     def _class_of(self, label: str, where: str) -> int:
         if label in self.classes:
             return self.classes.index(label)
-        if label == _void_label(self.classes):
+        if label == void_label(self.classes):
             return VOID
         raise DatasetError(
             f"{where} has a label that is none of the dataset's classes; add it to them or remove "
@@ -222,7 +222,7 @@ def open_cvat(
     return found
 
 
-def _void_label(classes: Sequence[str]) -> str:
+def void_label(classes: Sequence[str]) -> str:
     """The label of void pixels: no class is called so."""
     name = IGNORE
     while name in classes:
@@ -236,7 +236,7 @@ def write(root: Path, classes: list[str], images: Iterable[OutputImage]) -> None
     Raises DatasetError for class names that XML cannot hold.
     """
     write_classes(root / CLASSES, classes)
-    own, void = background(classes), _void_label(classes)
+    own, void = background(classes), void_label(classes)
     with (root / INDEX).open("w", encoding="utf-8", newline="\n") as file:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n')
         file.write("  <version>1.1</version>\n")

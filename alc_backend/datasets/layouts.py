@@ -16,6 +16,7 @@ from alc_backend.datasets import (
     nnunet,
     panoptic,
     segmentation_mask,
+    through_datumaro,
     torchvision_voc,
     voc,
     yolo,
@@ -79,8 +80,11 @@ def open_dataset(root: Path, superpixel_count: int = 100, validation: bool = Fal
     return kind(root, classes, superpixel_count, split, index=index)
 
 
-def checked_format(name: str) -> str:
-    """The name of a format, unchanged; DatasetError for an unknown one."""
-    if name not in WRITERS:
-        raise DatasetError(f"there is no format {name!r}; choose one of {', '.join(WRITERS)}")
-    return name
+def writer_of(name: str) -> Writer:
+    """What writes a format, of ours or of Datumaro's; DatasetError for an unknown one."""
+    if name in WRITERS:
+        return WRITERS[name]
+    try:
+        return through_datumaro.writer(name)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; ours are {', '.join(WRITERS)}") from error

@@ -89,6 +89,12 @@ _LAYOUTS = {
 }
 
 
+_OF_DATUMARO = (
+    "`dataset/`, in Datumaro's format {}. Void pixels have the label `ignore`; every label map was "
+    "read back and compared."
+)
+
+
 class Census:
     """Counts what an export holds, image after image.
 
@@ -158,7 +164,7 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
             ],
         ),
         "## Files\n\n",
-        _LAYOUTS[format_name],
+        _LAYOUTS.get(format_name, _OF_DATUMARO.format(_plain(format_name))),
         "" if with_images else " The images were left out; put them where the format expects them.",
         "\n\n`objects/` holds the superpixel maps (16 bit PNGs of superpixel ids, 0 = none; in "
         "colour, with id = R + 256·G + 65536·B, where an id is above 65,535). `changes.csv` and "

@@ -42,7 +42,7 @@ def export_project(
     DatasetError for another folder, an unknown format, an image key that is no file name, and when
     the folder cannot be written.
     """
-    write = layouts.WRITERS[layouts.checked_format(format_name)]
+    write = layouts.writer_of(format_name)
     if label_ids is not None:
         write = partial(cityscapes.write, given=label_ids)
     taken = snapshot.take(store, project_id)

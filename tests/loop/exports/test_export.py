@@ -147,6 +147,18 @@ def test_an_export_is_imported_as_the_same_dataset(store, corrected, export, lay
         assert not np.array_equal(exported.labels, exported.initial)
 
 
+def test_a_format_of_datumaros_is_exported_with_all_that_stands_beside_it(store, corrected, export):
+    pytest.importorskip("datumaro", reason="datumaro is not installed")
+    from alc_backend.datasets.through_datumaro import open_datumaro
+
+    root = export(format_name="label_me")
+    assert verify(store, corrected, root) == []
+    assert "Datumaro's format label\\_me" in (root / "README.md").read_text("utf-8")
+    samples = {s.key: s for s in open_datumaro(root / "dataset", "label_me").samples()}
+    for key in KEYS:
+        assert np.array_equal(samples[key].labels, label_map(store, corrected, key))
+
+
 def test_the_same_state_gives_the_same_bytes(corrected, export, layout):
     first = contents(export("first", format_name=layout))
     assert first == contents(export("second", format_name=layout))
