@@ -54,15 +54,17 @@ def shards_of(session: Session, round_: Round) -> list[int]:
     return [part.number for part in parts if part.work["images"]]
 
 
-def read_traits(store: Store, session: Session, round_: Round) -> ShardTraits:
+def read_traits(store: Store, round_: Round) -> ShardTraits:
     """What a round's scoring pass kept of all its superpixels.
 
     A file that is missing or damaged is left out, with a line in the log: its superpixels are on no
     page, and asked about singly.
     """
     files = store.files(round_.project_id)
+    with store.reading() as session:
+        shards = shards_of(session, round_)
     found = []
-    for shard in shards_of(session, round_):
+    for shard in shards:
         try:
             found.append(files.read_traits(round_.number, shard))
         except NotFoundError as error:
@@ -71,18 +73,15 @@ def read_traits(store: Store, session: Session, round_: Round) -> ShardTraits:
 
 
 def learn(
-    store: Store,
-    session: Session,
-    round_: Round,
-    judged: Judgement,
-    standing: Iterable[LedgerEntry],
+    store: Store, round_: Round, judged: Judgement, standing: Iterable[LedgerEntry]
 ) -> Learnt:
     """Learn from the entries ``standing``, as they are ``judged``, what superpixels are.
 
     An answer teaches with what was true when it was asked: the label shown, and the probabilities
     of the network of then, which had not been trained on it. The features are the present ones.
+    No session is open meanwhile: it takes seconds.
     """
-    now = read_traits(store, session, round_)
+    now = read_traits(store, round_)
     if not len(now.superpixels):
         log.warning(
             "round %s: what it knew of its superpixels is gone; until the next round, questions "
@@ -101,7 +100,7 @@ def learn(
     answers = [
         (place[row_id], entry) for row_id, entry in judged.resolved.items() if row_id in place
     ]
-    teaching = _as_they_were(store, session, round_, traits, answers)
+    teaching = _as_they_were(store, round_, traits, answers)
     classes = traits.predicted.shape[1]
     known = Known.nothing(len(place), classes)
     for entry in standing:
@@ -120,11 +119,7 @@ def learn(
 
 
 def _as_they_were(
-    store: Store,
-    session: Session,
-    round_: Round,
-    traits: Traits,
-    answers: list[tuple[int, LedgerEntry]],
+    store: Store, round_: Round, traits: Traits, answers: list[tuple[int, LedgerEntry]]
 ) -> list[tuple[int, LedgerEntry]]:
     """Give answered superpixels the traits that they had when they were asked about.
 
@@ -133,10 +128,10 @@ def _as_they_were(
     """
     answers = sorted(answers, key=lambda item: (item[1].answered_at, item[1].id))
     numbers = {entry.round_number for _, entry in answers} - {round_.number}
-    earlier = session.scalars(
-        select(Round).where(Round.project_id == round_.project_id, Round.number.in_(numbers))
-    )
-    before = {old.number: read_traits(store, session, old) for old in earlier.all()}
+    rounds = select(Round).where(Round.project_id == round_.project_id, Round.number.in_(numbers))
+    with store.reading() as session:
+        earlier = session.scalars(rounds).all()
+    before = {old.number: read_traits(store, old) for old in earlier}
     places = {
         number: {int(row_id): index for index, row_id in enumerate(old.superpixels)}
         for number, old in before.items()

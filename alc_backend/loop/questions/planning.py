@@ -95,11 +95,11 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
         project = session.get_one(Project, round_.project_id)
         position = ledger.position(session, project.id)
         standing = ledger.standing(session, project.id)
-        judged = ledger.judge(standing, project.overlap)
-        learnt = learn(store, session, round_, judged, standing)
+    judged = ledger.judge(standing, project.overlap)
+    learnt = learn(store, round_, judged, standing)
+    many = _superpixels_of_plan(len(learnt.known.members) + int(learnt.known.ruled_out.sum()))
+    with store.reading() as session:
         closed = not_to_be_asked(session, project, round_, judged, learnt)
-        pace = measured_pace(standing)
-        many = _superpixels_of_plan(len(learnt.known.members) + int(learnt.known.ruled_out.sum()))
         audited: dict[int, int] = {}
         if store.settings.relabel == "audited":
             share = round(many * AUDIT_SHARE)
@@ -110,7 +110,7 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
         learnt.traits.doubt,
         learnt.traits.class_pixels,
         learnt.beliefs,
-        pace=pace,
+        pace=measured_pace(standing),
         tiles=store.settings.tiles,
         kind=round_.config.questions,
     )
