@@ -174,4 +174,4 @@ def test_without_superpixels_there_is_nothing_to_propose():
     beliefs = proposals.beliefs(nothing, penalty)
     assert beliefs.shape == (0, CLASSES)
     assert proposals.held_out(nothing, penalty).shape == (0,)
-    assert Questions(none.labels, none.sizes, none.class_pixels, beliefs).next() is None
+    assert Questions(none.labels, none.sizes, none.doubt, none.class_pixels, beliefs).next() is None

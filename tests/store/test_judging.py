@@ -23,9 +23,6 @@ from tests.annotations import (
     label_map,
     query_of,
 )
-from tests.conftest import BOTH_DATABASES
-
-pytestmark = BOTH_DATABASES
 
 ANN, BEN, CAY = "1", "2", "3"
 

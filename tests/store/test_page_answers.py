@@ -22,10 +22,7 @@ from tests.annotations import (
     label_map,
     query_of,
 )
-from tests.conftest import BOTH_DATABASES
 from tests.pages import PLACES, add_page, say_to_page
-
-pytestmark = BOTH_DATABASES
 
 
 @pytest.fixture

@@ -23,10 +23,9 @@ from tests.annotations import (
     region,
     task_of,
 )
-from tests.conftest import BOTH_DATABASES
 from tests.fake_label_studio import SMALL
 
-pytestmark = [BOTH_DATABASES, pytest.mark.usefixtures("small")]
+pytestmark = pytest.mark.usefixtures("small")
 
 KINDS = pytest.mark.parametrize("kind", ["large", "500"])
 

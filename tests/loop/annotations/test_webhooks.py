@@ -48,8 +48,6 @@ from tests.annotations import (
 )
 from tests.conftest import BOTH_DATABASES, CLASSES
 
-pytestmark = BOTH_DATABASES
-
 
 @pytest.fixture
 def post(store, project, label_studio):
@@ -136,8 +134,9 @@ def ledger_now(store, project):
     return in_ledger(store, project), maps
 
 
+@BOTH_DATABASES
 @pytest.mark.parametrize("overlap", [1, 2])
-@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories(), data=st.data())
 def test_any_order_repetition_and_loss_of_webhooks_gives_the_same_ledger(
     store, project, overlap, history, data
@@ -242,6 +241,7 @@ def test_nothing_but_names_is_kept(store, project, hint):
     ]
 
 
+@BOTH_DATABASES
 @pytest.mark.parametrize(
     "body",
     [
@@ -525,6 +525,7 @@ def test_regions_nobody_can_read_do_not_stop_the_inbox(store, project, post, dra
 # Crashes, and several at once.
 
 
+@BOTH_DATABASES
 def test_events_survive_a_crash_while_they_are_read_in(store, project, post, drain, monkeypatch):
     post(
         created(answer(1, task_of(store, "a", 1), "dog")),
@@ -562,6 +563,7 @@ def test_a_crash_after_recording_records_nothing_twice(store, project, post, dra
     assert len(entries(store)) == 1
 
 
+@BOTH_DATABASES
 def test_two_that_drain_at_once_record_nothing_twice(store, project, post, label_studio):
     places = [(key, number) for key in "abc" for number in (1, 2)]
     for turn in range(5):
@@ -585,6 +587,7 @@ def test_two_that_drain_at_once_record_nothing_twice(store, project, post, label
 # Keeping house.
 
 
+@BOTH_DATABASES
 def test_waiting_counts_each_project_for_itself(store, project, post, drain, label_studio):
     with store.session() as session:
         other = Project(name="other", classes=CLASSES)
@@ -600,6 +603,7 @@ def test_waiting_counts_each_project_for_itself(store, project, post, drain, lab
     assert [webhooks.waiting(store, n) for n in (None, project, number)] == [1, 0, 1]
 
 
+@BOTH_DATABASES
 def test_only_events_read_in_long_ago_are_forgotten(store, project, post, drain):
     task = task_of(store, "a", 2)
     old, new, waiting = post(

@@ -20,7 +20,7 @@ from alc_backend.service.jobs.worker import run_worker
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Part, Round, Score
 from alc_backend.store.round_states import RoundState
-from tests.conftest import BOTH_DATABASES, wait_for, write_dataset
+from tests.conftest import wait_for, write_dataset
 
 
 def test_a_killed_worker_is_replaced_and_the_round_goes_on(
@@ -66,7 +66,7 @@ def test_a_killed_worker_is_replaced_and_the_round_goes_on(
     assert not list((settings.data_dir / "projects").rglob("*.checkpoint"))
 
 
-@BOTH_DATABASES
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_two_workers_share_the_scoring_of_a_round(store, settings, redis, tmp_path):
     images = write_dataset(tmp_path / "many", names=[f"p{number:03d}" for number in range(120)])
     store.settings = settings.model_copy(
