@@ -139,13 +139,21 @@ class Cvat(Dataset):
         for folder in self.folders:
             for place in (folder, folder / record.subset if record.subset else folder):
                 path = place / name
-                if path.is_file() and is_image(path):
+                if _is_there(path) and is_image(path):
                     inside(folder, path)
                     return path, key_of(Path(name.removeprefix(f"{IMAGES}/")), Path())
         raise DatasetError(
             f"{INDEX}: lists {name}, but there is no such image in {IMAGES}/; add it, or say with "
             "--images where the images are"
         )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a path that a file names is a file; a name may be too long for any."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _pixels(drawn: Shape, shape: tuple[int, int]) -> tuple[slice, slice, NDArray[np.bool_]]:

@@ -25,7 +25,7 @@ from alc_backend.loop.annotations.confirmations import (
 )
 from alc_backend.loop.projects import image_queue
 from alc_backend.loop.rounds.status import RoundSummary
-from alc_backend.store import ledger, tallies
+from alc_backend.store import tallies
 from alc_backend.store.database import Store
 from alc_backend.store.derived import DISPUTED, ON_MACHINE, SETTLED, Counted, Standing
 from alc_backend.store.incoming import Event
@@ -140,14 +140,14 @@ class Overview:
 
 
 class Overviews:
-    """Makes overviews without reading a long ledger anew each time.
+    """Makes overviews without counting anew for each of many requests.
 
     The figures are at most REFRESH_S seconds old.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[int, tuple[float, int, Figures]] = {}
+        self._known: dict[int, tuple[float, Figures]] = {}
 
     def all(self) -> list[Overview]:
         """The overviews of all projects, by name."""
@@ -159,12 +159,11 @@ class Overviews:
         """The overview of one project."""
         now = time.monotonic()
         with self._store.reading() as session:
-            position = ledger.position(session, project_id)
             known = self._known.get(project_id)
-            if known is None or (known[1] != position and now - known[0] > REFRESH_S):
+            if known is None or now - known[0] > REFRESH_S:
                 project = session.get_one(Project, project_id)
-                known = self._known[project_id] = now, position, figures(session, project)
-        return overview(self._store, project_id, known[2])
+                known = self._known[project_id] = now, figures(session, project)
+        return overview(self._store, project_id, known[1])
 
 
 def figures(session: Session, project: Project) -> Figures:
@@ -277,6 +276,9 @@ def _annotators(session: Session, project_id: int, counts: Counter[Key]) -> list
             times.setdefault(key.who, Counter())[key.number] += count
     found = []
     for name, theirs in kinds.items():
+        last = _last_said(session, project_id, name)
+        if last is None:
+            continue
         took = times.get(name, Counter())
         total = sum(time * count for time, count in took.items()) / 1000
         middle = weighted_median(took)
@@ -290,18 +292,18 @@ def _annotators(session: Session, project_id: int, counts: Counter[Key]) -> list
                 None if middle is None else middle / 1000,
                 theirs[EntryKind.REPEATED],
                 overlooked[name],
-                _last_said(session, project_id, name),
+                last,
             )
         )
     return sorted(found, key=lambda annotator: (-annotator.answers, annotator.name))
 
 
-def _last_said(session: Session, project_id: int, annotator: str) -> datetime:
-    """When an annotator, of whom something is in force, said the last of it."""
+def _last_said(session: Session, project_id: int, annotator: str) -> datetime | None:
+    """When an annotator said the last of what is in force, None where nothing is."""
     theirs = in_force(project_id).where(LedgerEntry.annotator == annotator)
     last = theirs.order_by(LedgerEntry.answered_at.desc()).limit(1)
-    entry: LedgerEntry = session.scalars(last).one()
-    return entry.answered_at
+    entry: LedgerEntry | None = session.scalars(last).first()
+    return None if entry is None else entry.answered_at
 
 
 def _corrections(counts: Counter[Key], classes: list[str]) -> list[Correction]:

@@ -1,6 +1,6 @@
 """The tables that follow from the ledger: what stands for each superpixel, and what was counted.
 
-They are kept in the transaction that writes the ledger (:mod:`alc_backend.store.standing`), and
+They are kept in the transaction that writes the ledger (:mod:`alc_backend.store.upkeep`), and
 could be made from it at any time. The ledger stays the truth.
 """
 

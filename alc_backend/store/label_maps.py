@@ -103,10 +103,9 @@ class LabelMaps:
         """The label map of an image, uint8 (H, W), with answers and edits written over it.
 
         Corrections, edits and what the machine wrote by itself are written in replay order. An
-        accept writes its class only where
-        the representative pixel does not have it: the map is void there, or the entry that wrote it
-        was deleted.
-        Superpixels (row ids) in ``hidden`` become void.
+        accept writes its class only where the representative pixel does not have it: the map is
+        void there, or the entry that wrote it was deleted. Superpixels (row ids) in ``hidden``
+        become void.
         """
         labels = self._files.read_label_map("initial", image_id)
         answered = self._answered.get(image_id, [])

@@ -240,7 +240,10 @@ def judge(entries: Iterable[LedgerEntry], overlap: int) -> Judgement:
 def _on_its_own_word(
     entries: Iterable[LedgerEntry], resolved: Collection[int]
 ) -> dict[int, LedgerEntry]:
-    """What the machine wrote last of each superpixel, where no person said anything against it."""
+    """What the machine wrote last of each superpixel that no answer resolves.
+
+    Not where a person ruled that class out.
+    """
     written: dict[int, LedgerEntry] = {}
     refused: set[tuple[int, int | None]] = set()
     for entry in entries:

@@ -77,6 +77,14 @@ def _entries(
         )
 
 
+def has_written(session: Session, project_id: int) -> bool:
+    """Whether the machine has ever written a batch in a project."""
+    batches = select(LedgerEntry.id).where(
+        LedgerEntry.project_id == project_id, LedgerEntry.annotation_id < 0
+    )
+    return session.scalar(batches.limit(1)) is not None
+
+
 def undone(session: Session, round_: Round) -> set[tuple[int | None, int | None]]:
     """What a person took back of what the machine wrote in a round: superpixel (row id), class."""
     rows = session.execute(

@@ -231,7 +231,8 @@ def set_removed(session: Session, project_id: int, wanted: Mapping[int, Removal 
     """
     project = ledger.lock(session, project_id)
     for part in batched(sorted(wanted), AT_ONCE):
-        images = session.scalars(select(Image).where(Image.id.in_(part))).all()
+        found = select(Image).where(Image.id.in_(part))
+        images = session.scalars(found, execution_options={"populate_existing": True}).all()
         moved = [one for one in images if (one.removed is None) != (wanted[one.id] is None)]
         ids = [image.id for image in moved]
         said_in = set(

@@ -27,6 +27,11 @@ def make_app(**given):
     if "basic_auth_user" not in signature(init_app).parameters:
         folder = os.environ.get("MODEL_DIR") or tempfile.mkdtemp(prefix="alc-events-")
         return init_app(model_class=ALCBackend, model_dir=folder)
+    if not given["basic_auth_pass"]:
+        logging.warning(
+            "whoever reaches this server sees masks and can start rounds: set BASIC_AUTH_USER and "
+            "BASIC_AUTH_PASS"
+        )
     return init_app(model_class=ALCBackend, **given)
 
 
@@ -41,4 +46,7 @@ if __name__ == "__main__":
     app = make_app(basic_auth_user=args.basic_auth_user, basic_auth_pass=args.basic_auth_pass)
     app.run(host=args.host, port=args.port, debug=args.debug, threaded=True)
 else:
-    app = make_app()
+    app = make_app(
+        basic_auth_user=os.environ.get("BASIC_AUTH_USER"),
+        basic_auth_pass=os.environ.get("BASIC_AUTH_PASS"),
+    )

@@ -207,6 +207,15 @@ def test_many_shapes_over_a_large_image_are_refused(tmp_path, monkeypatch):
     assert "cover too much" in dataset.problems[0]
 
 
+def test_a_name_too_long_for_any_file_stops_no_other(tmp_path):
+    body = IMAGE.replace("<image ", "<image ", 1)
+    long = body.replace('name="', f'name="{"x" * 5000}', 1).replace('id="0"', 'id="1"')
+    made(tmp_path, f"{body}</image>{long}</image>")
+    dataset, samples = read(tmp_path)
+    assert len(samples) == 1
+    assert "there is no such image" in dataset.problems[0]
+
+
 @pytest.mark.parametrize(("layout", "name"), [("cvat", "a\x01b"), ("segmentation-mask", "a:b")])
 def test_class_names_that_a_format_cannot_hold_are_refused(tmp_path, layout, name):
     root = tmp_path / "written"

@@ -23,6 +23,7 @@ from alc_backend.loop import page_tasks, task_sync
 from alc_backend.loop.annotations.outcomes import Outcome
 from alc_backend.store import recording, standing
 from alc_backend.store.database import Store
+from alc_backend.store.kinds import EntryKind
 from alc_backend.store.models import (
     TRAIN,
     Image,
@@ -127,6 +128,8 @@ def _record_page(
 
 def _leaves_unasked(session: Session, project: Project, entry: LedgerEntry) -> bool:
     """Whether an entry has undone an answer, or makes a disagreement."""
+    if entry.kind == EntryKind.REPEATED:
+        return False
     if entry.revision > 0 and not entry.is_answer:
         return True
     assert entry.superpixel_id is not None

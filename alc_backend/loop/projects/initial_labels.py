@@ -51,8 +51,6 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, str], object]
 """Called with the images done so far and the name of the last one."""
 
-"""What masks can come from: the fields of a task."""
-
 
 OUTAGE = 3
 """If so many images one after another cannot be reached, something is away, not an image."""

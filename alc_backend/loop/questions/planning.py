@@ -296,6 +296,7 @@ def _write_page(
         round_.number,
         question.proposed,
         [(items[i].image_key, items[i].number) for i in members],
+        None if repeat is None else repeat.place,
     ]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
     known = select(Page).where(Page.project_id == round_.project_id, Page.key == key)

@@ -56,8 +56,12 @@ def _judged(
 
 def _withdraw(store: Store, round_: Round, lease: Lease) -> None:
     """Withdraw all batches in force of classes whose bound has fallen too low."""
-    with lease.session() as session:
+    with store.reading() as session:
+        if not machine.has_written(session, round_.project_id):
+            return
+    with store.session() as session:
         project, standing, _, audits = _judged(session, round_)
+        lease.lock(session)  # after the project, as everyone does
         batches = {
             (entry.annotation_id, entry.round_number, entry.class_id)
             for entry in standing
@@ -75,8 +79,9 @@ def _withdraw(store: Store, round_: Round, lease: Lease) -> None:
 
 def _write(store: Store, round_: Round, learnt: Learnt, lease: Lease) -> None:
     """Write a batch for each class that has earned it."""
-    with lease.session() as session:
+    with store.session() as session:
         project, standing, judged, audits = _judged(session, round_)
+        lease.lock(session)
         left = _left_alone(standing, judged)
         closed = set(not_to_be_asked(session, project, round_, judged, learnt).tolist())
         undone = machine.undone(session, round_)

@@ -139,3 +139,14 @@ def test_a_skipped_page_says_nothing_of_its_repeated_tile(store, project, pages)
     assert kinds == {EntryKind.SKIP}
     with store.reading() as session:
         assert not is_due(session, session.get_one(Round, 1))
+
+
+def test_a_page_that_asked_earlier_is_no_page_that_repeats(store, settings, pages):
+    """A tile that was asked about, and answered since, comes again on a page of its own."""
+    settings.repeats = 0.0
+    asked = {page.key: [tile.superpixel_id for tile in page.tiles] for page in pages()}
+    teach(store)
+    settings.repeats = 1.0
+    for page in pages():
+        for tile in repeated_on(page):
+            assert tile.superpixel_id not in asked.get(page.key, [])
