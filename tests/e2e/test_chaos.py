@@ -446,17 +446,15 @@ def assert_the_queue_is_in_order(store, client, project) -> None:
         ).all()
         assert pages
         turns.update({page.task_id: (page.place, 0.0) for page in pages})
-    given = {
-        task["id"]: [
+    scores = {
+        task["id"]: min(
             prediction["score"]
             for prediction in task["predictions"]
             if prediction["model_version"] == version
-        ]
+        )
         for task in tasks
-        if task["id"] in turns
+        if task["id"] in turns and task["predictions"]
     }
-    # A single question of a plan that was interrupted has no place yet: the next plan gives it one.
-    scores = {task_id: min(found) for task_id, found in given.items() if found}
     assert scores
     assert {page.task_id for page in pages} <= scores.keys()
     in_order = [turns[task_id] for task_id in sorted(scores, key=lambda number: scores[number])]
