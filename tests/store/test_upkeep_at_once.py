@@ -30,7 +30,8 @@ def test_an_image_that_two_bring_back_at_once_counts_once(store, project):
             upkeep.set_removed(session, project, {image_id: None})
 
     with store.session() as session:
-        assert session.get_one(Image, image_id).removed == Removal.BY_HAND
+        image = session.get_one(Image, image_id)  # the session keeps what it read of it
+        assert image.removed == Removal.BY_HAND
         with ThreadPoolExecutor(1) as other:
             other.submit(bring_back).result()
         upkeep.set_removed(session, project, {image_id: None})
