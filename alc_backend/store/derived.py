@@ -45,6 +45,7 @@ class Standing(Base):
         Index("ix_standing_image_id", "image_id"),
         Index("ix_standing_kind", "project_id", "kind", "superpixel_id"),
         Index("ix_standing_way", "project_id", "way", "superpixel_id"),
+        Index("ix_standing_class", "project_id", "class_id", "entry_id"),
     )
     superpixel_id: Mapped[int] = mapped_column(
         ForeignKey("superpixels.id"), primary_key=True, autoincrement=False
@@ -93,7 +94,7 @@ class Counted(TextEnum):
     """Superpixels that were given a class on them (–, way, milliseconds)."""
 
     CONFIRMED = "confirmed"
-    """Superpixels that people confirmed (–, way, –)."""
+    """Superpixels that people confirmed (–, way, class)."""
 
     SUPERPIXELS = "superpixels"
     """Superpixels of which something stands (–, one of STATES, –)."""

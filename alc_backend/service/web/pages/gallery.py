@@ -9,10 +9,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import func, select
 
-from alc_backend.datasets.images import label_thumbnail, read_thumbnail, voc_palette
+from alc_backend.datasets.images import label_thumbnail, read_thumbnail
 from alc_backend.errors import NotFoundError
 from alc_backend.loop.annotations import history
 from alc_backend.loop.annotations.history import HistoryLine
+from alc_backend.service.web.pages.colours import colours
 from alc_backend.service.web.pages.lookup import image_of, project_of
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.service.web.pages.thumbnails import Thumbnails
@@ -77,7 +78,7 @@ def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
             position=shown.position,
             start=start,
             size=PAGE_SIZE,
-            colours=_colours(chosen.classes),
+            colours=list(zip(chosen.classes, colours(len(chosen.classes)), strict=True)),
         )
 
     @router.get("/images/{image_id}/image")
@@ -145,12 +146,3 @@ def _page(store: Store, project: Project, start: int) -> GalleryPage:
         for image in found
     ]
     return GalleryPage(items, total, position)
-
-
-def _colours(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Each class with its colour in the label maps, as ``#rrggbb``."""
-    palette = voc_palette()
-    return [
-        (name, "#{:02x}{:02x}{:02x}".format(*palette[3 * index : 3 * index + 3]))
-        for index, name in enumerate(classes)
-    ]
