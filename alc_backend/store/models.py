@@ -117,6 +117,7 @@ class Image(Base):
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("project_id", "split", "key"),
+        Index("ix_images_membership", "project_id", "split", "removed", "dataset_task"),
         {"sqlite_autoincrement": True},  # an id, by which files are called, is never given twice
     )
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -270,13 +271,18 @@ class Query(Base):
     """
 
     __tablename__ = "queries"
-    __table_args__ = (UniqueConstraint("superpixel_id", "adjudication"),)
+    __table_args__ = (
+        UniqueConstraint("superpixel_id", "adjudication"),
+        Index("ix_queries_round_id", "round_id", "task_id", "closed_at", "superpixel_id"),
+        Index("ix_queries_closed_at", "closed_at"),
+        Index("ix_queries_adjudication", "adjudication", "round_id"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     superpixel_id: Mapped[int] = mapped_column(ForeignKey("superpixels.id"))
     adjudication: Mapped[bool] = mapped_column(default=False)
     proposed: Mapped[list[Any] | None]
     likely: Mapped[list[Any] | None]
-    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), index=True)
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
     task_id: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     row: Mapped[int]
     col: Mapped[int]
