@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from alc_backend.common.batches import batched
-from alc_backend.store import ledger, tallies
+from alc_backend.store import ledger, pixel_counts, tallies
 from alc_backend.store.derived import (
     DISPUTED,
     ON_MACHINE,
@@ -102,6 +102,7 @@ def keeping(session: Session, project: Project, annotation_id: int) -> Iterator[
     _note_last(session, project.id, {row.image_id: row.id for row in new})
     known, there = {entry.id for entry in before}, {entry.id for entry in after}
     changed = [entry for entry in (*before, *after) if (entry.id in known) != (entry.id in there)]
+    pixel_counts.forget(session, {entry.image_id for entry in changed})
     refresh(session, project, {one for entry in changed for one in _about(entry)})
 
 
