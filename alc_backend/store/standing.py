@@ -71,7 +71,7 @@ def settled_since(session: Session, project_id: int, position: int) -> set[int]:
     overlap = session.get_one(Project, project_id).overlap
     before: set[int] = set()
     for part in batched(sorted(touched), AT_ONCE):
-        entries = ledger.standing_about(session, project_id, part, position)
+        entries = ledger.standing_about(session, part, position)
         before |= ledger.judge(entries, overlap).settled
     return settled_among(session, touched) - before
 
@@ -112,7 +112,7 @@ def resolved_at(
         return
     touched = touched_since(session, project_id, position)
     for part in batched(sorted(touched), AT_ONCE):
-        entries = ledger.standing_about(session, project_id, part, position)
+        entries = ledger.standing_about(session, part, position)
         wanted = set(part)
         for superpixel, entry in ledger.judge(entries, overlap).resolved.items():
             if superpixel in wanted:

@@ -141,7 +141,7 @@ def refresh(session: Session, project: Project, superpixels: Collection[int]) ->
 
 def _judged(session: Session, project: Project, superpixels: list[int]) -> dict[int, Stand]:
     """What stands for some superpixels (row ids), by the ledger."""
-    entries = ledger.standing_about(session, project.id, superpixels)
+    entries = ledger.standing_about(session, superpixels)
     found = stands(entries, ledger.judge(entries, project.overlap))
     wanted = set(superpixels)
     return {superpixel: stand for superpixel, stand in found.items() if superpixel in wanted}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from alc_backend.common.types import Json
 from alc_backend.core.agreement import Agreement, agreement
@@ -21,7 +22,7 @@ from alc_backend.store import ledger, recording
 from alc_backend.store.database import Store
 from alc_backend.store.kinds import EntryKind
 from alc_backend.store.machine import ADMIN
-from alc_backend.store.models import Image, LedgerEntry, Project, Superpixel
+from alc_backend.store.models import TRAIN, VAL, Image, LedgerEntry, Project, Superpixel
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,12 @@ def list_entries(
             select(LedgerEntry, Image.key, Superpixel.number, Superpixel.size)
             .join(Image, Image.id == LedgerEntry.image_id)
             .outerjoin(Superpixel, Superpixel.id == LedgerEntry.superpixel_id)
-            .where(LedgerEntry.project_id == project_id)
             .order_by(LedgerEntry.id.desc())
         )
-        if images is not None:
-            entries = entries.where(Image.key.in_(images))
+        if images is None:
+            entries = entries.where(LedgerEntry.project_id == project_id)
+        else:
+            entries = entries.where(LedgerEntry.image_id.in_(_images(session, project_id, images)))
         if annotator is not None:
             entries = entries.where(LedgerEntry.annotator == annotator)
         rows = session.execute(entries.limit(last)).all()
@@ -120,6 +122,14 @@ def list_entries(
             for superpixel, before, after, pixels in changes
         ]
     return found
+
+
+def _images(session: Session, project_id: int, keys: Collection[str]) -> list[int]:
+    """The images (row ids) of a project that have some keys."""
+    named = (
+        Image.project_id == project_id, Image.split.in_((TRAIN, VAL)), Image.key.in_(keys)
+    )  # fmt: skip
+    return list(session.scalars(select(Image.id).where(*named)))
 
 
 def _in_force(standing: Iterable[LedgerEntry], judged: ledger.Judgement) -> set[int]:
