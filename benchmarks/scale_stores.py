@@ -1,8 +1,8 @@
 """Synthetic stores of many images, for :mod:`benchmarks.scale`.
 
-Every image has SUPERPIXELS superpixels, of which people have answered 15 % in the first round; the
-second round has scored what is left, and is about to choose its batch. Most rows are made by the
-database itself.
+Every image has SUPERPIXELS superpixels, of which people have answered 15 % in the first round. The
+second one is open, and nobody has answered yet; the third has scored what is left, and is about to
+choose its batch. Most rows are made by the database itself.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ BATCH = 1000
 """Questions of a round."""
 
 UNSCORED = 50
-"""Images, the last ones, that the second round has not scored yet."""
+"""Images, the last ones, that the third round has not scored yet."""
 
 BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 """When the first answer was given; each second brings another one."""
@@ -75,7 +75,7 @@ AT_ONCE = 20_000
 
 @dataclass(frozen=True)
 class World:
-    """A store with one project of so many ``images``; ``round`` is its second, unfinished one."""
+    """A store with one project of so many ``images``; ``round`` is its third, unfinished one."""
 
     store: Store
     project: Project
@@ -95,15 +95,16 @@ def build(settings: Settings, images: int) -> None:
         )
         session.add(project)
         session.flush()
-        first, second = _rounds(session, project.id, settings)
+        first, second, third = _rounds(session, project.id, settings)
         _images(session, project.id, images)
         _superpixels(session, images)
-        _scores(session, second, images)
-        _queries(session, first)
+        _scores(session, third, images)
+        _queries(session, first, _is_answered())
+        _queries(session, second, Superpixel.id % 20 == 1, BATCH)
         answers = _ledger(session, project.id)
-        second.ledger_position, second.answers = answers, answers
+        third.ledger_position, third.answers = answers, answers
         # Label Studio, as the benchmark shows it, has one task that nobody answered
-        project.other_images, project.other_tasks = 1 - images, -answers
+        project.other_images, project.other_tasks = 1 - images, -answers - BATCH
         project.reconciled_to = datetime(2026, 1, 1, 9, tzinfo=timezone.utc)
         project.reconciled_task = 1
         project.reconciled_annotation = answers
@@ -146,13 +147,19 @@ def with_acquisition(world: World, name: str) -> Round:
     return row
 
 
-def _rounds(session: Session, project_id: int, settings: Settings) -> tuple[Round, Round]:
+def _rounds(session: Session, project_id: int, settings: Settings) -> list[Round]:
     config = replace(round_config(settings, {}), size=BATCH, overlap=1)
-    first = Round(project_id=project_id, number=1, state="closed", config=config, opened_at=BEGAN)
-    second = Round(project_id=project_id, number=2, state="publishing", config=config)
-    session.add_all([first, second])
+    rounds = [
+        Round(project_id=project_id, number=number, state=state, config=config, opened_at=opened_at)
+        for number, state, opened_at in (
+            (1, "closed", BEGAN),
+            (2, "open", BEGAN + timedelta(days=60)),
+            (3, "publishing", None),
+        )
+    ]
+    session.add_all(rounds)
     session.flush()
-    return first, second
+    return rounds
 
 
 def _numbers(count: int) -> Any:
@@ -207,8 +214,10 @@ def _scores(session: Session, round_: Round, images: int) -> None:
     )  # fmt: skip
 
 
-def _queries(session: Session, round_: Round) -> None:
-    found = select(Superpixel).where(_is_answered()).subquery()
+def _queries(
+    session: Session, round_: Round, which: ColumnElement[bool], many: int | None = None
+) -> None:
+    found = select(Superpixel).where(which).order_by(Superpixel.id).limit(many).subquery()
     one = found.c.id
     _fill(
         session, Query, found,

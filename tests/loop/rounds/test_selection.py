@@ -14,9 +14,10 @@ from alc_backend.loop import leases, query_tasks
 from alc_backend.loop.rounds import candidates, lifecycle, plan, scoring, work_items
 from alc_backend.store import pixel_counts, recording
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Image, Part, Query, Round, Score, Superpixel
+from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.models import TRAIN, Image, Part, Query, Round, Score, Superpixel
 from alc_backend.store.round_states import RoundState, Step
-from tests.annotations import NOON, label_map
+from tests.annotations import NOON
 from tests.conftest import BOTH_DATABASES
 from tests.loop.rounds.running import choose_batch, only_round, upload, work, working
 
@@ -140,8 +141,10 @@ def test_the_pixels_of_each_class_are_those_of_the_label_maps_as_they_are(store,
         query = session.scalars(select(Query).order_by(Query.rank).limit(1)).one()
         reply = recording.Reply(1, 2, "1", 1.0, NOON, NOON)
         assert recording.record(session, query, reply) is not None
+        maps = LabelMaps(session, store.files(project), project)
     expected = sum(
-        np.bincount(label_map(store, project, key).ravel(), minlength=3) for key in "abc"
+        np.bincount(maps.read(image.id).ravel(), minlength=3)
+        for image in store.images(project, TRAIN)
     )
     assert expected[2] > 0
     with working(store, round_, Step.PUBLISHING) as report:
