@@ -45,6 +45,7 @@ class Standing(Base):
         Index("ix_standing_image_id", "image_id"),
         Index("ix_standing_kind", "project_id", "kind", "superpixel_id"),
         Index("ix_standing_way", "project_id", "way", "superpixel_id"),
+        Index("ix_standing_class", "project_id", "class_id", "entry_id"),
         Index(
             "ix_standing_disputed",
             "project_id",
@@ -100,7 +101,7 @@ class Counted(TextEnum):
     """Superpixels that were given a class on them (–, way, milliseconds)."""
 
     CONFIRMED = "confirmed"
-    """Superpixels that people confirmed (–, way, –)."""
+    """Superpixels that people confirmed (–, way, class)."""
 
     SUPERPIXELS = "superpixels"
     """Superpixels of which something stands (–, one of STATES, –)."""

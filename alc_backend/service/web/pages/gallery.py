@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
@@ -10,10 +9,11 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from alc_backend.datasets.images import label_thumbnail, read_thumbnail, voc_palette
+from alc_backend.datasets.images import label_thumbnail, read_thumbnail
 from alc_backend.errors import NotFoundError
 from alc_backend.loop.annotations import history
 from alc_backend.loop.annotations.history import HistoryLine
+from alc_backend.service.web.pages.colours import colours
 from alc_backend.service.web.pages.lookup import image_of, project_of
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.service.web.pages.thumbnails import Thumbnails
@@ -79,7 +79,7 @@ def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
             position=shown.position,
             start=start,
             size=PAGE_SIZE,
-            colours=_colours(chosen.classes),
+            colours=list(zip(chosen.classes, colours(len(chosen.classes)), strict=True)),
         )
 
     @router.get("/images/{image_id}/image")
@@ -158,12 +158,3 @@ def _images(session: Session, project_id: int, start: int) -> list[Image]:
     skipped = start + len(found) - before
     found += session.scalars(rest.offset(skipped).limit(PAGE_SIZE - len(found)))
     return found
-
-
-def _colours(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Each class with its colour in the label maps, as ``#rrggbb``."""
-    palette = voc_palette()
-    return [
-        (name, "#{:02x}{:02x}{:02x}".format(*palette[3 * index : 3 * index + 3]))
-        for index, name in enumerate(classes)
-    ]

@@ -111,6 +111,7 @@ def upgrade() -> None:
         sa.Column("config", sa.JSON(), nullable=False),
         sa.Column("ledger_position", sa.Integer(), nullable=True),
         sa.Column("answers", sa.Integer(), nullable=True),
+        sa.Column("labeler_s", sa.Float(), nullable=True),
         sa.Column("data_miou", sa.Double(), nullable=True),
         sa.Column("model_miou", sa.Double(), nullable=True),
         sa.Column("class_iou", JSON, nullable=True),
@@ -348,6 +349,9 @@ def upgrade() -> None:
     for name in ("kind", "way"):
         columns = ["project_id", name, "superpixel_id"]
         op.create_index(f"ix_standing_{name}", "standing", columns, unique=False)
+    op.create_index(
+        "ix_standing_class", "standing", ["project_id", "class_id", "entry_id"], unique=False
+    )
     op.create_index(
         "ix_standing_disputed",
         "standing",
