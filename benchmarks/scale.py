@@ -38,8 +38,8 @@ from alc_backend.loop.rounds import preparation, scoring, selection, training
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.service.web.model import ALCModel
 from alc_backend.service.web.operations import operations_router
-from alc_backend.service.web.pages.admin import admin_router
 from alc_backend.service.web.pages.gallery import gallery_router
+from alc_backend.service.web.pages.projects import projects_router
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.settings import Settings
 from alc_backend.store.models import Part, Query
@@ -108,17 +108,17 @@ def _asked(world: World, path: str) -> None:
     store, app = world.store, FastAPI()
     nowhere = Redis(port=1)
     renderer = Renderer(store.settings)
-    app.include_router(admin_router(store, cast(Any, None), renderer))
+    app.include_router(projects_router(store, cast(Any, None), renderer))
     app.include_router(gallery_router(store, renderer))
     app.include_router(operations_router(store, nowhere))
     answer = TestClient(app, base_url="http://127.0.0.1").get(path)
     answer.raise_for_status()
 
 
-def admin(world: World, turn: int) -> None:
-    """The admin page."""
+def project_page(world: World, turn: int) -> None:
+    """The page of a project."""
     del turn
-    _asked(world, "/")
+    _asked(world, f"/projects/{world.project.id}")
 
 
 def gallery(world: World, turn: int) -> None:
@@ -216,7 +216,7 @@ def export(world: World, turn: int) -> None:
 MEASURED: dict[str, Measured] = {
     "scoring shard, before its network": shard,
     "reconcile, nothing changed": reconcile,
-    "admin page, first": admin,
+    "a project's page, first": project_page,
     "gallery page": gallery,
     "/metrics, first": metrics,
     "`answers log`, last 50": log,

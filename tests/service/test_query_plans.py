@@ -17,9 +17,10 @@ from alc_backend.loop.questions import planning
 from alc_backend.loop.rounds import executor, lifecycle, plan, work_items
 from alc_backend.service.web.model import ALCModel
 from alc_backend.service.web.operations import operations_router
-from alc_backend.service.web.pages.admin import admin_router
 from alc_backend.service.web.pages.gallery import gallery_router
+from alc_backend.service.web.pages.projects import projects_router
 from alc_backend.service.web.pages.rendering import Renderer
+from alc_backend.service.web.pages.tiles import tiles_router
 from alc_backend.store.models import Part, Round
 from alc_backend.store.round_states import Step
 from tests.annotations import (
@@ -145,8 +146,9 @@ def statements(store, project):
 def pages(store):
     """The service's pages, without its threads and its password."""
     app, renderer = FastAPI(), Renderer(store.settings)
-    app.include_router(admin_router(store, None, renderer))
+    app.include_router(projects_router(store, None, renderer))
     app.include_router(gallery_router(store, renderer))
+    app.include_router(tiles_router(store))
     app.include_router(operations_router(store, Redis(port=1)))
     return TestClient(app, base_url="http://127.0.0.1")
 
