@@ -171,9 +171,13 @@ def test_a_whole_table_that_is_read_is_seen(store, project, statements):
         assert len(statements.reading_all()) == seen
 
 
-@pytest.mark.parametrize(
-    "path", ["/health", "/ready", "/metrics", "/", "/images", "/images/1/after"]
-)
+PATHS = [
+    "/health", "/ready", "/metrics", "/", "/projects/1", "/images", "/images/1/after",
+    "/superpixels/1.jpg",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_pages_look_up_what_they_show(pages, statements, path):
     with statements.recorded():
         assert pages.get(path).status_code in (200, 503)
