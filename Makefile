@@ -10,6 +10,7 @@
 # make reference   docs/configuration.md and docs/commands.md anew, from the code
 # make chaos    the long proof that nothing is lost, on SQLite and on PostgreSQL
 # make bench    the benchmarks; BENCH_ARGS=FILE writes them as JSON too
+# make bench-scale   what grows with the number of images; SCALE_ARGS="1000 10000 100000"
 # make bench-label-studio   those that need a real Label Studio
 
 PYTHON ?= python3
@@ -22,12 +23,13 @@ LABEL_STUDIO_VERSION := 1.23.2
 SEMGREP_VERSION := 1.185.0
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+SCALE_ARGS ?=
 TEST_PROCESSES ?= 3
 
 PYTEST := $(VENV)/bin/python -m pytest
 
 .PHONY: chromium demo install test test-label-studio-ml chaos fuzz check semgrep docs audit lock reference bench \
-	bench-label-studio clean
+	bench-scale bench-label-studio clean
 
 demo: install
 	$(VENV)/bin/alc demo $(DEMO_ARGS)
@@ -125,6 +127,9 @@ reference: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks $(BENCH_ARGS)
+
+bench-scale: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m benchmarks.scale $(SCALE_ARGS)
 
 bench-label-studio: install
 	$(VENV)/bin/python -m benchmarks.label_studio $(BENCH_ARGS)

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from alc_backend.common.batches import batched
-from alc_backend.store import ledger, tallies
+from alc_backend.store import ledger, pixel_counts, tallies
 from alc_backend.store.derived import Counted, ImageState, Standing, Tally
 from alc_backend.store.kinds import ANSWERS, EntryKind, Removal
 from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Superpixel
@@ -65,6 +65,7 @@ def keeping(session: Session, project: Project, annotation_id: int) -> Iterator[
     _note_last(session, project.id, {row.image_id: row.id for row in new})
     known, there = {entry.id for entry in before}, {entry.id for entry in after}
     changed = [entry for entry in (*before, *after) if (entry.id in known) != (entry.id in there)]
+    pixel_counts.forget(session, {entry.image_id for entry in changed})
     refresh(session, project, {one for entry in changed for one in _about(entry)})
 
 
@@ -123,7 +124,7 @@ def _add_corrected(session: Session, project_id: int, changes: Mapping[int, int]
 
 def _judged(session: Session, project: Project, superpixels: list[int]) -> dict[int, Stand]:
     """What stands for some superpixels (row ids), by the ledger."""
-    entries = ledger.standing_about(session, project.id, superpixels)
+    entries = ledger.standing_about(session, superpixels)
     found = stands(entries, ledger.judge(entries, project.overlap))
     wanted = set(superpixels)
     return {superpixel: stand for superpixel, stand in found.items() if superpixel in wanted}
