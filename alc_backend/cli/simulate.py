@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from alc_backend.cli.common import MinuteLines, print_problems, print_table
 from alc_backend.common.types import Json
-from alc_backend.core.questions import TILE_S, TILES
+from alc_backend.core.questions import TILES, Pace
 from alc_backend.errors import SettingsError
 from alc_backend.settings import (
     MOST_FOLDS,
@@ -101,8 +101,11 @@ class SimulateOptions:
         ),
     ] = "single"
     seconds_per_tile: Annotated[
-        float, typer.Option(help="Seconds that an annotator takes for a tile of a page.")
-    ] = TILE_S
+        float | None,
+        typer.Option(
+            help="Seconds that an annotator takes for a tile of a page; default ALC_SECONDS_TILE."
+        ),
+    ] = None
     tiles: Annotated[int, typer.Option(help="The most tiles on a page.", min=1, max=48)] = TILES
     overlooked: Annotated[
         float, typer.Option(help="Share of wrong tiles that annotators overlook.")
@@ -300,11 +303,17 @@ def _base(options: SimulateOptions, chosen: Settings, budgets: tuple[int, ...]) 
         probabilities=str(given.absolute()) if given else None,
         hours=plans.hours(options.hours) if options.hours is not None else (),
         questions=plans.names(options.questions)[0],
-        seconds_per_tile=options.seconds_per_tile,
+        pace=_pace(options, chosen),
         tiles=options.tiles,
         overlooked=options.overlooked,
         corrector=options.corrector,
     )
+
+
+def _pace(options: SimulateOptions, chosen: Settings) -> Pace:
+    """How long questions take: as given, as measured in a user study, or as published."""
+    given = options.seconds_per_tile
+    return Pace(**chosen.seconds | ({} if given is None else {"tile": given}))
 
 
 def _run(runner: Runner, scenes: Scenes, plan: Plan, table: str | None) -> Json:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alc_backend.core.acquisition import ACQUISITIONS
-from alc_backend.core.questions import KINDS, TILE_S, TILES
+from alc_backend.core.questions import KINDS, PUBLISHED, TILES, Pace
 from alc_backend.errors import SettingsError
 from alc_backend.segmentation.config import TrainingConfig
 from alc_backend.simulate.oracle import ORACLES
@@ -40,8 +40,8 @@ class Experiment:
 
     With ``hours``, which ascend, the annotators work until the last of them, and the row is
     measured after each, too. ``questions`` says what they are asked (see
-    :mod:`alc_backend.core.questions`): pages hold up to ``tiles`` tiles, each takes
-    ``seconds_per_tile``, and a wrong tile is left ticked with probability ``overlooked``. With
+    :mod:`alc_backend.core.questions`): pages hold up to ``tiles`` tiles, and a wrong tile is left
+    ticked with probability ``overlooked``. ``pace`` says how long everything takes. With
     ``corrector``, a network taught by the answers relabels what was not asked about, after each of
     the hours, as A²LC does. Raises SettingsError for options that are invalid or cannot be
     combined.
@@ -69,7 +69,7 @@ class Experiment:
     probabilities: str | None = None
     hours: tuple[float, ...] = ()
     questions: str = "single"
-    seconds_per_tile: float = TILE_S
+    pace: Pace = PUBLISHED
     tiles: int = TILES
     overlooked: float = 0.0
     corrector: bool = False
@@ -101,7 +101,7 @@ class Experiment:
             raise SettingsError("--noise and --epsilon must lie between 0 and 1")
         if list(self.hours) != sorted(set(self.hours)) or any(not 0 < h <= 1e6 for h in self.hours):
             raise SettingsError("--hours must ascend, each positive and given once")
-        if not 0 < self.seconds_per_tile <= 3600 or not 1 <= self.tiles <= MOST_TILES:
+        if not 0 < self.pace.tile <= 3600 or not 1 <= self.tiles <= MOST_TILES:
             raise SettingsError(
                 f"--seconds-per-tile must be positive and --tiles between 1 and {MOST_TILES}"
             )
@@ -141,7 +141,11 @@ class Experiment:
     def as_dict(self) -> dict[str, Any]:
         """The values as JSON types."""
         values = asdict(self)
-        lists = {"budgets": list(self.budgets), "hours": list(self.hours)}
+        lists = {
+            "budgets": list(self.budgets),
+            "hours": list(self.hours),
+            "pace": self.pace._asdict(),
+        }
         return {"seed": self.seed, **values, **lists}
 
     def name(self, *others: str) -> str:

@@ -143,7 +143,8 @@ class Loop:
         pseudo = int(candidates.pseudo[index]) if present == VOID else present
         superpixel = self.scenes.superpixels(key) == number
         class_id = self._answer(key, superpixel, number, row, col, pseudo)
-        self._count(key, number, oracle.seconds(class_id == pseudo))
+        pace = self.experiment.pace
+        self._count(key, number, pace.accept if class_id == pseudo else pace.correct)
         self._accepted += class_id == pseudo
         if self.experiment.expansion:
             self._take(candidates, index, class_id)
@@ -257,7 +258,7 @@ class Loop:
             inside = np.flatnonzero(mask)
             star = inside[draw(f"star/{key}/{number}", seed) % len(inside)]
             class_id = int(scenes.truth(key).ravel()[star])
-            self._count(key, number, cost.CLASSIFICATION_S)
+            self._count(key, number, self.experiment.pace.classify)
             if class_id != VOID:
                 class_id = oracle.blunder(
                     class_id, len(scenes.classes), noise, f"{key}/{number}", seed
@@ -343,7 +344,7 @@ class Loop:
                 model_class_iou=model[1] if model else None,
                 normalised_clicks=self._given * per_answer,
                 hours=self._seconds / 3600,
-                hours_classifying=self._given * cost.CLASSIFICATION_S / 3600,
+                hours_classifying=self._given * experiment.pace.classify / 3600,
             )
         )
 

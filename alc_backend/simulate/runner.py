@@ -15,7 +15,7 @@ from alc_backend.simulate.scenes import Scenes
 from alc_backend.simulate.work import Data, Piece
 from alc_backend.simulate.workers import Do, default_jobs, workers
 
-FORM = 4
+FORM = 5
 """The form of saved rows; a new number makes those of earlier code useless."""
 
 

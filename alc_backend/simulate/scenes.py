@@ -103,6 +103,10 @@ class Scenes:
         self.problems += folder.problems
         self.notes += folder.notes
 
+    def path(self, key: str) -> Path:
+        """The image's file."""
+        return self._paths[key]
+
     def image(self, key: str) -> NDArray[np.uint8]:
         """The image as RGB, uint8 (H, W, 3), read from disk."""
         return read_image(self._paths[key])
