@@ -33,7 +33,7 @@ MOST_AREA = 2**26
 """The largest area, in pixels, from which on superpixels may be asked about: a whole image's."""
 
 MOST_SUPERPIXELS = 65_535
-"""The most SLIC superpixels of an image."""
+"""The most superpixels that an image is divided into."""
 
 MOST_FOLDS = 100
 """The most networks of a round; each is a file, and cross-fitting gains nothing beyond some ten."""

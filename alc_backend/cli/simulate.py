@@ -62,10 +62,11 @@ class SimulateOptions:
         ),
     ] = "given"
     superpixels: Annotated[
-        str, typer.Option(help="Superpixels: objects of the dataset, or slic.")
+        str, typer.Option(help="Superpixels: objects of the dataset, slic, or seeds.")
     ] = "objects"
-    slic_count: Annotated[
-        int, typer.Option(help="SLIC superpixels per image.", min=1, max=MOST_SUPERPIXELS)
+    superpixel_count: Annotated[
+        int,
+        typer.Option(help="Superpixels per image, of slic and seeds.", min=1, max=MOST_SUPERPIXELS),
     ] = 100
     expansion: Annotated[
         str, typer.Option(help="on: an answer spreads over its superpixel; off: one pixel.")
@@ -236,7 +237,7 @@ def _runner(options: SimulateOptions, cache: Path) -> Runner:
 def _read(runner: Runner, options: SimulateOptions) -> Scenes:
     """Read the dataset, and say what was left out or assumed."""
     with console.status("reading the dataset"):
-        scenes = runner.scenes(options.superpixels, options.slic_count)
+        scenes = runner.scenes(options.superpixels, options.superpixel_count)
     print_problems(console, scenes.problems, scenes.notes)
     return scenes
 
@@ -290,7 +291,7 @@ def _base(options: SimulateOptions, chosen: Settings, budgets: tuple[int, ...]) 
         epsilon=chosen.epsilon if options.epsilon is None else options.epsilon,
         labels=options.labels,
         superpixels=options.superpixels,
-        superpixel_count=options.slic_count,
+        superpixel_count=options.superpixel_count,
         folds=options.folds or chosen.folds,
         share_iterations=chosen.share_iterations,
         flip=chosen.flip,

@@ -41,7 +41,7 @@ class Runner:
         self._do = do
 
     def scenes(self, superpixels: str = "objects", count: int = 100) -> Scenes:
-        """The dataset, with its own superpixels or SLIC's."""
+        """The dataset, with its own superpixels or others."""
         return self._data.scenes(superpixels, count)
 
     def run(self, experiments: Sequence[Experiment], progress: Progress) -> list[Json]:

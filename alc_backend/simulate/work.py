@@ -31,7 +31,7 @@ class Data:
     validation: Path | None
 
     def scenes(self, superpixels: str, count: int) -> Scenes:
-        """The dataset with its own superpixels or SLIC's, kept for the next piece of work."""
+        """The dataset with the superpixels asked for, kept for the next piece of work."""
         return read_scenes(self, superpixels, count)
 
 
