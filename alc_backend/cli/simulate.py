@@ -49,6 +49,19 @@ class SimulateOptions:
     table: Annotated[
         str | None, typer.Option(help="Rows of the paper: table 2, 3, 8, 9 or 10, or figure 6.")
     ] = None
+    method: Annotated[
+        str,
+        typer.Option(
+            help="alc; active learning that it is compared with: spx, merspx or mulspx; or "
+            "supervised, trained on the ground truth."
+        ),
+    ] = "alc"
+    start: Annotated[
+        str,
+        typer.Option(
+            help="With active learning: warm, from the first label maps, or cold, from nothing."
+        ),
+    ] = "warm"
     acquisition: Annotated[
         str | None, typer.Option(help="Acquisitions to compare, separated by commas.")
     ] = None
@@ -308,6 +321,8 @@ def _base(options: SimulateOptions, chosen: Settings, budgets: tuple[int, ...]) 
         tiles=options.tiles,
         overlooked=options.overlooked,
         corrector=options.corrector,
+        method=options.method,
+        start=options.start,
     )
 
 

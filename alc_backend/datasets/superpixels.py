@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +39,7 @@ def seeds(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
-    check_seeds()
+    ximgproc = check_seeds()
     import cv2
 
     times = -(-LEAST_SIDE // min(image.shape[:2]))
@@ -45,7 +48,7 @@ def seeds(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
     block = min(max((height * width / count) ** 0.5, LEAST_BLOCK), min(height, width) / 2)
     wanted = round(height * width / block**2)
     made = [
-        cv2.ximgproc.createSuperpixelSEEDS(
+        ximgproc.createSuperpixelSEEDS(
             width, height, 3, wanted, levels, SEEDS_PRIOR, SEEDS_BINS, False
         )
         for levels in range(1, SEEDS_LEVELS + 1)
@@ -53,18 +56,18 @@ def seeds(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
     best = min(reversed(made), key=lambda one: abs(one.getNumberOfSuperpixels() - wanted))
     best.iterate(cv2.cvtColor(large, cv2.COLOR_RGB2LAB), SEEDS_ITERATIONS)
     found = best.getLabels()[::times, ::times]
-    return (np.unique(found, return_inverse=True)[1].reshape(found.shape) + 1).astype(np.int32)
+    numbers = np.unique(found, return_inverse=True)[1].reshape(found.shape)
+    return np.asarray(numbers + 1, dtype=np.int32)
 
 
-def check_seeds() -> None:
-    """Raise SettingsError, with the remedy, unless OpenCV with SEEDS is installed."""
+def check_seeds() -> Any:
+    """OpenCV's module with SEEDS; SettingsError, with the remedy, unless it is installed."""
     try:
-        from cv2 import ximgproc
-
-        if hasattr(ximgproc, "createSuperpixelSEEDS"):
-            return
+        found = importlib.import_module("cv2.ximgproc")
     except ImportError:
-        pass
+        found = None
+    if hasattr(found, "createSuperpixelSEEDS"):
+        return found
     raise SettingsError(
         "superpixels by SEEDS need OpenCV's extra modules: install alc-backend[seeds]; where "
         "another build of OpenCV is installed, too, as with the extra grounded-sam, put this one "

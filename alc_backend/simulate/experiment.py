@@ -29,6 +29,14 @@ MODEL_AT = ("last", "all", "none")
 """The budgets at which a network is trained and its mIoU measured."""
 
 
+METHODS = ("alc", "spx", "merspx", "mulspx", "supervised")
+"""Active label correction; the superpixel-based active learning that it is compared with
+(:mod:`alc_backend.simulate.baselines`); or a network that is trained on the ground truth."""
+
+STARTS = ("warm", "cold")
+"""Where active learning begins: with the first label maps, or with nothing."""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A row, measured after each of the numbers of answers in ``budgets``, which ascend.
@@ -43,7 +51,10 @@ class Experiment:
     :mod:`alc_backend.core.questions`): pages hold up to ``tiles`` tiles, and a wrong tile is left
     ticked with probability ``overlooked``. ``pace`` says how long everything takes. With
     ``corrector``, a network taught by the answers relabels what was not asked about, after each of
-    the hours, as A²LC does. Raises SettingsError for options that are invalid or cannot be
+    the hours, as A²LC does.
+
+    ``method`` says which loop is run; those of active learning ask for classes, by ClassBal, and
+    begin at their ``start``. Raises SettingsError for options that are invalid or cannot be
     combined.
     """
 
@@ -73,6 +84,8 @@ class Experiment:
     tiles: int = TILES
     overlooked: float = 0.0
     corrector: bool = False
+    method: str = "alc"
+    start: str = "warm"
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -88,6 +101,8 @@ class Experiment:
             ("--oracle", self.oracle, ORACLES),
             ("--model-at", self.model_at, MODEL_AT),
             ("--questions", self.questions, KINDS),
+            ("--method", self.method, METHODS),
+            ("--start", self.start, STARTS),
         ):
             if value not in known:
                 raise SettingsError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -118,6 +133,22 @@ class Experiment:
         if self.pool == "pixel" and self.acquisition not in ("sim", "cil"):
             raise SettingsError(
                 "--pool pixel ranks every pixel by itself: --acquisition must be sim or cil"
+            )
+        if self.method != "alc" and (
+            self.hours
+            or self.pool != "superpixel"
+            or not self.expansion
+            or self.epsilon > 0
+            or self.labels != "given"
+            or not (self.train or self.probabilities)
+        ):
+            raise SettingsError(
+                f"--method {self.method} cannot be combined with --hours, --pool, --expansion off, "
+                "--epsilon, --labels random and --no-train"
+            )
+        if self.start == "cold" and self.method == "alc":
+            raise SettingsError(
+                "--start cold is for active learning (--method): label correction needs labels"
             )
         if self.questions != "single" and not self.hours:
             raise SettingsError("--questions mixed and pages are measured over --hours")

@@ -52,6 +52,10 @@ class Loop:
         """The label map of an image before the first correction, uint8 (H, W), read-only."""
         return self._first[key].read() if key in self._first else self.scenes.labels(key)
 
+    def trained_on(self, key: str) -> NDArray[np.uint8]:
+        """The label map of an image that a network is trained on now, uint8 (H, W), read-only."""
+        return self.labels(key)
+
     @property
     def answered(self) -> dict[str, frozenset[int]]:
         """The superpixels that were asked about, by image key."""
@@ -325,9 +329,7 @@ class Loop:
         experiment, classes = self.experiment, len(self.scenes.classes)
         accepted = self._accepted / self._given if self._given else 0.0
         last = last or self._given >= experiment.budgets[-1]
-        model = None
-        if experiment.model_at == "all" or (experiment.model_at == "last" and last):
-            model = self._networks.measure(self.labels, digest_of(self.scenes, self.labels))
+        model = self._model(last)
         per_answer = cost.correction_cost(classes, accepted) / cost.classification_cost(classes)
         iou = metrics.class_iou(self._confusion).tolist()
         self._points.append(
@@ -347,6 +349,13 @@ class Loop:
                 hours_classifying=self._given * experiment.pace.classify / 3600,
             )
         )
+
+    def _model(self, last: bool) -> tuple[float | None, list[float | None]] | None:
+        """The quality of a network that is trained now; None where it is not asked for."""
+        wanted = self.experiment.model_at
+        if wanted == "none" or (wanted == "last" and not last):
+            return None
+        return self._networks.measure(self.trained_on, digest_of(self.scenes, self.trained_on))
 
     def _recall(self) -> float:
         """The share of the pixels that were wrong at first which the answers reached."""

@@ -87,5 +87,15 @@ def _first_network(experiment: Experiment) -> str:
     """A name that is equal for rows that begin with the same network."""
     first = experiment.budgets[0] if experiment.labels == "random" else None
     values = experiment.as_dict()
-    kept = ("training", "folds", "share_iterations", "flip", "labels", "superpixels", "noise")
+    kept = (
+        "training",
+        "folds",
+        "share_iterations",
+        "flip",
+        "labels",
+        "superpixels",
+        "noise",
+        "method",
+        "start",
+    )
     return fingerprint({name: values[name] for name in kept}, first, experiment.probabilities)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from alc_backend.common.files import write_atomically
 from alc_backend.simulate import hours
+from alc_backend.simulate.baselines.active import LOOPS
 from alc_backend.simulate.examples import examples
 from alc_backend.simulate.experiment import Experiment
-from alc_backend.simulate.loop import Loop
 from alc_backend.simulate.scenes import Scenes
 
 Tell = Callable[[str], None]
@@ -67,7 +67,7 @@ def do(piece: Piece, tell: Tell) -> None:
             tell(f"{experiment.acquisition}, seed {experiment.seed}: {message} ({done}/{total})")
 
     scenes = piece.data.scenes(experiment.superpixels, experiment.superpixel_count)
-    loop = Loop(scenes, experiment, piece.cache, progress)
+    loop = LOOPS[experiment.method](scenes, experiment, piece.cache, progress)
     if piece.target is None:
         loop.prepare()
         return
