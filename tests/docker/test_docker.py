@@ -104,17 +104,17 @@ def test_packages_are_installed_by_their_hashes(variant, tmp_path):
     asked = (tmp_path / "asked").read_text()
     calls = [line for line in asked.splitlines() if line.startswith("install")]
     from_lock = [call for call in calls if "--index-url" not in call]
-    assert len(from_lock) == 2
-    assert all("--require-hashes" in call and "--no-deps" in call for call in from_lock)
+    (call,) = from_lock
+    assert "--require-hashes" in call
+    assert "--no-deps" in call
     installed = set(re.findall(r"^([a-z0-9-]+)==", asked, re.M))
     locked = set(re.findall(r"^([a-z0-9-]+)==", (DOCKER / "requirements.lock").read_text(), re.M))
     left_out = locked - installed
-    assert "opencv-python" in left_out
     if variant == "cuda":
-        assert left_out == {"opencv-python"}
+        assert not left_out
     else:
         assert {"torch", "torchvision", "triton"} <= left_out
-        assert all(re.match("torch|triton|nvidia|cuda|opencv-python$", name) for name in left_out)
+        assert all(re.match("torch|triton|nvidia|cuda", name) for name in left_out)
         (theirs,) = set(calls) - set(from_lock)
         assert re.search(r" torch==[\d.]+ torchvision==[\d.]+$", theirs)
 

@@ -94,7 +94,9 @@ def begin(store, project, **start):
     with store.session() as session:
         row = session.get_one(Project, project)
         row.dataset_project = DATASET_PROJECT
-        row.warm_start = WarmStart(detector="swin-b", segmenter="vit-b", **start).as_dict()
+        row.warm_start = WarmStart(
+            detector="grounding-dino-base", segmenter="sam-vit-b", **start
+        ).as_dict()
 
 
 def counts(store, project):
@@ -180,7 +182,9 @@ def test_grounded_sam_labels_images_with_what_it_found(store, project, label_stu
     assert done.labelled == 3
     image = images(store)["task-2"]
     picture = np.asarray(Picture.open(io.BytesIO(png(2))))
-    start = WarmStart("grounded-sam", threshold=0.3, detector="swin-b", segmenter="vit-b")
+    start = WarmStart(
+        "grounded-sam", threshold=0.3, detector="grounding-dino-base", segmenter="sam-vit-b"
+    )
     synonyms = {"cat": ["cat", "sofa"]}
     maps = Warmer(start, CLASSES, store.settings, synonyms).from_image(picture)
     files = store.files(project)
