@@ -86,6 +86,9 @@ def test_the_lock_fits_what_the_package_needs():
     wanted += [setup["options.extras_require"][extra] for extra in extras]
     for line in "".join(wanted).strip().splitlines():
         requirement = Requirement(line)
+        marker = requirement.marker
+        if marker and not marker.evaluate({"python_version": "3.11"}):  # the image's Python
+            continue
         found = entries[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(found), line
 
