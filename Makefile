@@ -1,6 +1,6 @@
 # make demo     everything on this machine: Label Studio, the backend, the built-in sample
 # make install  both virtual environments, nothing started
-# make test     all tests, with a real Label Studio, in two processes (TEST_PROCESSES)
+# make test     all tests, with a real Label Studio, in three processes, which wait a lot (TEST_PROCESSES)
 # make test-label-studio-ml   label-studio-ml's own server, in environments that this makes
 # make check    ruff, mypy, the layers (import-linter), semgrep, and the site of the documentation
 # make docs     the site of the documentation, in site/
@@ -24,7 +24,7 @@ LABEL_STUDIO_VERSION := 1.23.2
 SEMGREP_VERSION := 1.185.0
 DEMO_ARGS ?=
 BENCH_ARGS ?=
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 
 PYTEST := $(VENV)/bin/python -m pytest
 

@@ -54,18 +54,10 @@ class Coco(Dataset):
 
     def image_paths(self) -> dict[str, Path]:
         """The path of each image by its key, sorted; missing images are reported and left out."""
-        by_key: dict[str, list[Path]] = {}
         for problem in self.index.problems:
             self.report(problem)
-        for record in self.index.images:
-            try:
-                path, key = self._find(record)
-            except DatasetError as error:
-                self.report(str(error))
-                continue
-            by_key.setdefault(key, []).append(path)
-            self._records[key] = record
-        return self.unshared(by_key)
+        paths, self._records = self.located(self.index.images, self._find)
+        return paths
 
     def use_classes(self, classes: Sequence[str]) -> None:
         """Read the ground truth as ids of ``classes``; categories are matched by name."""

@@ -58,16 +58,8 @@ class Cvat(Dataset):
 
     def image_paths(self) -> dict[str, Path]:
         """The path of each image by its key, sorted; missing images are reported and left out."""
-        by_key: dict[str, list[Path]] = {}
-        for record in self.records:
-            try:
-                path, key = self._find(record)
-            except DatasetError as error:
-                self.report(str(error))
-                continue
-            by_key.setdefault(key, []).append(path)
-            self._of[key] = record
-        return self.unshared(by_key)
+        paths, self._of = self.located(self.records, self._find)
+        return paths
 
     def use_classes(self, classes: Sequence[str]) -> None:
         """Read the ground truth as ids of ``classes``; labels are matched by name."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from alc_backend.datasets.images import (
 from alc_backend.datasets.names import checked_key, file_below, inside, path_below, same_file
 from alc_backend.datasets.superpixels import slic
 from alc_backend.errors import DatasetError
+
+Record = TypeVar("Record")
+"""What an index says of one image."""
 
 TRAIN, VAL = "train", "val"
 """The splits of a dataset: images to correct, and validation images with ground truth."""
@@ -203,6 +207,26 @@ class Dataset(ABC):
         shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in problem)
         if shown not in self.problems:
             self.problems.append(shown)
+
+    def located(
+        self, records: Iterable[Record], find: Callable[[Record], tuple[Path, str]]
+    ) -> tuple[dict[str, Path], dict[str, Record]]:
+        """The images that an index lists: their paths and their records, by their keys.
+
+        ``find`` gives the path and the key of one, or raises DatasetError: that is reported, and
+        the image left out, as are those of :meth:`unshared`.
+        """
+        by_key: dict[str, list[Path]] = {}
+        record_of: dict[str, Record] = {}
+        for record in records:
+            try:
+                path, key = find(record)
+            except DatasetError as error:
+                self.report(str(error))
+                continue
+            by_key.setdefault(key, []).append(path)
+            record_of[key] = record
+        return self.unshared(by_key), record_of
 
     def unshared(self, by_key: dict[str, list[Path]]) -> dict[str, Path]:
         """The path of each key that one image alone has, sorted; the others are reported.

@@ -166,7 +166,8 @@ class Round(Base):
     follow its queue, which is in force since. ``unasked``: something must be asked that its
     queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`). ``displaced``: its queue must
     be put into Label Studio again, which was restored from an older dump. ``plans`` is how often it
-    was decided what comes next, ``planned_to`` the id of the last ledger entry that this took into
+    was decided what comes next, ``plan_in_force`` the last of these plans that Label Studio has in
+    full (0: none yet), ``planned_to`` the id of the last ledger entry that this took into
     account (see :mod:`alc_backend.loop.questions`).
     """
 
@@ -196,6 +197,7 @@ class Round(Base):
     unasked: Mapped[bool] = mapped_column(default=False)
     displaced: Mapped[bool] = mapped_column(default=False)
     plans: Mapped[int] = mapped_column(default=0)
+    plan_in_force: Mapped[int] = mapped_column(default=0)
     planned_to: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     switched_at: Mapped[datetime | None]

@@ -6,17 +6,19 @@ task asks what. Called by ``rounds``.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, exists, select
 
 from alc_backend.common.types import Progress
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio import model_version, tasks
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.tasks import PLANNED_TO
 from alc_backend.loop import page_tasks, query_tasks
 from alc_backend.loop.leases import Lease
 from alc_backend.loop.questions.planning import Plan, make_plan
 from alc_backend.loop.questions.relabelling import relabel
 from alc_backend.store.database import Store
+from alc_backend.store.derived import Standing
 from alc_backend.store.models import Query, Round
 
 
@@ -25,14 +27,14 @@ def plan_next(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
 
     The pages of the plan before it that nobody has answered are closed. Then the machine writes and
     withdraws what it may by itself (see :mod:`alc_backend.loop.questions.relabelling`). May be
-    repeated after a crash at any moment: the next attempt makes a plan of its own. Raises
-    LabelStudioError.
+    repeated after a crash at any moment: the next attempt makes a plan of its own, and brings what
+    the interrupted ones asked singly into Label Studio behind it. Raises LabelStudioError.
     """
     number = round_.project.query_project
     if number is None:
         return
     plan = make_plan(store, round_, lease, progress)
-    which = Query.id.in_(plan.queries)
+    which = Query.id.in_([*plan.queries, *left_over(store, round_, plan)])
     with Client.from_settings(store.settings) as client:
         client.before_change = lease.check
         query_tasks.create_missing(store, client, round_, which)
@@ -53,6 +55,27 @@ def plan_next(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
     relabel(store, round_, plan, lease)
 
 
+def left_over(store: Store, round_: Round, plan: Plan) -> list[int]:
+    """The single questions (row ids) of plans that were interrupted before this one.
+
+    They have places, later ones than those of ``plan``, that Label Studio does not know. Not those
+    that are settled by now, or disputed.
+    """
+    with store.reading() as session:
+        in_force = session.get_one(Round, round_.id).plan_in_force
+        decided = exists().where(
+            Standing.superpixel_id == Query.superpixel_id,
+            Standing.way.is_not(None) | Standing.disputed.is_not(None),
+        )
+        found = select(Query.id).where(
+            Query.round_id == round_.id,
+            Query.place < PLANNED_TO / (in_force + 1),  # where the plan in force begins
+            Query.id.not_in(plan.queries),
+            ~decided,
+        )
+        return list(session.scalars(found.order_by(Query.id)))
+
+
 def planned_items(
     store: Store, round_: Round, plan: Plan, which: ColumnElement[bool]
 ) -> list[tasks.QueueItem]:
@@ -65,4 +88,5 @@ def planned_items(
 def note_plan(lease: Lease, round_: Round, plan: Plan) -> None:
     """Note that a plan is in force: the next is made when enough was answered since."""
     with lease.session() as session:
-        session.get_one(Round, round_.id).planned_to = plan.position
+        row = session.get_one(Round, round_.id)
+        row.planned_to, row.plan_in_force = plan.position, plan.number

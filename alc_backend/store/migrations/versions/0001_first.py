@@ -123,6 +123,7 @@ def upgrade() -> None:
         sa.Column("unasked", sa.Boolean(), nullable=False),
         sa.Column("displaced", sa.Boolean(), nullable=False),
         sa.Column("plans", sa.Integer(), nullable=False),
+        sa.Column("plan_in_force", sa.Integer(), nullable=False),
         sa.Column("planned_to", sa.Integer(), nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("switched_at", MOMENT, nullable=True),
