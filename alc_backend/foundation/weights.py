@@ -156,10 +156,11 @@ def install(models: Path, model: Model, given: Path) -> None:
         _remember(folder, {name: found})
 
 
-def download(models: Path, model: Model) -> None:
+def download(models: Path, model: Model, endpoint: str | None = None) -> None:
     """Download a model from the Hugging Face hub, going on where an earlier attempt stopped.
 
-    HF_ENDPOINT names a mirror, HF_TOKEN the account that a model with terms of its own needs.
+    ``endpoint`` is the address of a mirror; by default HF_ENDPOINT names one. HF_TOKEN is that of
+    the account that a model with terms of its own needs.
     Raises WeightsError, with instructions to do it by hand, when it cannot be fetched, and when a
     file is not the one that the hub describes.
     """
@@ -177,16 +178,22 @@ def download(models: Path, model: Model) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in model.files:
-            url = hf_hub_url(model.repository, name, revision=revision)
+            url = hf_hub_url(model.repository, name, revision=revision, endpoint=endpoint)
             try:
-                described: Any = get_hf_file_metadata(url)
+                described: Any = get_hf_file_metadata(url, endpoint=endpoint)
             except EntryNotFoundError:
                 if name in _needed(model):
                     raise
                 continue
             revision = described.commit_hash or revision
             path = Path(
-                hf_hub_download(model.repository, name, revision=revision, local_dir=folder)
+                hf_hub_download(
+                    model.repository,
+                    name,
+                    revision=revision,
+                    local_dir=folder,
+                    endpoint=endpoint,
+                )
             )
             _confirm(path, described.etag, known.get(name))
             _remember(folder, {name: sha256_of(path), REVISION: str(revision)})

@@ -40,6 +40,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.files = {"config.json": b"{}", "model.safetensors": CONTENT}
         self.tag, self.asked, self.status = DIGEST, [], None
+        self.address = f"http://127.0.0.1:{self.server_port}"
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -66,15 +67,9 @@ class Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub():
     server = Hub()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-        address + "/{repo_id}/resolve/{revision}/{filename}",
-    )
     yield server
     server.shutdown()
     server.server_close()
@@ -86,7 +81,7 @@ def models(tmp_path):
 
 
 def test_a_download_arrives_with_its_commit_and_its_hashes(models, hub):
-    weights.download(models, SMALL)
+    weights.download(models, SMALL, hub.address)
     assert (models / "small" / "model.safetensors").read_bytes() == CONTENT
     assert weights.require([], models) == {}
     assert weights.is_there(models, SMALL)
@@ -95,7 +90,7 @@ def test_a_download_arrives_with_its_commit_and_its_hashes(models, hub):
     assert kept["model.safetensors"] == DIGEST
     assert set(weights.check(models, SMALL).values()) == {FileState.OK}
     hub.asked.clear()
-    weights.download(models, SMALL)
+    weights.download(models, SMALL, hub.address)
     assert all(f"/resolve/{COMMIT}/" in path for _, path in hub.asked)
     assert "GET" not in {method for method, _ in hub.asked}
 
@@ -103,7 +98,7 @@ def test_a_download_arrives_with_its_commit_and_its_hashes(models, hub):
 def test_a_file_that_is_not_the_one_described_is_refused(models, hub):
     hub.tag = "b" * 64
     with pytest.raises(WeightsError, match="expected bbbb"):
-        weights.download(models, SMALL)
+        weights.download(models, SMALL, hub.address)
     assert not (models / "small" / "model.safetensors").exists()
     assert not weights.is_there(models, SMALL)
 
@@ -112,7 +107,7 @@ def test_a_file_that_is_not_the_one_described_is_refused(models, hub):
 def test_a_hub_that_says_no_is_reported_with_what_to_do(models, hub, status):
     hub.status = status
     with pytest.raises(WeightsError, match="cannot be fetched") as caught:
-        weights.download(models, SMALL)
+        weights.download(models, SMALL, hub.address)
     assert "https://huggingface.co/someone/small" in str(caught.value)
     assert str((models / "small").absolute()) in str(caught.value)
 
@@ -120,7 +115,7 @@ def test_a_hub_that_says_no_is_reported_with_what_to_do(models, hub, status):
 def test_a_repository_without_a_needed_file_is_reported(models, hub):
     del hub.files["model.safetensors"]
     with pytest.raises(WeightsError, match="small cannot be fetched"):
-        weights.download(models, SMALL)
+        weights.download(models, SMALL, hub.address)
     assert weights.state(models, SMALL) == "in part"
 
 

