@@ -121,21 +121,22 @@ class Settings(BaseSettings):
         None, description="folder of the foundation models' files; default: models in the data "
         "folder",
     )  # fmt: skip
-    weights_mirror: str | None = Field(
-        None, description="address that holds those files, in place of the public ones"
-    )
     detector: str = Field(
-        "swin-t",
-        description="GroundingDINO that finds objects, for `alc init`: swin-t, swin-b, or the path "
-        "of a checkpoint",
+        "grounding-dino-tiny",
+        description="model that finds objects, for `alc init`: a name that `alc weights list` "
+        "shows, or the path of a checkpoint",
     )
     segmenter: str = Field(
-        "vit-h",
-        description="Segment Anything that outlines them, for `alc init`: vit-h, vit-l, vit-b, or "
-        "the path of a checkpoint",
+        "sam-vit-h",
+        description="model that outlines them, for `alc init`: a name that `alc weights list` "
+        "shows, or the path of a checkpoint",
     )
-    box_threshold: float = Field(
-        0.2, ge=0, le=1, description="score that a detected object must exceed, for `alc init`"
+    box_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="score that a detected object must exceed, for `alc init`; default: 0.2, with "
+        "OWLv2 0.1, with SAM 3 0.3",
     )
 
     acquisition: str = Field(

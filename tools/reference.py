@@ -27,7 +27,7 @@ GROUPS = {
         "host", "port", "secret", "secret_previous", "trusted_proxies", "image_hosts",
     ),
     "Where everything is kept": (
-        "data_dir", "files_url", "database_url", "redis_url", "model_dir", "weights_mirror",
+        "data_dir", "files_url", "database_url", "redis_url", "model_dir",
         "min_free_gb",
     ),
     "Rounds and queries": (

@@ -45,13 +45,12 @@ def warm_start(
         )
     if dataset is None and method == OBJECTS:
         raise SettingsError("--superpixels objects goes with a dataset folder")
-    return methods.WarmStart(
-        superpixels=methods.SLIC if method == OBJECTS else method,
+    return methods.WarmStart.chosen(
+        settings,
+        methods.SLIC if method == OBJECTS else method,
         count=count,
         fill=fill,
-        threshold=settings.box_threshold if threshold is None else threshold,
-        detector=settings.detector,
-        segmenter=settings.segmenter,
+        threshold=threshold,
     )
 
 
