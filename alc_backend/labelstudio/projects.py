@@ -152,14 +152,37 @@ def set_keys(client: Client) -> None:
     )
 
 
+UNSHOWN = (
+    "id", "inner_id", "completed_at", "total_annotations", "cancelled_annotations",
+    "total_predictions", "annotators", "annotations_results", "annotations_ids",
+    "predictions_model_versions", "predictions_results", "file_upload", "storage_filename",
+    "created_at", "updated_at", "updated_by", "avg_lead_time", "draft_exists",
+    "data.hint", "data.closeup", "data.choices", "data.tiles", "data.alc",
+)  # fmt: skip
+"""Columns that the Data Manager leaves out at first: all but the order, the image and the question.
+
+Whoever wants more finds them under *Columns*.
+"""
+
+QUESTION_PX = 420
+"""Width of the column of questions, in pixels."""
+
+
 def order_default_tab(client: Client, project: int) -> None:
-    """Let the Data Manager list the best query first; labeling started there follows its order."""
+    """Let the Data Manager list the best query first; labeling started there follows its order.
+
+    A new tab shows order, image and question alone; one that is there keeps its columns.
+    """
+    hidden = [f"tasks:{column}" for column in UNSHOWN]
     data: Json = {
         "title": "Queue",
         "type": "list",
         "target": "tasks",
         "ordering": ["tasks:predictions_score"],
         "filters": {"conjunction": "and", "items": []},
+        "hiddenColumns": {"explore": hidden, "labeling": hidden},
+        "columnsDisplayType": {"tasks:data.image": "Image"},
+        "columnsWidth": {"tasks:data.question": QUESTION_PX},
     }
     views = client.get("/api/dm/views/", project=project)
     if views:

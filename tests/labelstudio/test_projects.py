@@ -67,6 +67,8 @@ def test_a_query_project_serves_the_best_query_first(label_studio, client):
     (view,) = label_studio.views.values()
     assert view["project"] == number
     assert view["data"]["ordering"] == ["tasks:predictions_score"]
+    hidden = view["data"]["hiddenColumns"]["explore"]
+    assert not {"tasks:predictions_score", "tasks:data.image", "tasks:data.question"} & {*hidden}
 
 
 def test_a_tab_that_is_there_keeps_all_but_its_order(label_studio, client):
