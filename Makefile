@@ -9,6 +9,7 @@
 # make fuzz     thirty times the inputs that the fuzzers of `make test` try
 # make reference   docs/configuration.md and docs/commands.md anew, from the code
 # make chaos    the long proof that nothing is lost, on SQLite and on PostgreSQL
+# make originals   what the original code of GroundingDINO and Segment Anything answers, for tests
 # make bench    the benchmarks; BENCH_ARGS=FILE writes them as JSON too
 # make bench-scale   what grows with the number of images; SCALE_ARGS="1000 10000 100000"
 # make bench-label-studio   those that need a real Label Studio
@@ -19,6 +20,7 @@ LS_VENV := .venv-label-studio
 ML_VENV := .venv-label-studio-ml
 ML_2_VENV := .venv-label-studio-ml-2
 SEMGREP_VENV := .venv-semgrep
+ORIGINALS_VENV := .venv-originals
 LABEL_STUDIO_VERSION := 1.23.2
 SEMGREP_VERSION := 1.185.0
 DEMO_ARGS ?=
@@ -29,7 +31,7 @@ TEST_PROCESSES ?= 3
 PYTEST := $(VENV)/bin/python -m pytest
 
 .PHONY: chromium demo install test test-label-studio-ml chaos fuzz check semgrep docs audit lock reference bench \
-	bench-scale bench-label-studio clean
+	bench-scale bench-label-studio originals clean
 
 demo: install
 	$(VENV)/bin/alc demo $(DEMO_ARGS)
@@ -39,8 +41,6 @@ install: $(VENV)/.installed $(LS_VENV)/.installed
 $(VENV)/.installed: setup.cfg pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --editable '.[grounded-sam,test,docs]'
-	$(VENV)/bin/python -c 'import cv2' 2>/dev/null || $(VENV)/bin/pip install --quiet \
-		--force-reinstall --no-deps opencv-python-headless  # where there is no libGL
 	touch $@
 
 $(LS_VENV)/.installed: Makefile
@@ -122,6 +122,17 @@ lock: $(VENV)/.installed
 		--upgrade --generate-hashes --custom-compile-command 'make lock' --quiet \
 		--output-file docker/requirements.lock
 
+# The original code needs an old transformers, so it has an environment of its own.
+originals: $(ORIGINALS_VENV)/.installed
+	PYTHONPATH=. $(ORIGINALS_VENV)/bin/python -m tests.foundation.originals.make
+
+$(ORIGINALS_VENV)/.installed: Makefile
+	test -x $(ORIGINALS_VENV)/bin/python || $(PYTHON) -m venv $(ORIGINALS_VENV)
+	$(ORIGINALS_VENV)/bin/pip install --quiet torch torchvision setuptools wheel
+	$(ORIGINALS_VENV)/bin/pip install --quiet --no-build-isolation groundingdino-py==0.4.0 \
+		segment-anything==1.0 'transformers>=4.57,<5' opencv-python-headless
+	touch $@
+
 reference: $(VENV)/.installed
 	$(VENV)/bin/python -m tools.reference
 
@@ -135,4 +146,4 @@ bench-label-studio: install
 	$(VENV)/bin/python -m benchmarks.label_studio $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) $(LS_VENV) $(ML_VENV) $(ML_2_VENV) $(SEMGREP_VENV) site *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LS_VENV) $(ML_VENV) $(ML_2_VENV) $(SEMGREP_VENV) $(ORIGINALS_VENV) site *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis

@@ -33,10 +33,14 @@ MOST_AREA = 2**26
 """The largest area, in pixels, from which on superpixels may be asked about: a whole image's."""
 
 MOST_SUPERPIXELS = 65_535
-"""The most SLIC superpixels of an image."""
+"""The most superpixels that an image is divided into."""
 
 MOST_FOLDS = 100
 """The most networks of a round; each is a file, and cross-fitting gains nothing beyond some ten."""
+
+
+MEASURED = "measured by `alc study report`, default: published"
+"""What the settings of seconds say about where they come from."""
 
 
 class Settings(BaseSettings):
@@ -117,21 +121,22 @@ class Settings(BaseSettings):
         None, description="folder of the foundation models' files; default: models in the data "
         "folder",
     )  # fmt: skip
-    weights_mirror: str | None = Field(
-        None, description="address that holds those files, in place of the public ones"
-    )
     detector: str = Field(
-        "swin-t",
-        description="GroundingDINO that finds objects, for `alc init`: swin-t, swin-b, or the path "
-        "of a checkpoint",
+        "grounding-dino-tiny",
+        description="model that finds objects, for `alc init`: a name that `alc weights list` "
+        "shows, or the path of a checkpoint",
     )
     segmenter: str = Field(
-        "vit-h",
-        description="Segment Anything that outlines them, for `alc init`: vit-h, vit-l, vit-b, or "
-        "the path of a checkpoint",
+        "sam-vit-h",
+        description="model that outlines them, for `alc init`: a name that `alc weights list` "
+        "shows, or the path of a checkpoint",
     )
-    box_threshold: float = Field(
-        0.2, ge=0, le=1, description="score that a detected object must exceed, for `alc init`"
+    box_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="score that a detected object must exceed, for `alc init`; default: 0.2, with "
+        "OWLv2 0.1, with SAM 3 0.3",
     )
 
     acquisition: str = Field(
@@ -149,6 +154,21 @@ class Settings(BaseSettings):
         le=1,
         description="share of pages with one tile that is known to be something else: how often "
         "annotators leave it ticked stands on the admin page",
+    )
+    seconds_accept: float | None = Field(
+        None, gt=0, le=3600, description="seconds for accepting a label; " + MEASURED
+    )
+    seconds_correct: float | None = Field(
+        None, gt=0, le=3600, description="seconds for naming another class; " + MEASURED
+    )
+    seconds_classify: float | None = Field(
+        None, gt=0, le=3600, description="seconds for naming a class unaided; " + MEASURED
+    )
+    seconds_page: float | None = Field(
+        None, gt=0, le=3600, description="seconds for a page beside its tiles'; default: published"
+    )
+    seconds_tile: float | None = Field(
+        None, gt=0, le=3600, description="seconds for a tile of a page; " + MEASURED
     )
     relabel: Literal["off", "audited"] = Field(
         "off",
@@ -344,6 +364,13 @@ class Settings(BaseSettings):
     def models(self) -> Path:
         """The folder of the foundation models' files in force."""
         return self.model_dir or self.data_dir / "models"
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The seconds of questions that were set, by the fields of core's ``Pace``."""
+        names = ("accept", "correct", "classify", "page", "tile")
+        given = {name: getattr(self, f"seconds_{name}") for name in names}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def label_studio_links(self) -> str:

@@ -111,17 +111,27 @@ def main() -> None:
 
 
 def show_pages(demo: Demo, browser: Browser, target: Path) -> None:
-    """Take screenshots of the admin page and the gallery after two rounds of the sample."""
+    """Take screenshots of the backend's own pages after two rounds of the sample."""
     assert demo.settings.secret is not None
     password = demo.settings.secret.get_secret_value()
-    page = browser.new_context(
-        viewport={"width": 1280, "height": 1000},
-        http_credentials={"username": "admin", "password": password},
-    ).new_page()
-    for name, path in (("admin", ""), ("gallery", "/images")):
-        page.goto(f"{demo.settings.backend}{path}")
-        page.wait_for_load_state("networkidle")
-        page.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=75)
+    for suffix, options in (
+        ("", {"viewport": {"width": 1280, "height": 1000}}),
+        ("-dark", {"viewport": {"width": 1280, "height": 1000}, "color_scheme": "dark"}),
+        ("-phone", {"viewport": {"width": 390, "height": 844}}),
+    ):
+        page = browser.new_context(
+            http_credentials={"username": "admin", "password": password}, **options
+        ).new_page()
+        for name, path in (("admin", ""), ("gallery", "/images"), ("image", "")):
+            if name == "image":
+                page.locator(".tile").first.click()
+            else:
+                page.goto(f"{demo.settings.backend}{path}")
+            page.wait_for_load_state("networkidle")
+            page.wait_for_timeout(500)
+            if name == "image":
+                page.locator("#viewer").hover(position={"x": 200, "y": 200})
+            page.screenshot(path=target / f"{name}{suffix}.jpg", type="jpeg", quality=75)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend.foundation.grounding import GroundingDino
+from alc_backend.foundation import models
 from alc_backend.foundation.prompts import class_prompts
-from alc_backend.foundation.sam import Sam
+from tests.foundation import tiny
 
-CASES = ("groundingdino-swin-t", "groundingdino-swin-b", "sam-vit-b", "sam-vit-l", "sam-vit-h")
+CASES = ("grounding-dino-tiny", "grounding-dino-base", "sam-vit-b", "sam-vit-l", "sam-vit-h")
 REPEATS = 3
-CLASSES = [f"thing {letter}" for letter in "abcdefghijklmnopqrst"]
+CLASSES = [f"sofa {letter}" for letter in "abcdefghijklmnopqrst"]
 
 
 def measure(case: str) -> dict[str, Any]:
@@ -38,22 +38,23 @@ def measure(case: str) -> dict[str, Any]:
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pth"
+        tensors = tiny.weights(tiny.shapes(case))
         if case.startswith("sam"):
-            from segment_anything import sam_model_registry
-
-            torch.save(sam_model_registry[case[4:].replace("-", "_")]().state_dict(), path)
-            sam = Sam(path, device, half=device == "cuda")
+            torch.save(tensors, path)
+            del tensors
+            sam = models.segmenter(path)
             path.unlink()
             for _ in range(REPEATS):
                 begun = time.perf_counter()
                 assert sum(1 for _ in sam.segment(image, boxes)) == 30
                 seconds.append(time.perf_counter() - begun)
         else:
-            detector = GroundingDino(_save_detector(case, path), path.with_name("bert"), device)
-            wanted = detector.captions(class_prompts(CLASSES))
+            torch.save({"model": tensors}, path)
+            del tensors
+            detector = models.detector(path, tiny.write_tokenizer(path.with_name("text")))
             for _ in range(REPEATS):
                 begun = time.perf_counter()
-                detector.detect(image, wanted, 0.0)
+                detector.detect(image, class_prompts(CLASSES), 0.0)
                 seconds.append(time.perf_counter() - begun)
     resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     memory = torch.cuda.max_memory_allocated() if device == "cuda" else resident
@@ -63,27 +64,6 @@ def measure(case: str) -> dict[str, Any]:
         "seconds per image": min(seconds),
         "peak memory (MiB)": memory / 2**20,
     }
-
-
-def _save_detector(case: str, path: Path) -> Path:
-    """Write a checkpoint with the package's configuration, and a text encoder beside it."""
-    from groundingdino.config import GroundingDINO_SwinB_cfg, GroundingDINO_SwinT_OGC
-    from groundingdino.models import build_model
-    from groundingdino.util.slconfig import SLConfig
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    text = path.with_name("bert")
-    text.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", "thing"]
-    words += [name[-1] for name in CLASSES]
-    (text / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
-    BertTokenizerFast(str(text / "vocab.txt")).save_pretrained(text)
-    BertModel(BertConfig()).save_pretrained(text)  # the sizes of bert-base-uncased
-    packaged = GroundingDINO_SwinB_cfg if case.endswith("b") else GroundingDINO_SwinT_OGC
-    args = SLConfig.fromfile(packaged.__file__)
-    args.text_encoder_type, args.device = str(text), "cpu"
-    torch.save({"model": build_model(args).state_dict()}, path)
-    return path
 
 
 def main() -> None:

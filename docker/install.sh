@@ -17,8 +17,6 @@ install() {
 
 torch='torch|torchvision'
 cuda='triton|(nvidia|cuda)-[a-z0-9-]*'
-late='groundingdino-py'         # has no wheel: its build needs torch and setuptools
-never='opencv-python'           # the headless one has the same modules, and needs no libGL
 
 case $1 in
 cpu)
@@ -27,14 +25,13 @@ cpu)
     # shellcheck disable=SC2046
     pip install --no-deps --index-url https://download.pytorch.org/whl/cpu \
         $(entries "$torch" | awk '/^torch/ { print $1 }')
-    entries "$torch|$cuda|$late|$never" others | install
+    entries "$torch|$cuda" others | install
     ;;
 cuda)
-    entries "$late|$never" others | install
+    install <"$lock"
     ;;
 *)
     echo "install.sh: the variant is cpu or cuda, not $1" >&2
     exit 1
     ;;
 esac
-entries "$late" | install

@@ -27,13 +27,16 @@ GROUPS = {
         "host", "port", "secret", "secret_previous", "trusted_proxies", "image_hosts",
     ),
     "Where everything is kept": (
-        "data_dir", "files_url", "database_url", "redis_url", "model_dir", "weights_mirror",
+        "data_dir", "files_url", "database_url", "redis_url", "model_dir",
         "min_free_gb",
     ),
     "Rounds and queries": (
         "acquisition", "round_size", "per_image", "gap", "min_area", "epsilon", "questions",
         "tiles", "repeats", "relabel", "relabel_precision", "overlap", "fallen_out",
         "start_by_itself", "seed",
+    ),
+    "What questions cost": (
+        "seconds_accept", "seconds_correct", "seconds_classify", "seconds_page", "seconds_tile",
     ),
     "What labelers see": ("language", "regions", "regions_by_class"),
     "First label maps": ("superpixels", "detector", "segmenter", "box_threshold"),

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from alc_backend.errors import FoundationError
 
@@ -42,7 +44,12 @@ def fits(path: Path, model: str) -> Iterator[None]:
     """Turn errors of building ``model`` from the file ``path`` into FoundationError."""
     try:
         yield
-    except (KeyError, IndexError, RuntimeError, ValueError, AssertionError, OSError) as error:
+    except FoundationError:
+        raise
+    except (
+        KeyError, IndexError, RuntimeError, ValueError, TypeError, AttributeError, OSError,
+        SafetensorError,
+    ) as error:  # fmt: skip
         raise FoundationError(
             f"{path}: does not fit {model} ({_first_line(error)}); fetch it again with `alc "
             "weights download`"
@@ -50,11 +57,34 @@ def fits(path: Path, model: str) -> Iterator[None]:
 
 
 def not_installed(model: str, error: ImportError) -> FoundationError:
-    """The error to raise when a model's package, or one that it needs, cannot be imported."""
-    return FoundationError(
-        f"{model} cannot be loaded ({error}); install alc-backend[grounded-sam], and where libGL "
-        "is missing opencv-python-headless in place of opencv-python"
-    )
+    """The error to raise when the package of a model, or one that it needs, cannot be imported."""
+    return FoundationError(f"{model} cannot be loaded ({error}); install alc-backend[grounded-sam]")
+
+
+def original_in(path: Path) -> Path:
+    """The original checkpoint at ``path``: the file itself, or the only one in a folder.
+
+    Raises FoundationError when a folder holds none, or several.
+    """
+    if not path.is_dir():
+        return path
+    found = sorted(file for file in path.iterdir() if file.suffix in (".pth", ".pt"))
+    if len(found) != 1:
+        raise FoundationError(
+            f"{path}: holds neither a config.json nor exactly one .pth file; name the checkpoint, "
+            "or a folder that transformers has written"
+        )
+    return found[0]
+
+
+def processor_of(folder: Path, name: str) -> Any:
+    """The image processor of this name in transformers, with the settings kept in ``folder``.
+
+    Raises OSError when there are none.
+    """
+    import transformers
+
+    return getattr(transformers, name).from_pretrained(folder, local_files_only=True)
 
 
 def count(tensors: Tensors, prefix: str) -> int:
@@ -73,3 +103,18 @@ def width(tensors: Tensors, name: str, axis: int = 0) -> int:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def load(model_class: Any, config: Any, tensors: Tensors) -> Any:
+    """A model of the package transformers with exactly these tensors, on the CPU.
+
+    ``tensors`` have its names. Raises KeyError for a tensor too few or too many, RuntimeError for
+    one of another shape.
+    """
+    model, found = model_class.from_pretrained(
+        None, config=config, state_dict=dict(tensors), output_loading_info=True
+    )
+    wrong = sorted([*found["missing_keys"], *found["unexpected_keys"]])
+    if wrong:
+        raise KeyError(wrong[0])
+    return model

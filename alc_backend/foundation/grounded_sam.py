@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from alc_backend.core.painting import paint
 from alc_backend.datasets.superpixels import component_boxes
-from alc_backend.foundation.grounding import Detector
-from alc_backend.foundation.prompts import Caption
-from alc_backend.foundation.sam import Segmenter
+from alc_backend.foundation.prompts import Prompt
+from alc_backend.foundation.protocols import Both, Segmenter
 
 
 @dataclass(frozen=True)
@@ -50,22 +49,20 @@ class FirstMaps:
 
 def first_maps(
     image: NDArray[np.uint8],
-    wanted: Sequence[Caption],
-    detector: Detector,
-    segmenter: Segmenter,
+    prompts: Sequence[Prompt],
+    model: Both,
     *,
     threshold: float,
     uncovered: int,
 ) -> FirstMaps:
     """The first maps of an image, uint8 (H, W, 3): detected, segmented and painted.
 
-    A box is kept when its best class token scores over ``threshold``; each gets one mask; smaller
+    A detection is kept when its best class scores over ``threshold``; each has one mask; smaller
     masks are painted on top. Uncovered pixels get the label ``uncovered`` and superpixel 0.
-    ``wanted`` are the captions that ``detector`` made of the prompts.
     """
-    detections = detector.detect(image, wanted, threshold)
+    detections, outlines = model.find(image, prompts, threshold)
     classes = [int(class_id) for class_id in detections.classes]
-    masks = zip(segmenter.segment(image, detections.boxes), classes, strict=True)
+    masks = zip(outlines, classes, strict=True)
     painting = paint(masks, (image.shape[0], image.shape[1]), uncovered)
     found = {}
     for number, (source, area) in enumerate(

@@ -92,10 +92,7 @@ def captions(prompts: Sequence[Prompt], tokenizer: Tokenizer, limit: int) -> lis
     for prompt in prompts:
         alone = _caption([prompt], tokenizer)
         if len(alone.classes) > limit:
-            raise FoundationError(
-                f"the prompt {prompt.text[:40]!r}… has {len(alone.classes)} tokens, the text "
-                f"encoder takes {limit}; use fewer words"
-            )
+            raise _too_long(prompt, len(alone.classes), limit)
         if (alone.classes == NO_CLASS).all():
             raise FoundationError(
                 f"the text encoder knows no word of the prompt {prompt.text!r}; give the class "
@@ -106,6 +103,14 @@ def captions(prompts: Sequence[Prompt], tokenizer: Tokenizer, limit: int) -> lis
             begun = []
         begun.append(prompt)
     return [*found, _caption(begun, tokenizer)] if begun else found
+
+
+def check_lengths(prompts: Sequence[Prompt], tokenizer: Any, limit: int) -> None:
+    """Raise FoundationError for a prompt that has more than ``limit`` tokens by itself."""
+    for prompt in prompts:
+        count = len(tokenizer(prompt.text)["input_ids"])
+        if count > limit:
+            raise _too_long(prompt, count, limit)
 
 
 def best_classes(
@@ -120,6 +125,13 @@ def best_classes(
     of_classes = scores[:, tokens]
     best = of_classes.argmax(axis=1)
     return of_classes[np.arange(len(scores)), best], classes[tokens[best]]
+
+
+def _too_long(prompt: Prompt, count: int, limit: int) -> FoundationError:
+    return FoundationError(
+        f"the prompt {prompt.text[:40]!r}… has {count} tokens, the text encoder takes {limit}; use "
+        "fewer words"
+    )
 
 
 def _cleaned(words: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,42 +11,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.datasets.classes import background, uncovered_class
-from alc_backend.datasets.superpixels import fill, slic
+from alc_backend.datasets.superpixels import check_seeds, fill, seeds, slic
 from alc_backend.errors import DatasetError, SettingsError
 from alc_backend.foundation import weights
+from alc_backend.foundation.catalogue import (
+    DETECTORS,
+    MODELS,
+    SEGMENTERS,
+    TOKENIZER,
+    Role,
+    default_threshold,
+)
+from alc_backend.foundation.kinds import BOTH_KINDS, kind_of
 from alc_backend.foundation.prompts import class_prompts
 from alc_backend.settings import Settings
 
 if TYPE_CHECKING:
     from alc_backend.foundation.grounded_sam import FirstMaps
-    from alc_backend.foundation.grounding import Detector
-    from alc_backend.foundation.sam import Segmenter
+    from alc_backend.foundation.protocols import Both, Segmenter
 
-SLIC, SAM, GROUNDED_SAM = "slic", "sam", "grounded-sam"
-METHODS = (SLIC, SAM, GROUNDED_SAM)
-"""Sources of superpixels: colours alone, SAM in boxes around masks, or detected objects."""
-
-DETECTORS = {"swin-t": "groundingdino-swin-t", "swin-b": "groundingdino-swin-b"}
-SEGMENTERS = {"vit-h": "sam-vit-h", "vit-l": "sam-vit-l", "vit-b": "sam-vit-b"}
-TEXT_ENCODER = "bert-base-uncased"
+SLIC, SEEDS, SAM, GROUNDED_SAM = "slic", "seeds", "sam", "grounded-sam"
+METHODS = (SLIC, SEEDS, SAM, GROUNDED_SAM)
+"""Sources of superpixels: colours alone, by two methods; SAM in boxes around masks; or detected
+objects."""
 
 
 @dataclass(frozen=True)
 class WarmStart:
     """How the first maps of a project's images are made; stored with the project.
 
-    ``superpixels`` is one of METHODS; ``count`` is the number of superpixels that SLIC makes of an
-    image; with ``fill`` SLIC also covers pixels outside all objects. ``threshold`` (0..1) is the
-    detector's box threshold; ``detector`` and ``segmenter`` are names of models or paths of
-    checkpoints.
+    ``superpixels`` is one of METHODS; ``count`` is the number of superpixels that SLIC or SEEDS
+    makes of an image; with ``fill`` SLIC also covers pixels outside all objects. ``threshold``
+    (0..1) is the detector's box threshold; ``detector`` and ``segmenter`` are names of models or
+    paths of checkpoints.
     """
 
     superpixels: str = SLIC
     count: int = 100
     fill: bool = False
     threshold: float = 0.2
-    detector: str = "swin-t"
-    segmenter: str = "vit-h"
+    detector: str = "grounding-dino-tiny"
+    segmenter: str = "sam-vit-h"
 
     def __post_init__(self) -> None:
         """Raise SettingsError for an unknown source of superpixels."""
@@ -55,6 +59,22 @@ class WarmStart:
             raise SettingsError(
                 f"superpixels come from {', '.join(METHODS)}, not {self.superpixels!r}"
             )
+
+    @classmethod
+    def chosen(cls, settings: Settings, superpixels: str, **given: Any) -> WarmStart:
+        """The warm start that the settings choose, with ``given`` fields in place of theirs."""
+        threshold = given.pop("threshold", None)
+        if threshold is None:
+            threshold = settings.box_threshold
+        if threshold is None:
+            threshold = default_threshold(settings.detector)
+        return cls(
+            superpixels=superpixels,
+            threshold=threshold,
+            detector=settings.detector,
+            segmenter=settings.segmenter,
+            **given,
+        )
 
     @classmethod
     def of(cls, kept: Mapping[str, Any] | None) -> WarmStart:
@@ -89,14 +109,16 @@ class Warmer:
                 "--fill slic asks about what no object covers; add a class named background for it"
             )
         files = check_files(start, settings)
-        self._segmenter = _segmenter(files.segmenter) if files.segmenter else None
-        self._detector = (
-            _detector(files.detector, files.text_encoder)
-            if files.detector and files.text_encoder
-            else None
-        )
-        if self._detector is not None:
-            self._captions = self._detector.captions(class_prompts(classes, synonyms))
+        self._segmenter: Segmenter | None = None
+        self._model: Both | None = None
+        if files.segmenter is not None or files.detector is not None:
+            from alc_backend.foundation import models
+
+            self._segmenter = models.segmenter(files.segmenter) if files.segmenter else None
+            if files.detector is not None:
+                self._model = models.finder(files.detector, files.tokenizer, self._segmenter)
+                self._prompts = class_prompts(classes, synonyms)
+                self._model.check(self._prompts)
 
     def from_image(self, image: NDArray[np.uint8]) -> FirstMaps:
         """The first maps of an image, uint8 (H, W, 3), that nobody has labelled.
@@ -105,19 +127,18 @@ class Warmer:
         """
         from alc_backend.foundation import grounded_sam
 
-        if self._detector is None or self._segmenter is None:
+        if self._model is None:
             if background(self.classes) is None:
                 raise DatasetError(
                     "there is nothing to start from: no masks, and no class named background; add "
                     "masks, or such a class"
                 )
             labels = np.full(image.shape[:2], self.uncovered, dtype=np.uint8)
-            return grounded_sam.FirstMaps(labels, slic(image, self.start.count), {}, 0, 0)
+            return grounded_sam.FirstMaps(labels, self._by_colour(image), {}, 0, 0)
         maps = grounded_sam.first_maps(
             image,
-            self._captions,
-            self._detector,
-            self._segmenter,
+            self._prompts,
+            self._model,
             threshold=self.start.threshold,
             uncovered=self.uncovered,
         )
@@ -139,8 +160,12 @@ class Warmer:
             assert self._segmenter is not None
             superpixels = segments_of_masks(image, labels, self._segmenter, self.uncovered)
         if superpixels is None:
-            return slic(image, self.start.count)
+            return self._by_colour(image)
         return self._filled(superpixels, image)
+
+    def _by_colour(self, image: NDArray[np.uint8]) -> NDArray[np.int32]:
+        make = seeds if self.start.superpixels == SEEDS else slic
+        return make(image, self.start.count)
 
     def _filled(
         self, superpixels: NDArray[np.int32], image: NDArray[np.uint8]
@@ -149,57 +174,47 @@ class Warmer:
 
 
 class Files(NamedTuple):
-    """The paths of the models that a warm start needs; None for those that it does not need."""
+    """The paths of the models that a warm start needs; None for those that it does not need.
 
+    ``tokenizer`` is where the tokenizer for an original checkpoint is, or would be.
+    """
+
+    tokenizer: Path
     detector: Path | None = None
-    text_encoder: Path | None = None
     segmenter: Path | None = None
 
 
 def check_files(start: WarmStart, settings: Settings) -> Files:
     """The paths of the models that a warm start needs, found without opening them.
 
-    Raises WeightsError with instructions for missing files, SettingsError for an unknown model.
+    Raises WeightsError with instructions for missing files, SettingsError for an unknown model and
+    where SEEDS is not installed.
     """
+    if start.superpixels == SEEDS:
+        check_seeds()
     wanted = {}
     if start.superpixels == GROUNDED_SAM:
-        wanted = {
-            "detector": _known(DETECTORS, start.detector),
-            "text_encoder": TEXT_ENCODER,
-        }
-    if start.superpixels in (SAM, GROUNDED_SAM):
+        wanted["detector"] = _known(DETECTORS, start.detector)
+    if start.superpixels == SAM or (start.superpixels == GROUNDED_SAM and not _does_both(start)):
         wanted["segmenter"] = _known(SEGMENTERS, start.segmenter)
-    ours = [name for name in wanted.values() if not Path(name).is_file()]
+    ours = [name for name in wanted.values() if name in MODELS]
     found = weights.require(ours, settings.models)
-    return Files(**{role: found.get(name, Path(name)) for role, name in wanted.items()})
+    paths = {role: found.get(name, Path(name)) for role, name in wanted.items()}
+    return Files(settings.models / TOKENIZER, **paths)
 
 
-def _known(models: Mapping[str, str], name: str) -> str:
-    """The name of a model's weights, or the path of a checkpoint as given."""
-    if name not in models and not Path(name).is_file():
+def _does_both(start: WarmStart) -> bool:
+    """Whether the detector makes masks itself, as SAM 3 does."""
+    if start.detector in MODELS:
+        return MODELS[start.detector].role == Role.BOTH
+    return kind_of(Path(start.detector)) in BOTH_KINDS
+
+
+def _known(models: Sequence[str], name: str) -> str:
+    """The name of a model, or the path of one as given; SettingsError for neither."""
+    if name not in models and not Path(name).exists():
         raise SettingsError(
             f"there is no model {name!r}; choose one of {', '.join(models)}, or the path of a "
-            "checkpoint"
+            "checkpoint or of a folder that transformers has written"
         )
-    return models.get(name, name)
-
-
-@lru_cache(maxsize=1)
-def _detector(checkpoint: Path, text_encoder: Path) -> Detector:
-    from alc_backend.foundation.grounding import GroundingDino
-
-    return GroundingDino(checkpoint, text_encoder, _device())
-
-
-@lru_cache(maxsize=1)
-def _segmenter(checkpoint: Path) -> Segmenter:
-    from alc_backend.foundation.sam import Sam
-
-    device = _device()
-    return Sam(checkpoint, device, half=device == "cuda")
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return name

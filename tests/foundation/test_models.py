@@ -1,10 +1,12 @@
-"""The real code paths of both models, on tiny checkpoints in the original file formats."""
+"""The real code paths of every kind of model, on tiny random weights in the published formats."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,255 +14,206 @@ import torch
 from PIL import Image
 
 from alc_backend.errors import FoundationError
-from alc_backend.foundation import grounding, sam
+from alc_backend.foundation import grounding_dino, models
+from alc_backend.foundation.devices import enough_memory
 from alc_backend.foundation.grounded_sam import first_maps, segments_of_masks
-from alc_backend.foundation.grounding import Detections, GroundingDino
-from alc_backend.foundation.prompts import class_prompts
-from alc_backend.foundation.sam import Sam
-from tests.foundation.tiny import (
-    save_grounding_dino,
-    write_bert,
-    write_grounding_dino,
-    write_sam,
-)
+from alc_backend.foundation.prompts import Prompt, class_prompts
+from alc_backend.foundation.protocols import Detections
+from alc_backend.foundation.sam import DECODER_BYTES, Sam
+from tests.foundation import tiny, tiny_hub
 
 CLASSES = ["background", "sofa", "dog", "potted plant"]
 PROMPTS = class_prompts(CLASSES, {"sofa": ["sofa", "couch"]})
+NOWHERE = Path("no tokenizer")
+DETECTORS = ("original", "grounding-dino", "mm-grounding-dino", "owlv2")
+SEGMENTERS = ("original", "sam", "sam2")
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    text = write_bert(folder / "bert-base-uncased")
-    return {
-        "text": text,
-        "detector": write_grounding_dino(folder / "groundingdino.pth", text),
-        "segmenter": write_sam(folder / "sam.pth"),
-    }
+def folder(tmp_path_factory):
+    """Makes the files of each kind of model when they are first asked for."""
+    made = {}
+
+    def path(kind, role="detector"):
+        if (kind, role) not in made:
+            new = tmp_path_factory.mktemp(f"{kind}-{role}")
+            if kind != "original":
+                made[kind, role] = tiny_hub.write(kind, new)
+            elif role == "detector":
+                tiny.write_tokenizer(new)
+                made[kind, role] = tiny.write_grounding_dino(new / "groundingdino.pth")
+            else:
+                made[kind, role] = tiny.write_sam(new / "sam.pth")
+        return made[kind, role]
+
+    return path
 
 
 @pytest.fixture(scope="module")
-def detector(files):
-    return GroundingDino(files["detector"], files["text"])
+def finder(folder):
+    def of(detector, segmenter="original"):
+        made = None if detector == "sam3" else models.segmenter(folder(segmenter, "segmenter"))
+        return models.finder(folder(detector), NOWHERE, made)
+
+    return of
 
 
 @pytest.fixture(scope="module")
-def segmenter(files):
-    return Sam(files["segmenter"])
+def detector(folder):
+    return models.detector(folder("original"), NOWHERE)
+
+
+@pytest.fixture(scope="module")
+def segmenter(folder):
+    return models.segmenter(folder("original", "segmenter"))
 
 
 @pytest.fixture(scope="module")
 def picture():
-    image = np.zeros((60, 80, 3), dtype=np.uint8)
-    image[10:40, 10:50], image[30:55, 40:70] = (200, 40, 40), (40, 200, 90)
-    return image
+    return tiny.picture()
 
 
 @pytest.fixture(scope="module")
 def wide():
-    """An image that stays small: the detector enlarges it until its longer side is 1333."""
-    image = np.zeros((24, 160, 3), dtype=np.uint8)
-    image[4:16, 10:90], image[12:22, 80:140] = (200, 40, 40), (40, 200, 90)
-    return image
+    return tiny.wide_picture()
 
 
-def test_from_image_to_maps(detector, segmenter, wide):
-    wanted = detector.captions(PROMPTS)
-    maps = first_maps(wide, wanted, detector, segmenter, threshold=0.2, uncovered=0)
+@pytest.mark.parametrize(
+    ("detector", "segmenter"),
+    [*((kind, "original") for kind in (*DETECTORS, "sam3")), ("original", "sam"),
+     ("original", "sam2")],
+)  # fmt: skip
+def test_from_image_to_maps(finder, detector, segmenter, wide):
+    model = finder(detector, segmenter)
+    model.check(PROMPTS)
+    maps = first_maps(wide, PROMPTS, model, threshold=0.0, uncovered=0)
+    again = first_maps(wide, PROMPTS, model, threshold=0.0, uncovered=0)
+    assert np.array_equal(maps.superpixels, again.superpixels)
+    assert maps.found == again.found
     assert maps.labels.shape == maps.superpixels.shape == (24, 160)
-    assert len(maps.found) > 2
     assert set(np.unique(maps.superpixels)) - {0} == set(maps.found)
+    assert maps.found or maps.hidden + maps.empty
     for number, found in maps.found.items():
         here = maps.superpixels == number
         assert (maps.labels[here] == found.class_id).all()
         assert 0 < np.count_nonzero(here) <= found.area
-        assert 0.2 < found.score <= 1
+        assert 0 < found.score <= 1
         left, top, right, bottom = found.box
         assert 0 <= left <= right <= 160
         assert 0 <= top <= bottom <= 24
     assert (maps.labels[maps.superpixels == 0] == 0).all()
 
 
-def test_the_same_image_gives_the_same_maps(files, detector, segmenter, wide):
-    wanted = detector.captions(PROMPTS)
-    once = first_maps(wide, wanted, detector, segmenter, threshold=0.2, uncovered=0)
-    again = first_maps(
-        wide,
-        wanted,
-        GroundingDino(files["detector"], files["text"]),
-        Sam(files["segmenter"]),
-        threshold=0.2,
-        uncovered=0,
-    )
-    assert np.array_equal(once.superpixels, again.superpixels)
-    assert once.found == again.found
-
-
-def test_a_higher_threshold_keeps_fewer_boxes(detector, wide):
-    wanted = detector.captions(PROMPTS)
-    counts = [len(detector.detect(wide, wanted, t).scores) for t in (0.0, 0.5, 0.99, 1.0)]
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_a_higher_threshold_keeps_fewer_boxes(folder, kind, picture):
+    detector = models.detector(folder(kind), NOWHERE)
+    counts = [len(detector.detect(picture, PROMPTS, t).scores) for t in (0.0, 0.01, 0.5, 1.0)]
     assert counts == sorted(counts, reverse=True)
-    assert counts[0] > counts[2]
-    assert counts[3] == 0
+    assert counts[0] > counts[3] == 0
 
 
-def test_nothing_found_is_an_image_of_background(detector, segmenter, wide):
-    wanted = detector.captions(PROMPTS)
-    maps = first_maps(wide, wanted, detector, segmenter, threshold=1.0, uncovered=255)
-    assert (maps.labels == 255).all()
-    assert not maps.superpixels.any()
-    assert maps.found == {}
+def test_nothing_found_is_an_image_of_background(finder, wide):
+    for kind in ("original", "sam3"):
+        maps = first_maps(wide, PROMPTS, finder(kind), threshold=1.0, uncovered=255)
+        assert (maps.labels == 255).all()
+        assert not maps.superpixels.any()
+        assert maps.found == {}
 
 
-def test_as_the_package_itself_does_it_on_a_swin_t(files, wide, tmp_path):
-    """The architecture read from the file is that of the package's own configuration."""
-    from groundingdino.config import GroundingDINO_SwinT_OGC as packaged
-    from groundingdino.models import build_model
-    from groundingdino.util.inference import predict
-    from groundingdino.util.slconfig import SLConfig
+def test_sam_3_scores_are_those_of_its_own_post_processing(folder, finder, picture):
+    from transformers import AutoTokenizer, Sam3ImageProcessor, Sam3Model
 
-    args = SLConfig.fromfile(packaged.__file__)
-    args.text_encoder_type, args.device = str(files["text"]), "cpu"
-    args.enc_layers = args.dec_layers = 1
-    args.num_queries = 50
-    args.use_checkpoint = args.use_transformer_ckpt = False
-    torch.manual_seed(3)
-    model = build_model(args).eval()
-    torch.nn.init.normal_(model.feat_map.weight, std=0.1)
-    path = save_grounding_dino(tmp_path / "groundingdino_swint.pth", model)
-
-    ours = GroundingDino(path, files["text"])
-    (caption,) = ours.captions(PROMPTS)
-    boxes, scores, _ = predict(
-        model, grounding._prepared(wide), caption.text, 0.0, 0.0, device="cpu"
+    path = folder("sam3")
+    model, prepare = (
+        Sam3Model.from_pretrained(path).eval(),
+        Sam3ImageProcessor.from_pretrained(path),
     )
+    tokens = AutoTokenizer.from_pretrained(path)(
+        "dog", padding="max_length", max_length=32, return_tensors="pt"
+    )
+    pixels = prepare(images=picture, return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
-        tokens = model(grounding._prepared(wide)[None], captions=[caption.text])
-    found = ours.detect(wide, [caption], 0.0)
-    assert len(found.scores) == 50
-    centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 / [160, 24]
-    inside = ((boxes[:, :2] - boxes[:, 2:] / 2 >= 0) & (boxes[:, :2] + boxes[:, 2:] / 2 <= 1)).all(
-        1
-    )
-    assert inside.any()
-    assert np.allclose(centres[inside.numpy()], boxes[inside, :2], atol=1e-4)
-    of_classes = tokens["pred_logits"][0].sigmoid()[:, : len(caption.classes)].numpy()
-    of_classes[:, caption.classes < 0] = -1
-    assert np.allclose(found.scores, of_classes.max(axis=1), atol=1e-5)
-    assert (found.scores <= scores.numpy() + 1e-5).all()  # theirs may be a full stop's
-    assert (found.classes == caption.classes[of_classes.argmax(axis=1)]).all()
+        output = model(pixel_values=pixels, input_ids=tokens["input_ids"],
+                       attention_mask=tokens["attention_mask"])  # fmt: skip
+    (expected,) = prepare.post_process_instance_segmentation(output, 0.0, 0.5, [(60, 80)])
+    found, masks = finder("sam3").find(picture, [Prompt("dog", 2)], 0.0)
+    assert np.allclose(found.scores, expected["scores"].numpy(), atol=1e-5)
+    assert found.classes.tolist() == [2] * 10
+    assert np.mean(np.array(list(masks)) != expected["masks"].numpy()) < 0.001
 
 
-def test_the_sizes_of_both_swins_are_read_from_their_tensors():
-    from groundingdino.models.GroundingDINO.backbone.swin_transformer import build_swin_transformer
+def test_owlv2_boxes_are_those_of_its_own_post_processing(folder, wide):
+    from transformers import AutoTokenizer, Owlv2ForObjectDetection, Owlv2ImageProcessor
 
-    for name, size, expected in (
-        ("swin_T_224_1k", 224, (96, [2, 2, 6, 2], [3, 6, 12, 24], 7)),
-        ("swin_B_384_22k", 384, (128, [2, 2, 18, 2], [4, 8, 16, 32], 12)),
-    ):
-        swin = build_swin_transformer(name, size, out_indices=(1, 2, 3))
-        tensors = {f"backbone.0.{key}": value for key, value in swin.state_dict().items()}
-        rest = {
-            "input_proj.3.0.weight": (256,),
-            "transformer.level_embed": (4, 256),
-            "transformer.encoder.layers.0.self_attn.attention_weights.weight": (128, 256),
-            "transformer.encoder.layers.5.linear1.weight": (2048,),
-            "transformer.encoder.layers.0.linear1.weight": (2048,),
-            "transformer.decoder.layers.5.linear1.weight": (2048,),
-            "transformer.tgt_embed.weight": (900, 256),
-        }
-        tensors |= {key: torch.empty(shape, device="meta") for key, shape in rest.items()}
-        sizes = grounding.architecture(tensors)
-        assert tuple(sizes.pop("swin").values()) == expected
-        assert sizes == {
-            "hidden_dim": 256,
-            "num_feature_levels": 4,
-            "nheads": 8,
-            "dim_feedforward": 2048,
-            "enc_layers": 6,
-            "dec_layers": 6,
-            "num_queries": 900,
-        }
+    path = folder("owlv2")
+    model = Owlv2ForObjectDetection.from_pretrained(path).eval()
+    prepare = Owlv2ImageProcessor.from_pretrained(path)
+    tokens = AutoTokenizer.from_pretrained(path)(
+        [prompt.text for prompt in PROMPTS], padding="max_length", max_length=16,
+        return_tensors="pt",
+    )  # fmt: skip
+    pixels = prepare(images=wide, return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        output = model(pixel_values=pixels, input_ids=tokens["input_ids"],
+                       attention_mask=tokens["attention_mask"])  # fmt: skip
+    sizes = torch.tensor([wide.shape[:2]])
+    (expected,) = prepare.post_process_object_detection(output, 0.0, sizes)
+    inside = expected["boxes"].numpy().clip(0, [160, 24, 160, 24])
+    real = (inside[:, 2] > inside[:, 0]) & (inside[:, 3] > inside[:, 1])
+    found = models.detector(path, NOWHERE).detect(wide, PROMPTS, 0.0)
+    assert np.allclose(found.boxes, inside[real], atol=1e-3)
+    assert np.allclose(found.scores, expected["scores"].numpy()[real], atol=1e-5)
+    classes = np.array([prompt.class_id for prompt in PROMPTS])
+    assert (found.classes == classes[expected["labels"].numpy()[real]]).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("vit_b", (768, 12, 12, (2, 5, 8, 11))),
-        ("vit_l", (1024, 24, 16, (5, 11, 17, 23))),
-        ("vit_h", (1280, 32, 16, (7, 15, 23, 31))),
-    ],
-)
-def test_the_sizes_of_all_three_vits_are_read_from_their_tensors(name, expected):
-    from segment_anything import sam_model_registry
-
-    with torch.device("meta"):
-        tensors = sam_model_registry[name]().state_dict()
-        sizes = sam.architecture(tensors)
-        assert set(sam._build(tensors).state_dict()) == set(tensors)
-    assert sizes["image_size"] == 1024
-    assert sizes["window_size"] == 14
-    found = tuple(sizes[n] for n in ("embed_dim", "depth", "num_heads", "global_attn_indexes"))
-    assert found == expected
-
-
-def test_masks_are_those_of_the_package_itself(files, segmenter, picture):
-    from segment_anything import SamPredictor
-
-    model = sam._build(torch.load(files["segmenter"], weights_only=True))
-    model.load_state_dict(torch.load(files["segmenter"], weights_only=True))
-    predictor = SamPredictor(model.eval())
-    predictor.set_image(picture)
-    boxes = np.array([[10, 10, 50, 40], [40, 30, 70, 55], [0, 0, 80, 60]], dtype=np.float32)
-    found = list(segmenter.segment(picture, boxes))
-    assert len(found) == 3
-    for box, mask in zip(boxes, found, strict=True):
-        alone, _, _ = predictor.predict(box=box, multimask_output=False)
-        assert np.mean(alone[0] != mask) < 0.001
-
-
-def test_boxes_are_decoded_in_parts_that_fit_the_memory(segmenter, picture, monkeypatch):
+@pytest.mark.parametrize("kind", SEGMENTERS)
+def test_boxes_are_decoded_in_parts_that_fit_the_memory(folder, kind, picture):
+    segmenter = models.segmenter(folder(kind, "segmenter"))
     boxes = np.array([[k, k, k + 20, k + 15] for k in range(30)], dtype=np.float32)
     at_once = list(segmenter.segment(picture, boxes))
-    parts = []
-    decode = Sam._decode
-
-    def counted(self, prompts):
-        parts.append(len(prompts))
-        return decode(self, prompts)
-
-    monkeypatch.setattr(Sam, "_decode", counted)
-    monkeypatch.setattr(sam, "MASK_MEMORY", 7 * sam.DECODER_BYTES + 10**6)
+    before = segmenter.mask_memory
+    segmenter.mask_memory = 7 * DECODER_BYTES + 10**6
     in_parts = list(segmenter.segment(picture, boxes))
-    assert sum(parts) == 30
-    assert 1 < max(parts) < 8
+    segmenter.mask_memory = before
+    assert len(at_once) == len(in_parts) == 30
     assert np.mean(np.array(at_once) != np.array(in_parts)) < 0.001
 
 
-def test_when_the_gpu_is_full_fewer_boxes_are_decoded_at_once(segmenter, picture, monkeypatch):
-    boxes = np.array([[k, k, k + 20, k + 15] for k in range(9)], dtype=np.float32)
-    expected = list(segmenter.segment(picture, boxes))
-    decode = Sam._decode
+class FullGpu(torch.nn.Module):
+    """A model that has memory for ``most`` boxes at once."""
 
-    def full_above_two(self, prompts):
-        if len(prompts) > 2:
+    def __init__(self, model, most):
+        super().__init__()
+        self.model, self.config, self.most = model, model.config, most
+        self.get_image_embeddings = model.get_image_embeddings
+
+    def forward(self, input_boxes, **others):
+        if input_boxes.shape[1] > self.most:
             raise torch.cuda.OutOfMemoryError("full")
-        return decode(self, prompts)
+        return self.model(input_boxes=input_boxes, **others)
 
-    monkeypatch.setattr(Sam, "_decode", full_above_two)
-    found = list(segmenter.segment(picture, boxes))
+
+def test_when_the_gpu_is_full_fewer_boxes_are_decoded_at_once(folder, picture):
+    from transformers import SamImageProcessorPil, SamModel
+
+    path = folder("sam", "segmenter")
+    model, prepare = SamModel.from_pretrained(path), SamImageProcessorPil.from_pretrained(path)
+    boxes = np.array([[k, k, k + 20, k + 15] for k in range(9)], dtype=np.float32)
+    expected = list(Sam(model, prepare).segment(picture, boxes))
+    found = list(Sam(FullGpu(model, 2), prepare).segment(picture, boxes))
     assert len(found) == 9
     assert np.mean(np.array(found) != np.array(expected)) < 0.001
+    with pytest.raises(FoundationError, match=r"for Segment Anything.*80×60"):
+        list(Sam(FullGpu(model, 0), prepare).segment(picture, boxes))
 
-    def always_full(self, prompts):
+
+def test_a_gpu_too_full_for_an_image_is_said(picture):
+    with pytest.raises(FoundationError, match="80×60; free it"), enough_memory("OWLv2", picture):
         raise torch.cuda.OutOfMemoryError("full")
 
-    monkeypatch.setattr(Sam, "_decode", always_full)
-    with pytest.raises(FoundationError, match="80×60"):
-        list(segmenter.segment(picture, boxes))
 
-
-def test_captions_that_find_the_same_box_keep_the_better_one(detector):
+def test_captions_that_find_the_same_box_keep_the_better_one():
     first = Detections(
         np.array([[0, 0, 10, 10], [20, 20, 30, 30]], dtype=np.float32),
         np.array([0.5, 0.4], dtype=np.float32),
@@ -271,30 +224,34 @@ def test_captions_that_find_the_same_box_keep_the_better_one(detector):
         np.array([0.7, 0.9], dtype=np.float32),
         np.array([3, 3]),
     )
-    merged = grounding._merged([first, second])
+    merged = grounding_dino._merged([first, second])
     assert merged.classes.tolist() == [2, 3, 3]
     assert merged.scores.tolist() == pytest.approx([0.4, 0.7, 0.9])
     twice = Detections(first.boxes[[0, 0]], first.scores, first.classes)
-    assert len(grounding._merged([twice]).scores) == 2  # one caption's own boxes all stay
+    assert len(grounding_dino._merged([twice]).scores) == 2  # one caption's own boxes all stay
 
 
-def test_long_class_lists_are_asked_for_in_several_captions(files, wide):
-    from alc_backend.foundation.prompts import captions
-
-    detector = GroundingDino(files["detector"], files["text"])
-    wanted = captions(PROMPTS, detector._model.tokenizer, 6)
-    assert len(wanted) > 1
-    found = detector.detect(wide, wanted, 0.0)
+def test_long_class_lists_are_asked_for_in_several_captions(detector, wide):
+    assert len(detector.captions(PROMPTS, 6)) > 1
+    found = detector.detect(wide, PROMPTS, 0.0, limit=6)
     assert set(found.classes.tolist()) == {1, 2, 3}
 
 
-def test_half_precision_gives_nearly_the_same_masks(files, segmenter, picture):
+@pytest.mark.parametrize("kind", ["owlv2", "sam3"])
+def test_a_prompt_that_is_too_long_is_named(finder, kind):
+    with pytest.raises(FoundationError, match="use fewer words"):
+        finder(kind).check([Prompt("dog " * 40, 1)])
+
+
+def test_half_precision_gives_nearly_the_same_masks(folder, picture):
     """On CUDA the image encoder computes in bfloat16; the same operations, here on the CPU."""
-    half = Sam(files["segmenter"], half=True)
-    boxes = np.array([[10, 10, 50, 40], [40, 30, 70, 55], [0, 0, 80, 60]], dtype=np.float32)
-    full, less = (np.array(list(model.segment(picture, boxes))) for model in (segmenter, half))
+    full, half = (
+        np.array(list(Sam.from_folder(folder("sam", "segmenter"), half=half).segment(
+            picture, tiny.BOXES)))
+        for half in (False, True)
+    )  # fmt: skip
     assert full.any()
-    assert np.mean(full != less) < 0.01
+    assert np.mean(full != half) < 0.02
 
 
 def test_superpixels_from_the_boxes_around_masks(segmenter, picture):
@@ -306,41 +263,52 @@ def test_superpixels_from_the_boxes_around_masks(segmenter, picture):
 
 
 @pytest.mark.parametrize("which", ["detector", "segmenter"])
-def test_a_file_that_is_no_checkpoint_is_named(files, which, tmp_path):
-    broken = tmp_path / "weights.pth"
-
-    def load():
-        if which == "detector":
-            return GroundingDino(broken, files["text"])
-        return Sam(broken)
-
-    for content in (b"", b"no checkpoint", files[which].read_bytes()[:2000]):
+def test_a_file_that_is_no_checkpoint_is_named(folder, which, tmp_path):
+    load = {"detector": lambda path: models.detector(path, NOWHERE), "segmenter": models.segmenter}
+    contents = [b"", b"no checkpoint", folder("original", which).read_bytes()[:2000]]
+    for number, content in enumerate(contents):
+        broken = tmp_path / f"weights{number}.pth"
         broken.write_bytes(content)
-        with pytest.raises(FoundationError, match=r"weights\.pth: is not a checkpoint"):
-            load()
-    torch.save({"model": {"a": torch.zeros(1)}}, broken)
-    with pytest.raises(FoundationError, match=r"weights\.pth"):
-        load()
-    other = files["segmenter" if which == "detector" else "detector"]
-    broken.write_bytes(other.read_bytes())
-    with pytest.raises(FoundationError, match=r"weights\.pth"):
-        load()
+        with pytest.raises(FoundationError, match=r"weights\d\.pth: is not a checkpoint"):
+            load[which](broken)
+    torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "other.pth")
+    with pytest.raises(FoundationError, match=r"other\.pth"):
+        load[which](tmp_path / "other.pth")
+    other = folder("original", "segmenter" if which == "detector" else "detector")
+    with pytest.raises(FoundationError, match=other.name):
+        load[which](other)
 
 
-def test_a_checkpoint_runs_no_code(files, tmp_path):
+def test_a_folder_that_holds_another_model_is_named(folder, tmp_path):
+    with pytest.raises(FoundationError, match="ALC_DETECTOR takes"):
+        models.detector(folder("sam", "segmenter"), NOWHERE)
+    with pytest.raises(FoundationError, match="ALC_SEGMENTER takes"):
+        models.segmenter(folder("owlv2"))
+    with pytest.raises(FoundationError, match=r"exactly one \.pth file"):
+        models.segmenter(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "sam"}))
+    with pytest.raises(FoundationError, match="does not fit Segment Anything"):
+        models.segmenter(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(FoundationError, match="names no kind of model"):
+        models.segmenter(tmp_path)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
     class Harm:
         def __reduce__(self):
             return (tmp_path.joinpath("harmed").touch, ())
 
     broken = tmp_path / "weights.pth"
     torch.save({"model": {"a": Harm()}}, broken)
-    for load in (lambda: GroundingDino(broken, files["text"]), lambda: Sam(broken)):
+    for load in (lambda: models.detector(broken, NOWHERE), lambda: models.segmenter(broken)):
         with pytest.raises(FoundationError, match="is not a checkpoint"):
             load()
     assert not (tmp_path / "harmed").exists()
 
 
-def test_nothing_is_fetched(files):
+@pytest.mark.parametrize("kind", ["original", "grounding-dino", "owlv2"])
+def test_nothing_is_fetched(folder, kind):
     """Loading and asking, in a process that may not open a connection."""
     script = f"""
 import socket
@@ -349,11 +317,11 @@ def refuse(*_, **__):
 socket.socket.connect = socket.getaddrinfo = refuse
 from pathlib import Path
 import numpy as np
-from alc_backend.foundation.grounding import GroundingDino
+from alc_backend.foundation import models
 from alc_backend.foundation.prompts import class_prompts
-detector = GroundingDino(Path({str(files["detector"])!r}), Path({str(files["text"])!r}))
-wanted = detector.captions(class_prompts(["sofa", "dog"]))
-assert len(detector.detect(np.zeros((40, 40, 3), dtype=np.uint8), wanted, 0.0).scores) == 30
+detector = models.detector(Path({str(folder(kind))!r}), Path("nowhere"))
+image = np.zeros((40, 40, 3), dtype=np.uint8)
+assert len(detector.detect(image, class_prompts(["sofa", "dog"]), 0.0).scores)
 """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS"))}
     done = subprocess.run(
@@ -362,33 +330,23 @@ assert len(detector.detect(np.zeros((40, 40, 3), dtype=np.uint8), wanted, 0.0).s
     assert done.returncode == 0, done.stderr
 
 
-def test_a_package_that_is_missing_is_named(files, monkeypatch):
-    monkeypatch.setitem(sys.modules, "groundingdino.models.GroundingDINO", None)
-    monkeypatch.setitem(sys.modules, "segment_anything", None)
-    for load in (
-        lambda: GroundingDino(files["detector"], files["text"]),
-        lambda: Sam(files["segmenter"]),
-    ):
-        with pytest.raises(FoundationError, match=r"alc-backend\[grounded-sam\]"):
-            load()
+def test_a_package_that_is_missing_is_named(folder, monkeypatch):
+    models.segmenter.cache_clear()
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(FoundationError, match=r"alc-backend\[grounded-sam\]"):
+        models.segmenter(folder("original", "segmenter"))
 
 
-def test_a_text_encoder_that_does_not_fit_is_named(files, tmp_path):
-    with pytest.raises(FoundationError, match="bert-base-uncased"):
-        GroundingDino(files["detector"], tmp_path / "nothing")
-    from transformers import BertConfig, BertModel
-
-    other = write_bert(tmp_path / "other")
-    BertModel(
-        BertConfig(vocab_size=77, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
-    ).save_pretrained(other)
-    with pytest.raises(FoundationError, match=r"groundingdino\.pth: does not fit"):
-        GroundingDino(files["detector"], other)
+def test_a_tokenizer_that_is_missing_is_named(folder, tmp_path):
+    alone = tmp_path / "alone.pth"
+    alone.symlink_to(folder("original"))
+    with pytest.raises(FoundationError, match="download bert-base-uncased"):
+        models.detector(alone, tmp_path / "nothing")
 
 
-def test_images_of_any_shape(detector, segmenter):
-    wanted = detector.captions(PROMPTS)
-    for shape in ((1, 1), (3, 300), (200, 2)):
-        image = np.asarray(Image.new("RGB", shape[::-1], (90, 120, 30)))
-        maps = first_maps(image, wanted, detector, segmenter, threshold=0.2, uncovered=0)
-        assert maps.labels.shape == shape
+def test_images_of_any_shape(finder):
+    for kind in ("original", "owlv2", "sam3"):
+        for shape in ((1, 1), (3, 300), (200, 2)):
+            image = np.asarray(Image.new("RGB", shape[::-1], (90, 120, 30)))
+            maps = first_maps(image, PROMPTS, finder(kind), threshold=0.2, uncovered=0)
+            assert maps.labels.shape == shape

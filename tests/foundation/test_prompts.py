@@ -5,7 +5,7 @@ import pytest
 
 from alc_backend.errors import FoundationError
 from alc_backend.foundation.prompts import NO_CLASS, best_classes, captions, class_prompts
-from tests.foundation.tiny import write_bert
+from tests.foundation.tiny import write_tokenizer
 
 PASCAL = [
     "background",
@@ -58,7 +58,7 @@ KVASIR = ["background", "polyp"]
 def tokenizer(tmp_path_factory):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(write_bert(tmp_path_factory.mktemp("text") / "bert"))
+    return AutoTokenizer.from_pretrained(write_tokenizer(tmp_path_factory.mktemp("text") / "bert"))
 
 
 def words_of(caption, tokenizer):

@@ -22,7 +22,9 @@ def noise(height=40, width=60):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     models = write_models(tmp_path_factory.mktemp("models"))
-    return Settings(model_dir=models, detector="swin-b", segmenter="vit-b", _env_file=None)
+    return Settings(
+        model_dir=models, detector="grounding-dino-base", segmenter="sam-vit-b", _env_file=None
+    )
 
 
 def warmer(settings, classes=CLASSES, synonyms=None, **start):
@@ -41,10 +43,11 @@ def test_without_models_an_image_is_background_in_slic_superpixels(tmp_path):
 
 
 def test_grounded_sam_begins_an_image_and_slic_fills_it(tiny):
-    plain = warmer(tiny, superpixels="grounded-sam").from_image(noise())
+    start = {"superpixels": "grounded-sam", "threshold": 0.5}
+    plain = warmer(tiny, **start).from_image(noise())
     assert (plain.superpixels == 0).any()
     assert plain.found
-    filled = warmer(tiny, superpixels="grounded-sam", fill=True, count=20).from_image(noise())
+    filled = warmer(tiny, **start, fill=True, count=20).from_image(noise())
     assert (filled.superpixels > 0).all()
     assert filled.found == plain.found
     assert np.array_equal(filled.labels, plain.labels)
@@ -88,7 +91,7 @@ def test_models_that_are_not_there_are_named(tmp_path):
 
 
 def test_a_warm_start_is_kept_with_its_project():
-    start = WarmStart("grounded-sam", 50, True, 0.05, "swin-b", "vit-l")
+    start = WarmStart("grounded-sam", 50, True, 0.05, "grounding-dino-base", "sam-vit-l")
     assert WarmStart.of(start.as_dict()) == start
     assert WarmStart.of(None) == WarmStart()
     assert WarmStart.of({"count": 7, "of a later version": 1}) == WarmStart(count=7)

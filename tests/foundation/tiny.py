@@ -1,11 +1,22 @@
-"""Tiny checkpoints of the foundation models, written in their original file formats."""
+"""Tiny checkpoints of the foundation models in their original formats, the same on every machine.
+
+The names and shapes of their tensors are kept in ``originals/shapes.json.gz``; the numbers follow
+from the names. ``originals/make.py`` made both that file and what the original code answers.
+"""
 
 from __future__ import annotations
 
-from functools import partial
+import gzip
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
+
+ORIGINALS = Path(__file__).with_name("originals")
 
 WORDS = (
     "sofa couch dog cat car cable bus cow bird boat bottle bicycle chair horse sheep train tv "
@@ -14,135 +25,117 @@ WORDS = (
     "vegetation terrain motorcycle ##cycle ellipse circle square triangle green red"
 )
 
+SPECIAL = {
+    0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1010: ",", 1012: ".",
+    1029: "?",
+}  # fmt: skip
+"""The ids that these tokens have in bert-base-uncased; Grounding DINO relies on them."""
+
+MODELS = {"detector": "grounding-dino-base", "segmenter": "sam-vit-b"}
+"""The names of the models that :func:`write_models` writes."""
+
 
 def vocabulary() -> list[str]:
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", ",", "-"]
-    words = [*special, *letters, *(f"##{letter}" for letter in letters)]
-    words += WORDS.split()
-    return list(dict.fromkeys(words))
+    words = dict.fromkeys([*"-'", *letters, *(f"##{letter}" for letter in letters), *WORDS.split()])
+    free = [n for n in range(1, 1030) if n not in SPECIAL]
+    found = {**SPECIAL, **dict(zip(free, words, strict=False))}
+    return [found.get(n, f"[unused{n}]") for n in range(1030)]
 
 
-def write_bert(folder: Path, positions: int = 512) -> Path:
-    """A text encoder of one small layer with a vocabulary of its own, as Hugging Face keeps it."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+def write_tokenizer(folder: Path) -> Path:
+    """The files of a tokenizer like that of bert-base-uncased, with few words."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     folder.mkdir(parents=True, exist_ok=True)
     words = vocabulary()
-    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), "utf-8")
-    BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=512).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=positions,
+    tokenizer = Tokenizer(
+        models.WordPiece({word: n for n, word in enumerate(words)}, unk_token="[UNK]")
     )
-    torch.manual_seed(0)
-    BertModel(config).save_pretrained(folder)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 101), ("[SEP]", 102)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), "utf-8")
+    settings = {"do_lower_case": True, "model_max_length": 512, "tokenizer_class": "BertTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     return folder
+
+
+@lru_cache
+def shapes(name: str) -> Mapping[str, Sequence[int]]:
+    """The shapes of a checkpoint's tensors; ``name`` is a published model's, or a tiny one's."""
+    with gzip.open(ORIGINALS / "shapes.json.gz", "rt") as file:
+        return json.load(file)[name]
+
+
+def weights(wanted: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
+    """Tensors of these shapes whose numbers follow from their names."""
+    return {name: _tensor(name, tuple(shape)) for name, shape in wanted.items()}
+
+
+def _tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    if name.endswith("position_index") or name.endswith("position_ids"):
+        return torch.zeros(shape, dtype=torch.int64)
+    # heads that stand under two names are one
+    source = name.replace("transformer.decoder.bbox_embed", "bbox_embed")
+    for part in ("module.", *(f"bbox_embed.{n}." for n in range(1, 6))):
+        source = source.replace(part, "bbox_embed.0." if "bbox" in part else "")
+    random = np.random.RandomState(zlib.crc32(source.encode()))
+    values = random.standard_normal(shape)
+    if len(shape) > 1:
+        values *= 2 / np.sqrt(np.prod(shape[1:]))
+    else:
+        values = values * 0.2 + (name.endswith("weight") and "proj_weight" not in name)
+    if "bbox_embed" in name and ".layers.2." in name:
+        values *= 0.2  # boxes that move a little, as those of a trained model
+    if "decoder.norm." in name:
+        values *= 0.1  # scores that are neither 0 nor 1
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def write_sam(path: Path) -> Path:
+    """A Segment Anything model with two small blocks, as sam_vit_b_01ec64.pth is written."""
+    torch.save(weights(shapes("tiny sam")), path)
+    return path
+
+
+def write_grounding_dino(path: Path) -> Path:
+    """A GroundingDINO with a small Swin, as groundingdino_swint_ogc.pth is written."""
+    torch.save({"model": weights(shapes("tiny groundingdino"))}, path)
+    return path
 
 
 def write_models(folder: Path) -> Path:
-    """All three under the names that ``swin-b``, ``vit-b`` and bert-base-uncased have."""
-    text = write_bert(folder / "bert-base-uncased")
-    write_grounding_dino(folder / "groundingdino_swinb_cogcoor.pth", text)
-    write_sam(folder / "sam_vit_b_01ec64.pth")
+    """The files of MODELS and of bert-base-uncased, where `alc weights download` puts them."""
+    write_tokenizer(folder / "bert-base-uncased")
+    for name in MODELS.values():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_grounding_dino(folder / "grounding-dino-base" / "groundingdino_swinb_cogcoor.pth")
+    write_sam(folder / "sam-vit-b" / "sam_vit_b_01ec64.pth")
     return folder
 
 
-def write_grounding_dino(path: Path, text_encoder: Path, queries: int = 30) -> Path:
-    """A GroundingDINO with a small Swin, in the layout of groundingdino_swint_ogc.pth."""
-    from groundingdino.config import GroundingDINO_SwinT_OGC as packaged
-    from groundingdino.models.GroundingDINO import groundingdino
-    from groundingdino.models.GroundingDINO.backbone import backbone, swin_transformer
-    from groundingdino.util.slconfig import ConfigDict
-
-    sizes = {
-        "embed_dim": 16,
-        "depths": [1, 1, 2, 1],
-        "num_heads": [1, 2, 4, 8],
-        "window_size": 7,
-    }
-    options = {name: value for name, value in vars(packaged).items() if name[0] != "_"}
-    options |= {
-        "text_encoder_type": str(text_encoder),
-        "enc_layers": 1,
-        "dec_layers": 2,
-        "dim_feedforward": 128,
-        "num_queries": queries,
-        "use_checkpoint": False,
-        "use_transformer_ckpt": False,
-    }
-    torch.manual_seed(1)
-    original = swin_transformer.build_swin_transformer
-    backbone.build_swin_transformer = lambda name, pretrain_img_size, **kw: (
-        swin_transformer.SwinTransformer(pretrain_img_size=pretrain_img_size, **sizes, **kw)
-    )
-    try:
-        model = groundingdino.build_groundingdino(ConfigDict(options))
-    finally:
-        backbone.build_swin_transformer = original
-    _spread(model)
-    return save_grounding_dino(path, model)
+def picture() -> np.ndarray:
+    """An image, uint8 (60, 80, 3), of two rectangles over soft noise."""
+    random = np.random.RandomState(5)
+    image = random.randint(0, 60, (60, 80, 3)).astype(np.uint8)
+    image[10:40, 10:50], image[30:55, 40:70] = (200, 40, 40), (40, 200, 90)
+    return image
 
 
-def save_grounding_dino(path: Path, model: torch.nn.Module) -> Path:
-    tensors = {f"module.{name}": value for name, value in model.state_dict().items()}
-    tensors["module.label_enc.weight"] = torch.zeros(3, 4)  # what training left behind
-    torch.save({"model": tensors}, path)
-    return path
+def wide_picture() -> np.ndarray:
+    """An image, uint8 (24, 160, 3), so wide that GroundingDINO takes it at 1333 × 200 pixels."""
+    random = np.random.RandomState(6)
+    image = random.randint(0, 60, (24, 160, 3)).astype(np.uint8)
+    image[4:16, 10:90], image[12:22, 80:140] = (200, 40, 40), (40, 200, 90)
+    return image
 
 
-def _spread(model: torch.nn.Module) -> None:
-    """Let the boxes and scores of an untrained model differ from query to query."""
-    with torch.no_grad():
-        for head in {id(head): head for head in model.bbox_embed}.values():
-            torch.nn.init.normal_(head.layers[-1].weight, std=0.2)
-        torch.nn.init.normal_(model.feat_map.weight, std=0.1)
-
-
-def write_sam(path: Path, image_size: int = 64) -> Path:
-    """A Segment Anything model with two small blocks, in the layout of sam_vit_b_01ec64.pth."""
-    from segment_anything.modeling import (
-        ImageEncoderViT,
-        MaskDecoder,
-        PromptEncoder,
-        Sam,
-        TwoWayTransformer,
-    )
-
-    side = image_size // 8
-    torch.manual_seed(2)
-    model = Sam(
-        ImageEncoderViT(
-            depth=2,
-            embed_dim=16,
-            img_size=image_size,
-            mlp_ratio=4,
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-            num_heads=2,
-            patch_size=8,
-            qkv_bias=True,
-            use_rel_pos=True,
-            global_attn_indexes=(1,),
-            window_size=3,
-            out_chans=32,
-        ),
-        PromptEncoder(
-            embed_dim=32,
-            image_embedding_size=(side, side),
-            input_image_size=(image_size, image_size),
-            mask_in_chans=16,
-        ),
-        MaskDecoder(
-            num_multimask_outputs=3,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=32, mlp_dim=64, num_heads=8),
-            transformer_dim=32,
-            iou_head_depth=3,
-            iou_head_hidden_dim=256,
-        ),
-    )
-    torch.save(model.state_dict(), path)
-    return path
+BOXES = np.array([[10, 10, 50, 40], [40, 30, 70, 55], [0, 0, 80, 60]], dtype=np.float32)
+CAPTION = "sofa. couch. dog. potted plant."

@@ -351,21 +351,22 @@ class ProjectChecks:
         if kept is None:
             return ok("this project needs none")
         try:
-            used = [path for path in check_files(WarmStart.of(kept), self._settings) if path]
+            files = check_files(WarmStart.of(kept), self._settings)
         except WeightsError as error:
             return warning(
                 f"not on this machine: {error}",
                 "workers for the queue pseudo need them",
             )
+        used = {path for path in (files.detector, files.segmenter) if path is not None}
         if not used:
             return ok("this project needs none")
         models = self._settings.models
         wrong = [
-            file.path
-            for entry in catalogue.chosen([])
-            for file in entry.files
-            if entry.path_in(models) in used
-            and weights.check(models, file) == weights.FileState.WRONG
+            f"{model.name}/{name}"
+            for model in catalogue.chosen([])
+            if models / model.name in used
+            for name, state in weights.check(models, model).items()
+            if state == weights.FileState.WRONG
         ]
         if wrong:
             return problem(

@@ -196,9 +196,8 @@ def _beginnings(taken: Snapshot) -> str:
         if (start := image.warm_start) is not None and start["superpixels"] == GROUNDED_SAM
     )
     return "".join(
-        f"Grounded-SAM made the first label maps of {count} images (GroundingDINO "
-        f"{_plain(detector)}, Segment Anything {_plain(segmenter)}, box threshold {threshold:g})."
-        "\n\n"
+        f"Grounded-SAM made the first label maps of {count} images (detector "
+        f"{_plain(detector)}, segmenter {_plain(segmenter)}, box threshold {threshold:g}).\n\n"
         for (detector, segmenter, threshold), count in sorted(made.items())
     )
 

@@ -49,12 +49,7 @@ def take_up(label_studio_project: int) -> None:
     known = store().project_of(label_studio_project)
     if known is not None:
         return
-    start = WarmStart(
-        superpixels=settings().superpixels,
-        threshold=settings().box_threshold,
-        detector=settings().detector,
-        segmenter=settings().segmenter,
-    )
+    start = WarmStart.chosen(settings(), settings().superpixels)
     try:
         with Client.from_settings(settings()) as client:
             project_id = connection.take_up_project(

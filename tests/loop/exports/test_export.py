@@ -364,8 +364,8 @@ def test_the_data_card_says_how_label_maps_began(store, corrected, export):
         for image in session.scalars(select(Image).where(Image.key != "b")):
             image.warm_start = start
     card = (export("again") / "README.md").read_text()
-    said = "made the first label maps of 2 images (GroundingDINO own\\_dino.pth, Segment Anything"
-    assert f"Grounded-SAM {said} vit-h, box threshold 0.2)." in card
+    said = "made the first label maps of 2 images (detector own\\_dino.pth, segmenter"
+    assert f"Grounded-SAM {said} sam-vit-h, box threshold 0.2)." in card
     assert "/home" not in card
 
 

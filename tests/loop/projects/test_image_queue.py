@@ -10,6 +10,7 @@ from PIL import Image as Picture
 from rq import Queue
 from sqlalchemy import select, update
 
+from alc_backend.common import retries
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import (
     DatasetError,
@@ -94,7 +95,9 @@ def begin(store, project, **start):
     with store.session() as session:
         row = session.get_one(Project, project)
         row.dataset_project = DATASET_PROJECT
-        row.warm_start = WarmStart(detector="swin-b", segmenter="vit-b", **start).as_dict()
+        row.warm_start = WarmStart(
+            detector="grounding-dino-base", segmenter="sam-vit-b", **start
+        ).as_dict()
 
 
 def counts(store, project):
@@ -180,7 +183,9 @@ def test_grounded_sam_labels_images_with_what_it_found(store, project, label_stu
     assert done.labelled == 3
     image = images(store)["task-2"]
     picture = np.asarray(Picture.open(io.BytesIO(png(2))))
-    start = WarmStart("grounded-sam", threshold=0.3, detector="swin-b", segmenter="vit-b")
+    start = WarmStart(
+        "grounded-sam", threshold=0.3, detector="grounding-dino-base", segmenter="sam-vit-b"
+    )
     synonyms = {"cat": ["cat", "sofa"]}
     maps = Warmer(start, CLASSES, store.settings, synonyms).from_image(picture)
     files = store.files(project)
@@ -338,8 +343,9 @@ def test_images_wait_while_what_holds_all_of_them_is_away(store, project, label_
 @BOTH_DATABASES
 @pytest.mark.parametrize("status", [500, None, 503])
 def test_one_image_that_cannot_be_had_is_left_after_some_tries(
-    store, project, label_studio, client, status
+    store, project, label_studio, client, status, monkeypatch
 ):
+    monkeypatch.setattr(retries, "FIRST_S", retries.LONGEST_S)  # no pause ends by itself
     image_queue.note(store, client, project)
     label_studio.fail(status, path="/data/upload/1.png")
     done = initial_labels.work(store, client, project)

@@ -103,3 +103,10 @@ def test_a_link_to_a_folder_that_is_gone_is_made_anew(far, monkeypatch, tmp_path
 
 def test_without_a_folder_no_redis_answers(far):
     assert not is_up(connect(far))
+
+
+def test_the_packaged_redis_needs_none_on_the_path(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with Processes(tmp_path / "logs") as processes:
+        start_redis(processes, settings)
+        assert is_up(connect(settings))

@@ -21,7 +21,7 @@ PATHS = [
     "/webhook",
     "/images/{}/after",
     "/projects/{}/start",
-    "/projects/1/{}.png",
+    "/superpixels/{}.jpg",
     "/{}",
     "//{}",
 ]
