@@ -16,6 +16,10 @@ from alc_backend.store.models import Image, LedgerEntry, Project, Superpixel
 FEW_IMAGES = 1000
 """The most images that a query to the database lists by id; for more, it reads all entries."""
 
+BY_PEOPLE = LedgerEntry.annotation_id + 0 > 0
+"""The condition that an entry is not by the machine; + 0, or else SQLite would look entries up by
+it, who finds nearly all of them."""
+
 
 def lock(session: Session, project_id: int) -> Project:
     """The project, locked until the transaction ends: one at a time appends to its ledger."""
@@ -112,7 +116,7 @@ def in_force_by_people(project_id: int) -> Select[LedgerEntry]:
         .join(Image, Image.id == LedgerEntry.image_id)
         .where(
             LedgerEntry.project_id == project_id,
-            LedgerEntry.annotation_id > 0,
+            BY_PEOPLE,
             Image.removed.is_(None),
         )
     )

@@ -80,15 +80,15 @@ def list_entries(
             select(LedgerEntry, Image.key, Superpixel.number, Superpixel.size)
             .join(Image, Image.id == LedgerEntry.image_id)
             .outerjoin(Superpixel, Superpixel.id == LedgerEntry.superpixel_id)
-            .order_by(LedgerEntry.id.desc())
         )
         if images is None:
             entries = entries.where(LedgerEntry.project_id == project_id)
+            entries = entries.order_by(LedgerEntry.id.desc()).limit(last)
         else:
             entries = entries.where(LedgerEntry.image_id.in_(_images(session, project_id, images)))
         if annotator is not None:
             entries = entries.where(LedgerEntry.annotator == annotator)
-        rows = session.execute(entries.limit(last)).all()
+        rows = sorted(session.execute(entries), key=lambda row: -row[0].id)[:last]
         about = {row[0].image_id for row in rows}
         standing = ledger.standing(session, project_id, images=about)
         judged = ledger.judge(standing, project.overlap)

@@ -125,7 +125,7 @@ class Known:
             .with_only_columns(*columns)
             .where(
                 LedgerEntry.project_id == self._project.id,
-                LedgerEntry.annotation_id > 0,
+                ledger.BY_PEOPLE,
                 given_in.is_(None) | given_in.in_(here),
             )
         )

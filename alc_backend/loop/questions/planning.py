@@ -76,7 +76,7 @@ def is_due(session: Session, round_: Round) -> bool:
         LedgerEntry.project_id == round_.project_id,
         LedgerEntry.id > round_.planned_to,
         LedgerEntry.kind.in_(TAUGHT),
-        LedgerEntry.annotation_id > 0,  # what the machine withdraws teaches nothing
+        ledger.BY_PEOPLE,  # what the machine withdraws teaches nothing
     )
     new = session.scalar(counted) or 0
     known = tallies.count(session, round_.project_id, Counted.TAUGHT)
