@@ -80,8 +80,8 @@ PAPER = {
     "figure 3": Published(
         "ALC reaches 95 % of the supervised model mIoU with 6K clicks on PASCAL, 30 % of what the "
         "best of the others needs, and with 150K on Cityscapes, 75 %; normalised by Theorem 3.1 "
-        "its cost is 68 % of that on Cityscapes, where half of the labels are right. The others "
-        "use other backbones, each compared with its own supervised network",
+        "its cost is 68 % of that. The others use other backbones, each compared with its own "
+        "supervised network",
         {},
     ),
     "figure 4": Published(
