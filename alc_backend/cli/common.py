@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -60,6 +61,19 @@ def telling(status: Status) -> Callable[[str], None]:
         lines(message)
 
     return tell
+
+
+def progress_bar() -> Progress:
+    """A bar on the terminal; nothing where there is none."""
+    shown_by = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=shown_by,
+        disable=not shown_by.is_terminal,
+    )
 
 
 def print_problems(console: Console, problems: Iterable[str], notes: Iterable[str] = ()) -> None:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from alc_backend.cli.common import MinuteLines, print_problems, print_table
+from alc_backend.cli.common import MinuteLines, print_problems, print_table, progress_bar
 from alc_backend.common.types import Json
 from alc_backend.core.questions import TILES, Pace
 from alc_backend.errors import SettingsError
@@ -47,7 +46,10 @@ class SimulateOptions:
         Path | None, typer.Option(help="Folder with images/ and ground_truth/, for the model mIoU.")
     ] = None
     table: Annotated[
-        str | None, typer.Option(help="Rows of the paper: table 2, 3, 8, 9 or 10, or figure 6.")
+        str | None, typer.Option(help="Rows of a table of the paper: 2, 3, 4, 6, 8, 9 or 10.")
+    ] = None
+    figure: Annotated[
+        str | None, typer.Option(help="Rows of a figure of the paper: 3, 4, 5, 6 or 8.")
     ] = None
     method: Annotated[
         str,
@@ -174,6 +176,13 @@ class SimulateOptions:
         Path | None, typer.Option("--json", help="Write everything to this file.")
     ] = None
 
+    @property
+    def shows(self) -> str | None:
+        """The table or figure of the paper whose rows are run: ``table 4``; None for others."""
+        if self.figure is not None:
+            return f"figure {self.figure}"
+        return None if self.table is None else f"table {self.table}"
+
     def check(self) -> None:
         """Raise SettingsError for options that do not go together, before anything is read."""
         from alc_backend.simulate import plans
@@ -182,14 +191,16 @@ class SimulateOptions:
             raise SettingsError(f"--expansion must be on or off, not {self.expansion!r}")
         if self.budgets is not None and self.budget is not None:
             raise SettingsError("give either --budgets or --budget")
-        if self.hours is not None and (self.budgets, self.budget, self.table) != (None,) * 3:
-            raise SettingsError("--hours goes without --budgets, --budget and --table")
+        if self.table is not None and self.figure is not None:
+            raise SettingsError("give either --table or --figure")
+        if self.hours is not None and (self.budgets, self.budget, self.shows) != (None,) * 3:
+            raise SettingsError("--hours goes without --budgets, --budget, --table and --figure")
         target = self.json_file
         if target is not None and (target.is_dir() or target.parent.is_file()):
             raise SettingsError(f"--json {target} cannot be written; choose another file")
-        if self.table is not None and self.acquisition is not None:
+        if self.shows is not None and self.acquisition is not None:
             raise SettingsError(
-                "--table says which acquisitions are compared; leave --acquisition out"
+                "--table and --figure say which acquisitions are compared; leave --acquisition out"
             )
         asked = (self.oracle, self.acquisition, self.questions)
         if any(text is not None and not plans.names(text) for text in asked):
@@ -220,7 +231,7 @@ def simulate(options: SimulateOptions) -> None:
     runner = _runner(options, cache)
     scenes = _read(runner, options)
     plan = _plan(options, chosen, scenes)
-    found = _run(runner, scenes, plan, options.table)
+    found = _run(runner, scenes, plan, options.shows)
     _print(found, options.json_file)
 
 
@@ -261,8 +272,8 @@ def _plan(options: SimulateOptions, chosen: Settings, scenes: Scenes) -> Plan:
 
     base = _base(options, chosen, _budgets(options, scenes.superpixel_count))
     oracles, seeds = plans.names(options.oracle), plans.seeds(options.seeds)
-    if options.table is not None:
-        rows = plans.table(options.table, base, oracles, seeds)
+    if options.shows is not None:
+        rows = plans.shown(options.shows, base, oracles, seeds)
         return Plan(rows, base, oracles, seeds)
     acquisitions = plans.names(options.acquisition or chosen.acquisition)
     if options.hours is not None:
@@ -332,11 +343,11 @@ def _pace(options: SimulateOptions, chosen: Settings) -> Pace:
     return Pace(**chosen.seconds | ({} if given is None else {"tile": given}))
 
 
-def _run(runner: Runner, scenes: Scenes, plan: Plan, table: str | None) -> Json:
+def _run(runner: Runner, scenes: Scenes, plan: Plan, shows: str | None) -> Json:
     """Run the rows under a progress bar, or with a line a minute; the document of their results."""
     from alc_backend.simulate import results
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("", total=None)
         lines = MinuteLines(progress.console)
 
@@ -347,7 +358,7 @@ def _run(runner: Runner, scenes: Scenes, plan: Plan, table: str | None) -> Json:
 
         rows = runner.run([planned.experiment for planned in plan.rows], tell)
     asked = {
-        "table": table,
+        "shows": shows,
         "budgets": list(plan.base.budgets),
         "hours": list(plan.base.hours),
         "rounds": plan.base.rounds,
@@ -361,10 +372,12 @@ def _run(runner: Runner, scenes: Scenes, plan: Plan, table: str | None) -> Json:
 
 def _print(found: Json, json_file: Path | None) -> None:
     """Show the results as tables, and write them where asked."""
-    from alc_backend.simulate import results
+    from alc_backend.simulate import published, results
 
     for shown in results.tables(found):
         print_table(console, shown)
+    if (note := published.note(found)) is not None:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -373,16 +386,3 @@ def _print(found: Json, json_file: Path | None) -> None:
             markup=False,
             soft_wrap=True,
         )
-
-
-def _progress() -> Progress:
-    """A bar on the terminal; nothing where there is none."""
-    shown_by = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=shown_by,
-        disable=not shown_by.is_terminal,
-    )

@@ -75,7 +75,7 @@ class Column:
     def of(self, rows: Sequence[Json]) -> Figure | None:
         """The figure of the rows, which differ by their seed; None when none of them has it."""
         if self.answers is None:
-            return Figure.of(row["rounds"][-1][self.name] for row in rows)
+            return Figure.of(row["rounds"][-1].get(self.name) for row in rows)
         return at(rows, self.answers, self.name)
 
 
@@ -96,13 +96,43 @@ def points(rows: Iterable[Json]) -> list[tuple[int, float | None]]:
 def at(rows: Iterable[Json], answers: int, name: str) -> Figure | None:
     """The figure ``name`` after so many answers, of the rows that were measured then."""
     return Figure.of(
-        {point["answers"]: point[name] for point in row["rounds"]}.get(answers) for row in rows
+        {point["answers"]: point.get(name) for point in row["rounds"]}.get(answers) for row in rows
     )
 
 
 def quality_columns(rows: Iterable[Json]) -> list[Column]:
     """A column of data mIoU for each number of answers at which any row was measured."""
     return [Column("data_miou", answers, share) for answers, share in points(rows) if answers > 0]
+
+
+def relative(rows: Iterable[Json]) -> list[Json]:
+    """The rows, with ``model_share`` in their points where one row is supervised.
+
+    It is the model mIoU divided by that of the networks which were trained on the ground truth.
+    """
+    found = list(rows)
+    supervised = Figure.of(
+        point["model_miou"]
+        for row in found
+        if row.get("method") == "supervised"
+        for point in row["rounds"]
+    )
+    if supervised is None or not supervised.mean:
+        return found
+
+    def share(point: Json) -> float | None:
+        model = point["model_miou"]
+        return None if model is None else model / supervised.mean
+
+    return [
+        {**row, "rounds": [{**point, "model_share": share(point)} for point in row["rounds"]]}
+        for row in found
+    ]
+
+
+def is_relative(rows: Iterable[Json]) -> bool:
+    """Whether the rows have been compared with a supervised network."""
+    return any("model_share" in point for row in rows for point in row["rounds"])
 
 
 COUNTS = ("answers", "pages", "tiles", "confirmed")

@@ -75,23 +75,25 @@ def hours(text: str) -> tuple[float, ...]:
     return found
 
 
-def table(
-    number: str, base: Experiment, oracles: Sequence[str], seeds: Sequence[int]
+def shown(
+    shows: str, base: Experiment, oracles: Sequence[str], seeds: Sequence[int]
 ) -> list[Planned]:
-    """The rows of a table of the paper (6: of Figure 6); everything else as in ``base``.
+    """The rows of a table or figure of the paper, ``table 4``; everything else as in ``base``.
 
-    Raises SettingsError for a number that is not in TABLES.
+    Raises SettingsError for one that is not in SHOWN.
     """
-    if number not in TABLES:
-        raise SettingsError(f"--table must be one of {', '.join(TABLES)}, not {number!r}")
-    variants = TABLES[number]()
+    if shows not in SHOWN:
+        kind, _, number = shows.partition(" ")
+        known = ", ".join(name.partition(" ")[2] for name in SHOWN if name.startswith(kind))
+        raise SettingsError(f"--{kind} must be one of {known}, not {number!r}")
+    variants = SHOWN[shows](base)
     planned = [
         _planned(base, seed, label, oracle=oracle, **changes)
         for oracle in oracles
         for label, changes in variants
         for seed in seeds
     ]
-    if number != "2":
+    if shows != "table 2":
         return planned
     return [
         replace(row, experiment=replace(row.experiment, model_at="none"))
@@ -113,11 +115,19 @@ def _planned(base: Experiment, seed: int, label: str, **changes: Any) -> Planned
 Variants = list[tuple[str, dict[str, Any]]]
 
 
-def _acquisitions() -> Variants:
-    return [(name, {"acquisition": name}) for name in ACQUISITIONS]
+PAPERS = ("lcil", "softmin", "aiou", "sim")
+"""The acquisitions that the paper compares in most places."""
+
+FINER = 4
+"""MerSpx begins with so many times as many superpixels, since it merges them."""
 
 
-def _components() -> Variants:
+def _by_acquisition(*names: str, **changes: Any) -> Callable[[Experiment], Variants]:
+    """A row for each acquisition."""
+    return lambda base: [(name, {"acquisition": name, **changes}) for name in names]
+
+
+def _components(base: Experiment) -> Variants:
     """Table 3; without diversity every pixel is ranked by itself."""
     alone = {"pool": "pixel"}
     return [
@@ -129,34 +139,69 @@ def _components() -> Variants:
     ]
 
 
-def _sources() -> Variants:
+def _sources(base: Experiment) -> Variants:
     """Figure 6: R, first labels by a network trained on random answers; G, those of the dataset."""
+    titles = {"seeds": "SEEDS", "slic": "SLIC", "objects": "objects"}
     return [
         (
-            f"{letter}-{'SLIC' if superpixels == 'slic' else 'objects'}",
+            f"{letter}-{titles[superpixels]}",
             {"acquisition": "sim", "labels": labels, "superpixels": superpixels},
         )
         for letter, labels in (("R", "random"), ("G", "given"))
-        for superpixels in ("slic", "objects")
+        for superpixels in ("seeds", "slic", "objects")
     ]
 
 
-TABLES: dict[str, Callable[[], Variants]] = {
-    "2": _acquisitions,
-    "3": _components,
-    "6": _sources,
-    "8": lambda: [
+def _spx(base: Experiment) -> Variants:
+    """Table 4: what a warm start and better superpixels bring to Spx."""
+    spx = {"method": "spx", "rounds": max(base.rounds, 2)}  # the first of a cold start is random
+    return [
+        ("Spx, cold, SEEDS", {**spx, "start": "cold", "superpixels": "seeds"}),
+        ("Spx, warm, SEEDS", {**spx, "superpixels": "seeds"}),
+        ("Spx, warm, objects", spx),
+        ("ALC, warm, objects", {"acquisition": "sim"}),
+    ]
+
+
+def _against_active_learning(base: Experiment) -> Variants:
+    """Figures 3 and 8: correction against active learning from a cold start, at every budget."""
+    often = {"rounds": max(base.rounds, len(base.budgets), 2), "model_at": "all"}
+    cold = {**often, "start": "cold", "superpixels": "seeds"}
+    return [
+        ("ALC", {**often, "acquisition": "sim"}),
+        ("Spx", {**cold, "method": "spx"}),
+        (
+            "MerSpx",
+            {**cold, "method": "merspx", "superpixel_count": FINER * base.superpixel_count},
+        ),
+        ("MulSpx", {**cold, "method": "mulspx"}),
+        ("supervised", {"method": "supervised"}),
+    ]
+
+
+SHOWN: dict[str, Callable[[Experiment], Variants]] = {
+    "table 2": _by_acquisition(*ACQUISITIONS),
+    "table 3": _components,
+    "table 4": _spx,
+    "table 6": _by_acquisition(*PAPERS),
+    "table 8": lambda base: [
         (f"ε = {epsilon}", {"acquisition": "sim", "epsilon": epsilon}) for epsilon in EPSILONS
     ],
-    "9": lambda: [
+    "table 9": lambda base: [
         ("PixelPick", {"acquisition": "sim", "pool": "pixelpick"}),
         ("superpixels", {"acquisition": "sim"}),
     ],
-    "10": lambda: [
-        (name, {"acquisition": name}) for name in ("entropy", "bvsb", "classbal", "sim")
+    "table 10": _by_acquisition("entropy", "bvsb", "classbal", "sim"),
+    "figure 3": _against_active_learning,
+    "figure 4": _by_acquisition(*PAPERS, model_at="none"),
+    "figure 5": lambda base: [
+        *_by_acquisition(*PAPERS, model_at="all")(base),
+        ("supervised", {"method": "supervised"}),
     ],
+    "figure 6": _sources,
+    "figure 8": _against_active_learning,
 }
-"""The rows of the paper's tables by number (6: Figure 6), each a label and changed options."""
+"""The rows of the paper's tables and figures, each a label and changed options."""
 
 
 def budgets(text: str, superpixels: int) -> tuple[int, ...]:

@@ -11,14 +11,15 @@ from rich.table import Table
 
 from alc_backend.common.types import Json
 from alc_backend.common.version import __version__
-from alc_backend.simulate import figures
+from alc_backend.simulate import figures, published
 from alc_backend.simulate.figures import Column
 from alc_backend.simulate.plans import Planned
 from alc_backend.simulate.scenes import Scenes
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "numpy", "scikit-image")
 
-TITLES = {"data_miou": "data mIoU", "recall": "recall", "model_miou": "model mIoU"}
+TITLES = {"data_miou": "data mIoU", "recall": "recall", "model_miou": "model mIoU",
+          "model_share": "of supervised"}  # fmt: skip
 
 
 def document(
@@ -42,32 +43,40 @@ def document(
             "classes": scenes.classes,
             "left_out": scenes.problems,
         },
-        "rows": [
+        "rows": figures.relative(
             {"label": plan.label, **{name: row[name] for name in row if name != "examples"}}
             for plan, row in zip(planned, rows, strict=True)
-        ],
+        ),
         "examples": [{**example, "label": planned[0].label} for example in shown],
     }
 
 
 def tables(found: Json) -> list[Table]:
     """A table for each oracle: mean ± standard deviation over the seeds, in percent."""
-    shown = _hours_table if figures.is_by_hours(found["rows"]) else _table
-    return [shown(oracle, rows) for oracle, rows in figures.by_oracle(found["rows"]).items()]
+    by_oracle = figures.by_oracle(found["rows"])
+    if figures.is_by_hours(found["rows"]):
+        return [_hours_table(oracle, rows) for oracle, rows in by_oracle.items()]
+    paper = published.columns(found)
+    return [_table(oracle, rows, paper) for oracle, rows in by_oracle.items()]
 
 
-def _table(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
-    """The table of one oracle, from its rows by label."""
+def _table(
+    oracle: str, rows: Mapping[str, Sequence[Json]], paper: Mapping[str, Mapping[str, str]]
+) -> Table:
+    """The table of one oracle, from its rows by label, beside the columns of the ``paper``."""
+    every = [*chain.from_iterable(rows.values())]
     columns = [
-        *figures.quality_columns(chain.from_iterable(rows.values())),
+        *figures.quality_columns(every),
         Column("recall"),
         Column("model_miou"),
+        *([Column("model_share")] if figures.is_relative(every) else []),
     ]
-    table = _empty(oracle, rows, ["", *map(_header, columns), "hours"])
+    table = _empty(oracle, rows, ["", *map(_header, columns), "hours", *paper])
     for label, members in rows.items():
         cells = [column.of(members) for column in columns]
         shown = ["–" if cell is None else str(cell) for cell in cells]
-        table.add_row(label, *shown, figures.hours(members))
+        theirs = [column.get(label, "–") for column in paper.values()]
+        table.add_row(label, *shown, figures.hours(members), *theirs)
     return table
 
 

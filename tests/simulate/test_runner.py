@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from alc_backend.cli import common, main
 from alc_backend.errors import AlcError, DatasetError, SettingsError, TrainingError
 from alc_backend.settings import settings
-from alc_backend.simulate import figures, plans, results, work, workers
+from alc_backend.simulate import figures, plans, published, results, work, workers
 from alc_backend.simulate.figures import Column
 from alc_backend.simulate.report import documents, page
 from alc_backend.simulate.runner import Runner
@@ -200,23 +200,75 @@ def test_rows_that_cannot_be(tmp_path, changes, named):
 
 def test_the_tables_of_the_paper(tmp_path):
     base = experiment(tmp_path, model_at="last")
-    two = plans.table("2", base, ["object", "pixel"], [0, 1, 2])
+    two = plans.shown("table 2", base, ["object", "pixel"], [0, 1, 2])
     assert len(two) == len({plan.label for plan in two}) * 6
     measured = [plan.experiment for plan in two if plan.experiment.model_at == "last"]
     assert {row.acquisition for row in measured} == set(plans.MODEL_MEASURED)
     assert {(row.oracle, row.seed) for row in measured} == {("object", 0)}
-    three = {plan.label: plan.experiment for plan in plans.table("3", base, ["object"], [0])}
+    three = {plan.label: plan.experiment for plan in plans.shown("table 3", base, ["object"], [0])}
     assert three["nothing"].pool == "pixel"
     assert not three["nothing"].expansion
     assert three["diversity + expansion"].acquisition == "lcil"
-    assert [plan.experiment.epsilon for plan in plans.table("8", base, ["object"], [0])] == [
+    assert [plan.experiment.epsilon for plan in plans.shown("table 8", base, ["object"], [0])] == [
         0.0, 0.2, 0.4, 0.6, 0.8, 1.0,
     ]  # fmt: skip
-    assert {plan.experiment.pool for plan in plans.table("9", base, ["object"], [0])} == {
+    assert {plan.experiment.pool for plan in plans.shown("table 9", base, ["object"], [0])} == {
         "pixelpick", "superpixel",
     }  # fmt: skip
-    with pytest.raises(SettingsError, match="--table"):
-        plans.table("4", base, ["object"], [0])
+    for name, option in (("table 5", "--table"), ("figure 2", "--figure"), ("table x", "--table")):
+        with pytest.raises(SettingsError, match=option):
+            plans.shown(name, base, ["object"], [0])
+
+
+def test_rows_of_active_learning(tmp_path):
+    base = experiment(tmp_path, probabilities=None, train=True)
+    four = [row.experiment for row in plans.shown("table 4", base, ["object"], [0])]
+    assert [(row.method, row.start, row.superpixels) for row in four] == [
+        ("spx", "cold", "seeds"), ("spx", "warm", "seeds"), ("spx", "warm", "objects"),
+        ("alc", "warm", "objects"),
+    ]  # fmt: skip
+    assert four[0].rounds == 2
+    three = {row.label: row.experiment for row in plans.shown("figure 3", base, ["object"], [0])}
+    assert {row.method for row in three.values()} == {
+        "alc", "spx", "merspx", "mulspx", "supervised",
+    }  # fmt: skip
+    assert three["MerSpx"].superpixel_count == plans.FINER * three["Spx"].superpixel_count
+    assert all(row.model_at == "all" for row in three.values() if row.method != "supervised")
+    labels = {row.label for row in plans.shown("figure 6", base, ["object"], [0])}
+    assert {"R-SEEDS", "G-SEEDS", "R-objects", "G-objects"} <= labels
+
+
+def test_what_was_published_has_a_row_of_ours(tmp_path):
+    base = experiment(tmp_path, probabilities=None, train=True)
+    assert set(published.PAPER) == set(plans.SHOWN)
+    for name, found in published.PAPER.items():
+        labels = {row.label for row in plans.shown(name, base, ["object"], [0])}
+        assert set(found.values) <= labels, name
+
+
+def test_the_papers_numbers_stand_beside_ours(world, tmp_path):
+    output, found = simulate(world, tmp_path, "--table", "6")
+    assert found["settings"]["shows"] == "table 6"
+    for text in ("paper: data", "99.78", "75.87", "from PASCAL to PASCAL+"):
+        assert text in output
+    written = page.write(found, "title", tmp_path / "report").read_text()
+    assert "paper: model mIoU" in written
+    assert "99.16" in written
+
+
+def test_networks_are_compared_with_a_supervised_one():
+    def row(method, *models):
+        return {
+            "method": method,
+            "rounds": [{"answers": n, "model_miou": model} for n, model in enumerate(models)],
+        }
+
+    rows = figures.relative([row("alc", None, 0.3), row("supervised", 0.4), row("supervised", 0.6)])
+    assert [point["model_share"] for point in rows[0]["rounds"]] == [None, 0.6]
+    assert figures.is_relative(rows)
+    alone = [row("alc", 0.3)]
+    assert figures.relative(alone) == alone
+    assert not figures.is_relative(alone)
 
 
 def alc(*arguments):

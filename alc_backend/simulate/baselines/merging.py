@@ -32,13 +32,13 @@ def neighbours(index: NDArray[np.int32]) -> dict[int, list[int]]:
     ``index`` int32 (H, W) counts superpixels from 1, 0 = none; the result counts from 0.
     """
     pairs: set[tuple[int, int]] = set()
-    for one, other in ((index[:, :-1], index[:, 1:]), (index[:-1], index[1:])):
-        differ = (one != other) & (one > 0) & (other > 0)
-        pairs.update(zip(one[differ].tolist(), other[differ].tolist(), strict=True))
+    for here, there in ((index[:, :-1], index[:, 1:]), (index[:-1], index[1:])):
+        differ = (here != there) & (here > 0) & (there > 0)
+        pairs.update(zip(here[differ].tolist(), there[differ].tolist(), strict=True))
     found: dict[int, set[int]] = defaultdict(set)
-    for here, there in pairs:
-        found[here - 1].add(there - 1)
-        found[there - 1].add(here - 1)
+    for one, other in pairs:
+        found[one - 1].add(other - 1)
+        found[other - 1].add(one - 1)
     return {member: sorted(touching) for member, touching in found.items()}
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 
 from alc_backend.common.types import Json
 from alc_backend.errors import DatasetError
-from alc_backend.simulate import figures
+from alc_backend.simulate import figures, published
 from alc_backend.simulate.report import plots
 from alc_backend.simulate.report.plots import Plot
 from alc_backend.simulate.report.tables import tables
@@ -94,6 +94,8 @@ def _summary(document: Json) -> Iterable[str]:
                 f"{_hours(last['hours_classifying'])} (correcting saves {100 * saved:.0f} %)"
             )
         yield sentence + "."
+    if (note := published.note(document)) is not None:
+        yield note
     if dataset["left_out"]:
         yield f"{len(dataset['left_out'])} images or files were left out; see the settings below."
 

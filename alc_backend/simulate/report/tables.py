@@ -7,7 +7,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from alc_backend.common.types import Json
-from alc_backend.simulate import figures
+from alc_backend.simulate import figures, published
 from alc_backend.simulate.figures import Column, Figure
 
 TITLES = {
@@ -38,12 +38,17 @@ def tables(document: Json) -> list[Table]:
     """A table for each oracle of a simulation, or one of the rounds of a live project."""
     if document["kind"] != "simulation":
         return [_rounds(document["rows"][0])]
-    shown = _by_hours if figures.is_by_hours(document["rows"]) else _compared
-    return [shown(oracle, rows) for oracle, rows in figures.by_oracle(document["rows"]).items()]
+    by_oracle = figures.by_oracle(document["rows"])
+    if figures.is_by_hours(document["rows"]):
+        return [_by_hours(oracle, rows) for oracle, rows in by_oracle.items()]
+    paper = published.columns(document)
+    return [_compared(oracle, rows, paper) for oracle, rows in by_oracle.items()]
 
 
-def _compared(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
-    """The table of one oracle, from its rows by label."""
+def _compared(
+    oracle: str, rows: Mapping[str, Sequence[Json]], paper: Mapping[str, Mapping[str, str]]
+) -> Table:
+    """The table of one oracle, from its rows by label, beside the columns of the ``paper``."""
     columns = [
         *figures.quality_columns(chain.from_iterable(rows.values())),
         *(Column(name) for name in ("precision", "recall", "model_miou", "accept_rate")),
@@ -56,8 +61,10 @@ def _compared(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
     lines = []
     for label, line in values.items():
         cells = [_cell(value, top) for value, top in zip(line, best, strict=True)]
-        lines.append([Cell(label), *cells, Cell(figures.hours(rows[label]))])
-    return Table(_caption(oracle), ["", *(_header(column) for column in columns), "hours"], lines)
+        theirs = [Cell(column.get(label, "–")) for column in paper.values()]
+        lines.append([Cell(label), *cells, Cell(figures.hours(rows[label])), *theirs])
+    header = ["", *(_header(column) for column in columns), "hours", *paper]
+    return Table(_caption(oracle), header, lines)
 
 
 def _by_hours(oracle: str, rows: Mapping[str, Sequence[Json]]) -> Table:
