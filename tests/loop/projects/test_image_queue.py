@@ -10,6 +10,7 @@ from PIL import Image as Picture
 from rq import Queue
 from sqlalchemy import select, update
 
+from alc_backend.common import retries
 from alc_backend.core.arrays import VOID
 from alc_backend.errors import (
     DatasetError,
@@ -375,8 +376,9 @@ def test_images_wait_while_what_holds_all_of_them_is_away(store, project, label_
 @BOTH_DATABASES
 @pytest.mark.parametrize("status", [500, None, 503])
 def test_one_image_that_cannot_be_had_is_left_after_some_tries(
-    store, project, label_studio, client, status
+    store, project, label_studio, client, status, monkeypatch
 ):
+    monkeypatch.setattr(retries, "FIRST_S", retries.LONGEST_S)  # no pause ends by itself
     image_queue.note(store, client, project)
     label_studio.fail(status, path="/data/upload/1.png")
     done = initial_labels.work(store, client, project)
