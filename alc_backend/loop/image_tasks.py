@@ -7,6 +7,7 @@ project and closes those of the query project. Called by ``annotations`` and ``p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -121,20 +122,20 @@ def sync_images(store: Store, client: Client, project: Project, *, look: bool) -
     the dataset again. That tasks are gone is noted: the edits in them must be looked for. Raises
     LabelStudioError.
     """
+    connected = (
+        Image.project_id == project.id, Image.split == TRAIN, Image.dataset_task.is_not(None)
+    )  # fmt: skip
     with store.reading() as session:
-        images = session.scalars(
-            select(Image).where(
-                Image.project_id == project.id,
-                Image.split == TRAIN,
-                Image.dataset_task.is_not(None),
-            )
-        ).all()
+        counted = select(Image.removed, func.count()).where(*connected).group_by(Image.removed)
+        known = Counter({row[0]: row[1] for row in session.execute(counted)})
     if project.dataset_project is None:
-        return Comparison([], len(images))
-    expected = sum(image.removed != Removal.TASK_DELETED for image in images)
+        return Comparison([], known.total())
+    expected = known.total() - known[Removal.TASK_DELETED]
     there = tasks.count_tasks(client, project.dataset_project)
     if not look and there == expected + project.other_images:
-        return Comparison([], len(images))
+        return Comparison([], known.total())
+    with store.reading() as session:
+        images = session.scalars(select(Image).where(*connected)).all()
     unread = LeftOut()
     read = client.tasks(project.dataset_project, leave_out=unread, fields="task_only")
     found: dict[int, Json | None] = {int(task["id"]): task for task in read}

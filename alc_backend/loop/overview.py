@@ -16,19 +16,21 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.core.cost import saving
-from alc_backend.loop.annotations import attempts, confirmations, unread_tasks
+from alc_backend.core.intervals import wilson
+from alc_backend.loop.annotations import confirmations
 from alc_backend.loop.annotations.confirmations import (
     Confirmed,
-    Precision,
+    labeler_seconds,
     said_singly,
     share_accepted,
 )
+from alc_backend.loop.class_figures import ClassFigures, Precision, class_figures
+from alc_backend.loop.problems import problems_of
 from alc_backend.loop.projects import image_queue
 from alc_backend.loop.rounds.status import RoundSummary
 from alc_backend.store import tallies
 from alc_backend.store.database import Store
-from alc_backend.store.derived import DISPUTED, ON_MACHINE, SETTLED, Counted, Standing
-from alc_backend.store.incoming import Event
+from alc_backend.store.derived import DISPUTED, ON_MACHINE, SETTLED, Counted, Standing, Way
 from alc_backend.store.kinds import ANSWERS, EntryKind
 from alc_backend.store.ledger import in_force_by_people as in_force
 from alc_backend.store.models import (
@@ -41,15 +43,14 @@ from alc_backend.store.models import (
     utc_now,
 )
 from alc_backend.store.pages import Page, Tile
-from alc_backend.store.round_states import RUNNING, RoundState
+from alc_backend.store.round_states import RUNNING
 from alc_backend.store.tallies import Key, weighted_median
 
 REFRESH_S = 5.0
 """How old the figures of a growing ledger may be, in seconds."""
 
-ERRORS_SHOWN = 5
 CORRECTIONS_SHOWN = 10
-"""How many unreadable events, and kinds of corrections, are told."""
+"""How many kinds of corrections are told."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,17 @@ class Figures:
     """What a project's ledger says.
 
     ``answers`` counts the accepts and corrections in force, those of tiles included, ``recent``
-    those of the last hour. ``accept_rate`` is p of Theorem 3.1, of single questions, and ``saved``
-    the share of the cost that it saves, both None before the first answer. ``corrections`` are the
-    most frequent first; ``disputed`` counts the superpixels that annotators disagree about,
-    ``settled`` those that are not asked about any more, ``machine`` counts those that
-    the machine labelled by itself and nobody has confirmed. ``confirmed`` tells of each
-    way in which people confirmed labels, ``precisions`` of each class that pages proposed.
+    those of the last hour, ``labeler_s`` the seconds that people took. ``accept_rate`` is p of
+    Theorem 3.1, of single questions, and ``saved`` the share of the cost that it saves, both None
+    before the first answer. ``corrections`` are the most frequent first; ``disputed`` counts the
+    superpixels that annotators disagree about, ``settled`` those that are not asked about any more,
+    ``machine`` counts those that the machine labelled by itself and nobody has confirmed.
+    ``confirmed`` tells of each way in which people confirmed labels, ``classes`` of each class.
     """
 
     answers: int
     recent: int
+    labeler_s: float
     accept_rate: float | None
     saved: float | None
     annotators: list[Annotator]
@@ -105,7 +107,7 @@ class Figures:
     settled: int
     machine: int
     confirmed: list[Confirmed]
-    precisions: list[Precision]
+    classes: list[ClassFigures]
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,49 @@ class Overview:
     def round(self) -> RoundSummary | None:
         """The latest round, or None."""
         return self.rounds[-1] if self.rounds else None
+
+    @property
+    def quality(self) -> float | None:
+        """The mIoU of the label maps, in [0, 1], as measured last; None without ground truth."""
+        known = [round_.data_miou for round_ in self.rounds if round_.data_miou is not None]
+        return known[-1] if known else None
+
+    @property
+    def accuracy(self) -> Precision | None:
+        """How often the latest network that was measured on held-out answers was right there."""
+        for round_ in reversed(self.rounds):
+            if round_.estimated_accuracy is not None and round_.estimated_from_answers:
+                tried = round_.estimated_from_answers
+                right = round(round_.estimated_accuracy * tried)
+                return Precision(tried, right, *wilson(right, tried))
+        return None
+
+    @property
+    def quality_before(self) -> float | None:
+        """That mIoU as the first round measured it; None where it was not measured again since."""
+        known = [round_.data_miou for round_ in self.rounds if round_.data_miou is not None]
+        return known[0] if len(known) > 1 else None
+
+    @property
+    def confirmed_share(self) -> float | None:
+        """The share of superpixels that people confirmed, in [0, 1]; None without superpixels."""
+        return self.figures.settled / self.superpixels if self.superpixels else None
+
+    @property
+    def left_s(self) -> float | None:
+        """The seconds that people need for the open questions, at their pace so far; None before.
+
+        Pages count by the time of their tiles. Hand-made edits tell nothing of questions.
+        """
+        timed = [
+            (row.labels, row.label_s)
+            for row in self.figures.confirmed
+            if row.way != Way.EDIT and row.label_s is not None
+        ]
+        labels = sum(many for many, _ in timed)
+        if not labels:
+            return None
+        return self.queue * sum(many * seconds for many, seconds in timed) / labels
 
     @property
     def unconfirmed(self) -> int:
@@ -178,6 +223,7 @@ def figures(session: Session, project: Project) -> Figures:
     return Figures(
         answers=sum(annotator.answers for annotator in annotators),
         recent=_answers_since(session, project.id, utc_now() - timedelta(hours=1)),
+        labeler_s=labeler_seconds(counts),
         accept_rate=rate,
         saved=None if rate is None else saving(len(project.classes), rate),
         annotators=annotators,
@@ -186,7 +232,7 @@ def figures(session: Session, project: Project) -> Figures:
         settled=many(SETTLED),
         machine=many(ON_MACHINE),
         confirmed=confirmations.confirmed(counts),
-        precisions=confirmations.precisions(counts, project.classes),
+        classes=class_figures(session, project, counts),
     )
 
 
@@ -202,7 +248,7 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         images = tallies.count(session, project_id, Counted.IMAGES)
         superpixels = tallies.count(session, project_id, Counted.ASKABLE)
         queue = len(_asked(session, found))
-        problems = _problems(session, project, found, arriving)
+        problems = problems_of(session, project, found, arriving)
     return Overview(
         project=project,
         images=images,
@@ -319,30 +365,3 @@ def _corrections(counts: Counter[Key], classes: list[str]) -> list[Correction]:
             :CORRECTIONS_SHOWN
         ]
     ]
-
-
-def _problems(
-    session: Session, project: Project, found: Sequence[Round], arriving: image_queue.Waiting
-) -> list[str]:
-    problems = []
-    if found and found[-1].state == RoundState.FAILED:
-        problems.append(f"Round {found[-1].number} failed: {found[-1].error}")
-    if found and found[-1].warning:
-        problems.append(f"Round {found[-1].number}: {found[-1].warning}")
-    if arriving.error:
-        problems.append(f"Images wait: {arriving.error}; then run `alc pseudo --retry`")
-    if arriving.failed:
-        problems.append(
-            f"Images without a first label map: {arriving.failed}; `alc pseudo` names them with "
-            f"the reasons, `alc pseudo --retry` tries them again. The first: {arriving.problem}"
-        )
-    problems += attempts.set_aside(session, project.id, ERRORS_SHOWN)
-    problems += unread_tasks.set_aside(session, project.id, ERRORS_SHOWN)
-    stuck = session.scalars(
-        select(Event.outcome)
-        .where(Event.project_id == project.id, Event.processed_at.is_(None), Event.tries > 0)
-        .order_by(Event.id.desc())
-        .limit(ERRORS_SHOWN)
-    )
-    problems += [f"An answer could not be read in yet: {reason}" for reason in stuck if reason]
-    return problems

@@ -8,22 +8,26 @@ asked. Called by ``query_tasks``, ``page_tasks``, ``annotations`` and ``rounds``
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import Select, exists, select, update
+from sqlalchemy import Select, exists, func, select, update
 from sqlalchemy.orm import Session
 
+from alc_backend.common.batches import batched
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio import query, tasks
 from alc_backend.labelstudio.client import Client, is_outage
 from alc_backend.store.database import Store
-from alc_backend.store.models import Image, Project, Query, Round, Superpixel, utc_now
+from alc_backend.store.models import TRAIN, Image, Project, Query, Round, Superpixel, utc_now
 from alc_backend.store.pages import Page, Tile
 from alc_backend.store.round_states import RoundState
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 500
+"""Images, pages or tasks that a query lists."""
 
 Question = tuple[type[Query] | type[Page], int]
 """A question: its table and its row id."""
@@ -64,6 +68,18 @@ def _questions(session: Session, project_id: int) -> dict[query.Key, Query | Pag
     return found
 
 
+def _count_tasks(session: Session, project_id: int) -> int:
+    """How many tasks the query project should have that this backend made."""
+    counted = 0
+    for question in (Query, Page):
+        rounds = select(Round.id).where(Round.project_id == project_id)
+        made = select(func.count()).where(
+            question.round_id.in_(rounds), question.task_id.is_not(None)
+        )
+        counted += session.scalar(made) or 0
+    return counted
+
+
 def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = False) -> None:
     """Compare the questions with the tasks that Label Studio holds.
 
@@ -74,13 +90,14 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
     """
     with store.reading() as session:
         project = session.get_one(Project, project_id)
-        asked = _questions(session, project_id)
-        before = {key: row.task_id for key, row in asked.items() if row.task_id is not None}
+        expected = _count_tasks(session, project_id) + project.other_tasks
     if project.query_project is None:
         return
-    there = tasks.count_tasks(client, project.query_project)
-    if not look and there == len(before) + project.other_tasks:
+    if not look and tasks.count_tasks(client, project.query_project) == expected:
         return
+    with store.reading() as session:
+        asked = _questions(session, project_id)
+        before = {key: row.task_id for key, row in asked.items() if row.task_id is not None}
     held = tasks.existing_tasks(client, project.query_project)
     known = {number: task.key for number, task in held.items()}
     with store.session() as session:
@@ -120,32 +137,55 @@ def close_reopened(
     task that asks the same as another one is closed, too. Those that a round opens which is being
     published are left to it. Raises LabelStudioError in an outage.
     """
+    if not served:
+        return
     with store.reading() as session:
-        asked = _questions(session, project_id)
-        closed = _closed(session, project_id)
-    asked_by = {key: row.task_id for key, row in asked.items() if row.task_id is not None}
+        asked_by = _tasks_of(session, project_id, served.values())
+        closed = _closed(session, project_id, served)
     twins = {n for n, key in served.items() if asked_by.get(key, n) != n}
     wanted = {n: closed.get(n) for n in served if n in closed or n in twins}
     close(store.session, client, wanted)
 
 
-def _closed(session: Session, project_id: int) -> dict[int, Question]:
-    """The questions of the tasks that should be closed, by the tasks' ids."""
-    columns = (Query.id, Query.task_id, Round.state, Image.removed)
-    queries = session.execute(
-        select_queries(project_id, *columns)
-        .join(Round, Round.id == Query.round_id)
-        .where(Query.closed_at.is_not(None), Query.task_id.is_not(None))
-    )
-    found: dict[int, Question] = {
-        row.task_id: (Query, row.id)
-        for row in queries
-        if row.state != RoundState.PUBLISHING or row.removed is not None
-    }
-    pages = select(Page.id, Page.task_id).where(
-        Page.project_id == project_id, Page.closed_at.is_not(None), Page.task_id.is_not(None)
-    )
-    found.update({row.task_id: (Page, row.id) for row in session.execute(pages)})
+def _tasks_of(
+    session: Session, project_id: int, keys: Collection[query.Key]
+) -> dict[query.Key, int]:
+    """The tasks of the questions with some keys; questions without one are left out."""
+    found: dict[query.Key, int] = {}
+    for images in batched(sorted({key.image for key in keys if not key.page}), AT_ONCE):
+        columns = (Image.key, Superpixel.number, Query.adjudication, Query.task_id)
+        rows = session.execute(
+            select_queries(project_id, *columns).where(
+                Image.split == TRAIN, Image.key.in_(images), Query.task_id.is_not(None)
+            )
+        )
+        found.update((query.Key(*row[:3]), row.task_id) for row in rows)
+    for pages in batched(sorted({key.page for key in keys if key.page}), AT_ONCE):
+        which = (Page.project_id == project_id, Page.key.in_(pages), Page.task_id.is_not(None))
+        for row in session.execute(select(Page.key, Page.task_id).where(*which)):
+            found[query.Key("", 0, page=row.key)] = row.task_id
+    return found
+
+
+def _closed(session: Session, project_id: int, served: Iterable[int]) -> dict[int, Question]:
+    """The questions of those of some tasks that should be closed, by the tasks' ids."""
+    found: dict[int, Question] = {}
+    for part in batched(sorted(served), AT_ONCE):
+        columns = (Query.id, Query.task_id, Round.state, Image.removed)
+        queries = session.execute(
+            select_queries(project_id, *columns)
+            .join(Round, Round.id == Query.round_id)
+            .where(Query.closed_at.is_not(None), Query.task_id.in_(part))
+        )
+        found.update(
+            (row.task_id, (Query, row.id))
+            for row in queries
+            if row.state != RoundState.PUBLISHING or row.removed is not None
+        )
+        pages = select(Page.id, Page.task_id).where(
+            Page.project_id == project_id, Page.closed_at.is_not(None), Page.task_id.in_(part)
+        )
+        found.update((row.task_id, (Page, row.id)) for row in session.execute(pages))
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from alc_backend.common.types import TextEnum
@@ -45,6 +45,14 @@ class Standing(Base):
         Index("ix_standing_image_id", "image_id"),
         Index("ix_standing_kind", "project_id", "kind", "superpixel_id"),
         Index("ix_standing_way", "project_id", "way", "superpixel_id"),
+        Index("ix_standing_class", "project_id", "class_id", "entry_id"),
+        Index(
+            "ix_standing_disputed",
+            "project_id",
+            "superpixel_id",
+            sqlite_where=text("disputed IS NOT NULL"),
+            postgresql_where=text("disputed IS NOT NULL"),
+        ),
     )
     superpixel_id: Mapped[int] = mapped_column(
         ForeignKey("superpixels.id"), primary_key=True, autoincrement=False
@@ -93,7 +101,7 @@ class Counted(TextEnum):
     """Superpixels that were given a class on them (–, way, milliseconds)."""
 
     CONFIRMED = "confirmed"
-    """Superpixels that people confirmed (–, way, –)."""
+    """Superpixels that people confirmed (–, way, class)."""
 
     SUPERPIXELS = "superpixels"
     """Superpixels of which something stands (–, one of STATES, –)."""

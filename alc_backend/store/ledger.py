@@ -32,7 +32,7 @@ def last_revisions(session: Session, project_id: int, annotation_id: int) -> dic
     return {entry.position: entry for entry in entries}
 
 
-def in_force(session: Session, project_id: int, annotation_id: int) -> list[LedgerEntry]:
+def in_force_of(session: Session, project_id: int, annotation_id: int) -> list[LedgerEntry]:
     """The entries in force of an annotation, by position; none when it is gone or not known."""
     found = last_revisions(session, project_id, annotation_id).values()
     return [entry for entry in found if entry.kind != EntryKind.DELETED]
@@ -108,7 +108,7 @@ def standing_of(
 def in_force_by_people(project_id: int) -> Select[LedgerEntry]:
     """Selects what people said of the images in the dataset, and is in force, in no order."""
     return (
-        _in_force()
+        in_force()
         .join(Image, Image.id == LedgerEntry.image_id)
         .where(
             LedgerEntry.project_id == project_id,
@@ -118,7 +118,7 @@ def in_force_by_people(project_id: int) -> Select[LedgerEntry]:
     )
 
 
-def _in_force(upto: int | None = None) -> Select[LedgerEntry]:
+def in_force(upto: int | None = None) -> Select[LedgerEntry]:
     """Selects the last entry of each annotation, or of each of its tiles, unless it was deleted."""
     later = aliased(LedgerEntry)
     revised = exists().where(
@@ -137,7 +137,7 @@ def _in_force(upto: int | None = None) -> Select[LedgerEntry]:
 def _standing(
     session: Session, wanted: Sequence[ColumnElement[bool]], upto: int | None = None
 ) -> list[LedgerEntry]:
-    entries = _in_force(upto).join(Image, Image.id == LedgerEntry.image_id).where(*wanted)
+    entries = in_force(upto).join(Image, Image.id == LedgerEntry.image_id).where(*wanted)
     return sorted(session.scalars(entries), key=replay_order)
 
 
@@ -153,7 +153,7 @@ def stream(
         else_=LedgerEntry.answered_at,
     )
     entries = (
-        _in_force(upto)
+        in_force(upto)
         .add_columns(Superpixel.number)
         .outerjoin(Superpixel, Superpixel.id == LedgerEntry.superpixel_id)
         .where(LedgerEntry.project_id == project_id)

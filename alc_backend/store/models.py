@@ -117,6 +117,7 @@ class Image(Base):
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("project_id", "split", "key"),
+        Index("ix_images_membership", "project_id", "split", "removed", "dataset_task"),
         {"sqlite_autoincrement": True},  # an id, by which files are called, is never given twice
     )
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -157,18 +158,19 @@ class Round(Base):
     """One round: train → score → publish a batch → collect answers.
 
     ``failed_in`` is the state in which it failed, ``error`` why. ``ledger_position`` is the id of
-    the last ledger entry that its training has seen, ``answers`` the number of answers up to
-    there. ``data_miou`` is the mIoU of the label maps, ``model_miou`` that of the network,
-    ``class_iou`` the network's IoU of each class, all from 0 to 1 and against ground truth;
-    ``estimate`` is the network's accuracy on ``estimate_answers`` held-out answers. ``done`` of
-    ``total`` and ``message`` tell the progress of the present step. ``pruned``: its predictions,
-    long replaced, were deleted from Label Studio. ``switched_at`` is when Label Studio was told to
-    follow its queue, which is in force since. ``unasked``: something must be asked that its
-    queue lacks (see :mod:`alc_backend.loop.rounds.adjudication`). ``displaced``: its queue must
-    be put into Label Studio again, which was restored from an older dump. ``plans`` is how often it
-    was decided what comes next, ``plan_in_force`` the last of these plans that Label Studio has in
-    full (0: none yet), ``planned_to`` the id of the last ledger entry that this took into
-    account (see :mod:`alc_backend.loop.questions`).
+    the last ledger entry that its training has seen, ``answers`` the number of answers up to there,
+    ``labeler_s`` the seconds that people took for them, without interruptions. ``data_miou`` is the
+    mIoU of the label maps, ``model_miou`` that of the network, ``class_iou`` the network's IoU of
+    each class, all from 0 to 1 and against ground truth; ``estimate`` is the network's accuracy on
+    ``estimate_answers`` held-out answers. ``done`` of ``total`` and ``message`` tell the progress
+    of the present step. ``pruned``: its predictions, long replaced, were deleted from Label Studio.
+    ``switched_at`` is when Label Studio was told to follow its queue, which is in force since.
+    ``unasked``: something must be asked that its queue lacks (see
+    :mod:`alc_backend.loop.rounds.adjudication`). ``displaced``: its queue must be put into Label
+    Studio again, which was restored from an older dump. ``plans`` is how often it was decided what
+    comes next, ``plan_in_force`` the last of these plans that Label Studio has in full (0: none
+    yet), ``planned_to`` the id of the last ledger entry that this took into account (see
+    :mod:`alc_backend.loop.questions`).
     """
 
     __tablename__ = "rounds"
@@ -183,6 +185,7 @@ class Round(Base):
     config: Mapped[RoundConfig]
     ledger_position: Mapped[int | None]
     answers: Mapped[int | None]
+    labeler_s: Mapped[float | None]
     data_miou: Mapped[float | None]
     model_miou: Mapped[float | None]
     class_iou: Mapped[list[Any] | None]
@@ -268,13 +271,18 @@ class Query(Base):
     """
 
     __tablename__ = "queries"
-    __table_args__ = (UniqueConstraint("superpixel_id", "adjudication"),)
+    __table_args__ = (
+        UniqueConstraint("superpixel_id", "adjudication"),
+        Index("ix_queries_round_id", "round_id", "task_id", "closed_at", "superpixel_id"),
+        Index("ix_queries_closed_at", "closed_at"),
+        Index("ix_queries_adjudication", "adjudication", "round_id"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     superpixel_id: Mapped[int] = mapped_column(ForeignKey("superpixels.id"))
     adjudication: Mapped[bool] = mapped_column(default=False)
     proposed: Mapped[list[Any] | None]
     likely: Mapped[list[Any] | None]
-    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), index=True)
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
     task_id: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     row: Mapped[int]
     col: Mapped[int]

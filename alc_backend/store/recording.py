@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from alc_backend.store import upkeep
 from alc_backend.store.incoming import Attempt
 from alc_backend.store.kinds import EntryKind
-from alc_backend.store.ledger import in_force, last_revisions, lock
+from alc_backend.store.ledger import in_force_of, last_revisions, lock
 from alc_backend.store.models import (
     Image,
     LedgerEntry,
@@ -191,7 +191,7 @@ def _append(
 
 def _leave(session: Session, project_id: int, annotation_id: int, kept: Collection[int]) -> None:
     """Withdraw what an earlier annotation of the same number said at other positions."""
-    for entry in in_force(session, project_id, annotation_id):
+    for entry in in_force_of(session, project_id, annotation_id):
         if entry.position not in kept:
             session.add(_withdrawal(entry))
     session.flush()
@@ -249,7 +249,7 @@ def withdraw(
     tried = (Attempt.project_id == project_id, Attempt.annotation_id == annotation_id)
     session.execute(delete(Attempt).where(*tried))
     with upkeep.keeping(session, project, annotation_id):
-        gone = [_withdrawal(entry) for entry in in_force(session, project_id, annotation_id)]
+        gone = [_withdrawal(entry) for entry in in_force_of(session, project_id, annotation_id)]
         for entry in gone:
             entry.annotator = by or entry.annotator
         session.add_all(gone)

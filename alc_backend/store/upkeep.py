@@ -69,7 +69,8 @@ class Stand(NamedTuple):
             if holds:
                 found[Key(Counted.SUPERPIXELS, about=state)] += 1
         if self.way is not None:
-            found[Key(Counted.CONFIRMED, about=str(self.way))] += 1
+            assert self.class_id is not None  # whatever confirms a label names its class
+            found[Key(Counted.CONFIRMED, about=str(self.way), number=self.class_id)] += 1
         return found
 
 

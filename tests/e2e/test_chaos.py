@@ -24,6 +24,7 @@ from alc_backend.labelstudio import model_version
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
+from alc_backend.labelstudio.tasks import PLANNED_TO
 from alc_backend.labelstudio.tokens import create_personal_token
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.annotations.outcomes import Outcome
@@ -252,6 +253,7 @@ def make_trouble(world: World) -> tuple[Counter[str], list[int]]:
     did["annotations lost with dumps"] = troubles.lost
     did.update({f"{name} killed": count for name, count in killer.did.items()})
     assert set(killer.did) >= set(Killer.VICTIMS)
+    assert did["pages answered"]
     return did, troubles.deleted
 
 
@@ -437,14 +439,19 @@ def assert_the_queue_is_in_order(store, client, project) -> None:
             .where(Round.number == ROUNDS, Query.rank >= 0)  # what was undone comes before all
             .where(Query.superpixel_id.not_in(settled))
         )
+        plans = session.scalars(select(Round.plans).where(Round.number == ROUNDS)).one()
+        planned = set()  # the tasks of the last plan: single questions, pages, or both
         for query in queries:
             turns[query.task_id] = (2 if query.place is None else query.place), -query.score
+            if query.place is not None and query.place < PLANNED_TO / plans:
+                planned.add(query.task_id)
         pages = session.scalars(
             select(Page)
             .join(Round, Round.id == Page.round_id)
             .where(Round.number == ROUNDS, Page.plan == Round.plans, Page.closed_at.is_(None))
         ).all()
-        assert pages
+        planned.update(page.task_id for page in pages)
+        assert planned
         turns.update({page.task_id: (page.place, 0.0) for page in pages})
     scores = {
         task["id"]: min(
@@ -456,7 +463,7 @@ def assert_the_queue_is_in_order(store, client, project) -> None:
         if task["id"] in turns and task["predictions"]
     }
     assert scores
-    assert {page.task_id for page in pages} <= scores.keys()
+    assert planned <= scores.keys()
     in_order = [turns[task_id] for task_id in sorted(scores, key=lambda number: scores[number])]
     assert in_order == sorted(in_order)
 

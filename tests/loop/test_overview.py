@@ -10,7 +10,7 @@ from alc_backend.loop import overview as overviews
 from alc_backend.loop.overview import Overviews, overview
 from alc_backend.loop.projects import image_queue
 from alc_backend.store.incoming import Arrival
-from alc_backend.store.models import Project, Query, Round
+from alc_backend.store.models import Project, Query, Round, Superpixel
 from alc_backend.store.pages import Page
 from alc_backend.store.round_states import RoundState
 from tests.annotations import (
@@ -178,9 +178,12 @@ def test_how_often_proposals_were_right(store, project, submit):
     say_to_page(store, dogs, 2, {1, 2, 3})
     say_to_page(store, cats, 3, {1, 2, 3})
     say_to_page(store, skipped, 4, None)
-    cat, dog = overview(store, project).figures.precisions
-    assert (cat.name, cat.tiles, cat.right, cat.share) == ("cat", 3, 3, 1.0)
-    assert (dog.name, dog.tiles, dog.right, dog.share) == ("dog", 4, 3, 0.75)
+    found = overview(store, project).figures.classes
+    assert [row.name for row in found] == ["background", "cat", "dog"]
+    background, cat, dog = [row.precision for row in found]
+    assert background is None
+    assert (cat.tried, cat.right, cat.share) == (3, 3, 1.0)
+    assert (dog.tried, dog.right, dog.share) == (4, 3, 0.75)
     assert (cat.low, cat.high) == wilson(3, 3)
     assert (dog.low, dog.high) == wilson(3, 4)
 
@@ -211,7 +214,7 @@ def test_how_many_wrong_tiles_an_annotator_overlooked(store, project):
     figures = overview(store, project).figures
     (who,) = figures.annotators
     assert (who.answers, who.repeated, who.overlooked) == (1, 2, 1)
-    assert [row.tiles for row in figures.precisions] == [1]
+    assert [row.precision.tried for row in figures.classes if row.precision] == [1]
 
 
 def test_the_queue_holds_what_pages_ask_about(store, project):
@@ -235,4 +238,53 @@ def test_what_rests_on_the_machines_own_word(store, project, submit):
     found = overview(store, project).figures
     assert found.machine == 1
     assert [annotator.name for annotator in found.annotators] == ["7"]
-    assert (found.answers, found.precisions) == (1, [])
+    assert found.answers == 1
+    assert not any(row.precision for row in found.classes)
+    assert [row.confirmed for row in found.classes] == [0, 0, 1]  # what the machine wrote is none
+
+
+@BOTH_DATABASES
+def test_classes_with_what_people_said(store, project, submit):
+    submit(
+        answer(1, task_of(store, "a", 1), "cat"),
+        answer(2, task_of(store, "b", 2), "dog"),
+        answer(3, task_of(store, "c", 1), "dog"),
+    )
+    background, cat, dog = overview(store, project).figures.classes
+    assert (background.confirmed, background.examples, background.corrected_to) == (0, [], None)
+    assert (cat.confirmed, cat.corrected_to, cat.corrections) == (1, "dog", 2)
+    assert (dog.confirmed, dog.corrected_to, dog.corrections) == (2, None, 0)
+    with store.reading() as session:
+        shown = [session.get_one(Superpixel, each) for each in dog.examples]
+        assert [(each.image.key, each.number) for each in shown] == [("c", 1), ("b", 2)]
+
+
+def test_the_time_that_open_questions_take(store, project, submit):
+    assert overview(store, project).left_s is None  # nobody has answered anything yet
+    submit(answer(1, task_of(store, "a", 1), "cat", lead_time=4.0))
+    view = overview(store, project)
+    assert view.queue > 0
+    assert view.left_s == pytest.approx(4.0 * view.queue)
+    assert view.figures.labeler_s == pytest.approx(4.0)
+
+
+def test_how_good_the_network_and_the_label_maps_are(store, project):
+    view = overview(store, project)
+    assert (view.quality, view.quality_before, view.accuracy) == (None, None, None)
+    for number, miou, estimate in ((2, 0.5, 0.75), (3, 0.6, None)):
+        with store.session() as session:
+            session.add(
+                Round(
+                    project_id=project,
+                    number=number,
+                    state=RoundState.CLOSED,
+                    config=round_config(),
+                    data_miou=miou,
+                    estimate=estimate,
+                    estimate_answers=None if estimate is None else 8,
+                )
+            )
+    view = overview(store, project)
+    assert (view.quality, view.quality_before) == (0.6, 0.5)
+    assert (view.accuracy.right, view.accuracy.tried) == (6, 8)
+    assert (view.accuracy.low, view.accuracy.high) == wilson(6, 8)

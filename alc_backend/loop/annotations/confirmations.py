@@ -1,4 +1,4 @@
-"""How labels were confirmed, what that took, and how often the machine proposed the right class.
+"""How labels were confirmed, and what that took.
 
 Computes on the counts of a project. Called by ``overview`` and ``exports``.
 """
@@ -6,10 +6,9 @@ Computes on the counts of a project. Called by ``overview`` and ``exports``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alc_backend.core.intervals import wilson
 from alc_backend.store.derived import Counted, Way
 from alc_backend.store.kinds import ANSWERS, EntryKind
 from alc_backend.store.tallies import Key, weighted_median
@@ -34,47 +33,26 @@ class Confirmed:
     label_s: float | None
 
 
-@dataclass(frozen=True)
-class Precision:
-    """How often a class (by name) was right where pages proposed it.
-
-    Of ``tiles`` that people answered, ``right`` stayed ticked; that share lies between ``low`` and
-    ``high`` with 95 % confidence (Wilson). A proposal is made before its superpixel is answered,
-    so that no answer is measured by itself.
-    """
-
-    name: str
-    tiles: int
-    right: int
-    low: float
-    high: float
-
-    @property
-    def share(self) -> float:
-        """The share that stayed ticked, in [0, 1]."""
-        return self.right / self.tiles
-
-
 def confirmed(counts: Counter[Key]) -> list[Confirmed]:
     """What was confirmed in each way, by the counts of a project.
 
     A superpixel that was confirmed in several ways counts for the last one.
     """
-    return [
-        Confirmed(way, counts[Key(Counted.CONFIRMED, about=str(way))], *_times(counts, way))
-        for way in Way
-    ]
+    return [Confirmed(way, _labels(counts, way), *_times(counts, way)) for way in Way]
 
 
-def precisions(counts: Counter[Key], classes: Sequence[str]) -> list[Precision]:
-    """How often each class was right where pages proposed it, in the order of ``classes``."""
-    found = []
-    for number, name in enumerate(classes):
-        tiles = counts[Key(Counted.PROPOSED, number=number)]
-        right = counts[Key(Counted.TICKED, number=number)]
-        if tiles:
-            found.append(Precision(name, tiles, right, *wilson(right, tiles)))
-    return found
+def _labels(counts: Counter[Key], way: Way) -> int:
+    """The superpixels of all classes that were confirmed in one way."""
+    return sum(
+        count for key, count in counts.items() if key.what == Counted.CONFIRMED and key.about == way
+    )
+
+
+def labeler_seconds(counts: Counter[Key]) -> float:
+    """The seconds that people took for all questions, pages and images, without interruptions."""
+    return (
+        sum(sum(time * count for time, count in _kept(counts, way).items()) for way in Way) / 1000
+    )
 
 
 def share_accepted(kinds: Mapping[str, int]) -> float | None:
@@ -98,6 +76,15 @@ def said_singly(counts: Counter[Key]) -> Counter[str]:
 
 def _times(counts: Counter[Key], way: Way) -> tuple[float | None, float | None]:
     """The median time of a screen, and the time for each superpixel named there, in seconds."""
+    kept = _kept(counts, way)
+    named = sum(counts[Key(Counted.NAMED, about=str(way), number=time)] for time in kept)
+    took = sum(time * count for time, count in kept.items()) / 1000
+    typical = weighted_median(kept)
+    return None if typical is None else typical / 1000, took / named if named else None
+
+
+def _kept(counts: Counter[Key], way: Way) -> dict[int, int]:
+    """How many screens took a time, in milliseconds, those of interruptions left out."""
     screens = {
         key.number: count
         for key, count in counts.items()
@@ -105,9 +92,5 @@ def _times(counts: Counter[Key], way: Way) -> tuple[float | None, float | None]:
     }
     middle = weighted_median(screens)
     if middle is None:
-        return None, None
-    kept = {time: count for time, count in screens.items() if time <= INTERRUPTED * middle}
-    named = sum(counts[Key(Counted.NAMED, about=str(way), number=time)] for time in kept)
-    took = sum(time * count for time, count in kept.items()) / 1000
-    typical = weighted_median(kept)
-    return None if typical is None else typical / 1000, took / named if named else None
+        return {}
+    return {time: count for time, count in screens.items() if time <= INTERRUPTED * middle}

@@ -182,7 +182,7 @@ def revert(store: Store, client: Callable[[], Client], project_id: int, entry_id
         entry = session.get(LedgerEntry, entry_id)
         if entry is None or entry.project_id != project_id:
             raise NotFoundError(f"there is no answer {entry_id}; `alc answers log` lists them")
-        standing = ledger.in_force(session, project_id, entry.annotation_id)
+        standing = ledger.in_force_of(session, project_id, entry.annotation_id)
     if not standing:
         raise RoundError(f"answer {entry_id} was withdrawn already")
     if entry.is_by_machine:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from alc_backend.common.types import Json, Progress
 from alc_backend.errors import AlcError, LabelStudioError, NotFoundError
@@ -33,10 +33,11 @@ from alc_backend.loop.annotations import (
     restored,
     unread_tasks,
 )
+from alc_backend.loop.annotations.known import Known
 from alc_backend.loop.annotations.outcomes import Outcome
-from alc_backend.store import ledger, recording, upkeep
+from alc_backend.store import recording, upkeep
 from alc_backend.store.database import Store
-from alc_backend.store.models import TRAIN, Image, Project, Round, utc_now
+from alc_backend.store.models import Project, Round, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -132,14 +133,13 @@ def reconcile(
         of = None if since is None else read
         unread_tasks.note(store, project_id, label_studio_project, unread, of)
     if since is None:
-        missing |= known.annotations - seen
+        missing |= known.annotations() - seen
     with store.session() as session:
         restored.note_earlier(session, project_id, settings.get("model_version"))
-    away = [] if accept_deletions else [known.given(number) for number in missing - seen]
+    away = [] if accept_deletions else known.given(missing - seen)
     lost = restored.lost(client, away)
     counts += Counter({Outcome.LOST: len(lost)})
-    most = None if accept_deletions else max(MANY_GONE, SHARE_GONE * len(known.annotations))
-    gone = _deleted(client, sorted(missing - seen - lost), len(known.annotations), most)
+    gone = _deleted(client, sorted(missing - seen - lost), known, accept_deletions)
     counts += answers.withdraw(store, project_id, gone)
     image_tasks.settle(store, client, project, compared, accept_deletions=accept_deletions)
     task_sync.close_reopened(store, client, project_id, served)
@@ -190,12 +190,13 @@ def _have_tasks_gone(store: Store, project: Project) -> bool:
     return noticed is not None and (last is None or noticed >= last)
 
 
-def _deleted(client: Client, missing: list[int], known: int, most: float | None) -> list[int]:
+def _deleted(client: Client, missing: list[int], known: Known, accept: bool) -> list[int]:
     """Those of the annotations that Label Studio really does not have any more.
 
     One of which Label Studio does not say counts as there. Raises LabelStudioError when they are
-    more than ``most`` of the ``known`` ones, and in an outage.
+    too many of the ``known`` ones, unless one is to ``accept`` that, and in an outage.
     """
+    counted = 0 if accept or len(missing) <= MANY_GONE else len(known.annotations())
     gone: list[int] = []
     for number in missing:
         try:
@@ -205,10 +206,10 @@ def _deleted(client: Client, missing: list[int], known: int, most: float | None)
             if is_outage(error):
                 raise
             log.warning("annotation %s stays in force: %s", number, error)
-        if most is not None and len(gone) > most:
+        if not accept and len(gone) > max(MANY_GONE, SHARE_GONE * counted):
             raise LabelStudioError(
-                f"Label Studio no longer has {len(gone)} or more of the {known} annotations in the "
-                "ledger; nothing was withdrawn. Is LABEL_STUDIO_URL the right installation? If "
+                f"Label Studio no longer has {len(gone)} or more of the {counted} annotations in "
+                "the ledger; nothing was withdrawn. Is LABEL_STUDIO_URL the right installation? If "
                 "they were deleted on purpose, run `alc reconcile --full --accept-deletions`"
             )
     return gone
@@ -274,65 +275,6 @@ def write_annotation(
     if label_studio_project == project.query_project:
         return answers.record(store, project, annotation, task, again=again)
     return mask_edits.record(store, client, project, annotation, again=again)
-
-
-class Known:
-    """What the store knew when reconciling began, of the project's present two in Label Studio.
-
-    ``recovered``: questions that it did not know were looked for in Label Studio.
-    """
-
-    def __init__(self, store: Store, project_id: int) -> None:
-        with store.reading() as session:
-            project = session.get_one(Project, project_id)
-            here = (None, project.query_project, project.dataset_project)
-            standing = [
-                entry
-                for entry in ledger.standing(session, project_id, removed=True)
-                if entry.label_studio_project in here and not entry.is_by_machine
-            ]
-            images = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
-            self._images = set(session.scalars(images))
-            self._keys = set(task_sync.keys_by_id(session, project_id).values())
-            pages = task_sync.page_keys(session, project_id)
-            self._keys.update(Key("", 0, page=page) for page in pages)
-            numbers = select(Round.number).where(Round.project_id == project_id)
-            self._rounds = set(session.scalars(numbers))
-        self.recovered = False
-        self.annotations = {entry.annotation_id for entry in standing}
-        self._of_task: dict[tuple[int | None, int | None], set[int]] = {}
-        self._given = {
-            entry.annotation_id: restored.Given(
-                entry.annotation_id, entry.label_studio_project, entry.task_id, entry.updated_at
-            )
-            for entry in standing
-        }
-        for one in self._given.values():
-            self._of_task.setdefault((one.project, one.task), set()).add(one.annotation_id)
-
-    def of_task(self, label_studio_project: int, task_id: int) -> set[int]:
-        """The annotations in force that were given to a task."""
-        return self._of_task.get((label_studio_project, task_id), set())
-
-    def given(self, annotation_id: int) -> restored.Given:
-        """An annotation in force."""
-        return self._given[annotation_id]
-
-    def may_lack(self, round_number: int | None, key: Key) -> bool:
-        """Whether the store lacks a page, a query about one of its images, or the round of it.
-
-        False once they were looked for: what was not found then is not there.
-        """
-        if self.recovered or not (key.page or key.image in self._images):
-            return False
-        return key not in self._keys or (
-            round_number is not None and round_number not in self._rounds
-        )
-
-    def is_current(self, annotation_id: int, updated_at: datetime) -> bool:
-        """Whether the ledger had an annotation as it was at ``updated_at``."""
-        one = self._given.get(annotation_id)
-        return one is not None and one.updated_at == updated_at
 
 
 def _changed(since: datetime | None, beyond: int) -> tuple[list[Json], str]:

@@ -371,7 +371,7 @@ def _withdraw(
     Studio was restored from an older dump.
     """
     with store.reading() as session:
-        standing = ledger.in_force(session, project.id, number)
+        standing = ledger.in_force_of(session, project.id, number)
     if not standing:
         return Outcome.KNOWN
     if client().exists(f"/api/annotations/{number}/"):

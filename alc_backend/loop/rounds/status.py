@@ -25,10 +25,10 @@ class RoundSummary:
 
     ``done`` of ``total`` is the progress of the current step, ``eta_s`` the seconds until it ends
     (None when it does not run, or nothing is done yet), ``answers`` those that were given before
-    the round began. ``data_miou``, ``model_miou`` and ``class_iou`` (by class name; None for a
-    class that does not occur) lie in [0, 1]; None without ground truth.
-    ``estimated_accuracy``, in [0, 1], comes from so many held-out answers,
-    ``estimated_from_answers``.
+    the round began, ``labeler_s`` the seconds that people took for them. ``data_miou``,
+    ``model_miou`` and ``class_iou`` (by class name; None for a class that does not occur) lie in
+    [0, 1]; None without ground truth. ``estimated_accuracy``, in [0, 1], comes from so many
+    held-out answers, ``estimated_from_answers``.
     """
 
     project: int
@@ -41,6 +41,7 @@ class RoundSummary:
     error: str | None
     warning: str | None
     answers: int | None
+    labeler_s: float | None
     data_miou: float | None
     model_miou: float | None
     class_iou: dict[str, float | None] | None
@@ -62,6 +63,7 @@ class RoundSummary:
             error=round_.error,
             warning=round_.warning,
             answers=round_.answers,
+            labeler_s=round_.labeler_s,
             data_miou=round_.data_miou,
             model_miou=round_.model_miou,
             class_iou=_by_class(round_),

@@ -17,9 +17,11 @@ from alc_backend.service.web.hosts import LoopbackHosts, is_loopback
 from alc_backend.service.web.ingest import Ingest
 from alc_backend.service.web.metrics import Requests
 from alc_backend.service.web.operations import operations_router
-from alc_backend.service.web.pages.admin import admin_router
 from alc_backend.service.web.pages.gallery import gallery_router
+from alc_backend.service.web.pages.projects import projects_router
 from alc_backend.service.web.pages.rendering import Renderer
+from alc_backend.service.web.pages.static import static_router
+from alc_backend.service.web.pages.tiles import tiles_router
 from alc_backend.service.web.protocol import protocol_router
 from alc_backend.service.web.proxies import ForwardedFor
 from alc_backend.service.web.request_ids import RequestIds
@@ -66,8 +68,10 @@ def create_app(settings: Settings) -> FastAPI:
     answer_errors(app)
     renderer = Renderer(settings)
     for router in (
-        admin_router(store, jobs, renderer),
+        projects_router(store, jobs, renderer),
         gallery_router(store, renderer),
+        tiles_router(store),
+        static_router(),
         protocol_router(store, jobs, letterbox, ingest),
         operations_router(store, redis),
         rounds_router(store, jobs),

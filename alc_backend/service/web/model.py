@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
+from alc_backend.common.batches import batched
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import model_version, query
@@ -94,8 +95,8 @@ class ALCModel:
                 self._version = _model_version(session, self._project.id)
                 return self._queries(session, tasks)
             asked = self._images(session, tasks)
-            scores = self._task_scores(session)
             ids = [image.id for image in asked.values()]
+            scores = _task_scores(session, ids)
             maps = LabelMaps(
                 session, self._store.files(self._project.id), self._project.id, images=ids
             )
@@ -197,19 +198,22 @@ class ALCModel:
                 found[image.dataset_task] = image
         return found
 
-    def _task_scores(self, session: Session) -> dict[int, float]:
-        """A score in [0, 1) for each image (row id) with open queries; 0 is the most urgent one."""
-        assert self._project is not None
-        best = func.max(Query.score)
+
+def _task_scores(session: Session, images: Sequence[int]) -> dict[int, float]:
+    """A score in (0, 1) for each image (row id) with open queries; the most urgent has the lowest.
+
+    It follows from the best of the image's queries alone: other images need not be looked at.
+    """
+    found: dict[int, float] = {}
+    for part in batched(images, ASKED_AT_ONCE):
         rows = session.execute(
-            select(Superpixel.image_id)
+            select(Superpixel.image_id, func.max(Query.score).label("best"))
             .join(Query, Query.superpixel_id == Superpixel.id)
-            .join(Image, Image.id == Superpixel.image_id)
-            .where(Image.project_id == self._project.id, Query.closed_at.is_(None))
+            .where(Superpixel.image_id.in_(part), Query.closed_at.is_(None))
             .group_by(Superpixel.image_id)
-            .order_by(best.desc(), Superpixel.image_id)
-        ).all()
-        return {row.image_id: rank / len(rows) for rank, row in enumerate(rows)}
+        )
+        found.update((row.image_id, 0.5 - 0.5 * row.best / (1 + abs(row.best))) for row in rows)
+    return found
 
 
 def _model_version(session: Session, project_id: int) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from sqlalchemy import select
 from alc_backend.loop import overview
 from alc_backend.loop.rounds import status
 from alc_backend.service.web.app import create_app
+from alc_backend.service.web.pages import static, tiles
+from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Image, Project, Round
 from alc_backend.store.round_states import RoundState
 from tests.annotations import (
@@ -57,7 +61,7 @@ def latest(store, project):
 
 def test_the_admin_page_needs_the_password_and_loads_nothing_from_elsewhere(client, settings):
     with TestClient(create_app(settings)) as stranger:
-        for path in ("/", "/images", "/images/1/after", "/projects/1/data_miou.png"):
+        for path in ("/", "/images", "/images/1/after", "/projects/1", "/superpixels/1.jpg"):
             refused = stranger.get(path)
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"].startswith("Basic")
@@ -111,7 +115,7 @@ def behind(project, settings, redis):
 
 
 def test_pages_lead_on_below_the_path_of_a_proxy(behind, store, project):
-    admin, gallery = behind.get("/"), behind.get("/images")
+    admin, gallery = behind.get(f"/projects/{project}"), behind.get("/images")
     image = image_of(store, "a").id
     assert {"/tools/alc/", "/tools/alc/images", f"/tools/alc/projects/{project}/start"} <= links(
         admin.text
@@ -119,7 +123,7 @@ def test_pages_lead_on_below_the_path_of_a_proxy(behind, store, project):
     assert f"/tools/alc/images/{image}/image" in links(gallery.text)
     for page in (admin, gallery):
         assert all(link.startswith("/tools/alc/") for link in links(page.text))
-    assert 'fetch("/tools/alc/"' in admin.text
+    assert f'hx-get="/tools/alc/projects/{project}"' in admin.text
     assert "Path=/tools/alc;" in admin.headers["set-cookie"]
     token = TOKEN.search(admin.text)[1]
     started = behind.post(
@@ -128,7 +132,10 @@ def test_pages_lead_on_below_the_path_of_a_proxy(behind, store, project):
         headers={"Cookie": admin.headers["set-cookie"].partition(";")[0]},
         follow_redirects=False,
     )
-    assert (started.status_code, started.headers["location"]) == (303, "/tools/alc/?said=started")
+    assert (started.status_code, started.headers["location"]) == (
+        303,
+        f"/tools/alc/projects/{project}?said=started",
+    )
 
 
 def test_nobody_but_a_proxy_says_where_pages_lead(client):
@@ -139,16 +146,19 @@ def test_nobody_but_a_proxy_says_where_pages_lead(client):
 
 def test_the_buttons_start_and_cancel_a_round(client, store, project):
     started = press(client, f"/projects/{project}/start")
-    assert (started.status_code, started.headers["location"]) == (303, "/?said=started")
-    assert "The round was started." in client.get("/?said=started").text
+    assert (started.status_code, started.headers["location"]) == (
+        303,
+        f"/projects/{project}?said=started",
+    )
+    assert "The round was started." in client.get(started.headers["location"]).text
     assert latest(store, project).state == RoundState.CREATED
     again = press(client, f"/projects/{project}/start")
-    assert again.headers["location"] == "/?said=running"
+    assert again.headers["location"] == f"/projects/{project}?said=running"
     page = client.get("/").text
     assert 'data-running="1"' in page
-    assert "Round 2: created" in page
+    assert "Round 2 is being prepared." in page
     cancelled = press(client, f"/projects/{project}/cancel")
-    assert cancelled.headers["location"] == "/?said=cancelled"
+    assert cancelled.headers["location"] == f"/projects/{project}?said=cancelled"
     assert latest(store, project).state == RoundState.CANCELLED
     refused = press(client, f"/projects/{project}/cancel")
     assert refused.status_code == 409
@@ -171,7 +181,7 @@ def test_other_sites_cannot_press_the_buttons(client, store, project):
 
 
 def test_what_was_said_comes_from_a_list(client):
-    assert 'role="status"' not in client.get("/?said=<b>you won</b>").text
+    assert "you won" not in client.get("/projects/1?said=<b>you won</b>").text
 
 
 @BOTH_DATABASES
@@ -210,18 +220,21 @@ def test_pages_of_images(settings, redis, store, tmp_path):
         "/images/999/image",
         "/images/99999999999999999999/after",
         "/images?project=999",
-        "/projects/999/data_miou.png",
-        "/projects/1/secret.png",
-        "/projects/1/model_miou.png",
+        "/projects/999",
+        "/superpixels/999.jpg",
+        "/superpixels/99999999999999999999.jpg",
+        "/static/pages.py",
+        "/static/../app.py",
+        "/static/vendor/README.md",
     ],
 )
 def test_what_there_is_not_is_not_found(client, path):
     assert client.get(path).status_code == 404
 
 
-def test_curves_once_two_rounds_know_them(client, store, project):
+def test_the_curves_of_a_project(client, store, project):
     with store.session() as session:
-        for number, miou in ((2, 0.5), (3, 0.6)):
+        for number, miou in ((2, 0.5), (3, None), (4, 0.6)):
             session.add(
                 Round(
                     project_id=project,
@@ -229,14 +242,53 @@ def test_curves_once_two_rounds_know_them(client, store, project):
                     state=RoundState.CLOSED,
                     config=round_config(),
                     answers=10 * number,
+                    labeler_s=360.0 * number,
                     data_miou=miou,
                 )
             )
-    page = client.get("/").text
-    (source,) = re.findall(r'src="(/projects/\d+/data_miou\.png[^"]*)"', page)
-    plot = client.get(source)
-    assert plot.headers["content-type"] == "image/png"
-    assert Picture.open(io.BytesIO(plot.content)).width > 300
+    page = client.get(f"/projects/{project}").text
+    (told,) = re.findall(r'id="curves"[^>]*>([^<]*)<', page)
+    assert json.loads(told) == {
+        "x": {"hours": [0.2, 0.4], "answers": [20, 40]},
+        "y": [{"label": "data mIoU", "values": [0.5, 0.6]}],
+    }
+
+
+def test_every_file_of_the_pages_is_served_and_kept(client, project):
+    page = client.get(f"/projects/{project}").text
+    found = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', page))
+    assert {path.split("?")[0] for path in found} == {f"/static/{name}" for name in static.NAMES}
+    for path in found:
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["content-type"].split(";")[0] in static.TYPES.values()
+
+
+def test_the_files_of_others_are_those_that_the_table_names():
+    folder = resources.files("alc_backend.service.web") / "static" / "vendor"
+    table = (folder / "README.md").read_text()
+    for file in folder.iterdir():
+        assert file.name == "README.md" or f"`{file.name}`" in table
+
+
+def test_superpixels_of_classes_are_shown(client, store, project):
+    arrive(store, project, created(answer(1, task_of(store, "b", 2), "dog", by=8)))
+    page = client.get(f"/projects/{project}").text
+    (source,) = re.findall(r'src="(/superpixels/\d+\.jpg)"', page)
+    tile = client.get(source)
+    assert tile.headers["content-type"] == "image/jpeg"
+    assert Picture.open(io.BytesIO(tile.content)).size == (tiles.SIDE_PX, tiles.SIDE_PX)
+
+
+def test_several_projects_are_listed(client, store, project, tmp_path):
+    import_folder(store, write_dataset(tmp_path / "more", ["x"]), "birds")
+    page = client.get("/", follow_redirects=False)
+    assert page.status_code == 200
+    assert page.text.index(">birds</a>") < page.text.index(">pets</a>")
+    assert f'href="/projects/{project}"' in page.text
+    assert "6 questions are left." in page.text
+    assert "Connect this project to Label Studio." in page.text
 
 
 def test_without_a_project_the_page_says_what_to_do(settings, redis):
@@ -264,7 +316,8 @@ def test_the_admin_page_tells_how_labels_were_confirmed(client, store, project, 
         ["by nobody: rest on the machine", "4", "67 %", "–", "–"],
         ["— of these, labelled on the machine's own word", "1", "17 %", "–", "–"],
     ]
-    assert cells["How often proposals were right"] == [["dog", "3", "67 %", "21 % to 94 %"]]
+    (dog,) = [row for row in page.split("<tr>") if "</svg>dog</td><td>2</td>" in row]
+    assert '67 % <span class="soft small">of 3 (21 % to 94 %)</span>' in dog
 
 
 def test_the_gallery_tells_tiles(client, store, project):

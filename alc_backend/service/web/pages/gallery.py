@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session
 
-from alc_backend.datasets.images import label_thumbnail, read_thumbnail, voc_palette
+from alc_backend.datasets.images import label_thumbnail, read_thumbnail
 from alc_backend.errors import NotFoundError
 from alc_backend.loop.annotations import history
 from alc_backend.loop.annotations.history import HistoryLine
+from alc_backend.service.web.pages.colours import colours
 from alc_backend.service.web.pages.lookup import image_of, project_of
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.service.web.pages.thumbnails import Thumbnails
-from alc_backend.store import ledger
+from alc_backend.store import ledger, tallies
 from alc_backend.store.database import Store
+from alc_backend.store.derived import Counted, ImageState
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import MAX_ID, TRAIN, Image, LedgerEntry, Project
+from alc_backend.store.models import MAX_ID, TRAIN, Image, Project
 
 PAGE_SIZE = 12
 THUMBNAIL_SIDE = 480
@@ -77,7 +79,7 @@ def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
             position=shown.position,
             start=start,
             size=PAGE_SIZE,
-            colours=_colours(chosen.classes),
+            colours=list(zip(chosen.classes, colours(len(chosen.classes)), strict=True)),
         )
 
     @router.get("/images/{image_id}/image")
@@ -119,20 +121,10 @@ def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
 
 def _page(store: Store, project: Project, start: int) -> GalleryPage:
     """The images from position ``start`` on, those that were answered about last coming first."""
-    latest = func.max(LedgerEntry.id)
     with store.reading() as session:
-        ours = (Image.project_id == project.id, Image.split == TRAIN, Image.removed.is_(None))
-        total = session.scalar(select(func.count(Image.id)).where(*ours)) or 0
+        total = tallies.count(session, project.id, Counted.IMAGES)
         position = ledger.position(session, project.id)
-        found: Sequence[Image] = session.scalars(
-            select(Image)
-            .outerjoin(LedgerEntry, LedgerEntry.image_id == Image.id)
-            .where(*ours)
-            .group_by(Image.id)
-            .order_by(latest.is_(None), latest.desc(), Image.key)
-            .offset(start)
-            .limit(PAGE_SIZE)
-        ).all()
+        found = _images(session, project.id, start)
     lines: dict[str, list[HistoryLine]] = {image.key: [] for image in found}
     for line in reversed(history.list_entries(store, project.id, images=lines)):
         lines[line.image].append(line)
@@ -147,10 +139,22 @@ def _page(store: Store, project: Project, start: int) -> GalleryPage:
     return GalleryPage(items, total, position)
 
 
-def _colours(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Each class with its colour in the label maps, as ``#rrggbb``."""
-    palette = voc_palette()
-    return [
-        (name, "#{:02x}{:02x}{:02x}".format(*palette[3 * index : 3 * index + 3]))
-        for index, name in enumerate(classes)
-    ]
+def _images(session: Session, project_id: int, start: int) -> list[Image]:
+    """The images of the page from ``start`` on: those that were answered about, then by key."""
+    ours = (Image.project_id == project_id, Image.split == TRAIN, Image.removed.is_(None))
+    said = select(Image).join(ImageState, ImageState.image_id == Image.id)
+    said = said.where(*ours, ImageState.project_id == project_id)
+    said = said.where(ImageState.last_entry.is_not(None))
+    latest = said.order_by(ImageState.last_entry.desc()).offset(start).limit(PAGE_SIZE)
+    found = list(session.scalars(latest))
+    if len(found) == PAGE_SIZE:
+        return found
+    before = start + len(found)
+    if not found:
+        counted = select(func.count()).select_from(said.with_only_columns(Image.id).subquery())
+        before = session.scalar(counted) or 0
+    silent = ~exists().where(ImageState.image_id == Image.id, ImageState.last_entry.is_not(None))
+    rest = select(Image).where(*ours, silent).order_by(Image.key)
+    skipped = start + len(found) - before
+    found += session.scalars(rest.offset(skipped).limit(PAGE_SIZE - len(found)))
+    return found

@@ -14,17 +14,13 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader
 
 from alc_backend.common.durations import duration
-from alc_backend.loop.overview import Overview
 from alc_backend.service.web.bodies import FORM_BYTES
+from alc_backend.service.web.pages.static import address
 from alc_backend.service.web.proxies import PREFIX
 from alc_backend.settings import Settings
 from alc_backend.store.derived import Way
 
 COOKIE = "alc_page"
-CURVES = {"data_miou": "Quality of the label maps", "model_miou": "Quality of the network"}
-"""The qualities that are plotted over the rounds, with the titles of their plots."""
-
-
 CONFIRMED_BY = {
     Way.SINGLE: "by a question of its own",
     Way.PAGE: "on a page of look-alikes",
@@ -105,26 +101,24 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "curves": _curves,
         "duration": duration,
+        "events": _events,
+        "hours": lambda value: "–" if value is None else f"{value / 3600:.2f}",
+        "many": lambda value: "–" if value is None else f"{value:,}".replace(",", "\u202f"),
         "moment": _moment,
         "confirmed_by": CONFIRMED_BY.__getitem__,
         "number": lambda value: "–" if value is None else f"{value:.3f}",
         "seconds": lambda value: "–" if value is None else f"{value:.1f}",
         "share": lambda value: "–" if value is None else f"{100 * value:.0f} %",
-        "title_of": CURVES.__getitem__,
+        "static": address,
         "whole": lambda value: "–" if value is None else f"{value:.0f}",
     }
     return environment
 
 
-def _curves(view: Overview) -> list[str]:
-    """The qualities that are known of at least two rounds, and so make a curve."""
-    return [
-        quality
-        for quality in CURVES
-        if sum(getattr(round_, quality) is not None for round_ in view.rounds) > 1
-    ]
+def _events(waiting: int) -> str:
+    wait = "event of Label Studio waits" if waiting == 1 else "events of Label Studio wait"
+    return f"{waiting} {wait} to be read in."
 
 
 def _moment(value: datetime | str | None) -> str:

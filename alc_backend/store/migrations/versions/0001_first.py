@@ -80,6 +80,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("project_id", "split", "key", name="uq_images_project_id_split_key"),
         sqlite_autoincrement=True,
     )
+    membership = ["project_id", "split", "removed", "dataset_task"]
+    op.create_index("ix_images_membership", "images", membership, unique=False)
     op.create_index("ix_images_dataset_task", "images", ["dataset_task"], unique=False)
     op.create_table(
         "inbox",
@@ -109,6 +111,7 @@ def upgrade() -> None:
         sa.Column("config", sa.JSON(), nullable=False),
         sa.Column("ledger_position", sa.Integer(), nullable=True),
         sa.Column("answers", sa.Integer(), nullable=True),
+        sa.Column("labeler_s", sa.Float(), nullable=True),
         sa.Column("data_miou", sa.Double(), nullable=True),
         sa.Column("model_miou", sa.Double(), nullable=True),
         sa.Column("class_iou", JSON, nullable=True),
@@ -266,7 +269,12 @@ def upgrade() -> None:
         ),
         sa.UniqueConstraint("task_id", name="uq_queries_task_id"),
     )
-    op.create_index("ix_queries_round_id", "queries", ["round_id"], unique=False)
+    for name, columns in (
+        ("round_id", ["round_id", "task_id", "closed_at", "superpixel_id"]),
+        ("closed_at", ["closed_at"]),
+        ("adjudication", ["adjudication", "round_id"]),
+    ):
+        op.create_index(f"ix_queries_{name}", "queries", columns, unique=False)
     op.create_table(
         "scores",
         sa.Column("round_id", sa.Integer(), nullable=False),
@@ -341,6 +349,17 @@ def upgrade() -> None:
     for name in ("kind", "way"):
         columns = ["project_id", name, "superpixel_id"]
         op.create_index(f"ix_standing_{name}", "standing", columns, unique=False)
+    op.create_index(
+        "ix_standing_class", "standing", ["project_id", "class_id", "entry_id"], unique=False
+    )
+    op.create_index(
+        "ix_standing_disputed",
+        "standing",
+        ["project_id", "superpixel_id"],
+        unique=False,
+        sqlite_where=sa.text("disputed IS NOT NULL"),
+        postgresql_where=sa.text("disputed IS NOT NULL"),
+    )
     op.create_table(
         "tallies",
         sa.Column("project_id", sa.Integer(), autoincrement=False, nullable=False),

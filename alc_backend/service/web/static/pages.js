@@ -1,0 +1,80 @@
+"use strict";
+
+// What changes on a page is fetched by htmx (hx-get in the templates). Two things must survive it:
+// a button that is being pressed, and parts that have not changed, where somebody may be reading.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (document.querySelector("button:active")) event.detail.shouldSwap = false;
+});
+document.addEventListener("htmx:oobBeforeSwap", (event) => {
+  const fresh = event.detail.fragment.firstElementChild ?? event.detail.fragment;
+  if (fresh.outerHTML === event.detail.target.outerHTML) event.detail.shouldSwap = false;
+});
+document.addEventListener("htmx:afterSettle", drawPlots);
+document.addEventListener("DOMContentLoaded", drawPlots);
+document.addEventListener("submit", () => {
+  for (const button of document.querySelectorAll("button")) button.disabled = true;
+});
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload(); // buttons that were disabled when the page was left
+});
+
+// Plots: #curves holds {x: {name: [..]}, y: [{label, values}]}; each .plot names its x axis.
+let drawn = "";
+let plots = [];
+
+function drawPlots() {
+  const source = document.getElementById("curves");
+  if (!source || !window.uPlot || source.textContent === drawn) return;
+  drawn = source.textContent;
+  const data = JSON.parse(drawn);
+  for (const plot of plots) plot.destroy();
+  plots = [...document.querySelectorAll(".plot")].map((place) => plotOf(place, data));
+}
+
+function plotOf(place, data) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const axis = {
+    stroke: colour("--soft"),
+    grid: { stroke: colour("--line"), width: 1 },
+    ticks: { show: false },
+    font: "12px system-ui, sans-serif",
+    labelFont: "12px system-ui, sans-serif",
+  };
+  return new uPlot(
+    {
+      ...sizeOf(place),
+      legend: { show: false },
+      cursor: { drag: { x: false, y: false } },
+      scales: { x: { time: false, range: (_, low, high) => [Math.min(0, low), high || 1] } },
+      axes: [
+        { ...axis, size: 26, label: place.dataset.label, labelSize: 18, labelGap: 2 },
+        { ...axis, size: 46, values: (_, splits) => splits.map((value) => value.toFixed(2)) },
+      ],
+      series: [
+        {},
+        ...data.y.map((row, turn) => ({
+          label: row.label,
+          stroke: colour(`--line-${turn + 1}`),
+          width: 2,
+          spanGaps: true,
+          points: { show: true, size: 7, fill: colour(`--line-${turn + 1}`) },
+        })),
+      ],
+    },
+    [data.x[place.dataset.x], ...data.y.map((row) => row.values)],
+    place,
+  );
+}
+
+function sizeOf(place) {
+  return { width: Math.floor(place.clientWidth), height: Math.floor(place.clientHeight) };
+}
+
+window.addEventListener("resize", () => {
+  for (const plot of plots) plot.setSize(sizeOf(plot.root.parentElement));
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  drawn = "";
+  drawPlots();
+});
