@@ -13,6 +13,7 @@
 # make chaos    the long proof that nothing is lost, on SQLite and on PostgreSQL
 # make originals   what the original code of GroundingDINO and Segment Anything answers, for tests
 # make bench    the benchmarks; BENCH_ARGS=FILE writes them as JSON too
+# make bench-scale   what grows with the number of images; SCALE_ARGS="1000 10000 100000"
 # make bench-label-studio   those that need a real Label Studio
 
 PYTHON ?= python3
@@ -26,6 +27,7 @@ LABEL_STUDIO_VERSION := 1.23.2
 SEMGREP_VERSION := 1.185.0
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+SCALE_ARGS ?=
 TEST_PROCESSES ?= 3
 
 # What fetches packages, and from where PyTorch comes: TORCH is cpu, cuda or empty for the usual build.
@@ -39,7 +41,7 @@ add = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bi
 PYTEST := $(VENV)/bin/python -m pytest
 
 .PHONY: demo install python torch chromium test test-label-studio-ml chaos fuzz check semgrep docs \
-	audit lock reference bench bench-label-studio originals clean
+	audit lock reference bench bench-scale bench-label-studio originals clean
 
 demo: install
 	$(VENV)/bin/alc demo $(DEMO_ARGS)
@@ -186,6 +188,9 @@ reference: $(VENV)/.tools
 
 bench: $(VENV)/.tools
 	$(VENV)/bin/python -m benchmarks $(BENCH_ARGS)
+
+bench-scale: $(VENV)/.tools
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m benchmarks.scale $(SCALE_ARGS)
 
 bench-label-studio: install $(VENV)/.tools
 	$(VENV)/bin/python -m benchmarks.label_studio $(BENCH_ARGS)

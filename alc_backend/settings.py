@@ -33,10 +33,14 @@ MOST_AREA = 2**26
 """The largest area, in pixels, from which on superpixels may be asked about: a whole image's."""
 
 MOST_SUPERPIXELS = 65_535
-"""The most SLIC superpixels of an image."""
+"""The most superpixels that an image is divided into."""
 
 MOST_FOLDS = 100
 """The most networks of a round; each is a file, and cross-fitting gains nothing beyond some ten."""
+
+
+MEASURED = "measured by `alc study report`, default: published"
+"""What the settings of seconds say about where they come from."""
 
 
 class Settings(BaseSettings):
@@ -150,6 +154,21 @@ class Settings(BaseSettings):
         le=1,
         description="share of pages with one tile that is known to be something else: how often "
         "annotators leave it ticked stands on the admin page",
+    )
+    seconds_accept: float | None = Field(
+        None, gt=0, le=3600, description="seconds for accepting a label; " + MEASURED
+    )
+    seconds_correct: float | None = Field(
+        None, gt=0, le=3600, description="seconds for naming another class; " + MEASURED
+    )
+    seconds_classify: float | None = Field(
+        None, gt=0, le=3600, description="seconds for naming a class unaided; " + MEASURED
+    )
+    seconds_page: float | None = Field(
+        None, gt=0, le=3600, description="seconds for a page beside its tiles'; default: published"
+    )
+    seconds_tile: float | None = Field(
+        None, gt=0, le=3600, description="seconds for a tile of a page; " + MEASURED
     )
     relabel: Literal["off", "audited"] = Field(
         "off",
@@ -345,6 +364,13 @@ class Settings(BaseSettings):
     def models(self) -> Path:
         """The folder of the foundation models' files in force."""
         return self.model_dir or self.data_dir / "models"
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The seconds of questions that were set, by the fields of core's ``Pace``."""
+        names = ("accept", "correct", "classify", "page", "tile")
+        given = {name: getattr(self, f"seconds_{name}") for name in names}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def label_studio_links(self) -> str:

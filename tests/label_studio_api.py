@@ -97,6 +97,11 @@ def _patch_project(fake: FakeLabelStudio, project: int, _: Any, body: Json) -> h
     return _done(fake.projects[project])
 
 
+def _delete_project(fake: FakeLabelStudio, project: int, *_: Any) -> httpx.Response:
+    del fake.projects[project]
+    return httpx.Response(204)
+
+
 def _versions(fake: FakeLabelStudio, project: int) -> Counter[str]:
     held = fake.tasks_of(project)
     return Counter(p["model_version"] for task in held for p in task.predictions)
@@ -307,6 +312,7 @@ ROUTES: dict[tuple[str, str], Callable[..., httpx.Response]] = {
     ("POST", "/api/projects/"): _post_project,
     ("GET", r"/api/projects/(\d+)"): _get_project,
     ("PATCH", r"/api/projects/(\d+)"): _patch_project,
+    ("DELETE", r"/api/projects/(\d+)"): _delete_project,
     ("GET", r"/api/projects/(\d+)/model-versions/"): _get_versions,
     ("DELETE", r"/api/projects/(\d+)/model-versions/"): _delete_version,
     ("POST", r"/api/projects/(\d+)/import"): _import,

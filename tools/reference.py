@@ -35,6 +35,9 @@ GROUPS = {
         "tiles", "repeats", "relabel", "relabel_precision", "overlap", "fallen_out",
         "start_by_itself", "seed",
     ),
+    "What questions cost": (
+        "seconds_accept", "seconds_correct", "seconds_classify", "seconds_page", "seconds_tile",
+    ),
     "What labelers see": ("language", "regions", "regions_by_class"),
     "First label maps": ("superpixels", "detector", "segmenter", "box_threshold"),
     "Training": (

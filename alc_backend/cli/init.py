@@ -69,14 +69,15 @@ class InitOptions:
     superpixels: Annotated[
         str | None,
         typer.Option(
-            help="Where superpixels come from: objects (those of the dataset), slic (colours "
-            "alone), sam (the boxes around masks), grounded-sam (images without masks: "
+            help="Where superpixels come from: objects (those of the dataset), slic or seeds "
+            "(colours alone), sam (the boxes around masks), grounded-sam (images without masks: "
             "Grounded-SAM makes both). Default: grounded-sam for --images, objects or else slic "
             "for a dataset, slic for --from-project."
         ),
     ] = None
     superpixel_count: Annotated[
-        int, typer.Option(help="SLIC superpixels per image.", min=1, max=MOST_SUPERPIXELS)
+        int,
+        typer.Option(help="Superpixels per image, of slic and seeds.", min=1, max=MOST_SUPERPIXELS),
     ] = 100
     fill: Annotated[
         str | None,
@@ -261,13 +262,12 @@ def _from_label_studio(store: Store, client: Client, options: InitOptions, start
 
 def _needs_models(store: Store, project_id: int) -> bool:
     """Whether a project's images need the foundation models for their first label maps."""
-    from alc_backend.foundation.warm_start import SLIC as COLOURS_ALONE
-    from alc_backend.foundation.warm_start import WarmStart
+    from alc_backend.foundation.warm_start import GROUNDED_SAM, SAM, WarmStart
     from alc_backend.store.models import Project
 
     with store.reading() as session:
         kept = session.get_one(Project, project_id).warm_start
-    return WarmStart.of(kept).superpixels != COLOURS_ALONE
+    return WarmStart.of(kept).superpixels in (SAM, GROUNDED_SAM)
 
 
 def _say_what_is_next(store: Store, project: Project, options: InitOptions) -> None:

@@ -24,6 +24,7 @@ from alc_backend.cli import (
     secret,
     serve,
     simulate,
+    study,
     version,
     weights,
 )
@@ -43,6 +44,7 @@ app.add_typer(classes.app, name="classes")
 app.add_typer(images.app, name="images")
 app.add_typer(weights.app, name="weights")
 app.add_typer(secret.app, name="secret")
+app.add_typer(study.app, name="study")
 app.command()(command_of(init.init, init.InitOptions))
 app.command()(pseudo.pseudo)
 app.command()(export.export)

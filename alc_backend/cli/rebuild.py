@@ -37,12 +37,12 @@ def rebuild(
     ] = None,
     superpixels: Annotated[
         str,
-        typer.Option(help="As `alc init` had it: objects (or else slic), slic, or sam."),
+        typer.Option(help="As `alc init` had it: objects (or else slic), slic, seeds, or sam."),
     ] = OBJECTS,
     superpixel_count: Annotated[
         int,
         typer.Option(
-            help="SLIC superpixels per image, as `alc init` had it.", min=1, max=MOST_SUPERPIXELS
+            help="Superpixels per image, as `alc init` had it.", min=1, max=MOST_SUPERPIXELS
         ),
     ] = 100,
     fill: Annotated[

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from alc_backend.cli.common import MinuteLines, print_problems, print_table
 from alc_backend.common.types import Json
-from alc_backend.core.questions import TILE_S, TILES
+from alc_backend.core.questions import TILES, Pace
 from alc_backend.errors import SettingsError
 from alc_backend.settings import (
     MOST_FOLDS,
@@ -49,6 +49,19 @@ class SimulateOptions:
     table: Annotated[
         str | None, typer.Option(help="Rows of the paper: table 2, 3, 8, 9 or 10, or figure 6.")
     ] = None
+    method: Annotated[
+        str,
+        typer.Option(
+            help="alc; active learning that it is compared with: spx, merspx or mulspx; or "
+            "supervised, trained on the ground truth."
+        ),
+    ] = "alc"
+    start: Annotated[
+        str,
+        typer.Option(
+            help="With active learning: warm, from the first label maps, or cold, from nothing."
+        ),
+    ] = "warm"
     acquisition: Annotated[
         str | None, typer.Option(help="Acquisitions to compare, separated by commas.")
     ] = None
@@ -62,10 +75,11 @@ class SimulateOptions:
         ),
     ] = "given"
     superpixels: Annotated[
-        str, typer.Option(help="Superpixels: objects of the dataset, or slic.")
+        str, typer.Option(help="Superpixels: objects of the dataset, slic, or seeds.")
     ] = "objects"
-    slic_count: Annotated[
-        int, typer.Option(help="SLIC superpixels per image.", min=1, max=MOST_SUPERPIXELS)
+    superpixel_count: Annotated[
+        int,
+        typer.Option(help="Superpixels per image, of slic and seeds.", min=1, max=MOST_SUPERPIXELS),
     ] = 100
     expansion: Annotated[
         str, typer.Option(help="on: an answer spreads over its superpixel; off: one pixel.")
@@ -101,8 +115,11 @@ class SimulateOptions:
         ),
     ] = "single"
     seconds_per_tile: Annotated[
-        float, typer.Option(help="Seconds that an annotator takes for a tile of a page.")
-    ] = TILE_S
+        float | None,
+        typer.Option(
+            help="Seconds that an annotator takes for a tile of a page; default ALC_SECONDS_TILE."
+        ),
+    ] = None
     tiles: Annotated[int, typer.Option(help="The most tiles on a page.", min=1, max=48)] = TILES
     overlooked: Annotated[
         float, typer.Option(help="Share of wrong tiles that annotators overlook.")
@@ -233,7 +250,7 @@ def _runner(options: SimulateOptions, cache: Path) -> Runner:
 def _read(runner: Runner, options: SimulateOptions) -> Scenes:
     """Read the dataset, and say what was left out or assumed."""
     with console.status("reading the dataset"):
-        scenes = runner.scenes(options.superpixels, options.slic_count)
+        scenes = runner.scenes(options.superpixels, options.superpixel_count)
     print_problems(console, scenes.problems, scenes.notes)
     return scenes
 
@@ -287,7 +304,7 @@ def _base(options: SimulateOptions, chosen: Settings, budgets: tuple[int, ...]) 
         epsilon=chosen.epsilon if options.epsilon is None else options.epsilon,
         labels=options.labels,
         superpixels=options.superpixels,
-        superpixel_count=options.slic_count,
+        superpixel_count=options.superpixel_count,
         folds=options.folds or chosen.folds,
         share_iterations=chosen.share_iterations,
         flip=chosen.flip,
@@ -300,11 +317,19 @@ def _base(options: SimulateOptions, chosen: Settings, budgets: tuple[int, ...]) 
         probabilities=str(given.absolute()) if given else None,
         hours=plans.hours(options.hours) if options.hours is not None else (),
         questions=plans.names(options.questions)[0],
-        seconds_per_tile=options.seconds_per_tile,
+        pace=_pace(options, chosen),
         tiles=options.tiles,
         overlooked=options.overlooked,
         corrector=options.corrector,
+        method=options.method,
+        start=options.start,
     )
+
+
+def _pace(options: SimulateOptions, chosen: Settings) -> Pace:
+    """How long questions take: as given, as measured in a user study, or as published."""
+    given = options.seconds_per_tile
+    return Pace(**chosen.seconds | ({} if given is None else {"tile": given}))
 
 
 def _run(runner: Runner, scenes: Scenes, plan: Plan, table: str | None) -> Json:

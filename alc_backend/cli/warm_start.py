@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from alc_backend.foundation.warm_start import WarmStart
     from alc_backend.settings import Settings
 
-OBJECTS, SLIC = "objects", "slic"
+OBJECTS, SLIC, SEEDS = "objects", "slic", "seeds"
 
 
 def is_filled(fill: str | None) -> bool:
@@ -32,7 +32,7 @@ def warm_start(
 ) -> WarmStart:
     """How images begin; SettingsError for superpixels that do not go with their source.
 
-    ``method`` is what ``--superpixels`` names, ``count`` the SLIC superpixels of an image,
+    ``method`` is what ``--superpixels`` names, ``count`` the superpixels of an image,
     ``threshold`` the score of an object in 0..1 (None: ALC_BOX_THRESHOLD), ``dataset`` the folder
     with masks, where the images come from one.
     """
@@ -80,7 +80,7 @@ def open_with(
     else:
         opened = _opened(root, start.count, images, classes)
     warmer = Warmer(start, opened.classes, settings)
-    if method == SLIC:
+    if method in (SLIC, SEEDS):
         opened.segment = lambda image, labels, objects: warmer.from_masks(image, labels)
     elif method != OBJECTS or start.fill:
         opened.segment = warmer.from_masks

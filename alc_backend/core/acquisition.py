@@ -7,6 +7,7 @@ whole dataset (:class:`Measured`). To add one, write its function and list it in
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from alc_backend.core.arrays import VOID
 from alc_backend.core.components import adjusted_iou
 from alc_backend.core.expansion import checked_epsilon, reach
+from alc_backend.core.kernels import fastest_kernels
 from alc_backend.core.pool import Pool
 from alc_backend.core.statistics import ImageStatistics
 
@@ -130,7 +132,7 @@ def per_class_pixel(found: Measured) -> Scores:
     return compared
 
 
-def expected_gain(found: Measured) -> Scores:
+def expected_gain(found: Measured, kernels: ModuleType | None = None) -> Scores:
     """The rank of each superpixel when the one whose answer should gain most is taken next.
 
     The gain is that in mean IoU plus ACCURACY times that in pixel accuracy; it goes beyond the
@@ -147,104 +149,24 @@ def expected_gain(found: Measured) -> Scores:
 
     Returns float64 (M,) in (0, 1]: 1 for the first superpixel, 1/M for the last. Of superpixels
     with equal gains the first in the arrays comes first: by image key and superpixel id, when the
-    arrays are in that order. docs/benchmarks.md compares this order with others.
+    arrays are in that order. docs/benchmarks.md compares this order with others. ``kernels`` is one
+    of the modules of :mod:`alc_backend.core.kernels` (default: the fastest).
     """
     count, classes = len(found.scores), len(found.class_pixels)
     wrong = np.maximum(found.scores, LEAST_DOUBT * found.sizes)
     elsewhere = found.dominant != found.pseudo
-    union: NDArray[np.float64] = np.maximum(found.class_pixels, 1) + np.bincount(
-        found.dominant, weights=wrong * elsewhere, minlength=classes
-    )
+    union = np.maximum(found.class_pixels, 1).astype(np.float64)
+    union += np.bincount(found.dominant, weights=wrong * elsewhere, minlength=classes)
     present = np.count_nonzero(found.class_pixels)
     pixel = ACCURACY * present / max(int(found.class_pixels.sum()), 1)
+    pair = found.pseudo.astype(np.int32) * classes + found.dominant
+    queue: NDArray[np.int64] = np.lexsort((-wrong, pair))  # which keeps the order of equals
+    end = np.cumsum(np.bincount(pair, minlength=classes * classes)).reshape(classes, classes)
+    order = np.empty(count, dtype=np.int64)
+    (kernels or fastest_kernels()).gains(queue, end, wrong, union, pixel, order)
     ranks = np.empty(count)
-    best = _Best(found, wrong, union, pixel)
-    for left in range(count, 0, -1):
-        ranks[best.take()] = left / count
+    ranks[order] = np.arange(count, 0, -1) / count
     return ranks
-
-
-class _Best:
-    """The superpixels of :func:`expected_gain`, of which one after the other is taken.
-
-    Those with the same two classes never overtake each other: only the first one of each pair can
-    be the best. A union that shrinks changes the gains of one row and one column of the pairs, so
-    that the work for each superpixel grows with the number of classes, not with that of pairs.
-    """
-
-    def __init__(
-        self, found: Measured, wrong: Scores, union: NDArray[np.float64], pixel: float
-    ) -> None:
-        """``wrong`` (M,) are expected wrong pixels; ``union`` (C,) is changed here."""
-        classes = len(union)
-        self._wrong, self._union, self._pixel = wrong, union, pixel
-        self._worth = 1 / union
-        pair = found.pseudo.astype(np.int64) * classes + found.dominant
-        self._queue = np.lexsort((np.arange(len(wrong)), -wrong, pair))
-        counts = np.bincount(pair, minlength=classes * classes)
-        self._end = np.cumsum(counts).reshape(classes, classes)
-        self._next = self._end - counts.reshape(classes, classes)
-        # of each pair, the superpixel that comes first and its wrong pixels; no pixels at the end
-        self._first = np.full((classes, classes), len(wrong))
-        self._waiting = np.zeros((classes, classes))
-        for row, column in zip(*np.nonzero(self._next < self._end), strict=True):
-            self._advance(row, column)
-        # of each row, the greatest gain, and the column and the superpixel that have it
-        self._gain = np.zeros(classes)
-        self._column = np.zeros(classes, dtype=np.intp)
-        self._candidate = np.full(classes, len(wrong))
-        for row in range(classes):
-            self._compare_row(row, self._worths(row))
-
-    def take(self) -> int:
-        """The index of the best superpixel, the first one of equals, which is then gone."""
-        row = self._first_of_best(self._gain, self._candidate)
-        column, taken = int(self._column[row]), int(self._candidate[row])
-        self._union[row] = max(self._union[row] - self._waiting[row, column], 1.0)
-        self._worth[row] = 1 / self._union[row]
-        self._advance(row, column)
-        worths = self._worths(row)
-        self._compare_row(row, worths)
-        self._compare_column(row, worths)
-        return taken
-
-    def _worths(self, class_id: int) -> NDArray[np.float64]:
-        """What a pixel put right is worth, (C,), by the other class of the pair."""
-        others: NDArray[np.float64] = self._worth + self._worth[class_id]
-        others[class_id] = self._worth[class_id]
-        others += self._pixel
-        return others
-
-    def _advance(self, row: int, column: int) -> None:
-        """Let the next superpixel of a pair be its first one."""
-        position = self._next[row, column]
-        if position < self._end[row, column]:
-            self._first[row, column] = self._queue[position]
-            self._waiting[row, column] = self._wrong[self._queue[position]]
-            self._next[row, column] += 1
-        else:
-            self._first[row, column], self._waiting[row, column] = len(self._wrong), 0.0
-
-    def _compare_row(self, row: int, worths: NDArray[np.float64]) -> None:
-        gains = self._waiting[row] * worths
-        column = self._first_of_best(gains, self._first[row])
-        self._column[row], self._gain[row] = column, gains[column]
-        self._candidate[row] = self._first[row, column]
-
-    def _compare_column(self, column: int, worths: NDArray[np.float64]) -> None:
-        """Take up what the pairs in a column have gained: unions shrink, so gains only grow."""
-        gains = self._waiting[:, column] * worths
-        for row in (gains >= self._gain).nonzero()[0]:
-            candidate = self._first[row, column]
-            if gains[row] > self._gain[row] or candidate < self._candidate[row]:
-                self._gain[row], self._candidate[row] = gains[row], candidate
-                self._column[row] = column
-
-    @staticmethod
-    def _first_of_best(gains: NDArray[np.float64], first: NDArray[np.int64]) -> int:
-        """The index of the greatest gain; of equals, the one whose superpixel comes first."""
-        best = (gains == gains[gains.argmax()]).nonzero()[0]
-        return int(best[0] if len(best) == 1 else best[first[best].argmin()])
 
 
 def class_balance(found: Measured) -> Scores:

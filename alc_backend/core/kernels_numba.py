@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import float32, float64, int32, intp, njit, types, uint8, void
+from numba import float32, float64, int32, int64, intp, njit, types, uint8, void
 
 from alc_backend.core.arrays import TOLERANCE, VOID
 
@@ -25,7 +25,10 @@ F, U = np.float64, np.uintp
 _F32, _F64, _U8, _IDX = (
     types.Array(kind, 1, "C", readonly=True) for kind in (float32, float64, uint8, int32)
 )
-_F32_2D, _F64_2D = (types.Array(kind, 2, "C", readonly=True) for kind in (float32, float64))
+_I64 = types.Array(int64, 1, "C", readonly=True)
+_F32_2D, _F64_2D, _I64_2D = (
+    types.Array(kind, 2, "C", readonly=True) for kind in (float32, float64, int64)
+)
 
 
 def _compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -334,3 +337,52 @@ def representatives(probabilities, index, predicted, dominant, squares, means, o
                 top, out[k] = cosine, start + i
         best[k] = top
         start = stop
+
+
+@njit(inline="always")
+def _first_of_best(found, first):
+    """See ``kernels_numpy._Best``."""
+    best = 0
+    for i in range(1, len(found)):
+        if found[i] > found[best] or (found[i] == found[best] and first[i] < first[best]):
+            best = i
+    return best
+
+
+@_compiled(void(_I64, _I64_2D, _F64, float64[::1], float64, int64[::1]))
+def gains(queue, end, wrong, union, pixel, order):
+    """See ``kernels_numpy.gains``."""
+    classes, count, ends = len(union), len(wrong), end.reshape(-1)
+    worth, found = 1 / union, np.empty(classes)
+    following = np.zeros((classes, classes), int64)
+    first = np.full((classes, classes), count)
+    waiting = np.zeros((classes, classes))
+    for y in range(classes):
+        for d in range(classes):
+            begin = ends[y * classes + d - 1] if y + d else 0
+            following[y, d] = begin
+            if begin < end[y, d]:
+                first[y, d], waiting[y, d] = queue[begin], wrong[queue[begin]]
+                following[y, d] += 1
+    gain, candidate = np.zeros(classes), np.full(classes, count)
+    column = np.zeros(classes, int64)
+    for step in range(-classes, count):  # the first steps look at each row once
+        y = step + classes
+        if step >= 0:
+            y = _first_of_best(gain, candidate)
+            d, order[step] = column[y], candidate[y]
+            union[y] = max(union[y] - waiting[y, d], 1.0)
+            worth[y] = 1 / union[y]
+            first[y, d], waiting[y, d] = count, 0.0
+            if following[y, d] < end[y, d]:
+                first[y, d] = queue[following[y, d]]
+                waiting[y, d] = wrong[first[y, d]]
+                following[y, d] += 1
+        for c in range(classes):
+            found[c] = waiting[y, c] * ((worth[y] if c == y else worth[c] + worth[y]) + pixel)
+        best = _first_of_best(found, first[y])
+        gain[y], column[y], candidate[y] = found[best], best, first[y, best]
+        for r in range(classes if step >= 0 else 0):
+            more = waiting[r, y] * ((worth[y] if r == y else worth[r] + worth[y]) + pixel)
+            if more > gain[r] or (more == gain[r] and first[r, y] < candidate[r]):
+                gain[r], column[r], candidate[r] = more, y, first[r, y]

@@ -1,8 +1,8 @@
 """The kernels in plain NumPy, which also document the compiled ones.
 
-In every function ``probabilities`` is float32 (C, P), the pixels of an image in raster order;
-``index`` int32 (P,) is each pixel's superpixel, 1..N, 0 = in none; tables by superpixel have
-N + 1 rows, row 0 for the pixels in none. Results are written into the caller's arrays.
+``probabilities`` is float32 (C, P), the pixels of an image in raster order; ``index`` int32 (P,) is
+each pixel's superpixel, 1..N, 0 = in none; tables by superpixel have N + 1 rows, row 0 for the
+pixels in none. Results are written into the caller's arrays.
 """
 
 from __future__ import annotations
@@ -135,3 +135,106 @@ def representatives(
     np.maximum.at(best, group, cosine)
     closest = members[cosine == best[group]][::-1]
     out[index[closest]] = closest
+
+
+def gains(
+    queue: NDArray[np.int64],
+    end: NDArray[np.int64],
+    wrong: NDArray[np.float64],
+    union: NDArray[np.float64],
+    pixel: float,
+    order: NDArray[np.int64],
+) -> None:
+    """Fills ``order`` (M,) with the superpixels in which ``default`` takes them.
+
+    ``queue`` (M,) has the superpixels of each pair of classes, the label y and the dominant class
+    D, one pair after the other and each in descending order of its ``wrong`` pixels (M,); ``end``
+    (C, C) is where the queue of a pair ends. ``union`` (C,) is U(c), which is changed here, and
+    ``pixel`` what a pixel put right is worth beside that. Of equal gains the lower index is taken.
+
+    Superpixels with the same two classes never overtake each other: only the first one of each
+    pair can be the best. A union that shrinks changes the gains of one row and one column of the
+    pairs, so that the work for each superpixel grows with the number of classes, not with that of
+    pairs.
+    """
+    best = _Best(queue, end, wrong, union, pixel)
+    for step in range(len(order)):
+        order[step] = best.take()
+
+
+class _Best:
+    """The superpixels of :func:`gains`, of which one after the other is taken."""
+
+    def __init__(
+        self,
+        queue: NDArray[np.int64],
+        end: NDArray[np.int64],
+        wrong: NDArray[np.float64],
+        union: NDArray[np.float64],
+        pixel: float,
+    ) -> None:
+        classes = len(union)
+        self._queue, self._end, self._wrong = queue, end, wrong
+        self._union, self._worth, self._pixel = union, 1 / union, pixel
+        self._next = np.concatenate(([0], end.reshape(-1)[:-1])).reshape(classes, classes)
+        # of each pair, the superpixel that comes first and its wrong pixels; no pixels at the end
+        self._first = np.full((classes, classes), len(wrong))
+        self._waiting = np.zeros((classes, classes))
+        for row, column in zip(*np.nonzero(self._next < end), strict=True):
+            self._advance(row, column)
+        # of each row, the greatest gain, and the column and the superpixel that have it
+        self._gain = np.zeros(classes)
+        self._column = np.zeros(classes, dtype=np.intp)
+        self._candidate = np.full(classes, len(wrong))
+        for row in range(classes):
+            self._compare_row(row, self._worths(row))
+
+    def take(self) -> int:
+        """The index of the best superpixel, the first one of equals, which is then gone."""
+        row = self._first_of_best(self._gain, self._candidate)
+        column, taken = int(self._column[row]), int(self._candidate[row])
+        self._union[row] = max(self._union[row] - self._waiting[row, column], 1.0)
+        self._worth[row] = 1 / self._union[row]
+        self._advance(row, column)
+        worths = self._worths(row)
+        self._compare_row(row, worths)
+        self._compare_column(row, worths)
+        return taken
+
+    def _worths(self, class_id: int) -> NDArray[np.float64]:
+        """What a pixel put right is worth, (C,), by the other class of the pair."""
+        others: NDArray[np.float64] = self._worth + self._worth[class_id]
+        others[class_id] = self._worth[class_id]
+        others += self._pixel
+        return others
+
+    def _advance(self, row: int, column: int) -> None:
+        """Let the next superpixel of a pair be its first one."""
+        position = self._next[row, column]
+        if position < self._end[row, column]:
+            self._first[row, column] = self._queue[position]
+            self._waiting[row, column] = self._wrong[self._queue[position]]
+            self._next[row, column] += 1
+        else:
+            self._first[row, column], self._waiting[row, column] = len(self._wrong), 0.0
+
+    def _compare_row(self, row: int, worths: NDArray[np.float64]) -> None:
+        found = self._waiting[row] * worths
+        column = self._first_of_best(found, self._first[row])
+        self._column[row], self._gain[row] = column, found[column]
+        self._candidate[row] = self._first[row, column]
+
+    def _compare_column(self, column: int, worths: NDArray[np.float64]) -> None:
+        """Take up what the pairs in a column have gained: unions shrink, so gains only grow."""
+        found = self._waiting[:, column] * worths
+        for row in (found >= self._gain).nonzero()[0]:
+            candidate = self._first[row, column]
+            if found[row] > self._gain[row] or candidate < self._candidate[row]:
+                self._gain[row], self._candidate[row] = found[row], candidate
+                self._column[row] = column
+
+    @staticmethod
+    def _first_of_best(found: NDArray[np.float64], first: NDArray[np.int64]) -> int:
+        """The index of the greatest gain; of equals, the one whose superpixel comes first."""
+        best = (found == found[found.argmax()]).nonzero()[0]
+        return int(best[0] if len(best) == 1 else best[first[best].argmin()])

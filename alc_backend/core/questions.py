@@ -48,12 +48,16 @@ LEAST_DOUBT = 1e-6
 
 
 class Pace(NamedTuple):
-    """Seconds: for accepting a label, for naming another class, for a page, and for each tile."""
+    """Seconds: for accepting a label, for naming another class, for a page, and for each tile.
+
+    ``classify`` are those for naming the class of an object that no label is shown of.
+    """
 
     accept: float = ACCEPT_S
     correct: float = CLASSIFICATION_S
     page: float = PAGE_S
     tile: float = TILE_S
+    classify: float = CLASSIFICATION_S
 
 
 class Question(NamedTuple):
@@ -64,6 +68,10 @@ class Question(NamedTuple):
 
     members: Indices
     proposed: int | None
+
+
+PUBLISHED = Pace()
+"""The seconds that were published."""
 
 
 class Questions:
@@ -93,7 +101,7 @@ class Questions:
         class_pixels: NDArray[np.int64],
         beliefs: Floats,
         *,
-        pace: Pace = Pace(),
+        pace: Pace = PUBLISHED,
         tiles: int = TILES,
         kind: str = "mixed",
     ) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Scored(NamedTuple):
@@ -50,6 +53,32 @@ def top(
             taken[item.key] += 1
             chosen.append(item)
     return chosen
+
+
+def best(
+    scores: NDArray[np.float64],
+    images: NDArray[np.integer[Any]],
+    budget: int,
+    per_image: int | None = None,
+) -> NDArray[np.intp]:
+    """The indices of the ``budget`` best superpixels, best first, or fewer when no more qualify.
+
+    As :func:`top` chooses them, from arrays (M,) in the order of image keys and superpixel ids:
+    ``scores``, and ``images``, in which equal numbers mean the same image.
+    """
+    order = np.argsort(-scores, kind="stable")
+    if per_image is None:
+        return order[:budget]
+    chosen: list[int] = []
+    taken: Counter[int] = Counter()
+    for index in order:
+        if len(chosen) == budget:
+            break
+        image = int(images[index])
+        if taken[image] < per_image:
+            taken[image] += 1
+            chosen.append(index)
+    return np.array(chosen, dtype=np.intp)
 
 
 def spread(items: Sequence[Scored], gap: int) -> list[Scored]:

@@ -8,12 +8,15 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from alc_backend.errors import DatasetError
+
+Number = TypeVar("Number", bound=np.generic)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 """The file extensions of images: those that Label Studio takes."""
@@ -236,6 +239,30 @@ def label_thumbnail(labels: NDArray[np.uint8], side: int) -> bytes:
     image.putpalette(voc_palette())
     image.thumbnail((side, side), Image.Resampling.NEAREST)
     return _encoded(image, "PNG")
+
+
+def id_thumbnail(ids: NDArray[np.int32], side: int) -> bytes:
+    """The bytes of a PNG of superpixel ids, int32 (H, W), at most ``side`` pixels wide and high.
+
+    The red, green and blue of a pixel are its id's bytes, the lowest first.
+    """
+    small = reduced_ids(ids, side)
+    colours = np.stack([small & 255, small >> 8 & 255, small >> 16 & 255], axis=-1)
+    return _encoded(Image.fromarray(colours.astype(np.uint8)), "PNG")
+
+
+def reduced_ids(ids: NDArray[Number], side: int) -> NDArray[Number]:
+    """Ids or labels (H, W) at most ``side`` pixels wide and high, each as at the nearest pixel."""
+    height, width = ids.shape
+    share = min(1.0, side / max(height, width))
+    rows, cols = (
+        ((np.arange(max(1, round(length * share))) + 0.5) / share)
+        .astype(np.intp)
+        .clip(0, length - 1)
+        for length in (height, width)
+    )
+    reduced: NDArray[Number] = ids[np.ix_(rows, cols)]
+    return reduced
 
 
 def voc_palette() -> list[int]:

@@ -1,12 +1,24 @@
-"""Superpixels without a foundation model (SLIC), and boxes around the components of masks."""
+"""Superpixels without a foundation model (SLIC, SEEDS), and boxes around components of masks."""
 
 from __future__ import annotations
+
+import importlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.core.components import components
 from alc_backend.datasets.images import MAX_COLOUR_ID
+from alc_backend.errors import SettingsError
+
+SEEDS_LEVELS, SEEDS_BINS, SEEDS_PRIOR, SEEDS_ITERATIONS = 4, 5, 2, 10
+"""Of SEEDS: the most block levels, the bins of each channel's histogram, how strongly shapes are
+smoothed (0..5), and the passes over the image."""
+
+LEAST_SIDE, LEAST_BLOCK = 16, 4
+"""In pixels: OpenCV's SEEDS never ends, or takes the process with it, on smaller images, and where
+its blocks are smaller or wider than half the image."""
 
 
 def slic(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
@@ -15,6 +27,52 @@ def slic(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
     Returns int32 (H, W) with ids 1..n: every pixel is queryable. Raises ValueError for count < 1.
     """
     return _slic(image, count, None)
+
+
+def seeds(image: NDArray[np.uint8], count: int = 100) -> NDArray[np.int32]:
+    """A partition of ``image``, uint8 (H, W, 3), into about ``count`` superpixels by SEEDS.
+
+    Van den Bergh et al., *SEEDS: Superpixels Extracted via Energy-Driven Sampling*, 2012, in the
+    implementation of OpenCV's extra modules, on CIE Lab. Returns int32 (H, W) with ids 1..n; n is
+    often a quarter smaller than ``count``, as superpixels begin as a regular grid. Raises
+    ValueError for count < 1, SettingsError where the modules are not installed.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}")
+    ximgproc = check_seeds()
+    import cv2
+
+    times = -(-LEAST_SIDE // min(image.shape[:2]))
+    large = np.ascontiguousarray(image.repeat(times, axis=0).repeat(times, axis=1))
+    height, width = large.shape[:2]
+    block = min(max((height * width / count) ** 0.5, LEAST_BLOCK), min(height, width) / 2)
+    wanted = round(height * width / block**2)
+    made = [
+        ximgproc.createSuperpixelSEEDS(
+            width, height, 3, wanted, levels, SEEDS_PRIOR, SEEDS_BINS, False
+        )
+        for levels in range(1, SEEDS_LEVELS + 1)
+    ]
+    best = min(reversed(made), key=lambda one: abs(one.getNumberOfSuperpixels() - wanted))
+    best.iterate(cv2.cvtColor(large, cv2.COLOR_RGB2LAB), SEEDS_ITERATIONS)
+    found = best.getLabels()[::times, ::times]
+    numbers = np.unique(found, return_inverse=True)[1].reshape(found.shape)
+    return np.asarray(numbers + 1, dtype=np.int32)
+
+
+def check_seeds() -> Any:
+    """OpenCV's module with SEEDS; SettingsError, with the remedy, unless it is installed."""
+    try:
+        found = importlib.import_module("cv2.ximgproc")
+    except ImportError:
+        found = None
+    if hasattr(found, "createSuperpixelSEEDS"):
+        return found
+    raise SettingsError(
+        "superpixels by SEEDS need OpenCV's extra modules: install alc-backend[seeds]; where "
+        "another build of OpenCV is installed, too, as with the extra grounded-sam, put this one "
+        "in its place: pip install --force-reinstall --no-deps opencv-contrib-python-headless"
+    )
 
 
 def fill(

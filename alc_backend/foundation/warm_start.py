@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.datasets.classes import background, uncovered_class
-from alc_backend.datasets.superpixels import fill, slic
+from alc_backend.datasets.superpixels import check_seeds, fill, seeds, slic
 from alc_backend.errors import DatasetError, SettingsError
 from alc_backend.foundation import weights
 from alc_backend.foundation.catalogue import (
@@ -29,19 +29,20 @@ if TYPE_CHECKING:
     from alc_backend.foundation.grounded_sam import FirstMaps
     from alc_backend.foundation.protocols import Both, Segmenter
 
-SLIC, SAM, GROUNDED_SAM = "slic", "sam", "grounded-sam"
-METHODS = (SLIC, SAM, GROUNDED_SAM)
-"""Sources of superpixels: colours alone, SAM in boxes around masks, or detected objects."""
+SLIC, SEEDS, SAM, GROUNDED_SAM = "slic", "seeds", "sam", "grounded-sam"
+METHODS = (SLIC, SEEDS, SAM, GROUNDED_SAM)
+"""Sources of superpixels: colours alone, by two methods; SAM in boxes around masks; or detected
+objects."""
 
 
 @dataclass(frozen=True)
 class WarmStart:
     """How the first maps of a project's images are made; stored with the project.
 
-    ``superpixels`` is one of METHODS; ``count`` is the number of superpixels that SLIC makes of an
-    image; with ``fill`` SLIC also covers pixels outside all objects. ``threshold`` (0..1) is the
-    detector's box threshold; ``detector`` and ``segmenter`` are names of models or paths of
-    checkpoints.
+    ``superpixels`` is one of METHODS; ``count`` is the number of superpixels that SLIC or SEEDS
+    makes of an image; with ``fill`` SLIC also covers pixels outside all objects. ``threshold``
+    (0..1) is the detector's box threshold; ``detector`` and ``segmenter`` are names of models or
+    paths of checkpoints.
     """
 
     superpixels: str = SLIC
@@ -132,7 +133,7 @@ class Warmer:
                     "masks, or such a class"
                 )
             labels = np.full(image.shape[:2], self.uncovered, dtype=np.uint8)
-            return grounded_sam.FirstMaps(labels, slic(image, self.start.count), {}, 0, 0)
+            return grounded_sam.FirstMaps(labels, self._by_colour(image), {}, 0, 0)
         maps = grounded_sam.first_maps(
             image,
             self._prompts,
@@ -158,8 +159,12 @@ class Warmer:
             assert self._segmenter is not None
             superpixels = segments_of_masks(image, labels, self._segmenter, self.uncovered)
         if superpixels is None:
-            return slic(image, self.start.count)
+            return self._by_colour(image)
         return self._filled(superpixels, image)
+
+    def _by_colour(self, image: NDArray[np.uint8]) -> NDArray[np.int32]:
+        make = seeds if self.start.superpixels == SEEDS else slic
+        return make(image, self.start.count)
 
     def _filled(
         self, superpixels: NDArray[np.int32], image: NDArray[np.uint8]
@@ -181,8 +186,11 @@ class Files(NamedTuple):
 def check_files(start: WarmStart, settings: Settings) -> Files:
     """The paths of the models that a warm start needs, found without opening them.
 
-    Raises WeightsError with instructions for missing files, SettingsError for an unknown model.
+    Raises WeightsError with instructions for missing files, SettingsError for an unknown model and
+    where SEEDS is not installed.
     """
+    if start.superpixels == SEEDS:
+        check_seeds()
     wanted = {}
     if start.superpixels == GROUNDED_SAM:
         wanted["detector"] = _known(DETECTORS, start.detector)

@@ -106,14 +106,33 @@ def create_query_project(
     Label Studio hands out the best query first; skipped ones come back last. Each query is put to
     ``overlap`` annotators and offers so many ``classes``.
     """
+    more = {"skip_queue": "REQUEUE_FOR_ME"}
+    return _create_queries(client, query_title(name), overlap, classes, wording, more)
+
+
+def create_study_project(
+    client: Client, name: str, design: str, people: int, classes: int, wording: Texts
+) -> int:
+    """Create the project of one group of a user study; returns its id.
+
+    Each question is put to so many ``people``, offers so many ``classes``, and cannot be skipped.
+    """
+    title = _title(name, (f" – study, {design}",))
+    more = {"show_skip_button": False, "show_instruction": False}
+    return _create_queries(client, title, people, classes, wording, more)
+
+
+def _create_queries(
+    client: Client, title: str, overlap: int, classes: int, wording: Texts, more: Json
+) -> int:
     body = {
-        "title": query_title(name),
+        "title": title,
         "label_config": label_config(classes, wording),
         "sampling": SAMPLING,
         "show_collab_predictions": True,
         "enable_empty_annotation": False,
-        "skip_queue": "REQUEUE_FOR_ME",
         "maximum_annotations": overlap,
+        **more,
     }
     project = int(client.post("/api/projects/", body)["id"])
     order_default_tab(client, project)

@@ -66,9 +66,9 @@ def update_changed(
 
 
 def queries_left_behind(session: Session, round_: Round) -> list[Query]:
-    """The queries of earlier rounds that are not in this round's queue and that nobody answered.
+    """The open queries of earlier rounds that are not in this round's queue and nobody answered.
 
-    Label Studio hands out their tasks unless they are closed. Answered: an accept or a correction
+    Label Studio hands out their tasks. Answered: an accept or a correction
     of them is in force; an answer on a page is none of their task.
     """
     revised = aliased(LedgerEntry)
@@ -97,6 +97,7 @@ def queries_left_behind(session: Session, round_: Round) -> list[Query]:
                 Round.project_id == round_.project_id,
                 Round.number < round_.number,
                 Query.task_id.is_not(None),
+                Query.closed_at.is_(None),
                 ~answered,
             )
             .order_by(Query.id)

@@ -12,7 +12,9 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import distributed, nn
 
 from alc_backend.common.files import write_atomically
@@ -22,6 +24,7 @@ from alc_backend.errors import TrainingError
 from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import TrainingConfig
 from alc_backend.segmentation.dataset import Batch, Loader, TrainingCrops
+from alc_backend.segmentation.partial_labels import MergedPositiveLoss
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ def train(
     cache_bytes: int = 2**31,
     loader_threads: int = 1,
     log_folder: Path | None = None,
+    class_sets: NDArray[np.bool_] | None = None,
 ) -> None:
     """Train a network and save it to ``path`` (safetensors).
 
@@ -51,17 +55,18 @@ def train(
     weights as one without interruption; a finished one is not repeated. ``progress`` may raise
     CancelledError to stop, and so may ``check``, which is called before a file that others see is
     written or removed. ``loader_threads`` threads prepare crops ahead; TensorBoard files go to
-    ``log_folder`` if TensorBoard is installed.
+    ``log_folder`` if TensorBoard is installed. ``class_sets`` bool (ids, C) says which classes each
+    id of the label maps stands for, where that may be several; one of them is right.
 
     On CUDA the network computes in bfloat16. In a process group (``torchrun``) every process
     trains on its share of each batch, and the gradients are those of the whole batch. A batch that
     does not fit into memory is processed in parts, which ``progress`` reports; batch norm then sees
     the parts. Raises TrainingError when the loss is not finite, or when not even two images fit.
     """
-    fingerprint = _fingerprint(config, keys, classes, data_version)
+    fingerprint = _fingerprint(config, keys, classes, data_version, class_sets)
     if networks.trained_by(path) == fingerprint:
         return  # finished by a worker that was killed before it could report that
-    training = Training(config, classes, path, fingerprint)
+    training = Training(config, classes, path, fingerprint, class_sets)
     if training.rank == 0:
         check()
         path.unlink(missing_ok=True)
@@ -113,6 +118,7 @@ class Training:
         classes: list[str],
         path: Path,
         fingerprint: str,
+        class_sets: NDArray[np.bool_] | None = None,
     ) -> None:
         together = distributed.is_available() and distributed.is_initialized()
         self.rank, self.ranks = (
@@ -137,7 +143,9 @@ class Training:
             )
             self.network = convert(self.network)
         self._optimiser = _optimiser(self.network, config)
-        self._loss = nn.CrossEntropyLoss(ignore_index=VOID, reduction="sum")
+        self._loss: nn.Module = nn.CrossEntropyLoss(ignore_index=VOID, reduction="sum")
+        if class_sets is not None:
+            self._loss = MergedPositiveLoss(class_sets).to(self._device)
         self._part = -(-config.batch_size // self.ranks)
 
     def rate(self, iteration: int) -> float:
@@ -323,7 +331,13 @@ def _iteration_seed(seed: int, iteration: int, rank: int) -> int:
 
 
 def _fingerprint(
-    config: TrainingConfig, keys: Sequence[str], classes: list[str], data_version: str
+    config: TrainingConfig,
+    keys: Sequence[str],
+    classes: list[str],
+    data_version: str,
+    class_sets: NDArray[np.bool_] | None,
 ) -> str:
-    content = json.dumps([config.as_dict(), list(keys), classes, data_version])
-    return hashlib.sha256(content.encode()).hexdigest()
+    content: list[Any] = [config.as_dict(), list(keys), classes, data_version]
+    if class_sets is not None:
+        content.append(class_sets.tolist())
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

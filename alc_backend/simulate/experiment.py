@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alc_backend.core.acquisition import ACQUISITIONS
-from alc_backend.core.questions import KINDS, TILE_S, TILES
+from alc_backend.core.questions import KINDS, PUBLISHED, TILES, Pace
 from alc_backend.errors import SettingsError
 from alc_backend.segmentation.config import TrainingConfig
 from alc_backend.simulate.oracle import ORACLES
@@ -29,6 +29,14 @@ MODEL_AT = ("last", "all", "none")
 """The budgets at which a network is trained and its mIoU measured."""
 
 
+METHODS = ("alc", "spx", "merspx", "mulspx", "supervised")
+"""Active label correction; the superpixel-based active learning that it is compared with
+(:mod:`alc_backend.simulate.baselines`); or a network that is trained on the ground truth."""
+
+STARTS = ("warm", "cold")
+"""Where active learning begins: with the first label maps, or with nothing."""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A row, measured after each of the numbers of answers in ``budgets``, which ascend.
@@ -40,10 +48,13 @@ class Experiment:
 
     With ``hours``, which ascend, the annotators work until the last of them, and the row is
     measured after each, too. ``questions`` says what they are asked (see
-    :mod:`alc_backend.core.questions`): pages hold up to ``tiles`` tiles, each takes
-    ``seconds_per_tile``, and a wrong tile is left ticked with probability ``overlooked``. With
+    :mod:`alc_backend.core.questions`): pages hold up to ``tiles`` tiles, and a wrong tile is left
+    ticked with probability ``overlooked``. ``pace`` says how long everything takes. With
     ``corrector``, a network taught by the answers relabels what was not asked about, after each of
-    the hours, as A²LC does. Raises SettingsError for options that are invalid or cannot be
+    the hours, as A²LC does.
+
+    ``method`` says which loop is run; those of active learning ask for classes, by ClassBal, and
+    begin at their ``start``. Raises SettingsError for options that are invalid or cannot be
     combined.
     """
 
@@ -69,10 +80,12 @@ class Experiment:
     probabilities: str | None = None
     hours: tuple[float, ...] = ()
     questions: str = "single"
-    seconds_per_tile: float = TILE_S
+    pace: Pace = PUBLISHED
     tiles: int = TILES
     overlooked: float = 0.0
     corrector: bool = False
+    method: str = "alc"
+    start: str = "warm"
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -88,6 +101,8 @@ class Experiment:
             ("--oracle", self.oracle, ORACLES),
             ("--model-at", self.model_at, MODEL_AT),
             ("--questions", self.questions, KINDS),
+            ("--method", self.method, METHODS),
+            ("--start", self.start, STARTS),
         ):
             if value not in known:
                 raise SettingsError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -101,7 +116,7 @@ class Experiment:
             raise SettingsError("--noise and --epsilon must lie between 0 and 1")
         if list(self.hours) != sorted(set(self.hours)) or any(not 0 < h <= 1e6 for h in self.hours):
             raise SettingsError("--hours must ascend, each positive and given once")
-        if not 0 < self.seconds_per_tile <= 3600 or not 1 <= self.tiles <= MOST_TILES:
+        if not 0 < self.pace.tile <= 3600 or not 1 <= self.tiles <= MOST_TILES:
             raise SettingsError(
                 f"--seconds-per-tile must be positive and --tiles between 1 and {MOST_TILES}"
             )
@@ -118,6 +133,22 @@ class Experiment:
         if self.pool == "pixel" and self.acquisition not in ("sim", "cil"):
             raise SettingsError(
                 "--pool pixel ranks every pixel by itself: --acquisition must be sim or cil"
+            )
+        if self.method != "alc" and (
+            self.hours
+            or self.pool != "superpixel"
+            or not self.expansion
+            or self.epsilon > 0
+            or self.labels != "given"
+            or not (self.train or self.probabilities)
+        ):
+            raise SettingsError(
+                f"--method {self.method} cannot be combined with --hours, --pool, --expansion off, "
+                "--epsilon, --labels random and --no-train"
+            )
+        if self.start == "cold" and self.method == "alc":
+            raise SettingsError(
+                "--start cold is for active learning (--method): label correction needs labels"
             )
         if self.questions != "single" and not self.hours:
             raise SettingsError("--questions mixed and pages are measured over --hours")
@@ -141,7 +172,11 @@ class Experiment:
     def as_dict(self) -> dict[str, Any]:
         """The values as JSON types."""
         values = asdict(self)
-        lists = {"budgets": list(self.budgets), "hours": list(self.hours)}
+        lists = {
+            "budgets": list(self.budgets),
+            "hours": list(self.hours),
+            "pace": self.pace._asdict(),
+        }
         return {"seed": self.seed, **values, **lists}
 
     def name(self, *others: str) -> str:

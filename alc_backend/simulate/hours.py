@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from alc_backend.common.types import Json
 from alc_backend.core.proposals import NEWS, Known, Proposals, Traits
-from alc_backend.core.questions import Pace, Questions
+from alc_backend.core.questions import Questions
 from alc_backend.simulate.candidates import Candidates
 from alc_backend.simulate.corrector import relabelled
 from alc_backend.simulate.loop import Loop
@@ -142,7 +142,7 @@ class Learner:
 
     def __init__(self, loop: Loop, candidates: Candidates) -> None:
         experiment = loop.experiment
-        self.pace = Pace(tile=experiment.seconds_per_tile)
+        self.pace = experiment.pace
         doubt = candidates.scores["sim"] / np.maximum(candidates.size, 1)
         self._proposals = Proposals(
             Traits(

@@ -52,6 +52,10 @@ class Loop:
         """The label map of an image before the first correction, uint8 (H, W), read-only."""
         return self._first[key].read() if key in self._first else self.scenes.labels(key)
 
+    def trained_on(self, key: str) -> NDArray[np.uint8]:
+        """The label map of an image that a network is trained on now, uint8 (H, W), read-only."""
+        return self.labels(key)
+
     @property
     def answered(self) -> dict[str, frozenset[int]]:
         """The superpixels that were asked about, by image key."""
@@ -143,7 +147,8 @@ class Loop:
         pseudo = int(candidates.pseudo[index]) if present == VOID else present
         superpixel = self.scenes.superpixels(key) == number
         class_id = self._answer(key, superpixel, number, row, col, pseudo)
-        self._count(key, number, oracle.seconds(class_id == pseudo))
+        pace = self.experiment.pace
+        self._count(key, number, pace.accept if class_id == pseudo else pace.correct)
         self._accepted += class_id == pseudo
         if self.experiment.expansion:
             self._take(candidates, index, class_id)
@@ -257,7 +262,7 @@ class Loop:
             inside = np.flatnonzero(mask)
             star = inside[draw(f"star/{key}/{number}", seed) % len(inside)]
             class_id = int(scenes.truth(key).ravel()[star])
-            self._count(key, number, cost.CLASSIFICATION_S)
+            self._count(key, number, self.experiment.pace.classify)
             if class_id != VOID:
                 class_id = oracle.blunder(
                     class_id, len(scenes.classes), noise, f"{key}/{number}", seed
@@ -324,9 +329,7 @@ class Loop:
         experiment, classes = self.experiment, len(self.scenes.classes)
         accepted = self._accepted / self._given if self._given else 0.0
         last = last or self._given >= experiment.budgets[-1]
-        model = None
-        if experiment.model_at == "all" or (experiment.model_at == "last" and last):
-            model = self._networks.measure(self.labels, digest_of(self.scenes, self.labels))
+        model = self._model(last)
         per_answer = cost.correction_cost(classes, accepted) / cost.classification_cost(classes)
         iou = metrics.class_iou(self._confusion).tolist()
         self._points.append(
@@ -343,9 +346,16 @@ class Loop:
                 model_class_iou=model[1] if model else None,
                 normalised_clicks=self._given * per_answer,
                 hours=self._seconds / 3600,
-                hours_classifying=self._given * cost.CLASSIFICATION_S / 3600,
+                hours_classifying=self._given * experiment.pace.classify / 3600,
             )
         )
+
+    def _model(self, last: bool) -> tuple[float | None, list[float | None]] | None:
+        """The quality of a network that is trained now; None where it is not asked for."""
+        wanted = self.experiment.model_at
+        if wanted == "none" or (wanted == "last" and not last):
+            return None
+        return self._networks.measure(self.trained_on, digest_of(self.scenes, self.trained_on))
 
     def _recall(self) -> float:
         """The share of the pixels that were wrong at first which the answers reached."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alc_backend.common.durations import Pace
 from alc_backend.common.locks import only_one
@@ -48,15 +49,18 @@ class Networks:
             self._scenes.image_digest, __version__,
         )  # fmt: skip
 
-    def predictor(self, labels: ReadLabels, digest: str) -> Predict:
+    def predictor(
+        self, labels: ReadLabels, digest: str, sets: NDArray[np.bool_] | None = None
+    ) -> Predict:
         """A function that predicts training images, after training on ``labels``.
 
-        With folds, each image is predicted by a network that was not trained on it.
+        With folds, each image is predicted by a network that was not trained on it. ``sets`` bool
+        (ids, C) says which classes each id of the label maps stands for, where that may be several.
         """
         experiment = self._experiment
         if experiment.probabilities:
             return self._given(Path(experiment.probabilities))
-        paths = {fold: self._train(labels, digest, fold) for fold in self._parts}
+        paths = {fold: self._train(labels, digest, fold, sets) for fold in self._parts}
 
         def predict(key: str) -> Prediction:
             fold = None
@@ -85,7 +89,13 @@ class Networks:
         iou = [metrics.known(value) for value in metrics.class_iou(total).tolist()]
         return metrics.known(metrics.mean_iou(total)), iou
 
-    def _train(self, labels: ReadLabels, digest: str, fold: int | None) -> Path:
+    def _train(
+        self,
+        labels: ReadLabels,
+        digest: str,
+        fold: int | None,
+        sets: NDArray[np.bool_] | None = None,
+    ) -> Path:
         """The file of the network trained on all images, or on those outside ``fold``.
 
         Where several simulations share the folder, one of them trains it and the others wait.
@@ -95,7 +105,8 @@ class Networks:
         experiment = self._experiment
         keys = folds.kept(self._scenes.keys, fold, experiment.seed, experiment.folds)
         split = [experiment.folds, fold] if fold is not None else None
-        name = fingerprint(self._config.as_dict(), split, digest, self._scenes.image_digest)
+        about = [self._config.as_dict(), split, digest, self._scenes.image_digest]
+        name = fingerprint(*about, *([] if sets is None else [sets.tolist()]))
         path = self._folder / f"{name}.safetensors"
         where = "" if fold is None else f"fold {fold + 1} of {experiment.folds}, "
         pace = Pace()
@@ -112,6 +123,7 @@ class Networks:
                 ),
                 checkpoint_every=CHECKPOINT_EVERY,
                 loader_threads=2,
+                class_sets=sets,
             )
         return path
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alc_backend.core.arrays import VOID
-from alc_backend.core.cost import ACCEPT_S, CLASSIFICATION_S
 from alc_backend.core.draws import chance, draw
 
 ORACLES = ("object", "pixel")
@@ -77,8 +76,3 @@ def blunder(class_id: int, classes: int, rate: float, name: str, seed: int) -> i
         return class_id
     other = draw(f"blunder/class/{name}", seed) % (classes - 1)
     return other + (other >= class_id)
-
-
-def seconds(accepted: bool) -> float:
-    """The seconds that an answer takes (Table 1)."""
-    return ACCEPT_S if accepted else CLASSIFICATION_S

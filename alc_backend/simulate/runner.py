@@ -15,7 +15,7 @@ from alc_backend.simulate.scenes import Scenes
 from alc_backend.simulate.work import Data, Piece
 from alc_backend.simulate.workers import Do, default_jobs, workers
 
-FORM = 4
+FORM = 5
 """The form of saved rows; a new number makes those of earlier code useless."""
 
 
@@ -41,7 +41,7 @@ class Runner:
         self._do = do
 
     def scenes(self, superpixels: str = "objects", count: int = 100) -> Scenes:
-        """The dataset, with its own superpixels or SLIC's."""
+        """The dataset, with its own superpixels or others."""
         return self._data.scenes(superpixels, count)
 
     def run(self, experiments: Sequence[Experiment], progress: Progress) -> list[Json]:
@@ -87,5 +87,15 @@ def _first_network(experiment: Experiment) -> str:
     """A name that is equal for rows that begin with the same network."""
     first = experiment.budgets[0] if experiment.labels == "random" else None
     values = experiment.as_dict()
-    kept = ("training", "folds", "share_iterations", "flip", "labels", "superpixels", "noise")
+    kept = (
+        "training",
+        "folds",
+        "share_iterations",
+        "flip",
+        "labels",
+        "superpixels",
+        "noise",
+        "method",
+        "start",
+    )
     return fingerprint({name: values[name] for name in kept}, first, experiment.probabilities)

@@ -17,11 +17,14 @@ from alc_backend.core import metrics
 from alc_backend.datasets.dataset import Dataset
 from alc_backend.datasets.images import read_image
 from alc_backend.datasets.layouts import open_dataset
-from alc_backend.datasets.superpixels import slic
+from alc_backend.datasets.superpixels import seeds, slic
 from alc_backend.errors import DatasetError
 
-SUPERPIXELS = ("objects", "slic")
-"""Sources of superpixels: the dataset, or SLIC."""
+BY_COLOUR = {"slic": slic, "seeds": seeds}
+"""What partitions an image by its colours, by its name."""
+
+SUPERPIXELS = ("objects", *BY_COLOUR)
+"""Sources of superpixels: the dataset, SLIC, or SEEDS."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class Scenes:
                     "to answer from"
                 )
             regions = sample.superpixels
-            if superpixels == "slic":
-                regions = slic(read_image(sample.path), superpixel_count)
+            if (partition := BY_COLOUR.get(superpixels)) is not None:
+                regions = partition(read_image(sample.path), superpixel_count)
             self._paths[sample.key] = sample.path
             self._labels[sample.key] = Packed.of(sample.labels)
             self._superpixels[sample.key] = Packed.of(regions)
@@ -102,6 +105,10 @@ class Scenes:
             self.held_out.append(key)
         self.problems += folder.problems
         self.notes += folder.notes
+
+    def path(self, key: str) -> Path:
+        """The image's file."""
+        return self._paths[key]
 
     def image(self, key: str) -> NDArray[np.uint8]:
         """The image as RGB, uint8 (H, W, 3), read from disk."""

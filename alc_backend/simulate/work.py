@@ -11,9 +11,9 @@ from pathlib import Path
 
 from alc_backend.common.files import write_atomically
 from alc_backend.simulate import hours
+from alc_backend.simulate.baselines.active import LOOPS
 from alc_backend.simulate.examples import examples
 from alc_backend.simulate.experiment import Experiment
-from alc_backend.simulate.loop import Loop
 from alc_backend.simulate.scenes import Scenes
 
 Tell = Callable[[str], None]
@@ -31,7 +31,7 @@ class Data:
     validation: Path | None
 
     def scenes(self, superpixels: str, count: int) -> Scenes:
-        """The dataset with its own superpixels or SLIC's, kept for the next piece of work."""
+        """The dataset with the superpixels asked for, kept for the next piece of work."""
         return read_scenes(self, superpixels, count)
 
 
@@ -67,7 +67,7 @@ def do(piece: Piece, tell: Tell) -> None:
             tell(f"{experiment.acquisition}, seed {experiment.seed}: {message} ({done}/{total})")
 
     scenes = piece.data.scenes(experiment.superpixels, experiment.superpixel_count)
-    loop = Loop(scenes, experiment, piece.cache, progress)
+    loop = LOOPS[experiment.method](scenes, experiment, piece.cache, progress)
     if piece.target is None:
         loop.prepare()
         return

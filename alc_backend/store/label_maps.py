@@ -59,11 +59,12 @@ class LabelMaps:
         mentioned = (
             select(Superpixel.id, Superpixel.number)
             .join(LedgerEntry, LedgerEntry.superpixel_id == Superpixel.id)
-            .where(LedgerEntry.project_id == project_id)
             .distinct()
         )
         if images is not None and len(images) <= FEW_IMAGES:
             mentioned = mentioned.where(LedgerEntry.image_id.in_(images))
+        else:
+            mentioned = mentioned.where(LedgerEntry.project_id == project_id)
         numbers = {row.id: row.number for row in session.execute(mentioned)}
         self._answered: dict[int, list[tuple[int, LedgerEntry]]] = {}
         for superpixel_id, answer in resolved.items():

@@ -61,16 +61,16 @@ def standing(
     """
     wanted = [LedgerEntry.project_id == project_id]
     if images is not None and len(images) <= FEW_IMAGES:
-        wanted.append(LedgerEntry.image_id.in_(images))
+        wanted = [LedgerEntry.image_id.in_(images)]  # alone: SQLite might take the other's index
     if not removed:
         wanted.append(Image.removed.is_(None))
     return _standing(session, wanted, upto)
 
 
 def standing_about(
-    session: Session, project_id: int, superpixels: Collection[int], upto: int | None = None
+    session: Session, superpixels: Collection[int], upto: int | None = None
 ) -> list[LedgerEntry]:
-    """The entries in force about some superpixels (row ids), in replay order.
+    """The entries in force about some superpixels (row ids) of a project, in replay order.
 
     The edits of their images are among them. ``upto`` is that of :func:`standing`.
     """
@@ -81,7 +81,7 @@ def standing_about(
             (LedgerEntry.superpixel_id.in_(part),),
             (LedgerEntry.image_id.in_(images), LedgerEntry.superpixel_id.is_(None)),
         ):
-            wanted = [LedgerEntry.project_id == project_id, Image.removed.is_(None), *which]
+            wanted = [Image.removed.is_(None), *which]
             found.update((entry.id, entry) for entry in _standing(session, wanted, upto))
     return sorted(found.values(), key=replay_order)
 

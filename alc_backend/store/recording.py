@@ -292,13 +292,13 @@ def contradicts(
     known (Label Studio was restored) contradicts nothing: the later entry stays.
     """
     entries = session.execute(
-        select(LedgerEntry.kind, LedgerEntry.updated_at)
-        .where(LedgerEntry.project_id == project_id, LedgerEntry.annotation_id == annotation_id)
-        .order_by(LedgerEntry.id)
+        select(LedgerEntry.id, LedgerEntry.kind, LedgerEntry.updated_at).where(
+            LedgerEntry.project_id == project_id, LedgerEntry.annotation_id == annotation_id
+        )
     ).all()
     if not entries:
         return False
-    last = entries[-1]
+    last = max(entries, key=lambda entry: entry.id)  # by the database, SQLite would read them all
     moments = {entry.updated_at for entry in entries}
     return last.kind == EntryKind.DELETED or (
         updated_at < last.updated_at and updated_at not in moments

@@ -19,6 +19,9 @@ from alc_backend.store.models import LedgerEntry, Project
 AT_ONCE = 500
 """Superpixels, images or annotations that a query lists."""
 
+STREAMED = 10_000
+"""Rows in memory at once where many are read."""
+
 
 def is_disputed(session: Session, superpixel_id: int) -> bool:
     """Whether annotators disagree about a superpixel and nobody has settled it."""
@@ -34,6 +37,14 @@ def disputed(session: Session, project_id: int) -> dict[int, tuple[int, ...]]:
         .order_by(Standing.superpixel_id)
     )
     return {row.superpixel_id: tuple(row.disputed) for row in rows}
+
+
+def settled(session: Session, project_id: int) -> Iterator[int]:
+    """The superpixels (row ids) that need no query any more, in no order."""
+    mine = (Standing.project_id == project_id, Standing.way.is_not(None))
+    yield from session.scalars(
+        select(Standing.superpixel_id).where(*mine).execution_options(yield_per=STREAMED)
+    )
 
 
 def settled_of(session: Session, images: Collection[int]) -> set[int]:
@@ -60,7 +71,7 @@ def settled_since(session: Session, project_id: int, position: int) -> set[int]:
     overlap = session.get_one(Project, project_id).overlap
     before: set[int] = set()
     for part in batched(sorted(touched), AT_ONCE):
-        entries = ledger.standing_about(session, project_id, part, position)
+        entries = ledger.standing_about(session, part, position)
         before |= ledger.judge(entries, overlap).settled
     return settled_among(session, touched) - before
 
@@ -101,7 +112,7 @@ def resolved_at(
         return
     touched = touched_since(session, project_id, position)
     for part in batched(sorted(touched), AT_ONCE):
-        entries = ledger.standing_about(session, project_id, part, position)
+        entries = ledger.standing_about(session, part, position)
         wanted = set(part)
         for superpixel, entry in ledger.judge(entries, overlap).resolved.items():
             if superpixel in wanted:

@@ -8,31 +8,20 @@ many annotators are asked, calls :func:`set_removed` or :func:`set_overlap`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TypeVar
 
 from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from alc_backend.common.batches import batched
-from alc_backend.store import ledger, tallies
-from alc_backend.store.derived import (
-    DISPUTED,
-    ON_MACHINE,
-    RESOLVED,
-    SETTLED,
-    WAITING,
-    Counted,
-    ImageState,
-    Standing,
-    Tally,
-    Way,
-)
+from alc_backend.store import ledger, pixel_counts, tallies
+from alc_backend.store.derived import Counted, ImageState, Standing, Tally
 from alc_backend.store.kinds import ANSWERS, EntryKind, Removal
-from alc_backend.store.ledger import Judgement
 from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Superpixel
+from alc_backend.store.stands import Stand, corrected_in, stands
 from alc_backend.store.tallies import Key
 
 AT_ONCE = 500
@@ -41,37 +30,10 @@ AT_ONCE = 500
 TAUGHT = (*ANSWERS, EntryKind.RULED_OUT, EntryKind.DELETED)
 """The kinds of entries that change what is to be asked next."""
 
+T = TypeVar("T")
+
 SHOWN = 3
 """Differences that :func:`differences` names."""
-
-
-class Stand(NamedTuple):
-    """What stands for a superpixel, as :class:`~alc_backend.store.derived.Standing` has it."""
-
-    image_id: int
-    entry_id: int | None
-    class_id: int | None
-    kind: EntryKind | None
-    way: Way | None
-    waiting: bool
-    disputed: tuple[int, ...] | None
-
-    def counts(self) -> Counter[Key]:
-        """What it adds to the counts."""
-        found: Counter[Key] = Counter()
-        for state, holds in (
-            (RESOLVED, self.kind in ANSWERS),
-            (SETTLED, self.way is not None),
-            (DISPUTED, self.disputed is not None),
-            (WAITING, self.waiting),
-            (ON_MACHINE, self.kind == EntryKind.MACHINE and self.way is None),
-        ):
-            if holds:
-                found[Key(Counted.SUPERPIXELS, about=state)] += 1
-        if self.way is not None:
-            assert self.class_id is not None  # whatever confirms a label names its class
-            found[Key(Counted.CONFIRMED, about=str(self.way), number=self.class_id)] += 1
-        return found
 
 
 @contextmanager
@@ -103,6 +65,7 @@ def keeping(session: Session, project: Project, annotation_id: int) -> Iterator[
     _note_last(session, project.id, {row.image_id: row.id for row in new})
     known, there = {entry.id for entry in before}, {entry.id for entry in after}
     changed = [entry for entry in (*before, *after) if (entry.id in known) != (entry.id in there)]
+    pixel_counts.forget(session, {entry.image_id for entry in changed})
     refresh(session, project, {one for entry in changed for one in _about(entry)})
 
 
@@ -115,7 +78,7 @@ def _about(entry: LedgerEntry) -> Iterator[int]:
             yield change["superpixel"]
 
 
-def _difference(before: Mapping[Key, int], after: Mapping[Key, int]) -> Counter[Key]:
+def _difference(before: Mapping[T, int], after: Mapping[T, int]) -> Counter[T]:
     """What must be added to ``before`` to make it ``after``."""
     changes = Counter(after)
     changes.subtract(before)
@@ -136,48 +99,35 @@ def refresh(session: Session, project: Project, superpixels: Collection[int]) ->
             changes.subtract(stand.counts())
         for stand in new.values():
             changes.update(stand.counts())
+        _add_corrected(
+            session, project.id, _difference(corrected_in(old.values()), corrected_in(new.values()))
+        )
     tallies.add(session, project.id, changes)
+
+
+def _add_corrected(session: Session, project_id: int, changes: Mapping[int, int]) -> None:
+    """Add to the counts of corrected superpixels that images (row ids) have."""
+    on_postgresql = session.get_bind().dialect.name == "postgresql"
+    statement = (postgresql.insert if on_postgresql else sqlite.insert)(ImageState)
+    added = statement.on_conflict_do_update(
+        index_elements=["image_id"],
+        set_={"corrected": ImageState.corrected + statement.excluded.corrected},
+    )
+    rows = [
+        {"image_id": image, "project_id": project_id, "corrected": count}
+        for image, count in sorted(changes.items())
+        if count
+    ]
+    if rows:
+        session.execute(added, rows)
 
 
 def _judged(session: Session, project: Project, superpixels: list[int]) -> dict[int, Stand]:
     """What stands for some superpixels (row ids), by the ledger."""
-    entries = ledger.standing_about(session, project.id, superpixels)
+    entries = ledger.standing_about(session, superpixels)
     found = stands(entries, ledger.judge(entries, project.overlap))
     wanted = set(superpixels)
     return {superpixel: stand for superpixel, stand in found.items() if superpixel in wanted}
-
-
-def stands(entries: Sequence[LedgerEntry], judged: Judgement) -> dict[int, Stand]:
-    """What stands for each superpixel (row id) by entries in force, in replay order, as judged."""
-    ways: dict[int, Way] = {}
-    edits: dict[int, tuple[LedgerEntry, int]] = {}
-    for said in entries:
-        if said.kind == EntryKind.EDIT:
-            for change in said.changes or ():
-                if change["most"]:
-                    edits[change["superpixel"]] = said, change["to"]
-                    ways[change["superpixel"]] = Way.EDIT
-        elif said.superpixel_id is not None:
-            settling = judged.resolved.get(said.superpixel_id)
-            if settling is not None and settling.id == said.id:
-                ways[said.superpixel_id] = tallies.way_of(said)
-    images = {said.superpixel_id: said.image_id for said in entries}
-    about = judged.settled | judged.machine.keys() | judged.waiting | judged.disputed.keys()
-    found = {}
-    for superpixel in about:
-        edit, to = edits.get(superpixel, (None, None))
-        deciding = judged.resolved.get(superpixel) or judged.machine.get(superpixel)
-        entry = deciding or edit
-        found[superpixel] = Stand(
-            image_id=images[superpixel] if entry is None else entry.image_id,
-            entry_id=None if entry is None else entry.id,
-            class_id=to if deciding is None else deciding.class_id,
-            kind=None if entry is None else entry.kind,
-            way=ways.get(superpixel),
-            waiting=superpixel in judged.waiting,
-            disputed=judged.disputed.get(superpixel),
-        )
-    return found
 
 
 def _kept(session: Session, which: object) -> dict[int, Stand]:
@@ -297,6 +247,7 @@ def differences(session: Session, project_id: int) -> list[str]:
     """How what is kept differs from what the ledger says: a sentence for each of SHOWN or fewer."""
     project = session.get_one(Project, project_id)
     counts: Counter[Key] = Counter()
+    corrected: Counter[int] = Counter()
     found: list[str] = []
     for images, expected in _expected(session, project):
         kept = _kept(session, Standing.image_id.in_(images))
@@ -307,6 +258,7 @@ def differences(session: Session, project_id: int) -> list[str]:
         ]
         for stand in expected.values():
             counts.update(stand.counts())
+        corrected.update(corrected_in(expected.values()))
     counts.update(_expected_counts(session, project_id))
     kept_counts = tallies.read(session, project_id)
     found += [
@@ -319,6 +271,10 @@ def differences(session: Session, project_id: int) -> list[str]:
     rows = session.execute(select(ImageState.image_id, ImageState.last_entry).where(*mine))
     if {row[0]: row[1] for row in rows} != _expected_last(session, project_id):
         found.append("the last entries of images are not those of the ledger")
+    noted = (ImageState.project_id == project_id, ImageState.corrected != 0)
+    rows = session.execute(select(ImageState.image_id, ImageState.corrected).where(*noted))
+    if {row[0]: row[1] for row in rows} != corrected:
+        found.append("the corrected superpixels of images are not those of the ledger")
     return found[:SHOWN]
 
 
@@ -330,6 +286,7 @@ def rebuild(session: Session, project_id: int) -> None:
     counts: Counter[Key] = Counter()
     for _, expected in _expected(session, project):
         _write(session, project_id, expected)
+        _add_corrected(session, project_id, corrected_in(expected.values()))
         for stand in expected.values():
             counts.update(stand.counts())
     counts.update(_expected_counts(session, project_id))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from alc_backend.cli.init import InitOptions
-from alc_backend.cli.warm_start import OBJECTS, open_with, warm_start
+from alc_backend.cli.warm_start import OBJECTS, SEEDS, open_with, warm_start
+from alc_backend.datasets.images import read_image
+from alc_backend.datasets.superpixels import seeds
 from alc_backend.errors import SettingsError
+from alc_backend.foundation.warm_start import check_files
 from tests.datasets.test_cvat import DOG, IMAGE, made
 from tests.labelstudio.test_exported import task
 
@@ -74,3 +80,18 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, given, named):
 ])  # fmt: skip
 def test_options_that_go_together_are_taken(tmp_path, given):
     InitOptions(**{name: tmp_path / value for name, value in given.items()}).check()
+
+
+def test_superpixels_by_seeds_need_its_extra(settings, dataset, monkeypatch):
+    start = warm_start(settings, SEEDS, 9, False, None, dataset)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(SettingsError, match=re.escape("alc-backend[seeds]")):
+        check_files(start, settings)
+
+
+def test_superpixels_by_seeds_replace_those_of_the_dataset(settings, dataset):
+    pytest.importorskip("cv2.ximgproc", reason="the extra seeds is not installed")
+    start = warm_start(settings, SEEDS, 9, False, None, dataset)
+    check_files(start, settings)
+    for sample in open_with(dataset, SEEDS, start, settings).samples():
+        assert np.array_equal(sample.superpixels, seeds(read_image(sample.path), 9))

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alc_backend.core.acquisition import ACQUISITIONS, Measured, compare, measure
+from alc_backend.core import kernels_numba, kernels_numpy
+from alc_backend.core.acquisition import (
+    ACQUISITIONS,
+    Measured,
+    compare,
+    expected_gain,
+    measure,
+)
 from alc_backend.core.pool import pixelpick, representative_pixels
 from alc_backend.core.statistics import ImageStatistics
 from tests.core import reference
@@ -192,6 +199,19 @@ def test_default_asks_first_about_rare_classes_and_what_the_network_sees_as_anot
     assert order_of(compare(rare, "default")) == [1, 0]
     another = found([50, 50], [0, 0], [0, 1], [1_000, 1_000], sizes=[100, 100])
     assert order_of(compare(another, "default")) == [1, 0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("classes", [1, 3, 255])
+def test_the_compiled_order_of_default_is_the_plain_one(seed, classes):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 30, 3000)
+    dataset = found(
+        np.round(sizes * rng.random(3000)), rng.integers(0, classes, 3000),
+        rng.integers(0, classes, 3000), rng.integers(0, 9000, classes), sizes=sizes,
+    )  # fmt: skip
+    compiled, plain = (expected_gain(dataset, k) for k in (kernels_numba, kernels_numpy))
+    assert compiled.tolist() == plain.tolist()
 
 
 def test_default_falls_back_to_size_where_the_network_does_not_doubt():

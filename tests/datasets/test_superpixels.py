@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import sys
+
 import cc3d
 import numpy as np
 import pytest
 
 from alc_backend.core.arrays import VOID
 from alc_backend.datasets.images import MAX_COLOUR_ID
-from alc_backend.datasets.superpixels import component_boxes, fill
+from alc_backend.datasets.superpixels import component_boxes, fill, seeds
+from alc_backend.errors import SettingsError
 
 
 def noise(height=40, width=60):
@@ -71,3 +74,39 @@ def test_boxes_lie_tight_around_the_parts_of_each_class():
     labels[0, 20:] = VOID
     assert component_boxes(labels, 0).tolist() == [[3, 2, 9, 5], [3, 10, 12, 14]]
     assert component_boxes(np.full((4, 4), VOID, dtype=np.uint8), 0).shape == (0, 4)
+
+
+@pytest.fixture
+def contrib():
+    return pytest.importorskip("cv2.ximgproc", reason="the extra seeds is not installed")
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "count"),
+    [(120, 180, 60), (60, 40, 1), (1, 1, 1), (2, 3, 100), (3, 200, 4), (5, 40, 50), (33, 17, 500)],
+)
+def test_seeds_divides_images_of_all_sizes(contrib, height, width, count):
+    picture = noise(height, width)
+    found = seeds(picture, count)
+    assert (found.dtype, found.shape) == (np.int32, (height, width))
+    assert np.array_equal(np.unique(found), np.arange(1, found.max() + 1))
+    assert np.array_equal(found, seeds(picture, count))
+    if height > 100:
+        assert count / 2 <= found.max() <= count * 1.5
+
+
+def test_seeds_follows_colours(contrib):
+    picture = np.zeros((96, 128, 3), np.uint8)
+    picture[:, :] = (40, 90, 160)
+    picture[21:70, 33:101] = (220, 60, 40)
+    found = seeds(picture, 48)
+    inside = np.zeros((96, 128), bool)
+    inside[21:70, 33:101] = True
+    share = [inside[found == number].mean() for number in range(1, found.max() + 1)]
+    assert np.mean([min(part, 1 - part) for part in share]) < 0.03
+
+
+def test_seeds_says_what_it_needs_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(SettingsError, match=r"alc-backend\[seeds\]"):
+        seeds(noise(), 10)

@@ -30,6 +30,10 @@ def chromium():
         browser.close()
 
 
+def _is_submission(response):
+    return response.request.method == "POST" and "/annotations" in response.url
+
+
 class Labeler:
     """Somebody at Label Studio's labeling screen, with nothing but a keyboard."""
 
@@ -72,6 +76,15 @@ class Labeler:
         self._wait_for(before + 1)
         return time.monotonic() - begun
 
+    def finish(self, *keys):
+        """Press keys one after another; the last one ends the last task of the queue."""
+        *first, last = keys
+        for key in first:
+            self.page.keyboard.press(key)
+        with self.page.expect_response(_is_submission):
+            self.page.keyboard.press(last)
+        self.keys += len(keys)
+
     def _wait_for(self, count):
         """Until so many tasks were handed out and the last one is ready to be answered."""
         deadline = time.monotonic() + 30
@@ -79,6 +92,8 @@ class Labeler:
             assert time.monotonic() < deadline, "no task came"
             self.page.wait_for_timeout(20)
         data = self.task["data"]
+        shown = [item for made in self.task["predictions"] for item in made["result"]]
+        chosen = any(item["from_name"] == "label" for item in shown)
         self.page.wait_for_function(
             """([question, label, sheet, tiles]) => {
                 const boxes = [...document.querySelectorAll("input:checked")];
@@ -86,12 +101,12 @@ class Labeler:
                 const shown = [...document.querySelectorAll(".alc-tile img")].filter(
                     i => i.getAttribute("src") === sheet && i.complete && i.naturalWidth);
                 return document.body.innerText.includes(question)
-                    && boxes.some(box => box.name === label)
+                    && (label === null || boxes.some(box => box.name === label))
                     && (tiles ? shown.length === tiles : canvases.some(c => c.width > 300));
             }""",
             arg=[
                 data["question"],
-                data["choices"][0]["value"],
+                data["choices"][0]["value"] if chosen else None,
                 data["image"],
                 len(data.get("tiles", [])),
             ],

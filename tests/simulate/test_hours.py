@@ -7,6 +7,7 @@ import pytest
 
 from alc_backend.core import metrics
 from alc_backend.core.cost import ACCEPT_S, CLASSIFICATION_S
+from alc_backend.core.questions import Pace
 from alc_backend.errors import SettingsError
 from alc_backend.simulate import hours, plans
 from alc_backend.simulate.loop import Loop
@@ -52,16 +53,17 @@ def test_figures_are_those_of_the_label_maps(world, tmp_path, questions, oracle)
     assert last["confirmed"] == sum(map(len, loop.answered.values()))
 
 
-def test_single_questions_count_their_seconds(world, tmp_path):
-    loop, row = run(world, tmp_path, hours=(EVER,))
+@pytest.mark.parametrize("pace", [Pace(), Pace(accept=1.5, correct=4.0)])
+def test_single_questions_count_their_seconds(world, tmp_path, pace):
+    loop, row = run(world, tmp_path, hours=(EVER,), pace=pace)
     accepted = row["rounds"][-1]["accept_rate"] * 60
-    expected = accepted * ACCEPT_S + (60 - accepted) * CLASSIFICATION_S
+    expected = accepted * pace.accept + (60 - accepted) * pace.correct
     assert loop.seconds == pytest.approx(expected)
     assert row["rounds"][-1]["hours"] == pytest.approx(expected / 3600)
 
 
 def test_pages_count_a_second_each_and_their_tiles(world, tmp_path):
-    loop, row = run(world, tmp_path, hours=(EVER,), questions="pages", seconds_per_tile=0.5)
+    loop, row = run(world, tmp_path, hours=(EVER,), questions="pages", pace=Pace(tile=0.5))
     (last,) = row["by_hours"]
     assert loop.seconds == pytest.approx(last["pages"] + 0.5 * last["tiles"])
 
@@ -117,7 +119,7 @@ def test_the_corrector_relabels_after_an_hour_and_answers_come_on_top(world, tmp
         ({"hours": (1.0,), "pool": "pixel"}, "cannot be combined with --rounds, --pool"),
         ({"questions": "mixed"}, "measured over --hours"),
         ({"hours": (1.0,), "questions": "both"}, "--questions must be one of mixed, single, pages"),
-        ({"hours": (1.0,), "seconds_per_tile": 0.0}, "--seconds-per-tile must be positive"),
+        ({"hours": (1.0,), "pace": Pace(tile=0.0)}, "--seconds-per-tile must be positive"),
         ({"corrector": True}, "--corrector needs --hours"),
         ({"hours": (1.0,), "corrector": True, "questions": "pages"}, "--corrector needs --hours"),
         ({"hours": (1.0,), "tiles": 99}, "--tiles between 1 and 48"),

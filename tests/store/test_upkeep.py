@@ -6,14 +6,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
 
-from alc_backend.store import machine, recording, tallies, upkeep
+from alc_backend.store import ledger, machine, pixel_counts, recording, tallies, upkeep
 from alc_backend.store.derived import Counted, ImageState, Standing, Tally, Way
 from alc_backend.store.kinds import EntryKind, Removal
+from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.machine import MachineLabel
 from alc_backend.store.models import Image, Project, Query, Round, Superpixel
 from alc_backend.store.pages import Page
@@ -214,6 +216,52 @@ def test_what_is_kept_is_what_the_ledger_says(store, project, history):
         kept = everything(session)
         upkeep.rebuild(session, project)
         assert everything(session) == kept
+
+
+@dataclass(frozen=True)
+class Count:
+    image: int
+    late: bool
+
+
+@settings(
+    max_examples=HISTORIES // 2,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    st.lists(
+        happenings | st.builds(Count, st.integers(0, 2), st.booleans()), min_size=2, max_size=14
+    )
+)
+def test_pixels_that_were_counted_are_those_of_the_present_label_map(store, project, history):
+    seen: dict[int, str] = {}
+    with undone(store) as session:
+        images = session.scalars(select(Image.id).order_by(Image.id)).all()
+        waiting = None
+        for happening in history:
+            if not isinstance(happening, Count):
+                happening.happen(session, project)
+            if waiting is not None:  # it was counted, and then came what happened
+                pixel_counts.note(session, project, *waiting)
+                waiting = None
+            if isinstance(happening, Count):
+                image = images[happening.image]
+                seen[image] = version_of(store, session, project, image)
+                position = ledger.position(session, project)
+                overlap = session.get_one(Project, project).overlap
+                waiting = position, overlap, {image: np.zeros(256, dtype=np.int64)}
+                if not happening.late:
+                    pixel_counts.note(session, project, *waiting)
+                    waiting = None
+        counted = select(ImageState.image_id).where(ImageState.pixels_to.is_not(None))
+        for image in session.scalars(counted):
+            assert version_of(store, session, project, image) == seen[image]
+
+
+def version_of(store, session, project, image):
+    files = store.files(project)
+    maps = LabelMaps(session, files, project, images=[image], removed=True)
+    return maps.version(image)
 
 
 @contextmanager

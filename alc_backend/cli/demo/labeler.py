@@ -97,7 +97,8 @@ def _answer(
     pseudo_label, choice = project.classes[query.pseudo_label], project.classes[class_id]
     result = annotation_result(prediction["result"], choice)
     given = Given(task_id, float(prediction["score"]), pseudo_label, choice)
-    return given, result, oracles.seconds(choice == pseudo_label)
+    pace = Pace(**store.settings.seconds)
+    return given, result, pace.accept if choice == pseudo_label else pace.correct
 
 
 def _answer_page(
@@ -126,7 +127,7 @@ def _answer_page(
         mask = files.read_superpixels(superpixel.image_id) == superpixel.number
         if oracles.agrees(oracle, truth, mask, tile.row, tile.col, shown.proposed):
             ticked.append(position)
-    pace, count = Pace(), len(shown.tiles)
+    pace, count = Pace(**store.settings.seconds), len(shown.tiles)
     proposed = project.classes[shown.proposed]
     score = float(prediction["score"])
     given = Given(int(task["id"]), score, proposed, proposed, tiles=count, kept=len(ticked))

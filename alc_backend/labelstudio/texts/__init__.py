@@ -34,6 +34,8 @@ class Texts:
 
     question: str
     hint: str
+    classify: str
+    classify_hint: str
     dispute: str
     dispute_label: str
     dispute_or: str

@@ -7,21 +7,28 @@ ledger. Called by commands and the service's pages.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
+from alc_backend.common.batches import batched
 from alc_backend.common.types import Json
 from alc_backend.core.agreement import Agreement, agreement
 from alc_backend.errors import NotFoundError, RoundError
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import answers
-from alc_backend.store import ledger, recording
+from alc_backend.store import ledger, recording, tallies
 from alc_backend.store.database import Store
-from alc_backend.store.kinds import EntryKind
+from alc_backend.store.derived import DISPUTED, WAITING, Counted
+from alc_backend.store.kinds import ANSWERS, EntryKind
 from alc_backend.store.machine import ADMIN
-from alc_backend.store.models import Image, LedgerEntry, Project, Superpixel
+from alc_backend.store.models import TRAIN, VAL, Image, LedgerEntry, Project, Superpixel
+from alc_backend.store.tallies import Key
+
+AT_ONCE = 500
+"""Superpixels whose votes are read together."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +80,12 @@ def list_entries(
             select(LedgerEntry, Image.key, Superpixel.number, Superpixel.size)
             .join(Image, Image.id == LedgerEntry.image_id)
             .outerjoin(Superpixel, Superpixel.id == LedgerEntry.superpixel_id)
-            .where(LedgerEntry.project_id == project_id)
             .order_by(LedgerEntry.id.desc())
         )
-        if images is not None:
-            entries = entries.where(Image.key.in_(images))
+        if images is None:
+            entries = entries.where(LedgerEntry.project_id == project_id)
+        else:
+            entries = entries.where(LedgerEntry.image_id.in_(_images(session, project_id, images)))
         if annotator is not None:
             entries = entries.where(LedgerEntry.annotator == annotator)
         rows = session.execute(entries.limit(last)).all()
@@ -120,6 +128,14 @@ def list_entries(
             for superpixel, before, after, pixels in changes
         ]
     return found
+
+
+def _images(session: Session, project_id: int, keys: Collection[str]) -> list[int]:
+    """The images (row ids) of a project that have some keys."""
+    named = (
+        Image.project_id == project_id, Image.split.in_((TRAIN, VAL)), Image.key.in_(keys)
+    )  # fmt: skip
+    return list(session.scalars(select(Image.id).where(*named)))
 
 
 def _in_force(standing: Iterable[LedgerEntry], judged: ledger.Judgement) -> set[int]:
@@ -218,24 +234,35 @@ class TeamAgreement:
 def team_agreement(store: Store, project_id: int) -> TeamAgreement:
     """Measure how far annotators agree, by the entries in force."""
     with store.reading() as session:
+        counts = tallies.read(session, project_id)
+        votes = list(_shared_votes(session, project_id))
         overlap = session.get_one(Project, project_id).overlap
-        standing = ledger.standing(session, project_id)
-    judged = ledger.judge(standing, overlap)
-    given: dict[int, list[LedgerEntry]] = {}
     people: dict[str, Counter[str]] = {}
-    for entry in standing:
-        if not entry.is_by_machine:
-            people.setdefault(entry.annotator, Counter())[entry.kind] += 1
-        if entry.superpixel_id is not None:
-            given.setdefault(entry.superpixel_id, []).append(entry)
-    votes = [
-        [vote.class_id for vote in ledger.votes_of(entries) if vote.class_id is not None]
-        for entries in given.values()
-    ]
+    for key, many in counts.items():
+        if key.what in (Counted.SAID, Counted.SAID_ON_PAGES):
+            people.setdefault(key.who, Counter())[key.about] += many
     return TeamAgreement(
         overlap=overlap,
         among=agreement(votes),
-        waiting=len(judged.waiting),
-        disputed=len(judged.disputed),
-        annotators={name: dict(counts) for name, counts in sorted(people.items())},
+        waiting=counts[Key(Counted.SUPERPIXELS, about=WAITING)],
+        disputed=counts[Key(Counted.SUPERPIXELS, about=DISPUTED)],
+        annotators={name: dict(kinds) for name, kinds in sorted(people.items())},
     )
+
+
+def _shared_votes(session: Session, project_id: int) -> Iterator[list[int]]:
+    """The classes that annotators gave superpixels which more than one of them answered."""
+    answers = (LedgerEntry.project_id == project_id, LedgerEntry.kind.in_(ANSWERS))
+    several = (
+        select(LedgerEntry.superpixel_id)
+        .where(*answers)
+        .group_by(LedgerEntry.superpixel_id)
+        .having(func.min(LedgerEntry.annotator) < func.max(LedgerEntry.annotator))
+    )
+    for part in batched(session.scalars(several).all(), AT_ONCE):
+        given: dict[int | None, list[LedgerEntry]] = {}
+        for entry in ledger.standing_about(session, [one for one in part if one is not None]):
+            given.setdefault(entry.superpixel_id, []).append(entry)
+        for one in part:
+            votes = ledger.votes_of(given.get(one, []))
+            yield [vote.class_id for vote in votes if vote.class_id is not None]

@@ -26,7 +26,7 @@ from alc_backend.labelstudio.recovered_queries import (
 )
 from alc_backend.loop import page_tasks, task_sync
 from alc_backend.loop.config import round_config
-from alc_backend.store import ledger
+from alc_backend.store import ledger, standing
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.models import (
@@ -358,11 +358,11 @@ def propose(session: Session, project_id: int) -> None:
     silent = session.scalars(asked).all()
     if not silent:
         return
-    judged = ledger.judgement(session, project_id)
+    disputed = standing.disputed(session, project_id)
     given: dict[int | None, list[LedgerEntry]] = {}
-    for entry in ledger.standing(session, project_id):
+    for entry in ledger.standing_about(session, [query.superpixel_id for query in silent]):
         given.setdefault(entry.superpixel_id, []).append(entry)
     for query in silent:
         votes = ledger.votes_of(given.get(query.superpixel_id, []))
-        classes = judged.disputed.get(query.superpixel_id) or [vote.class_id for vote in votes]
+        classes = disputed.get(query.superpixel_id) or [vote.class_id for vote in votes]
         query.proposed = list(dict.fromkeys(classes)) or None

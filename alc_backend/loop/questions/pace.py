@@ -9,24 +9,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from alc_backend.core.questions import Pace
+from alc_backend.core.questions import PUBLISHED, Pace
 from alc_backend.store.kinds import EntryKind
 from alc_backend.store.models import LedgerEntry
 
 FEWEST = 20
-"""With fewer answers of a kind, its published time is taken."""
+"""With fewer answers of a kind, its published time is taken, or that of a user study."""
 
 FURTHEST = 4.0
 """A time is taken for at most so many times the published one, and at least for that part."""
 
 
-def measured_pace(standing: Iterable[LedgerEntry]) -> Pace:
+def measured_pace(standing: Iterable[LedgerEntry], published: Pace = PUBLISHED) -> Pace:
     """The seconds that accepting, correcting and a tile take, by the entries in force.
 
-    They are medians, so that interruptions do not count. A page takes its published time beside
-    its tiles'.
+    They are medians, so that interruptions do not count. A page takes its ``published`` time
+    beside its tiles'.
     """
-    published = Pace()
     times: dict[EntryKind, list[float]] = defaultdict(list)
     pages: dict[int, list[float]] = defaultdict(list)
     for entry in standing:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from alc_backend.common.types import Progress
 from alc_backend.core.conformal import candidate_sets
 from alc_backend.core.proposals import is_worth_learning
-from alc_backend.core.questions import Question, Questions
+from alc_backend.core.questions import Pace, Question, Questions
 from alc_backend.labelstudio.tasks import PLANNED_TO
 from alc_backend.loop import page_tasks, query_tasks
 from alc_backend.loop.leases import Lease
@@ -110,7 +110,7 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
         learnt.traits.doubt,
         learnt.traits.class_pixels,
         learnt.beliefs,
-        pace=measured_pace(standing),
+        pace=measured_pace(standing, Pace(**store.settings.seconds)),
         tiles=store.settings.tiles,
         kind=round_.config.questions,
     )

@@ -70,11 +70,7 @@ def ask_missing(store: Store, round_: Round, report: Reporter) -> int:
 
 def _undone(session: Session, round_: Round) -> list[Query]:
     """The queries of earlier rounds that are open again: their answers were withdrawn."""
-    left = [
-        query
-        for query in query_tasks.queries_left_behind(session, round_)
-        if query.closed_at is None
-    ]
+    left = query_tasks.queries_left_behind(session, round_)
     settled = standing.settled_among(session, {query.superpixel_id for query in left})
     return [query for query in left if query.superpixel_id not in settled]
 

@@ -179,7 +179,7 @@ def _is_answered(session: Session, round_: Round) -> bool:
         select(LedgerEntry.kind, func.count().label("many"))
         .where(
             LedgerEntry.project_id == round_.project_id,
-            LedgerEntry.recorded_at >= round_.created_at,
+            LedgerEntry.id > (round_.ledger_position or 0),
         )
         .group_by(LedgerEntry.kind)
     )

@@ -147,9 +147,7 @@ def _close_outside(store: Store, client: Client, round_: Round, report: Reporter
     Returns what an admin should know about tasks that it does not close, or None.
     """
     with store.reading() as session:
-        obsolete = [
-            query for query in queries_left_behind(session, round_) if query.closed_at is None
-        ]
+        obsolete = queries_left_behind(session, round_)
     refused: list[str] = []
     for done, query in enumerate(obsolete):
         report(2, 3, f"closing task {done + 1} of {len(obsolete)} that are not asked any more")

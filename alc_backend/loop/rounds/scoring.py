@@ -31,11 +31,11 @@ from alc_backend.labelstudio import query
 from alc_backend.loop import leases
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.training import training_maps
-from alc_backend.store import standing
+from alc_backend.store import ledger, pixel_counts, standing
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import TRAIN, VAL, Image, Part, Round, Score, Superpixel
+from alc_backend.store.models import TRAIN, VAL, Image, Part, Project, Round, Score, Superpixel
 from alc_backend.store.traits import ShardTraits
 
 if TYPE_CHECKING:
@@ -142,6 +142,8 @@ def _score_shard(
     files = store.files(round_.project_id)
     with store.reading() as session:
         maps = LabelMaps(session, files, round_.project_id, images=work.images)
+        position = ledger.position(session, round_.project_id)
+        overlap = session.get_one(Project, round_.project_id).overlap
         settled = standing.settled_of(session, work.images)
         scored = set(
             session.scalars(
@@ -171,8 +173,10 @@ def _score_shard(
         fold = None  # a fold that no image was in when the networks were trained
     predict = load(files, round_, fold)
     kept: list[ShardTraits] = []
+    pixels: dict[int, NDArray[np.int64]] = {}
 
     def work_on(image: Image, predicted: Prediction, labels: NDArray[np.uint8]) -> None:
+        pixels[image.id] = np.bincount(labels.ravel(), minlength=VOID + 1)
         seen = Seen(store, part, image, predicted, labels)
         if image.id not in scored:
             seen.write_scores(settled)
@@ -189,6 +193,8 @@ def _score_shard(
             behind = executor.submit(work_on, image, predicted, maps.read(image.id))
         if behind is not None:
             behind.result()
+    with store.session() as session:
+        pixel_counts.note(session, round_.project_id, position, overlap, pixels)
     if keep:
         _write_traits(store, part, kept)
 

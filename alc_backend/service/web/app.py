@@ -18,6 +18,7 @@ from alc_backend.service.web.ingest import Ingest
 from alc_backend.service.web.metrics import Requests
 from alc_backend.service.web.operations import operations_router
 from alc_backend.service.web.pages.gallery import gallery_router
+from alc_backend.service.web.pages.pictures import pictures_router
 from alc_backend.service.web.pages.projects import projects_router
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.service.web.pages.static import static_router
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (
         projects_router(store, jobs, renderer),
         gallery_router(store, renderer),
+        pictures_router(store),
         tiles_router(store),
         static_router(),
         protocol_router(store, jobs, letterbox, ingest),

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import select, update
 
 from alc_backend.cli.doctor_checks import installation
 from alc_backend.cli.doctor_checks.connection import Connection
@@ -19,8 +20,9 @@ from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.errors import SettingsError
 from alc_backend.labelstudio import projects
 from alc_backend.service.jobs import worker_registry
+from alc_backend.store.derived import Standing
 from alc_backend.store.models import Project
-from tests.annotations import asked_project
+from tests.annotations import answer, arrive, asked_project, created, query_of, task_of
 from tests.fake_label_studio import LEGACY_TOKEN, FakeLabelStudio
 from tests.ports import free_port
 
@@ -53,6 +55,34 @@ def test_weights_of_another_machine_are_no_problem(store, dataset, forbidding):
     found = {finding.check: finding for finding in run_checks(checks, fix=False)}
     assert found["weights"].state == State.WARNING
     assert "not on this machine" in found["weights"].detail
+
+
+def test_what_is_kept_beside_the_ledger_is_compared_with_it_and_made_anew(
+    store, dataset, forbidding
+):
+    project_id = asked_project(store, dataset)
+    arrive(store, project_id, created(answer(1, task_of(store, "a", 1), "dog")))
+    with store.session() as session:
+        project = session.get_one(Project, project_id)
+        session.execute(update(Standing).values(class_id=0))
+    checks = ProjectChecks(store, forbidding, project)
+
+    def found(fix):
+        kept = [check for check in checks.checks() if check.name == "standing state"]
+        (finding,) = run_checks(kept, fix=fix)
+        return finding
+
+    told = found(fix=False)
+    assert told.state == State.PROBLEM
+    superpixel = query_of(store, "a", 1).superpixel_id
+    assert f"superpixel {superpixel}: kept is" in told.detail
+    assert "class_id=0" in told.detail
+    assert "class_id=2" in told.detail
+    assert "alc doctor --fix" in told.remedy
+    found(fix=True)
+    assert found(fix=False).state == State.OK
+    with store.reading() as session:
+        assert session.scalars(select(Standing.class_id)).all() == [2]
 
 
 @pytest.mark.parametrize("backend", ["http://alc:9090", "https://backend/alc"])

@@ -21,6 +21,8 @@ def entry(kind, lead_time, *, annotation=1, position=0):
 def test_few_answers_leave_the_published_times():
     few = [entry(EntryKind.ACCEPT, 9.0)] * (FEWEST - 1)
     assert measured_pace(few) == Pace()
+    studied = Pace(accept=2.0, tile=0.7)
+    assert measured_pace(few, studied) == studied
 
 
 def test_times_are_medians_so_that_a_pause_does_not_count():

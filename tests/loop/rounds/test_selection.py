@@ -11,12 +11,15 @@ from sqlalchemy import delete, select, update
 from alc_backend.core.acquisition import ACQUISITIONS
 from alc_backend.errors import RoundError
 from alc_backend.loop import leases, query_tasks
-from alc_backend.loop.rounds import lifecycle, plan, scoring, work_items
+from alc_backend.loop.rounds import candidates, lifecycle, plan, scoring, work_items
+from alc_backend.store import pixel_counts, recording
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Image, Part, Query, Round, Score, Superpixel
-from alc_backend.store.round_states import RoundState
+from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.models import TRAIN, Image, Part, Query, Round, Score, Superpixel
+from alc_backend.store.round_states import RoundState, Step
+from tests.annotations import NOON
 from tests.conftest import BOTH_DATABASES
-from tests.loop.rounds.running import choose_batch, only_round, upload, work
+from tests.loop.rounds.running import choose_batch, only_round, upload, work, working
 
 
 @pytest.fixture
@@ -125,6 +128,31 @@ def cats_and_background():
     truth = np.zeros((48, 64), dtype=np.uint8)
     truth[8:24, 8:24] = truth[24:40, 32:56] = 1
     return np.stack([truth] * 3)
+
+
+@BOTH_DATABASES
+def test_the_pixels_of_each_class_are_those_of_the_label_maps_as_they_are(store, project, queue):
+    lifecycle.start(store, queue.append, project)
+    work(store, queue)  # which has counted what it scored
+    upload(store)
+    round_ = only_round(store)
+    choose_batch(store, round_)
+    with store.session() as session:
+        query = session.scalars(select(Query).order_by(Query.rank).limit(1)).one()
+        reply = recording.Reply(1, 2, "1", 1.0, NOON, NOON)
+        assert recording.record(session, query, reply) is not None
+        maps = LabelMaps(session, store.files(project), project)
+    expected = sum(
+        np.bincount(maps.read(image.id).ravel(), minlength=3)
+        for image in store.images(project, TRAIN)
+    )
+    assert expected[2] > 0
+    with working(store, round_, Step.PUBLISHING) as report:
+        for _ in range(2):  # counted anew, then known
+            counted = candidates.class_pixels(store, round_, report)
+            assert counted.tolist() == expected.tolist()
+    with store.reading() as session:
+        assert pixel_counts.read(session, project)[1] == []
 
 
 @BOTH_DATABASES

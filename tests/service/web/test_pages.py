@@ -29,6 +29,7 @@ from tests.annotations import (
     created,
     image_of,
     label_map,
+    label_studio_of,
     round_config,
     task_of,
 )
@@ -187,10 +188,13 @@ def test_what_was_said_comes_from_a_list(client):
 @BOTH_DATABASES
 def test_images_before_and_after_with_who_said_what(client, store, project):
     arrive(store, project, created(answer(1, task_of(store, "b", 2), "dog", by=8)))
-    page = client.get("/images").text
-    assert page.index("<h3>b</h3>") < page.index("<h3>a</h3>")  # answered about last
-    assert re.search(r"<td>8</td><td>2</td><td>correct</td><td>cat</td><td>dog</td><td>yes", page)
+    wall = client.get("/images").text
+    assert names_on(wall) == ["b", "a", "c"]  # answered about last
+    assert "1 confirmed, 1 corrected" in wall
     image = image_of(store, "b")
+    page = client.get(f"/images/{image.id}").text
+    row = [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", page)]
+    assert row[1:] == ["8", "2", "correct", "cat", "dog", "yes", "Undo"]
     before, after = (
         np.asarray(Picture.open(io.BytesIO(client.get(f"/images/{image.id}/{which}").content)))
         for which in ("before", "after")
@@ -198,20 +202,73 @@ def test_images_before_and_after_with_who_said_what(client, store, project):
     assert np.array_equal(after, label_map(store, project, "b"))
     assert set(np.unique(before[before != after])) == {CAT}
     assert set(np.unique(after[before != after])) == {DOG}
-    picture = Picture.open(io.BytesIO(client.get(f"/images/{image.id}/image").content))
-    assert picture.size == (64, 48)
+    for size in ("small", "large"):
+        content = client.get(f"/images/{image.id}/image?size={size}").content
+        assert Picture.open(io.BytesIO(content)).size == (64, 48)
+    assert client.get(f"/images/{image.id}/image?size=huge").status_code == 422
+
+
+def test_superpixels_say_who_decided_what(client, store, project):
+    arrive(store, project, created(answer(1, task_of(store, "b", 2), "dog", by=8)))
+    image = image_of(store, "b")
+    page = client.get(f"/images/{image.id}").text
+    (told,) = re.findall(r'id="superpixels"[^>]*>([^<]*)<', page)
+    said = json.loads(told)
+    assert said["2"]["is"] == "dog"
+    assert re.fullmatch(r"corrected by user 8, [-0-9]+ [0-9:]+ UTC", said["2"]["why"])
+    assert said["1"] == {"is": "cat", "why": "nobody has looked at it"}
+    ids = np.asarray(
+        Picture.open(io.BytesIO(client.get(f"/images/{image.id}/superpixels").content))
+    )
+    assert ids.shape == (48, 64, 3)
+    assert np.array_equal(ids[..., 0], store.files(project).read_superpixels(image.id))
+
+
+def test_an_answer_is_undone_on_the_page_of_its_image(client, store, project, monkeypatch):
+    label_studio = label_studio_of(store)
+    label_studio.serve(monkeypatch)
+    said = created(answer(1, task_of(store, "b", 2), "dog"))
+    arrive(store, project, said, label_studio=label_studio)
+    image = image_of(store, "b")
+    assert label_map(store, project, "b").max() == DOG
+    page = client.get(f"/images/{image.id}").text
+    (path,) = re.findall(r'action="(/answers/\d+/revert)"', page)
+    undone = press(client, path)
+    assert (undone.status_code, undone.headers["location"]) == (
+        303,
+        f"/images/{image.id}?said=undone",
+    )
+    assert "It is undone" in client.get(undone.headers["location"]).text
+    assert label_map(store, project, "b").max() == CAT
+    again = press(client, path)
+    assert again.status_code == 409
+    assert "Nothing was undone" in again.text
+    assert press(client, "/answers/999/revert").status_code == 404
+    assert press(client, path, "0" * 64).status_code == 403
+
+
+def names_on(wall):
+    return re.findall(r'class="name">([^<]+)<', wall)
 
 
 def test_pages_of_images(settings, redis, store, tmp_path):
-    names = [f"p{number:02d}" for number in range(30)]
+    names = [f"p{number:02d}" for number in range(60)]
     project = asked_project(store, write_dataset(tmp_path / "many", names))
     with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
-        seen = []
-        for start in (0, 12, 24, 999):
-            page = client.get(f"/images?project={project}&start={start}").text
-            seen += re.findall(r"<h3>(p\d\d)</h3>", page)
+        seen, path = [], f"/images?project={project}"
+        while path:
+            page = client.get(path).text
+            seen += names_on(page)
+            path = next(iter(re.findall(r'rel="next" href="([^"]+)"', page)), "").replace(
+                "&amp;", "&"
+            )
         assert seen == names
-        assert client.get("/images?start=-5").status_code == 200
+        assert client.get(f"/images?project={project}&begin=key-p59").status_code == 200
+        assert "no further images" in client.get(f"/images?project={project}&begin=key-p59").text
+        for begin in ("p59", "9-x", "-1-2", "key-a%00"):
+            assert client.get(f"/images?project={project}&begin={begin}").status_code == 404
+        assert client.get("/images?sort=best").status_code == 422
+        assert client.get("/images?shows=unicorn").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -254,9 +311,13 @@ def test_the_curves_of_a_project(client, store, project):
     }
 
 
-def test_every_file_of_the_pages_is_served_and_kept(client, project):
-    page = client.get(f"/projects/{project}").text
-    found = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', page))
+def test_every_file_of_the_pages_is_served_and_kept(client, store, project):
+    pages = (f"/projects/{project}", f"/images/{image_of(store, 'a').id}")
+    found = {
+        link
+        for page in pages
+        for link in re.findall(r'(?:src|href)="(/static/[^"]+)"', client.get(page).text)
+    }
     assert {path.split("?")[0] for path in found} == {f"/static/{name}" for name in static.NAMES}
     for path in found:
         answer = client.get(path)
@@ -320,9 +381,15 @@ def test_the_admin_page_tells_how_labels_were_confirmed(client, store, project, 
     assert '67 % <span class="soft small">of 3 (21 % to 94 %)</span>' in dog
 
 
-def test_the_gallery_tells_tiles(client, store, project):
+def test_the_page_of_an_image_tells_tiles(client, store, project):
     say_to_page(store, add_page(store, project, proposed=DOG), 1, {1, 3})
-    page = client.get("/images").text
-    rows = [re.findall(r"<td>([^<]*)</td>", row)[2:] for row in page.split("<tr>")]
-    assert ["1", "correct (page, tile 1)", "cat", "dog", "yes"] in rows
-    assert ["2", "ruled out (page, tile 2)", "cat", "not dog", "yes"] in rows
+    rows = []
+    for key in ("a", "b", "c"):
+        page = client.get(f"/images/{image_of(store, key).id}").text
+        for row in page.split("<tr")[2:]:
+            cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
+            rows.append([re.sub("<[^>]*>", "", cell) for cell in cells[2:]])
+    # what undoes the page stands beside what was said last of an image there
+    assert ["1", "correct (page, tile 1)", "cat", "dog", "yes", ""] in rows
+    assert ["1", "correct (page, tile 3)", "cat", "dog", "yes", "Undo page"] in rows
+    assert ["2", "ruled out (page, tile 2)", "cat", "not dog", "yes", "Undo page"] in rows

@@ -18,6 +18,7 @@ NAMES = (
     "vendor/htmx.min.js",
     "vendor/uplot.min.css",
     "vendor/uplot.min.js",
+    "viewer.js",
 )
 """All files that are served; their addresses change with their content."""
 

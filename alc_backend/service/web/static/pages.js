@@ -11,6 +11,9 @@ document.addEventListener("htmx:oobBeforeSwap", (event) => {
 });
 document.addEventListener("htmx:afterSettle", drawPlots);
 document.addEventListener("DOMContentLoaded", drawPlots);
+document.addEventListener("change", (event) => {
+  if (event.target.form?.hasAttribute("data-at-once")) event.target.form.requestSubmit();
+});
 document.addEventListener("submit", () => {
   for (const button of document.querySelectorAll("button")) button.disabled = true;
 });

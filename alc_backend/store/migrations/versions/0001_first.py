@@ -376,6 +376,7 @@ def upgrade() -> None:
         sa.Column("image_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("project_id", sa.Integer(), nullable=False),
         sa.Column("last_entry", sa.Integer(), nullable=True),
+        sa.Column("corrected", sa.Integer(), server_default="0", nullable=False),
         sa.Column("pixels", JSON, nullable=True),
         sa.Column("pixels_to", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_image_states_image_id"),
@@ -384,3 +385,5 @@ def upgrade() -> None:
     )
     columns = ["project_id", "last_entry"]
     op.create_index("ix_image_states_last_entry", "image_states", columns, unique=False)
+    columns = ["project_id", "corrected", "image_id"]
+    op.create_index("ix_image_states_corrected", "image_states", columns, unique=False)

@@ -1,0 +1,79 @@
+"""The pictures of an image that the pages show: itself, its label maps, its superpixels."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from fastapi import APIRouter, Response
+
+from alc_backend.datasets.images import id_thumbnail, label_thumbnail, read_thumbnail
+from alc_backend.service.web.pages.lookup import image_of
+from alc_backend.service.web.pages.thumbnails import Thumbnails
+from alc_backend.store import ledger
+from alc_backend.store.database import Store
+from alc_backend.store.label_maps import LabelMaps
+
+KEEP = {"Cache-Control": "private, max-age=86400"}
+
+
+class Size(str, Enum):
+    """How large a picture is asked for."""
+
+    SMALL = "small"
+    LARGE = "large"
+
+
+SIDES = {Size.SMALL: 480, Size.LARGE: 1280}
+"""The longest side of a picture, in pixels."""
+
+
+def pictures_router(store: Store) -> APIRouter:
+    """The pictures below /images/ID."""
+    router = APIRouter(include_in_schema=False)
+    kept = Thumbnails()
+
+    @router.get("/images/{image_id}/image")
+    def image(image_id: int, size: Size = Size.SMALL) -> Response:
+        found = image_of(store, image_id)
+        files = store.files(found.project_id)
+
+        def make() -> bytes:
+            return read_thumbnail(files.image(found.id, found.suffix), SIDES[size])
+
+        return Response(kept.get(("image", image_id, size), make), 200, KEEP, "image/jpeg")
+
+    @router.get("/images/{image_id}/before")
+    def before(image_id: int, size: Size = Size.SMALL) -> Response:
+        found = image_of(store, image_id)
+        files = store.files(found.project_id)
+
+        def make() -> bytes:
+            return label_thumbnail(files.read_label_map("initial", found.id), SIDES[size])
+
+        return Response(kept.get(("before", image_id, size), make), 200, KEEP, "image/png")
+
+    @router.get("/images/{image_id}/after")
+    def after(image_id: int, size: Size = Size.SMALL) -> Response:
+        found = image_of(store, image_id)
+        files = store.files(found.project_id)
+        with store.reading() as session:
+            position = ledger.position(session, found.project_id)
+
+            def make() -> bytes:
+                maps = LabelMaps(session, files, found.project_id, position, images=[found.id])
+                return label_thumbnail(maps.read(found.id), SIDES[size])
+
+            made = kept.get(("after", image_id, size, position), make)
+        return Response(made, 200, KEEP, "image/png")
+
+    @router.get("/images/{image_id}/superpixels")
+    def superpixels(image_id: int) -> Response:
+        found = image_of(store, image_id)
+        files = store.files(found.project_id)
+
+        def make() -> bytes:
+            return id_thumbnail(files.read_superpixels(found.id), SIDES[Size.LARGE])
+
+        return Response(kept.get(("superpixels", image_id), make), 200, KEEP, "image/png")
+
+    return router
