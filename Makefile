@@ -1,5 +1,7 @@
 # make demo     everything on this machine: Label Studio, the backend, the built-in sample
-# make install  both virtual environments, nothing started
+# make install  both virtual environments, nothing started; with uv where it is on the path (UV= for pip)
+#               TORCH=cpu leaves CUDA out: PyTorch from TORCH_INDEX=ADDRESS, an index of CPU builds,
+#               or, with uv, from the one that uv knows
 # make test     all tests, with a real Label Studio, in three processes, which wait a lot (TEST_PROCESSES)
 # make test-label-studio-ml   label-studio-ml's own server, in environments that this makes
 # make check    ruff, mypy, the layers (import-linter), semgrep, and the site of the documentation
@@ -28,28 +30,76 @@ BENCH_ARGS ?=
 SCALE_ARGS ?=
 TEST_PROCESSES ?= 3
 
+# What fetches packages, and from where PyTorch comes: TORCH is cpu, cuda or empty for the usual build.
+UV ?= $(shell command -v uv)
+TORCH ?=
+TORCH_INDEX ?=
+
+# Install packages ($(2)) into a virtual environment ($(1)).
+add = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bin/pip install --quiet $(2))
+
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: chromium demo install test test-label-studio-ml chaos fuzz check semgrep docs audit lock reference bench \
-	bench-scale bench-label-studio originals clean
+.PHONY: demo install python torch chromium test test-label-studio-ml chaos fuzz check semgrep docs \
+	audit lock reference bench bench-scale bench-label-studio originals clean
 
 demo: install
 	$(VENV)/bin/alc demo $(DEMO_ARGS)
 
-install: $(VENV)/.installed $(LS_VENV)/.installed
+# Both environments side by side.
+install: python
+	@$(MAKE) --no-print-directory -j 2 $(VENV)/.installed $(LS_VENV)/.installed
+
+# The Python that is there already, or the one to make the environments with.
+FOUND := $(or $(wildcard $(VENV)/bin/python),$(PYTHON))
+NEEDED := This needs Python 3.10 to 3.14
+TOO_OLD_OR_NEW := import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else \
+	"$(NEEDED), and $(FOUND) is Python %d.%d: name another one, as in make demo PYTHON=python3.12" % v)
+
+python:
+	@command -v $(FOUND) >/dev/null || { echo "$(NEEDED), and there is no $(FOUND): install one, or" \
+		"name it, as in make demo PYTHON=python3.12" >&2; exit 1; }
+	@$(FOUND) -c '$(TOO_OLD_OR_NEW)'
+	@$(FOUND) -c 'import ensurepip' 2>/dev/null || { echo "$(NEEDED) with its module venv: on Debian" \
+		"and Ubuntu, install the package python3-venv" >&2; exit 1; }
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[grounded-sam,test,docs]'
+	@$(MAKE) --no-print-directory torch
+	$(call add,$(VENV),--editable '.[grounded-sam]')
 	touch $@
+
+# PyTorch before the rest, which keeps the build that is there.
+torch:
+	@:
+ifneq ($(TORCH_INDEX),)
+	$(call add,$(VENV),--index-url '$(TORCH_INDEX)' torch torchvision)
+else ifneq ($(filter-out cpu cuda,$(TORCH)),)
+	@echo "TORCH must be cpu or cuda, not $(TORCH)" >&2; exit 1
+else ifneq ($(filter cpu,$(TORCH)),)
+	@test -n '$(UV)' || { echo "TORCH=cpu needs uv on the path, or TORCH_INDEX=ADDRESS, an index of" \
+		"PyTorch's CPU builds, as its installation page names one" >&2; exit 1; }
+	$(call add,$(VENV),--torch-backend cpu torch torchvision)
+endif
+
+# What tests, checks and the site of the documentation need besides.
+$(VENV)/.tools: $(VENV)/.installed
+	$(call add,$(VENV),--editable '.[grounded-sam,test,docs]')
+	touch $@
+
+# Any of its commands migrates its database: most of a minute, which the first start is spared.
+MIGRATED := $(abspath $(LS_VENV))/.migrated/label_studio-$(LABEL_STUDIO_VERSION)
 
 $(LS_VENV)/.installed: Makefile
 	test -x $(LS_VENV)/bin/python || $(PYTHON) -m venv $(LS_VENV)
-	$(LS_VENV)/bin/pip install --quiet label-studio==$(LABEL_STUDIO_VERSION)
+	$(call add,$(LS_VENV),label-studio==$(LABEL_STUDIO_VERSION))
+	rm -rf $(MIGRATED) $(MIGRATED).part
+	-COLLECT_ANALYTICS=false SENTRY_DSN= FRONTEND_SENTRY_DSN= $(LS_VENV)/bin/label-studio version \
+		--data-dir $(MIGRATED).part >/dev/null 2>&1 && mv $(MIGRATED).part $(MIGRATED)
 	touch $@
 
 # A Chromium for the tests: one on the path, else Debian's package, else playwright's own.
-chromium: $(VENV)/.installed
+chromium: $(VENV)/.tools
 	@if command -v chromium chromium-browser google-chrome; then :; \
 	elif (apt-get update && apt-get install -y chromium) >/dev/null 2>&1; \
 	then echo "installed Debian's chromium"; \
@@ -57,7 +107,7 @@ chromium: $(VENV)/.installed
 	@$(VENV)/bin/playwright --version >/dev/null 2>&1 \
 		|| (apt-get update && apt-get install -y libatomic1) >/dev/null  # playwright's node needs it
 
-test: install chromium
+test: install $(VENV)/.tools chromium
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_PROCESSES) --dist loadscope \
 		--no-loadscope-reorder $(PYTEST_ARGS)
 
@@ -65,7 +115,7 @@ test: install chromium
 # each with the requirements that docker/label-studio-ml/ gives, and PyTorch from nowhere.
 ML_2_SOURCE ?= git+https://github.com/HumanSignal/label-studio-ml-backend.git
 
-test-label-studio-ml: install $(ML_VENV)/.installed
+test-label-studio-ml: install $(VENV)/.tools $(ML_VENV)/.installed
 	$(MAKE) $(ML_2_VENV)/.installed || echo "label-studio-ml 2.x cannot be installed; 1.0.9 alone"
 	OMP_NUM_THREADS=1 $(PYTEST) tests/e2e/test_label_studio_ml.py $(PYTEST_ARGS)
 
@@ -83,13 +133,13 @@ $(ML_2_VENV)/.installed: docker/label-studio-ml/requirements.txt
 	$(ML_2_VENV)/bin/pip install --quiet --no-deps '$(ML_2_SOURCE)'
 	touch $@
 
-chaos: install
+chaos: install $(VENV)/.tools
 	CHAOS=long OMP_NUM_THREADS=1 $(PYTEST) -s tests/e2e/test_chaos.py
 
-fuzz: $(VENV)/.installed
+fuzz: $(VENV)/.tools
 	FUZZ=long $(PYTEST) tests/fuzz $(PYTEST_ARGS)
 
-check: $(VENV)/.installed docs semgrep
+check: $(VENV)/.tools docs semgrep
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -108,15 +158,15 @@ $(SEMGREP_VENV)/.installed: Makefile
 	$(SEMGREP_VENV)/bin/pip install --quiet semgrep==$(SEMGREP_VERSION)
 	touch $@
 
-docs: $(VENV)/.installed
+docs: $(VENV)/.tools
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
 
-audit: $(VENV)/.installed
+audit: $(VENV)/.tools
 	$(VENV)/bin/pip freeze --exclude-editable | $(VENV)/bin/pip-audit --strict --no-deps \
 		--disable-pip --progress-spinner off --requirement /dev/stdin
 
 # For the Python of docker/Dockerfile. UV_DEFAULT_INDEX names another registry than the usual one.
-lock: $(VENV)/.installed
+lock: $(VENV)/.tools
 	$(VENV)/bin/uv pip compile setup.cfg docker/requirements.in --universal --python-version 3.11 \
 		--extra postgres --extra s3 --extra gcs --extra azure --extra grounded-sam \
 		--upgrade --generate-hashes --custom-compile-command 'make lock' --quiet \
@@ -133,16 +183,16 @@ $(ORIGINALS_VENV)/.installed: Makefile
 		segment-anything==1.0 'transformers>=4.57,<5' opencv-python-headless
 	touch $@
 
-reference: $(VENV)/.installed
+reference: $(VENV)/.tools
 	$(VENV)/bin/python -m tools.reference
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.tools
 	$(VENV)/bin/python -m benchmarks $(BENCH_ARGS)
 
-bench-scale: $(VENV)/.installed
+bench-scale: $(VENV)/.tools
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m benchmarks.scale $(SCALE_ARGS)
 
-bench-label-studio: install
+bench-label-studio: install $(VENV)/.tools
 	$(VENV)/bin/python -m benchmarks.label_studio $(BENCH_ARGS)
 
 clean:

@@ -32,7 +32,12 @@ from rich.console import Console
 from sqlalchemy import delete, insert, select
 
 from alc_backend.cli.demo.options import DemoOptions
-from alc_backend.cli.demo.processes import EMAIL, start_backend, start_label_studio
+from alc_backend.cli.demo.processes import (
+    EMAIL,
+    start_backend,
+    start_label_studio,
+    wait_for_label_studio,
+)
 from alc_backend.labelstudio import tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tokens import create_personal_token
@@ -102,6 +107,7 @@ class Bench:
         self.processes = processes
         options = DemoOptions(data_dir=folder, port=port, backend_port=backend_port)
         start_label_studio(processes, options, PASSWORD)
+        wait_for_label_studio(processes, options)
         url = f"http://127.0.0.1:{port}"
         token = create_personal_token(url, EMAIL, PASSWORD)
         self.settings = Settings(

@@ -47,3 +47,52 @@ def test_versions_with_known_holes_are_refused(package, unsafe):
     wanted = map(Requirement, setup["options"]["install_requires"].strip().splitlines())
     (found,) = [each for each in wanted if each.name == package]
     assert not found.specifier.contains(unsafe)
+
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(*arguments):
+    done = subprocess.run(
+        ["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    return done.returncode, done.stderr.splitlines()[:1], done.stdout
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("version", "is_right"),
+    [((3, 9), False), ((3, 10), True), ((3, 14), True), ((3, 15), False)],
+)
+def test_make_says_which_python_it_needs(tmp_path, version, is_right):
+    python = tmp_path / "python"
+    code = f"import sys; sys.version_info = {version}; exec(sys.argv[1])"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$2"\n')
+    python.chmod(0o755)
+    status, said, _ = make("python", f"VENV={tmp_path}/none", f"PYTHON={python}")
+    if is_right:
+        assert (status, said) == (0, [])
+    else:
+        assert status != 0
+        assert f"needs Python 3.10 to 3.14, and {python} is Python 3.{version[1]}" in said[0]
+
+
+@needs_make
+def test_make_says_that_there_is_no_python(tmp_path):
+    status, said, _ = make("python", f"VENV={tmp_path}/none", "PYTHON=python9")
+    assert status != 0
+    assert "there is no python9: install one" in said[0]
+
+
+@needs_make
+def test_make_takes_the_build_of_pytorch_that_is_asked_for():
+    index = "TORCH_INDEX=https://example.com/cpu"
+    assert "--torch-backend cpu torch" in make("-n", "torch", "TORCH=cpu", "UV=uv")[2]
+    assert "--index-url 'https://example.com/cpu' torch" in make("-n", "torch", "UV=", index)[2]
+    assert "pip install" not in make("-n", "torch", "TORCH=cuda")[2]
+    status, said, _ = make("torch", "TORCH=cpu", "UV=")
+    assert status != 0
+    assert "TORCH_INDEX=ADDRESS" in said[0]
+    status, said, _ = make("torch", "TORCH=rocm")
+    assert status != 0
+    assert said == ["TORCH must be cpu or cuda, not rocm"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from alc_backend.common.types import TextEnum
 from alc_backend.errors import WeightsError
+from alc_backend.foundation.kinds import BOX_THRESHOLD, BOX_THRESHOLDS
 
 _HUB = ("config.json", "preprocessor_config.json", "processor_config.json", "model.safetensors")
 
@@ -46,7 +47,7 @@ class Model:
     licence: str = "Apache-2.0"
     compared: str = "runs with small random weights; not run with the published ones yet"
     original: Original | None = None
-    threshold: float = 0.2
+    threshold: float = BOX_THRESHOLD
     files: tuple[str, ...] = _HUB
     revision: str | None = None
     gated: bool = False
@@ -103,7 +104,7 @@ MODELS = {
             "OWLv2, ViT-B/16: asked each prompt by itself",
             "google/owlv2-base-patch16-ensemble",
             620_000_000,
-            threshold=0.1,
+            threshold=BOX_THRESHOLDS["owlv2"],
             files=(*_HUB, *_CLIP),
         ),
         Model(
@@ -112,7 +113,7 @@ MODELS = {
             "OWLv2, ViT-L/14",
             "google/owlv2-large-patch14-ensemble",
             1_750_000_000,
-            threshold=0.1,
+            threshold=BOX_THRESHOLDS["owlv2"],
             files=(*_HUB, *_CLIP),
         ),
         Model(
@@ -176,7 +177,7 @@ MODELS = {
             "facebook/sam3",
             3_440_000_000,
             licence="SAM License",
-            threshold=0.3,
+            threshold=BOX_THRESHOLDS["sam3"],
             files=(*_HUB, *_CLIP),
             gated=True,
         ),
@@ -205,8 +206,3 @@ def chosen(names: Sequence[str]) -> list[Model]:
         if name not in MODELS:
             raise WeightsError(f"there are no weights {name!r}; choose from {', '.join(MODELS)}")
     return [MODELS[name] for name in names or MODELS]
-
-
-def default_threshold(detector: str) -> float:
-    """The score, 0..1, that a detection of the model with this name must exceed by default."""
-    return MODELS[detector].threshold if detector in MODELS else Model.threshold

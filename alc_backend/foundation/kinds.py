@@ -10,6 +10,17 @@ from alc_backend.errors import FoundationError
 BOTH_KINDS = ("sam3", "sam3_video")
 """Models that find and segment at once, as transformers calls them."""
 
+BOX_THRESHOLD = 0.2
+"""The score (0..1) that a detection must exceed by default: the paper's for PASCAL."""
+
+BOX_THRESHOLDS = {"owlv2": 0.1, "sam3": 0.3, "sam3_video": 0.3}
+"""The same for kinds of models whose scores mean something else."""
+
+
+def default_threshold(kind: str | None) -> float:
+    """The score (0..1) that a detection of this kind of model must exceed by default."""
+    return BOX_THRESHOLDS.get(kind, BOX_THRESHOLD) if kind is not None else BOX_THRESHOLD
+
 
 def kind_of(path: Path) -> str | None:
     """What transformers calls the model in a folder; None for one without its configuration.

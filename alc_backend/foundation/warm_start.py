@@ -20,9 +20,8 @@ from alc_backend.foundation.catalogue import (
     SEGMENTERS,
     TOKENIZER,
     Role,
-    default_threshold,
 )
-from alc_backend.foundation.kinds import BOTH_KINDS, kind_of
+from alc_backend.foundation.kinds import BOTH_KINDS, default_threshold, kind_of
 from alc_backend.foundation.prompts import class_prompts
 from alc_backend.settings import Settings
 
@@ -67,7 +66,7 @@ class WarmStart:
         if threshold is None:
             threshold = settings.box_threshold
         if threshold is None:
-            threshold = default_threshold(settings.detector)
+            threshold = _default_threshold(settings.detector)
         return cls(
             superpixels=superpixels,
             threshold=threshold,
@@ -201,6 +200,13 @@ def check_files(start: WarmStart, settings: Settings) -> Files:
     found = weights.require(ours, settings.models)
     paths = {role: found.get(name, Path(name)) for role, name in wanted.items()}
     return Files(settings.models / TOKENIZER, **paths)
+
+
+def _default_threshold(detector: str) -> float:
+    """The box threshold of a model that is named, or that lies in a folder."""
+    if detector in MODELS:
+        return MODELS[detector].threshold
+    return default_threshold(kind_of(Path(detector)))
 
 
 def _does_both(start: WarmStart) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 from alc_backend.core.pooling import Prediction
-from alc_backend.errors import StorageError, TrainingError
+from alc_backend.errors import RoundError, StorageError, TrainingError
 from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import OUTPUT_STRIDE
 
@@ -64,7 +64,8 @@ class Predictor:
         """The probabilities and features of an image, uint8 (H, W, 3).
 
         Only the result needs memory in proportion to the image. Raises TrainingError when the
-        network predicts NaN, StorageError when the disk has no room for a large result.
+        network predicts NaN, StorageError when the disk has no room for a large result, RoundError
+        when the GPU has no memory left for the image.
         """
         height, width = image.shape[:2]
         if height * width <= WHOLE_PIXELS:
@@ -87,6 +88,21 @@ class Predictor:
         return Prediction(probabilities, features, OUTPUT_STRIDE)
 
     def _predict(self, image: NDArray[np.uint8]) -> Prediction:
+        try:
+            return self._averaged(image)
+        except RuntimeError as error:
+            if not networks.is_out_of_memory(error):
+                raise
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            height, width = image.shape[:2]
+            raise RoundError(
+                f"there is not enough memory to predict {width}×{height} pixels; free it of other "
+                "programs, hide a GPU that is too small with CUDA_VISIBLE_DEVICES=, or choose a "
+                "smaller network with ALC_ENCODER"
+            ) from error
+
+    def _averaged(self, image: NDArray[np.uint8]) -> Prediction:
         probabilities, features = self._softmax(image)
         if self._flip:
             mirrored, seen = self._softmax(np.ascontiguousarray(image[:, ::-1]))

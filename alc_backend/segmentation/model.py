@@ -192,3 +192,8 @@ def load(path: Path, classes: list[str]) -> tuple[nn.Module, str]:
             "it again"
         ) from error
     return model.eval(), config["encoder"]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch raised ``error`` because the GPU's memory, or the system's, is full."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

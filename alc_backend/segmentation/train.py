@@ -171,7 +171,7 @@ class Training:
             try:
                 total = self._backward(images, labels, labelled)
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not networks.is_out_of_memory(error):
                     raise
             if total is None:  # outside the handler, whose exception keeps the tensors alive
                 self._take_smaller_parts()
@@ -323,10 +323,6 @@ def _optimiser(network: nn.Module, config: TrainingConfig) -> torch.optim.SGD:
     return torch.optim.SGD(
         groups, lr=config.base_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _iteration_seed(seed: int, iteration: int, rank: int) -> int:

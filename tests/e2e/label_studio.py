@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from alc_backend.cli.demo.options import DemoOptions
-from alc_backend.cli.demo.processes import label_studio_command
+from alc_backend.cli.demo.processes import label_studio_command, migrated
 
 LIMIT_S = 600
 
@@ -22,12 +22,7 @@ def copy_migrated(options: DemoOptions) -> None:
     What is copied lies beside the installed Label Studio, and is made when it is not there yet.
     """
     program = Path(label_studio_command(options.label_studio))
-    installed = program.parents[1]
-    (found,) = installed.glob("lib/python*/site-packages/label_studio-*.dist-info")
-    shutil.copytree(
-        _template(program, installed / ".migrated" / found.stem),
-        options.data_dir / "label-studio",
-    )
+    shutil.copytree(_template(program, migrated(program)), options.data_dir / "label-studio")
 
 
 def _template(program: Path, folder: Path) -> Path:

@@ -19,7 +19,11 @@ from rich.console import Console
 from sqlalchemy import select
 
 from alc_backend.cli.demo.options import DemoOptions
-from alc_backend.cli.demo.processes import start_backend, start_label_studio
+from alc_backend.cli.demo.processes import (
+    start_backend,
+    start_label_studio,
+    wait_for_label_studio,
+)
 from alc_backend.labelstudio import model_version
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
@@ -166,6 +170,7 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database, monkeypa
             patched.setenv("CHAOS_CLOCK", str(clock))
             patched.setenv("PYTHONPATH", str(Path(__file__).parent / "clock"))
             start_label_studio(processes, options, PASSWORD, restart=True)
+            wait_for_label_studio(processes, options)
         token = create_personal_token(settings.label_studio_url, EMAIL, PASSWORD)
         settings = settings.model_copy(update={"label_studio_api_key": SecretStr(token)})
         wire = UnreliableWire(wire_port, f"http://127.0.0.1:{backend_port}", seed=SEED + 1)

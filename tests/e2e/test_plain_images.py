@@ -15,6 +15,7 @@ from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import Project
 from tests.conftest import wait_for
 from tests.e2e.demonstration import alc, retrieve_predictions
+from tests.foundation import tiny_hub
 from tests.foundation.tiny import write_models
 
 pytestmark = pytest.mark.ls
@@ -88,6 +89,28 @@ def test_images_and_class_names_become_masks_in_label_studio(running, models, pi
     assert "0 new images, 3 already there" in again
     assert images_of(demo, project)["a"].id == images["a"].id
     assert "cannot be read" in alc(demo, "pseudo", "--project", "rooms", "--retry")
+
+
+def test_words_become_masks_in_label_studio_by_one_model(running, pictures, tmp_path):
+    """SAM 3, from a folder of transformers; with small random weights, as the others."""
+    demo, _ = running
+    folder = str(tiny_hub.write("sam3", tmp_path / "sam3"))
+    alc(
+        demo, "init", "--images", str(pictures), "--classes", str(pictures.parent / "classes.txt"),
+        "--name", "found by words", "--box-threshold", "0.0", ALC_DETECTOR=folder,
+    )  # fmt: skip
+    project = project_named(demo, "found by words")
+    image = images_of(demo, project)["a"]
+    start = WarmStart("grounded-sam", threshold=0.0, detector=folder)
+    maps = Warmer(start, CLASSES, demo.settings).from_image(
+        np.asarray(Picture.open(pictures / "a.png"))
+    )
+    assert maps.found
+    retrieve_predictions(demo, project.dataset_project, image.dataset_task)
+    shown = demo.client.get(f"/api/tasks/{image.dataset_task}/")["predictions"][-1]["result"]
+    labels, superpixels = painted(shown, CLASSES, maps.labels.shape)
+    assert np.array_equal(labels, maps.labels)
+    assert np.array_equal(superpixels > 0, maps.superpixels > 0)
 
 
 def test_an_image_added_in_label_studio_comes_in_by_itself(running, models, pictures):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,21 @@ def test_models_that_are_not_there_are_named(tmp_path):
         warmer(settings, superpixels="sam", segmenter="vit-x")
     with pytest.raises(SettingsError, match="not 'felzenszwalb'"):
         WarmStart(superpixels="felzenszwalb")
+
+
+@pytest.mark.parametrize(
+    ("detector", "threshold"),
+    [("grounding-dino-tiny", 0.2), ("owlv2-base", 0.1), ("sam3", 0.3),
+     ({"model_type": "owlv2"}, 0.1), ({"model_type": "sam3"}, 0.3),
+     ({"model_type": "mm-grounding-dino"}, 0.2)],
+)  # fmt: skip
+def test_each_model_has_a_threshold_of_its_own_also_by_its_path(tmp_path, detector, threshold):
+    if isinstance(detector, dict):
+        (tmp_path / "config.json").write_text(json.dumps(detector))
+        detector = str(tmp_path)
+    settings = Settings(data_dir=tmp_path, detector=detector, _env_file=None)
+    assert WarmStart.chosen(settings, "grounded-sam").threshold == threshold
+    assert WarmStart.chosen(settings, "grounded-sam", threshold=0.7).threshold == 0.7
 
 
 def test_a_warm_start_is_kept_with_its_project():

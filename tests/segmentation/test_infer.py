@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from alc_backend.core.acquisition import measure
 from alc_backend.core.pool import representative_pixels
 from alc_backend.core.statistics import ImageStatistics
-from alc_backend.errors import StorageError, TrainingError
+from alc_backend.errors import RoundError, StorageError, TrainingError
 from alc_backend.segmentation import infer
 from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.infer import Predictor
@@ -103,3 +103,16 @@ def test_a_network_that_predicts_no_numbers_says_so(network, tmp_path):
     networks.save(built, path, encoder="efficientnet-lite0", classes=CLASSES)
     with pytest.raises(TrainingError, match="not numbers"):
         Predictor(path, CLASSES).probabilities(load("1")[0])
+
+
+def test_a_gpu_too_full_for_an_image_is_told_and_does_not_blame_the_network(network, monkeypatch):
+    def full(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    built, encoder = networks.load(network, CLASSES)
+    built.forward = full
+    monkeypatch.setattr(networks, "load", lambda *_: (built, encoder))
+    picture = load("1")[0]
+    predictor = Predictor(network, CLASSES, flip=True)
+    with pytest.raises(RoundError, match=f"{picture.shape[1]}×{picture.shape[0]} pixels.*ALC_ENC"):
+        predictor.predict(picture)

@@ -27,7 +27,8 @@ BACKEND_GRACE_S = 30.0
 def start_label_studio(
     processes: Processes, options: DemoOptions, password: str, *, restart: bool = False
 ) -> None:
-    """Start the demonstration's own Label Studio on this machine, and wait until it answers."""
+    """Start the demonstration's own Label Studio on this machine; it takes a while to answer."""
+    _take_migrated(options)
     command = [
         label_studio_command(options.label_studio),
         "start",
@@ -48,6 +49,10 @@ def start_label_studio(
         "FRONTEND_SENTRY_DSN": "",
     }
     processes.start("label-studio", command, environment=environment, restart=restart)
+
+
+def wait_for_label_studio(processes: Processes, options: DemoOptions) -> None:
+    """Wait until the demonstration's Label Studio answers; ServiceError when it never does."""
     url = f"http://127.0.0.1:{options.port}/health"
     processes.wait_for(lambda: _is_up(url), "Label Studio", LABEL_STUDIO_LIMIT_S)
 
@@ -63,6 +68,28 @@ def start_backend(processes: Processes, settings: Settings, *, restart: bool = F
     )
     url = f"http://{settings.host}:{settings.port}/health"
     processes.wait_for(lambda: _is_up(url), "the backend", BACKEND_LIMIT_S)
+
+
+def migrated(program: Path) -> Path:
+    """Where the data of this Label Studio after its migrations are kept, beside the program.
+
+    `make install` makes it, as the first start would take most of a minute for it.
+    """
+    installed = program.parents[1]
+    found = sorted(installed.glob("lib/python*/site-packages/label_studio-*.dist-info"))
+    return installed / ".migrated" / (found[0].stem if found else "unknown")
+
+
+def _take_migrated(options: DemoOptions) -> None:
+    """Give a demonstration that was never started the migrated data, where they are kept."""
+    kept = migrated(Path(label_studio_command(options.label_studio)))
+    folder = options.data_dir.absolute() / "label-studio"
+    if folder.exists() or not kept.is_dir():
+        return
+    part = folder.with_name("label-studio.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(kept, part, ignore=shutil.ignore_patterns(".env"))  # its secrets
+    part.rename(folder)
 
 
 def label_studio_command(given: str | None) -> str:

@@ -17,6 +17,7 @@ from alc_backend.cli.demo.processes import (
     refuse_used_port,
     start_backend,
     start_label_studio,
+    wait_for_label_studio,
 )
 from alc_backend.errors import DatasetError
 from alc_backend.labelstudio.client import Client
@@ -67,8 +68,12 @@ def start_demo(
     folder = options.data_dir.absolute()
     keys = Keys(folder / "secrets.json")
     url = f"http://127.0.0.1:{options.port}"
-    console.print(f"Starting Label Studio at {url} (the first start takes about 90 s) …")
+    console.print(f"Starting Label Studio at {url} (it takes about a minute) …")
     start_label_studio(processes, options, keys.password)
+    early = Store(_settings(options, settings, keys, url))
+    project_id = _import(early, options, console)  # meanwhile
+    early.close()
+    wait_for_label_studio(processes, options)
     if not keys.token:
         keys.remember_token(create_personal_token(url, EMAIL, keys.password))
     settings = _settings(options, settings, keys, url)
@@ -76,7 +81,6 @@ def start_demo(
     console.print(f"Starting the backend at {settings.backend} …")
     start(processes, settings)
     store = Store(settings)
-    project_id = _import(store, options, console)
     with console.status("connecting Label Studio") as status:
         client = Client.from_settings(settings)
         project = connection.connect_project(store, client, project_id, telling(status))

@@ -9,12 +9,10 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from alc_backend.cli.doctor_checks import connections
+from alc_backend.cli.doctor_checks import connections, model_files
 from alc_backend.cli.doctor_checks.finding import Check, Result, ok, problem, skipped, warning
 from alc_backend.common.types import Json
-from alc_backend.errors import DatasetError, LabelStudioError, SettingsError, WeightsError
-from alc_backend.foundation import catalogue, weights
-from alc_backend.foundation.warm_start import WarmStart, check_files
+from alc_backend.errors import DatasetError, LabelStudioError, SettingsError
 from alc_backend.labelstudio import images, label_configs, model_version, projects
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.dataset_config import (
@@ -77,7 +75,7 @@ class ProjectChecks:
             yield self._check("label config of the dataset project", self._dataset_config)
             yield self._check("images", self._images)
         yield self._check("standing state", self._standing, self._rebuild)
-        yield self._check("weights", self._weights)
+        yield self._check("weights", lambda: model_files.check(project.warm_start, self._settings))
         yield self._check("last reconciling", self._reconciled)
         yield self._check("work", self._work)
 
@@ -345,35 +343,6 @@ class ProjectChecks:
     def _rebuild(self) -> None:
         with self._store.session() as session:
             upkeep.rebuild(session, self._project.id)
-
-    def _weights(self) -> Result:
-        kept = self._project.warm_start
-        if kept is None:
-            return ok("this project needs none")
-        try:
-            files = check_files(WarmStart.of(kept), self._settings)
-        except WeightsError as error:
-            return warning(
-                f"not on this machine: {error}",
-                "workers for the queue pseudo need them",
-            )
-        used = {path for path in (files.detector, files.segmenter) if path is not None}
-        if not used:
-            return ok("this project needs none")
-        models = self._settings.models
-        wrong = [
-            f"{model.name}/{name}"
-            for model in catalogue.chosen([])
-            if models / model.name in used
-            for name, state in weights.check(models, model).items()
-            if state == weights.FileState.WRONG
-        ]
-        if wrong:
-            return problem(
-                f"the hash of these files is wrong: {', '.join(wrong)}",
-                "remove them and run `alc weights download`",
-            )
-        return ok("the files of Grounded-SAM are there and whole")
 
     def _reconciled(self) -> Result:
         with self._store.reading() as session:

@@ -30,6 +30,7 @@ from alc_backend.store.incoming import Arrival
 from alc_backend.store.models import Image, Project, Superpixel
 from tests.conftest import BOTH_DATABASES, CLASSES
 from tests.fake_label_studio import DATASET_PROJECT, FakeLabelStudio
+from tests.foundation import tiny_hub
 from tests.foundation.tiny import write_models
 
 
@@ -95,9 +96,8 @@ def begin(store, project, **start):
     with store.session() as session:
         row = session.get_one(Project, project)
         row.dataset_project = DATASET_PROJECT
-        row.warm_start = WarmStart(
-            detector="grounding-dino-base", segmenter="sam-vit-b", **start
-        ).as_dict()
+        tiny = {"detector": "grounding-dino-base", "segmenter": "sam-vit-b"}
+        row.warm_start = WarmStart(**{**tiny, **start}).as_dict()
 
 
 def counts(store, project):
@@ -201,6 +201,39 @@ def test_grounded_sam_labels_images_with_what_it_found(store, project, label_stu
         assert row.found["class_id"] == found.class_id
         assert row.found["score"] == pytest.approx(found.score)
         assert row.found["area"] == found.area >= row.size
+
+
+@pytest.mark.parametrize(
+    ("detector", "segmenter"),
+    [("grounding-dino", "sam"), ("mm-grounding-dino", "sam2"), ("owlv2", "sam2"), ("sam3", None)],
+)
+def test_every_kind_of_model_labels_images(
+    store, project, label_studio, client, tmp_path, detector, segmenter
+):
+    """From the folders that `alc weights download` makes, by their paths."""
+    start = {"detector": str(tiny_hub.write(detector, tmp_path / "detector"))}
+    if segmenter is not None:
+        start["segmenter"] = str(tiny_hub.write(segmenter, tmp_path / "segmenter"))
+    begin(store, project, superpixels="grounded-sam", threshold=0.0, **start)
+    configure(label_studio, config(cat="cat, sofa"))
+    image_queue.note(store, client, project)
+    done = initial_labels.work(store, client, project)
+    assert (done.labelled, done.problems) == (3, [])
+    image = images(store)["task-2"]
+    maps = Warmer(
+        WarmStart.of({**image.warm_start, "superpixels": "grounded-sam"}),
+        CLASSES, store.settings, {"cat": ["cat", "sofa"]},
+    ).from_image(np.asarray(Picture.open(io.BytesIO(png(2)))))  # fmt: skip
+    assert maps.found
+    files = store.files(project)
+    assert np.array_equal(files.read_label_map("initial", image.id), maps.labels)
+    assert np.array_equal(files.read_superpixels(image.id), maps.superpixels)
+    assert image.warm_start["detector"] == start["detector"]
+    with store.reading() as session:
+        rows = session.scalars(select(Superpixel).where(Superpixel.image_id == image.id)).all()
+    assert {row.number: row.found["class_id"] for row in rows} == {
+        number: found.class_id for number, found in maps.found.items()
+    }
 
 
 def test_masks_that_a_task_has_are_what_it_begins_with(store, project, label_studio, client):
