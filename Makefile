@@ -83,8 +83,9 @@ else ifneq ($(filter cpu,$(TORCH)),)
 endif
 
 # What tests, checks and the site of the documentation need besides.
+WITH_TOOLS := .[grounded-sam,test,docs]
 $(VENV)/.tools: $(VENV)/.installed
-	$(call add,$(VENV),--editable '.[grounded-sam,test,docs]')
+	$(call add,$(VENV),--editable '$(WITH_TOOLS)')
 	touch $@
 
 # Any of its commands migrates its database: most of a minute, which the first start is spared.

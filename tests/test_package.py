@@ -96,3 +96,11 @@ def test_make_takes_the_build_of_pytorch_that_is_asked_for():
     status, said, _ = make("torch", "TORCH=rocm")
     assert status != 0
     assert said == ["TORCH must be cpu or cuda, not rocm"]
+
+
+@needs_make
+@pytest.mark.parametrize("uv", ["", "uv"])
+def test_the_tools_are_installed_with_all_their_extras(uv, tmp_path):
+    """A comma in an argument of make's functions would end it."""
+    said = make("-n", f"VENV={tmp_path}/none", f"UV={uv}", f"{tmp_path}/none/.tools")[2]
+    assert "--editable '.[grounded-sam,test,docs]'" in said
