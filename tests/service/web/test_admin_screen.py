@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.web.app import create_app
-from tests.annotations import asked_project
+from alc_backend.store.models import Round
+from tests.annotations import answer, arrive, asked_project, created, task_of
 from tests.e2e.browser import chromium
 from tests.serving import serving
 
@@ -34,6 +36,48 @@ def start_of(page):
 
 def cancel_of(page):
     return page.get_by_role("button", name="Cancel")
+
+
+def test_the_page_keeps_itself_up_to_date(page, store, project):
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    page.get_by_text("6 questions are left").wait_for()
+    arrive(store, project, created(answer(1, task_of(store, "b", 2), "dog")))
+    page.get_by_text("5 questions are left").wait_for(timeout=30_000)
+    page.locator(".tiles img").wait_for()
+    assert page.locator("canvas").count() == 0
+    with store.session() as session:
+        round_ = session.scalars(select(Round)).one()
+        round_.answers, round_.data_miou = 0, 0.5
+    page.locator(".plot canvas").first.wait_for(timeout=30_000)
+    drawn = page.locator(".plot canvas").first.element_handle()
+    page.wait_for_timeout(6000)  # one refresh
+    assert drawn.evaluate("canvas => canvas.isConnected")  # the same plots, not drawn anew
+    assert faults == []
+
+
+def test_the_pages_of_images(page, store, project):
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    arrive(store, project, created(answer(1, task_of(store, "b", 2), "dog", by=8)))
+    page.get_by_role("link", name="Images", exact=True).click()
+    page.get_by_label("confirmed as").select_option("dog")
+    page.wait_for_url("**shows=dog**")
+    assert page.locator(".tile .name").all_inner_texts() == ["b"]
+    page.locator(".tile").click()
+    page.wait_for_function("() => document.getElementById('hovered').width === 64")
+    row = page.locator("tr[data-superpixel='2']")
+    row.hover()
+    hint = page.get_by_text("Superpixel 2 is dog: corrected by user 8")
+    hint.wait_for()
+    clip = "() => getComputedStyle(document.getElementById('before')).clipPath"
+    before = page.evaluate(clip)
+    page.locator("#split").focus()
+    page.keyboard.press("End")
+    assert page.evaluate(clip) != before
+    assert page.evaluate(clip) == "inset(0px 0% 0px 0px)"
+    assert faults == []
 
 
 def test_a_round_that_somebody_else_started_cannot_be_started_again(page, store, project):

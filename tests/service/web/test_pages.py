@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -304,8 +305,8 @@ def test_the_curves_of_a_project(client, store, project):
                 )
             )
     page = client.get(f"/projects/{project}").text
-    (told,) = re.findall(r'id="curves"[^>]*>([^<]*)<', page)
-    assert json.loads(told) == {
+    (told,) = re.findall(r'data-rounds="([^"]*)"', page)
+    assert json.loads(html.unescape(told)) == {
         "x": {"hours": [0.2, 0.4], "answers": [20, 40]},
         "y": [{"label": "data mIoU", "values": [0.5, 0.6]}],
     }

@@ -6,8 +6,13 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (document.querySelector("button:active")) event.detail.shouldSwap = false;
 });
 document.addEventListener("htmx:oobBeforeSwap", (event) => {
-  const fresh = event.detail.fragment.firstElementChild ?? event.detail.fragment;
-  if (fresh.outerHTML === event.detail.target.outerHTML) event.detail.shouldSwap = false;
+  const { target, fragment } = event.detail;
+  const fresh = fragment.firstElementChild;
+  const same =
+    target.id === "quality" // its plots are drawn here
+      ? fresh.dataset.rounds === target.dataset.rounds
+      : fresh.outerHTML === target.outerHTML;
+  if (same) event.detail.shouldSwap = false;
 });
 document.addEventListener("htmx:afterSettle", drawPlots);
 document.addEventListener("DOMContentLoaded", drawPlots);
@@ -21,14 +26,14 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload(); // buttons that were disabled when the page was left
 });
 
-// Plots: #curves holds {x: {name: [..]}, y: [{label, values}]}; each .plot names its x axis.
+// Plots: data-rounds is {x: {name: [..]}, y: [{label, values}]}; each .plot names its x axis.
 let drawn = "";
 let plots = [];
 
 function drawPlots() {
-  const source = document.getElementById("curves");
-  if (!source || !window.uPlot || source.textContent === drawn) return;
-  drawn = source.textContent;
+  const source = document.getElementById("quality");
+  if (!source || !window.uPlot || source.dataset.rounds === drawn) return;
+  drawn = source.dataset.rounds;
   const data = JSON.parse(drawn);
   for (const plot of plots) plot.destroy();
   plots = [...document.querySelectorAll(".plot")].map((place) => plotOf(place, data));
