@@ -8,7 +8,7 @@ from sqlalchemy import select
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.web.app import create_app
 from alc_backend.store.models import Round
-from tests.annotations import answer, arrive, asked_project, created, task_of
+from tests.annotations import answer, arrive, asked_project, created, image_of, task_of
 from tests.e2e.browser import chromium
 from tests.serving import serving
 
@@ -97,3 +97,21 @@ def test_the_buttons_work_in_a_browser(page):
     cancel_of(page).click()
     page.get_by_text("The round is being cancelled.").wait_for()
     assert start_of(page).is_enabled()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_accessible(project, store, settings, redis, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    arrive(store, project, created(answer(1, task_of(store, "b", 2), "dog")))
+    image = image_of(store, "b").id
+    with serving(create_app(settings)) as port, chromium() as browser:
+        credentials = {"username": "admin", "password": "s3cret"}
+        page = browser.new_context(
+            http_credentials=credentials, color_scheme=scheme, bypass_csp=True
+        ).new_page()
+        for path in (f"/projects/{project}", "/images", f"/images/{image}"):
+            page.goto(f"http://127.0.0.1:{port}{path}")
+            page.wait_for_load_state("networkidle")
+            found = Axe().run(page).response["violations"]
+            assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
