@@ -253,7 +253,7 @@ def admin(browser, demo):
         http_credentials={"username": "admin", "password": demo.settings.secret.get_secret_value()},
     )
     page = context.new_page()
-    page.goto(demo.settings.backend)
+    page.goto(f"{demo.settings.backend}/projects/{demo.project_id}")
     yield page
     context.close()
 
@@ -270,16 +270,15 @@ def serious_faults(page):
 
 
 def test_the_admin_page_from_the_start_of_a_round_to_its_end(demo, running, admin):
-    name = project_row(demo).name
-    card = admin.locator("section").filter(has_text=name).first
     before = status.latest_round(demo.store, demo.project_id).number
-    card.get_by_role("button", name="Start round").click()
+    admin.get_by_role("button", name="Start round").click()
     admin.get_by_text("The round was started.").wait_for()
-    card.locator("progress").wait_for()
+    admin.locator(".steps progress").first.wait_for()
     assert serious_faults(admin) == []
-    card.get_by_text(f"Round {before + 1}: {RoundState.OPEN}").wait_for(timeout=200_000)
+    admin.locator(".steps").wait_for(state="detached", timeout=200_000)
     assert status.latest_round(demo.store, demo.project_id).number == before + 1
-    assert card.get_by_role("table", name="Rounds").is_visible()
+    assert status.latest_round(demo.store, demo.project_id).state == RoundState.OPEN
+    assert admin.get_by_role("table", name="Rounds").is_visible()
     assert serious_faults(admin) == []
     admin.set_viewport_size({"width": 390, "height": 800})
     wide = "() => document.documentElement.scrollWidth > innerWidth"

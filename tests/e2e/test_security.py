@@ -30,7 +30,7 @@ from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.incoming import Event
 from alc_backend.store.models import Image, Project
-from tests.access_table import documented
+from tests.access_table import address_of, documented
 from tests.annotations import region
 from tests.conftest import wait_for, write_dataset
 from tests.e2e.chaos import new_user
@@ -124,7 +124,7 @@ def obtained(asked, project, user):
 def call(demo, method, path, password, body=None):
     return httpx.request(
         method,
-        demo.settings.backend + path.format(project_id=1, image_id=1, quality="data_miou"),
+        demo.settings.backend + address_of(path),
         json=body,
         headers={"Authorization": f"Bearer {password}"},
         timeout=60,

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from alc_backend.common.credentials import Credential, Purpose
 from alc_backend.service.web.app import create_app
 from alc_backend.store.models import Project, Round
-from tests.access_table import documented
+from tests.access_table import address_of, documented
 from tests.annotations import DATASET_PROJECT, QUERY_PROJECT, asked_project, round_config
 
 OTHER_PROJECT = 77
@@ -77,8 +77,7 @@ def body_of(path, project=QUERY_PROJECT, *, start=False):
 
 
 def ask(client, method, path, word, body=None):
-    asked = path.format(project_id=1, image_id=1, quality="data_miou")
-    return client.request(method, asked, json=body, headers=bearer(word))
+    return client.request(method, address_of(path), json=body, headers=bearer(word))
 
 
 def is_refused(answer):

@@ -29,7 +29,8 @@ def app(settings, store, dataset, redis):
     [
         ("GET", "/health", [], 200),
         ("GET", "/rounds", [], 401),
-        ("GET", "/", [PASSWORD], 200),
+        ("GET", "/", [PASSWORD], 303),
+        ("GET", "/projects/1", [PASSWORD], 200),
         ("GET", "/rounds", [PASSWORD], 200),
         ("GET", "/metrics", [PASSWORD], 200),
         ("GET", "/images/1/image", [PASSWORD], 200),
