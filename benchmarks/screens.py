@@ -78,7 +78,7 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
             ensure_open_round(demo, processes, console, 50)
             walk_rounds(demo, options, processes, console)
-            show_pages(demo, browser, target)
+            show_pages(demo, browser, target, console)
             projects = {}
             for name, case in CASES.items():
                 summary = import_folder(demo.store, write_case(work / name, *case), name)
@@ -110,7 +110,19 @@ def main() -> None:
             browser.close()
 
 
-def show_pages(demo: Demo, browser: Browser, target: Path) -> None:
+COST = """() => {
+    const entries = performance.getEntriesByType("resource").filter(e => e.initiatorType !== "img");
+    const page = performance.getEntriesByType("navigation")[0];
+    const sizes = [page, ...entries].map(entry => entry.encodedBodySize);
+    const paint = performance.getEntriesByName("first-contentful-paint")[0];
+    return `${Math.round(sizes.reduce((a, b) => a + b) / 1000)} kB without images, ` +
+        `first content after ${Math.round(paint.startTime)} ms, ` +
+        `${performance.getEntriesByType("layout-shift").length} layout shifts`;
+}"""
+"""What a page cost its browser, in words."""
+
+
+def show_pages(demo: Demo, browser: Browser, target: Path, console: Console) -> None:
     """Take screenshots of the backend's own pages after two rounds of the sample."""
     assert demo.settings.secret is not None
     password = demo.settings.secret.get_secret_value()
@@ -129,6 +141,7 @@ def show_pages(demo: Demo, browser: Browser, target: Path) -> None:
                 page.goto(f"{demo.settings.backend}{path}")
             page.wait_for_load_state("networkidle")
             page.wait_for_timeout(500)
+            console.print(f"{name}{suffix}: {page.evaluate(COST)}")
             if name == "image":
                 page.locator("#viewer").hover(position={"x": 200, "y": 200})
             page.screenshot(path=target / f"{name}{suffix}.jpg", type="jpeg", quality=75)
