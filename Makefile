@@ -89,14 +89,15 @@ $(VENV)/.tools: $(VENV)/.installed
 	touch $@
 
 # Any of its commands migrates its database: most of a minute, which the first start is spared.
-MIGRATED := $(abspath $(LS_VENV))/.migrated/label_studio-$(LABEL_STUDIO_VERSION)
+MIGRATED := $(LS_VENV)/.migrated/label_studio-$(LABEL_STUDIO_VERSION)
 
 $(LS_VENV)/.installed: Makefile
 	test -x $(LS_VENV)/bin/python || $(PYTHON) -m venv $(LS_VENV)
 	$(call add,$(LS_VENV),label-studio==$(LABEL_STUDIO_VERSION))
-	rm -rf $(MIGRATED) $(MIGRATED).part
+	rm -rf '$(MIGRATED)' '$(MIGRATED).part'
 	-COLLECT_ANALYTICS=false SENTRY_DSN= FRONTEND_SENTRY_DSN= $(LS_VENV)/bin/label-studio version \
-		--data-dir $(MIGRATED).part >/dev/null 2>&1 && mv $(MIGRATED).part $(MIGRATED)
+		--data-dir "$$PWD/$(MIGRATED).part" >/dev/null 2>&1 \
+		&& mv '$(MIGRATED).part' '$(MIGRATED)'
 	touch $@
 
 # A Chromium for the tests: one on the path, else Debian's package, else playwright's own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import shlex
 import shutil
 import subprocess
 import sys
@@ -104,3 +105,15 @@ def test_the_tools_are_installed_with_all_their_extras(uv, tmp_path):
     """A comma in an argument of make's functions would end it."""
     said = make("-n", f"VENV={tmp_path}/none", f"UV={uv}", f"{tmp_path}/none/.tools")[2]
     assert "--editable '.[grounded-sam,test,docs]'" in said
+
+
+@needs_make
+def test_a_folder_with_a_space_in_its_name_is_left_alone(tmp_path):
+    """What make removes lies in this folder, whatever it is called."""
+    folder = tmp_path / "work stuff" / "alc"
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    command = ["make", "-n", "UV=", ".venv-label-studio/.installed"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    (removing,) = [line for line in done.stdout.splitlines() if line.startswith("rm -rf")]
+    assert all(word.startswith(".venv-label-studio/") for word in shlex.split(removing)[2:])

@@ -99,7 +99,7 @@ def create(options: CreateOptions) -> None:
             wording=texts(chosen.language),
             tell=telling(status),
         )
-    record.save(study, path)
+        record.save(study, path)
     _say_what_is_next(study, chosen.label_studio_links)
 
 

@@ -75,12 +75,14 @@ class Sam:
         at_once = boxes_at_once(shape, self._side, self.mask_memory)
         first = 0
         while first < len(prompts):
+            masks = None
             try:
                 masks = self._decode(features, prompts[first : first + at_once], prepared)
             except torch.cuda.OutOfMemoryError:
                 if at_once == 1:
                     with enough_memory(self.name, image):
                         raise
+            if masks is None:  # what the error held is free by now
                 torch.cuda.empty_cache()
                 at_once = at_once // 2
                 continue

@@ -42,7 +42,7 @@ class WarmStart:
     ``superpixels`` is one of METHODS; ``count`` is the number of superpixels that SLIC or SEEDS
     makes of an image; with ``fill`` SLIC also covers pixels outside all objects. ``threshold``
     (0..1) is the detector's box threshold; ``detector`` and ``segmenter`` are names of models or
-    paths of checkpoints.
+    paths of checkpoints; a detector that makes masks itself has no segmenter ("").
     """
 
     superpixels: str = SLIC
@@ -71,7 +71,7 @@ class WarmStart:
             superpixels=superpixels,
             threshold=threshold,
             detector=settings.detector,
-            segmenter=settings.segmenter,
+            segmenter="" if _does_both(settings.detector) else settings.segmenter,
             **given,
         )
 
@@ -194,7 +194,9 @@ def check_files(start: WarmStart, settings: Settings) -> Files:
     wanted = {}
     if start.superpixels == GROUNDED_SAM:
         wanted["detector"] = _known(DETECTORS, start.detector)
-    if start.superpixels == SAM or (start.superpixels == GROUNDED_SAM and not _does_both(start)):
+    if start.superpixels == SAM or (
+        start.superpixels == GROUNDED_SAM and not _does_both(start.detector)
+    ):
         wanted["segmenter"] = _known(SEGMENTERS, start.segmenter)
     ours = [name for name in wanted.values() if name in MODELS]
     found = weights.require(ours, settings.models)
@@ -209,11 +211,11 @@ def _default_threshold(detector: str) -> float:
     return default_threshold(kind_of(Path(detector)))
 
 
-def _does_both(start: WarmStart) -> bool:
-    """Whether the detector makes masks itself, as SAM 3 does."""
-    if start.detector in MODELS:
-        return MODELS[start.detector].role == Role.BOTH
-    return kind_of(Path(start.detector)) in BOTH_KINDS
+def _does_both(detector: str) -> bool:
+    """Whether a detector makes masks itself, as SAM 3 does."""
+    if detector in MODELS:
+        return MODELS[detector].role == Role.BOTH
+    return kind_of(Path(detector)) in BOTH_KINDS
 
 
 def _known(models: Sequence[str], name: str) -> str:

@@ -50,9 +50,18 @@ def require(names: Sequence[str], models: Path) -> dict[str, Path]:
 def is_there(models: Path, model: Model) -> bool:
     """Whether all files of a model are there, or its original; hashes are not checked."""
     folder = models / model.name
-    if all((folder / name).is_file() for name in _needed(model)):
+    if _is_original(folder, model):
         return True
-    return model.original is not None and (folder / model.original.name).is_file()
+    return all((folder / name).is_file() for name in _needed(model))
+
+
+def _is_original(folder: Path, model: Model) -> bool:
+    """Whether a model is read from its original file: one with a config.json is read by that."""
+    return (
+        model.original is not None
+        and (folder / model.original.name).is_file()
+        and not (folder / "config.json").is_file()
+    )
 
 
 def state(models: Path, model: Model) -> str:
@@ -92,11 +101,11 @@ def check(models: Path, model: Model) -> dict[str, FileState]:
     """The state of each file of a model, by name; an unknown hash is kept, and required then on."""
     folder = models / model.name
     known = _known(folder)
-    names = list(model.files)
     if model.original is not None:
         known = {**known, **_published(model)}
-        if (folder / model.original.name).is_file():
-            names = [model.original.name]
+    names = list(model.files)
+    if model.original is not None and _is_original(folder, model):
+        names = [model.original.name]
     states = {}
     for name in names:
         path = folder / name

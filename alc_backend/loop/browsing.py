@@ -1,7 +1,8 @@
 """Browsing a project's images: some at a time, those that matter most first.
 
-Reads the database; changes nothing. Every page costs what it shows, however many images there are.
-Called by the service's pages.
+Reads the database; changes nothing. Pages are read in the order of an index, from where they begin;
+images that a filter leaves out, and those already answered where the others are shown, are passed
+over. Called by the service's pages.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from alc_backend.common.types import TextEnum
 from alc_backend.errors import NotFoundError
 from alc_backend.store.derived import ImageState, Standing
 from alc_backend.store.models import MAX_ID, TRAIN, Image
-from alc_backend.store.stands import CHANGED
+from alc_backend.store.stands import is_corrected
 
 
 class Sort(TextEnum):
@@ -141,7 +142,7 @@ def _with_counts(session: Session, images: list[Image]) -> list[Shown]:
     )
     for image_id, way, kind, classes in rows:
         confirmed[image_id] += way is not None
-        corrected[image_id] += kind in CHANGED
+        corrected[image_id] += is_corrected(kind, way)
         disputed[image_id] += classes is not None
     return [
         Shown(image, confirmed[image.id], corrected[image.id], disputed[image.id])

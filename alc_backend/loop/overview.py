@@ -16,7 +16,6 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.core.cost import saving
-from alc_backend.core.intervals import wilson
 from alc_backend.loop.annotations import confirmations
 from alc_backend.loop.annotations.confirmations import (
     Confirmed,
@@ -24,7 +23,7 @@ from alc_backend.loop.annotations.confirmations import (
     said_singly,
     share_accepted,
 )
-from alc_backend.loop.class_figures import ClassFigures, Precision, class_figures
+from alc_backend.loop.class_figures import ClassFigures, class_figures
 from alc_backend.loop.problems import problems_of
 from alc_backend.loop.projects import image_queue
 from alc_backend.loop.rounds.status import RoundSummary
@@ -94,6 +93,7 @@ class Figures:
     superpixels that annotators disagree about, ``settled`` those that are not asked about any more,
     ``machine`` counts those that the machine labelled by itself and nobody has confirmed.
     ``confirmed`` tells of each way in which people confirmed labels, ``classes`` of each class.
+    ``queue`` counts the superpixels that are asked about, singly or on pages, and not settled.
     """
 
     answers: int
@@ -108,6 +108,7 @@ class Figures:
     machine: int
     confirmed: list[Confirmed]
     classes: list[ClassFigures]
+    queue: int
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,8 @@ class Overview:
     """A project as it stands.
 
     ``images`` and ``superpixels`` count those under correction, ``arriving`` the images without a
-    label map yet; ``rounds`` come in their order, ``running`` tells of the last one; ``queue``
-    counts the superpixels that are asked about, singly or on pages, and not settled. ``problems``
-    are sentences that each say the remedy.
+    label map yet; ``rounds`` come in their order, ``running`` tells of the last one.
+    ``problems`` are sentences that each say the remedy.
     """
 
     project: Project
@@ -126,9 +126,13 @@ class Overview:
     arriving: image_queue.Waiting
     rounds: list[RoundSummary]
     running: bool
-    queue: int
     figures: Figures
     problems: list[str]
+
+    @property
+    def queue(self) -> int:
+        """How many superpixels are asked about, singly or on pages, and not settled."""
+        return self.figures.queue
 
     @property
     def round(self) -> RoundSummary | None:
@@ -142,14 +146,14 @@ class Overview:
         return known[-1] if known else None
 
     @property
-    def accuracy(self) -> Precision | None:
-        """How often the latest network that was measured on held-out answers was right there."""
-        for round_ in reversed(self.rounds):
-            if round_.estimated_accuracy is not None and round_.estimated_from_answers:
-                tried = round_.estimated_from_answers
-                right = round(round_.estimated_accuracy * tried)
-                return Precision(tried, right, *wilson(right, tried))
-        return None
+    def accuracy(self) -> float | None:
+        """The pixel accuracy, in [0, 1], on held-out answers of the last network measured there."""
+        known = [
+            round_.estimated_accuracy
+            for round_ in self.rounds
+            if round_.estimated_accuracy is not None
+        ]
+        return known[-1] if known else None
 
     @property
     def quality_before(self) -> float | None:
@@ -233,6 +237,7 @@ def figures(session: Session, project: Project) -> Figures:
         machine=many(ON_MACHINE),
         confirmed=confirmations.confirmed(counts),
         classes=class_figures(session, project, counts),
+        queue=len(_asked(session, _rounds(session, project.id))),
     )
 
 
@@ -242,12 +247,9 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
     with store.reading() as session:
         project = session.get_one(Project, project_id)
         read = read or figures(session, project)
-        found = session.scalars(
-            select(Round).where(Round.project_id == project_id).order_by(Round.number)
-        ).all()
+        found = _rounds(session, project_id)
         images = tallies.count(session, project_id, Counted.IMAGES)
         superpixels = tallies.count(session, project_id, Counted.ASKABLE)
-        queue = len(_asked(session, found))
         problems = problems_of(session, project, found, arriving)
     return Overview(
         project=project,
@@ -256,10 +258,15 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         arriving=arriving,
         rounds=[RoundSummary.of(round_) for round_ in found],
         running=bool(found) and found[-1].state in RUNNING,
-        queue=queue,
         figures=read,
         problems=problems,
     )
+
+
+def _rounds(session: Session, project_id: int) -> list[Round]:
+    """The rounds of a project, in their order."""
+    mine = select(Round).where(Round.project_id == project_id)
+    return list(session.scalars(mine.order_by(Round.number)))
 
 
 def _asked(session: Session, rounds: Sequence[Round]) -> set[int]:

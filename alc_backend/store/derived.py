@@ -35,9 +35,10 @@ class Standing(Base):
 
     ``entry_id`` is the ledger entry that decides its class ``class_id``: the answer that resolves
     it, else the machine's, else the last edit that changed most of it; ``kind`` is the entry's
-    kind. ``way`` is how people confirmed it last; None says that it is not settled. ``waiting``: it
-    needs more annotators; ``disputed`` are the classes that they disagree about. Superpixels of
-    images that are out of the dataset have no row.
+    kind. Where an edit came after it, ``class_id`` is what that made most of it. ``way`` is how
+    people confirmed it last; None says that it is not settled. ``waiting``: it needs more
+    annotators; ``disputed`` are the classes that they disagree about. Superpixels of images that
+    are out of the dataset have no row.
     """
 
     __tablename__ = "standing"

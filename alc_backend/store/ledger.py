@@ -18,7 +18,7 @@ FEW_IMAGES = 1000
 
 BY_PEOPLE = LedgerEntry.annotation_id + 0 > 0
 """The condition that an entry is not by the machine; + 0, or else SQLite would look entries up by
-it, who finds nearly all of them."""
+it, by which it finds nearly all of them."""
 
 
 def lock(session: Session, project_id: int) -> Project:

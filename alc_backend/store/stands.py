@@ -75,10 +75,11 @@ def stands(entries: Sequence[LedgerEntry], judged: Judgement) -> dict[int, Stand
         edit, to = edits.get(superpixel, (None, None))
         deciding = judged.resolved.get(superpixel) or judged.machine.get(superpixel)
         entry = deciding or edit
+        edited_last = ways.get(superpixel) == Way.EDIT
         found[superpixel] = Stand(
             image_id=images[superpixel] if entry is None else entry.image_id,
             entry_id=None if entry is None else entry.id,
-            class_id=to if deciding is None else deciding.class_id,
+            class_id=to if deciding is None or edited_last else deciding.class_id,
             kind=None if entry is None else entry.kind,
             way=ways.get(superpixel),
             waiting=superpixel in judged.waiting,
@@ -87,6 +88,11 @@ def stands(entries: Sequence[LedgerEntry], judged: Judgement) -> dict[int, Stand
     return found
 
 
+def is_corrected(kind: EntryKind | None, way: Way | None) -> bool:
+    """Whether people gave a superpixel another class, by the kind and way of what stands."""
+    return kind in CHANGED or way == Way.EDIT
+
+
 def corrected_in(found: Iterable[Stand]) -> Counter[int]:
     """How many of what stands was changed by people, by image (row id)."""
-    return Counter(stand.image_id for stand in found if stand.kind in CHANGED)
+    return Counter(stand.image_id for stand in found if is_corrected(stand.kind, stand.way))

@@ -76,14 +76,19 @@ def test_pages(client):
     @given(
         st.sampled_from(
             [
-                "/projects/{}/data_miou.png",
-                "/projects/1/{}.png",
+                "/projects/{}",
+                "/superpixels/{}.jpg",
+                "/static/{}",
+                "/images/{}",
                 "/images/{}/image",
+                "/images/{}/superpixels",
                 "/images/{}/after",
                 "/images?project={}",
-                "/images?start={}",
+                "/images?begin={}",
+                "/images?begin=key-{}",
+                "/images?shows={}",
                 "/versions?project={}",
-                "/?said={}",
+                "/projects/1?said={}",
             ]
         ),
         part,

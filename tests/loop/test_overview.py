@@ -7,8 +7,10 @@ import pytest
 
 from alc_backend.core.intervals import wilson
 from alc_backend.loop import overview as overviews
+from alc_backend.loop.browsing import Sort, browse
 from alc_backend.loop.overview import Overviews, overview
 from alc_backend.loop.projects import image_queue
+from alc_backend.store import upkeep
 from alc_backend.store.incoming import Arrival
 from alc_backend.store.models import Project, Query, Round, Superpixel
 from alc_backend.store.pages import Page
@@ -286,5 +288,18 @@ def test_how_good_the_network_and_the_label_maps_are(store, project):
             )
     view = overview(store, project)
     assert (view.quality, view.quality_before) == (0.6, 0.5)
-    assert (view.accuracy.right, view.accuracy.tried) == (6, 8)
-    assert (view.accuracy.low, view.accuracy.high) == wilson(6, 8)
+    assert view.accuracy == 0.75
+
+
+@BOTH_DATABASES
+def test_what_is_edited_after_an_answer_is_what_the_edit_made_it(store, project, submit):
+    submit(answer(1, task_of(store, "a", 1), "cat"))
+    whole = region("dog", slice(0, 48), slice(0, 64))
+    task = image_of(store, "a").dataset_task
+    arrive(store, project, created(annotation(2, task, [whole]), project=DATASET_PROJECT))
+    _, cat, dog = overview(store, project).figures.classes
+    assert (cat.confirmed, dog.confirmed) == (0, 2)
+    with store.reading() as session:
+        (shown,) = browse(session, project, sort=Sort.CORRECTED, many=9).shown
+        assert (shown.image.key, shown.corrected) == ("a", 2)
+        assert upkeep.differences(session, project) == []

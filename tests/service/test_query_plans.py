@@ -18,6 +18,7 @@ from alc_backend.loop.rounds import executor, lifecycle, plan, work_items
 from alc_backend.service.web.model import ALCModel
 from alc_backend.service.web.operations import operations_router
 from alc_backend.service.web.pages.gallery import gallery_router
+from alc_backend.service.web.pages.pictures import pictures_router
 from alc_backend.service.web.pages.projects import projects_router
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.service.web.pages.tiles import tiles_router
@@ -161,6 +162,7 @@ def pages(store):
     app, renderer = FastAPI(), Renderer(store.settings)
     app.include_router(projects_router(store, None, renderer))
     app.include_router(gallery_router(store, renderer))
+    app.include_router(pictures_router(store))
     app.include_router(tiles_router(store))
     app.include_router(operations_router(store, Redis(port=1)))
     return TestClient(app, base_url="http://127.0.0.1")
@@ -185,8 +187,9 @@ def test_a_whole_table_that_is_read_is_seen(store, project, statements):
 
 
 PATHS = [
-    "/health", "/ready", "/metrics", "/", "/projects/1", "/images", "/images/1/after",
-    "/superpixels/1.jpg",
+    "/health", "/ready", "/metrics", "/", "/projects/1", "/images", "/images?sort=corrected",
+    "/images?sort=disputed", "/images?shows=dog", "/images/1", "/images/1/after",
+    "/images/1/superpixels", "/superpixels/1.jpg",
 ]  # fmt: skip
 
 

@@ -189,15 +189,16 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
 
 
 def _beginnings(taken: Snapshot) -> str:
-    """Sentences about how many first label maps Grounded-SAM made, and with which settings."""
+    """Sentences about how many first label maps foundation models made, and with which settings."""
     made = Counter(
         (Path(start["detector"]).name, Path(start["segmenter"]).name, start["threshold"])
         for image in taken.images
         if (start := image.warm_start) is not None and start["superpixels"] == GROUNDED_SAM
     )
     return "".join(
-        f"Grounded-SAM made the first label maps of {count} images (detector "
-        f"{_plain(detector)}, segmenter {_plain(segmenter)}, box threshold {threshold:g}).\n\n"
+        f"Foundation models made the first label maps of {count} images (detector "
+        f"{_plain(detector)}, {f'segmenter {_plain(segmenter)}, ' if segmenter else ''}"
+        f"box threshold {threshold:g}).\n\n"
         for (detector, segmenter, threshold), count in sorted(made.items())
     )
 

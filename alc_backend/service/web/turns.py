@@ -35,7 +35,7 @@ class Kind:
 def kinds() -> list[Kind]:
     """The kinds of requests, each with its own turns; the first that matches counts."""
     return [
-        Kind(r"/images/[^/]+/\w+|/projects/[^/]+/\w+\.png", at_once=1),  # decodes, or plots
+        Kind(r"/images/[^/]+(/\w+)?|/superpixels/[^/]+", at_once=1),  # decodes
         Kind(r"/predict", at_once=2),
         Kind(r"/webhook|/setup|/versions|/job_status", at_once=8),  # Label Studio waits 1 to 3 s
         Kind(r".*", at_once=8),

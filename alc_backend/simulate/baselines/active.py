@@ -59,8 +59,10 @@ class Active(Loop):
                 if self._given == end:
                     break
                 if self._ask_region(region, end - self._given) and self._is_measured():
+                    named, trained = list(self._open), dict(self._trained)
                     self._settle(predict)
                     self._measure(number)
+                    self._open, self._trained = named, trained  # the round's end settles all
             self._settle(predict)
         return self.finish([])
 

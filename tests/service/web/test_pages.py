@@ -7,6 +7,7 @@ import io
 import json
 import re
 from importlib import resources
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from alc_backend.loop import overview
 from alc_backend.loop.rounds import status
 from alc_backend.service.web.app import create_app
 from alc_backend.service.web.pages import static, tiles
+from alc_backend.store import upkeep
 from alc_backend.store.importing import import_folder
+from alc_backend.store.kinds import Removal
 from alc_backend.store.models import Image, Project, Round
 from alc_backend.store.round_states import RoundState
 from tests.annotations import (
@@ -78,15 +81,22 @@ def test_the_admin_page_needs_the_password_and_loads_nothing_from_elsewhere(clie
     assert not re.search(r'(?:src|href)="(?:https?:)?//(?!127\.0\.0\.1:8080)', page.text)
 
 
+def image_of_any(store):
+    with store.reading() as session:
+        return session.scalars(select(Image.id).order_by(Image.id)).first()
+
+
 def test_names_are_text_in_the_page(store, project, settings, redis):
     with store.session() as session:
         row = session.get_one(Project, project)
-        row.name, row.classes = "<script>alert(1)</script>", ["<i>a", '"b', "c"]
+        row.name, row.classes = "<script>alert(1)</script>", ["<i>a", "</script><u>b", "c"]
         for image in session.scalars(select(Image)):
             image.key = f'<b onclick="x">{image.id}'
     with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
-        for path in ("/", "/images"):
+        image = image_of_any(store)
+        for path in ("/", "/images", f"/images/{image}"):
             page = client.get(path).text
+            assert "<u>b" not in page
             assert "<script>alert" not in page
             assert "<b onclick" not in page
             assert "<i>a" not in page
@@ -217,7 +227,7 @@ def test_superpixels_say_who_decided_what(client, store, project):
     said = json.loads(told)
     assert said["2"]["is"] == "dog"
     assert re.fullmatch(r"corrected by user 8, [-0-9]+ [0-9:]+ UTC", said["2"]["why"])
-    assert said["1"] == {"is": "cat", "why": "nobody has looked at it"}
+    assert said["1"] == {"is": "cat", "why": "nobody has confirmed it"}
     ids = np.asarray(
         Picture.open(io.BytesIO(client.get(f"/images/{image.id}/superpixels").content))
     )
@@ -324,7 +334,8 @@ def test_every_file_of_the_pages_is_served_and_kept(client, store, project):
         answer = client.get(path)
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
-        assert answer.headers["content-type"].split(";")[0] in static.TYPES.values()
+        suffix = PurePosixPath(path.split("?")[0]).suffix
+        assert answer.headers["content-type"].split(";")[0] == static.TYPES[suffix]
 
 
 def test_the_files_of_others_are_those_that_the_table_names():
@@ -394,3 +405,19 @@ def test_the_page_of_an_image_tells_tiles(client, store, project):
     assert ["1", "correct (page, tile 1)", "cat", "dog", "yes", ""] in rows
     assert ["1", "correct (page, tile 3)", "cat", "dog", "yes", "Undo page"] in rows
     assert ["2", "ruled out (page, tile 2)", "cat", "not dog", "yes", "Undo page"] in rows
+
+
+def test_a_page_is_undone_beside_what_still_counts_of_it(client, store, project):
+    page_id = add_page(store, project, [("a", 1), ("a", 2)], proposed=DOG)
+    say_to_page(store, page_id, 1, {1, 2})
+    arrive(store, project, created(answer(2, task_of(store, "a", 2), "cat")))  # tile 2 is over
+    page = client.get(f"/images/{image_of(store, 'a').id}").text
+    assert page.count("Undo page") == 1
+
+
+def test_an_image_that_is_out_says_so(client, store, project):
+    image = image_of(store, "b").id
+    assert "out of the dataset" not in client.get(f"/images/{image}").text
+    with store.session() as session:
+        upkeep.set_removed(session, project, {image: Removal.TASK_DELETED})
+    assert "out of the dataset (task deleted)" in client.get(f"/images/{image}").text

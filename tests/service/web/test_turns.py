@@ -33,7 +33,9 @@ class Busy:
     [
         ("/images/1/image", 1),
         ("/images/1/after", 1),
-        ("/projects/1/data_miou.png", 1),
+        ("/images/1", 1),
+        ("/superpixels/1.jpg", 1),
+        ("/images", 8),
         ("/webhook", 8),
         ("/", 8),
         ("/x\n/y", 8),

@@ -8,7 +8,7 @@ from alc_backend.loop.overview import Overview
 QUALITIES = {
     "data_miou": "data mIoU",
     "model_miou": "network's mIoU",
-    "estimated_accuracy": "network right on held-out answers",
+    "estimated_accuracy": "network's accuracy on held-out answers",
 }
 """What is drawn where it is known, with its name in the legend."""
 

@@ -21,11 +21,11 @@ from alc_backend.loop.annotations.history import HistoryLine
 from alc_backend.loop.browsing import Sort, browse
 from alc_backend.service.web.pages.colours import colours
 from alc_backend.service.web.pages.lookup import image_of, project_of
-from alc_backend.service.web.pages.pictures import SIDES, Size
+from alc_backend.service.web.pages.pictures import SIDES, Size, state_of
 from alc_backend.service.web.pages.rendering import Renderer, prefix_of
 from alc_backend.store import ledger, tallies
 from alc_backend.store.database import Store
-from alc_backend.store.derived import Counted, Standing
+from alc_backend.store.derived import Counted, Standing, Way
 from alc_backend.store.kinds import EntryKind
 from alc_backend.store.label_maps import LabelMaps
 from alc_backend.store.models import MAX_ID, Image, LedgerEntry, Project, Superpixel
@@ -90,7 +90,7 @@ def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
                 many=PAGE_SIZE,
             )
             total = tallies.count(session, chosen.id, Counted.IMAGES)
-            position = ledger.position(session, chosen.id)
+            position = state_of(session, chosen)
         return renderer.page(
             request,
             "images.html",
@@ -111,6 +111,7 @@ def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
         with store.reading() as session:
             project = session.get_one(Project, image.project_id)
             position = ledger.position(session, project.id)
+            state = state_of(session, project)
         return renderer.page(
             request,
             "image.html",
@@ -120,7 +121,7 @@ def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
             image=image,
             entries=_said_about(store, image),
             superpixels=_superpixels(store, project, image, position),
-            position=position,
+            position=state,
             colours=dict(zip(project.classes, colours(len(project.classes)), strict=True)),
             said=said,
         )
@@ -177,7 +178,8 @@ def _said_about(store: Store, image: Image) -> list[Said]:
         of_entry = list(group)
         in_force = of_entry[0].in_force
         first = in_force and of_entry[0].annotation not in seen
-        seen.add(of_entry[0].annotation)
+        if in_force:
+            seen.add(of_entry[0].annotation)
         found.append(Said(of_entry, in_force, first))
     return found
 
@@ -202,18 +204,20 @@ def _superpixels(store: Store, project: Project, image: Image, position: int) ->
         number, label = divmod(int(pair), 256)
         if number:
             name = project.classes[label] if label < len(project.classes) else "void"
-            found[str(number)] = {"is": name, "why": "nobody has looked at it"}
+            found[str(number)] = {"is": name, "why": "nobody has confirmed it"}
     for number, way, disputed, entry in rows:
         if str(number) in found:
-            found[str(number)]["why"] = _why(way is not None, disputed is not None, entry)
+            found[str(number)]["why"] = _why(way, disputed is not None, entry)
     return found
 
 
-def _why(settled: bool, disputed: bool, entry: LedgerEntry | None) -> str:
+def _why(way: Way | None, disputed: bool, entry: LedgerEntry | None) -> str:
     if disputed:
         return "annotators disagree"
     if entry is None or entry.kind not in SAID:
         return "waits for another annotator"
+    if way == Way.EDIT and entry.kind != EntryKind.EDIT:
+        return "edited by hand after it was " + SAID[entry.kind]
     by = "" if entry.is_by_machine else f" by user {entry.annotator}"
     when = f"{entry.answered_at:%Y-%m-%d %H:%M} UTC"
-    return f"{SAID[entry.kind]}{by}, {when}" + ("" if settled else "; not confirmed yet")
+    return f"{SAID[entry.kind]}{by}, {when}" + ("" if way else "; not confirmed yet")

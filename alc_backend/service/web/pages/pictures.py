@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from fastapi import APIRouter, Response
+from sqlalchemy.orm import Session
 
 from alc_backend.datasets.images import id_thumbnail, label_thumbnail, read_thumbnail
 from alc_backend.service.web.pages.lookup import image_of
@@ -12,6 +13,7 @@ from alc_backend.service.web.pages.thumbnails import Thumbnails
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
+from alc_backend.store.models import Project
 
 KEEP = {"Cache-Control": "private, max-age=86400"}
 
@@ -25,6 +27,11 @@ class Size(str, Enum):
 
 SIDES = {Size.SMALL: 480, Size.LARGE: 1280}
 """The longest side of a picture, in pixels."""
+
+
+def state_of(session: Session, project: Project) -> str:
+    """What the present label maps of a project depend on; another one means other maps."""
+    return f"{ledger.position(session, project.id)}-{project.overlap}"
 
 
 def pictures_router(store: Store) -> APIRouter:
@@ -58,12 +65,13 @@ def pictures_router(store: Store) -> APIRouter:
         files = store.files(found.project_id)
         with store.reading() as session:
             position = ledger.position(session, found.project_id)
+            state = state_of(session, session.get_one(Project, found.project_id))
 
             def make() -> bytes:
                 maps = LabelMaps(session, files, found.project_id, position, images=[found.id])
                 return label_thumbnail(maps.read(found.id), SIDES[size])
 
-            made = kept.get(("after", image_id, size, position), make)
+            made = kept.get(("after", image_id, size, state), make)
         return Response(made, 200, KEEP, "image/png")
 
     @router.get("/images/{image_id}/superpixels")

@@ -17,7 +17,7 @@ from alc_backend.store.models import MAX_ID, TRAIN, Superpixel
 SIDE_PX = 88
 """Side of a tile: twice that on the page, for screens with fine pixels."""
 
-KEEP = {"Cache-Control": "private, max-age=86400"}
+KEEP = {"Cache-Control": "private, max-age=600"}
 
 
 def tiles_router(store: Store) -> APIRouter:
@@ -46,6 +46,6 @@ def tiles_router(store: Store) -> APIRouter:
             small.save(written, "JPEG", quality=82)
             return written.getvalue()
 
-        return Response(kept.get(superpixel_id, make), 200, KEEP, "image/jpeg")
+        return Response(kept.get((image.id, superpixel.number), make), 200, KEEP, "image/jpeg")
 
     return router

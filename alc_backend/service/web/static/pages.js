@@ -70,9 +70,15 @@ function plotOf(place, data) {
         })),
       ],
     },
-    [data.x[place.dataset.x], ...data.y.map((row) => row.values)],
+    sorted([data.x[place.dataset.x], ...data.y.map((row) => row.values)]),
     place,
   );
+}
+
+// In the order of x: after withdrawals a later round may have fewer answers before it.
+function sorted(columns) {
+  const order = columns[0].map((_, turn) => turn).sort((a, b) => columns[0][a] - columns[0][b]);
+  return columns.map((column) => order.map((turn) => column[turn]));
 }
 
 function sizeOf(place) {
