@@ -80,8 +80,7 @@ def browse(
         rows = _ranked(project_id, sort, class_id)
         if place is not None:
             order, image_id = (min(int(part), MAX_ID) for part in place.groups()[:2])
-            rank = rows.selected_columns[1]
-            rows = rows.where(tuple_(rank, Image.id) < tuple_(order, image_id))
+            rows = rows.where(tuple_(RANKS[sort], Image.id) < tuple_(order, image_id))
         found = [(image, f"{rank}-{image.id}") for image, rank in session.execute(rows.limit(many))]
     if sort == Sort.RECENT and class_id is None and len(found) < many:
         rest = _silent(project_id, None if place is None else place[3])
@@ -91,17 +90,21 @@ def browse(
     return Shelf(shown, found[-1][1] if len(found) == many else None)
 
 
+RANKS = {
+    Sort.RECENT: ImageState.last_entry,
+    Sort.CORRECTED: ImageState.corrected,
+    Sort.DISPUTED: ImageState.last_entry,
+}
+"""What each order goes by, the highest first."""
+
+
 def _ours(project_id: int) -> tuple[Any, ...]:
     return (Image.project_id == project_id, Image.split == TRAIN, Image.removed.is_(None))
 
 
 def _ranked(project_id: int, sort: Sort, class_id: int | None) -> Select[Image, int | None]:
     """Images of a project with their rank, the highest first."""
-    rank = {
-        Sort.RECENT: ImageState.last_entry,
-        Sort.CORRECTED: ImageState.corrected,
-        Sort.DISPUTED: ImageState.last_entry,
-    }[sort]
+    rank = RANKS[sort]
     rows = (
         select(Image, rank)
         .join(ImageState, ImageState.image_id == Image.id)
