@@ -443,6 +443,9 @@ def assert_the_queue_is_in_order(store, client, project) -> None:
             .join(Round, Round.id == Query.round_id)
             .where(Round.number == ROUNDS, Query.rank >= 0)  # what was undone comes before all
             .where(Query.superpixel_id.not_in(settled))
+            .join(Superpixel, Superpixel.id == Query.superpixel_id)
+            .join(Image, Image.id == Superpixel.image_id)
+            .where(Image.removed.is_(None))  # of these nobody is asked; see below
         )
         plans = session.scalars(select(Round.plans).where(Round.number == ROUNDS)).one()
         planned = set()  # the tasks of the last plan: single questions, pages, or both

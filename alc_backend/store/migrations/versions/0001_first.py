@@ -111,7 +111,7 @@ def upgrade() -> None:
         sa.Column("config", sa.JSON(), nullable=False),
         sa.Column("ledger_position", sa.Integer(), nullable=True),
         sa.Column("answers", sa.Integer(), nullable=True),
-        sa.Column("labeler_s", sa.Float(), nullable=True),
+        sa.Column("labeler_s", sa.Double(), nullable=True),
         sa.Column("data_miou", sa.Double(), nullable=True),
         sa.Column("model_miou", sa.Double(), nullable=True),
         sa.Column("class_iou", JSON, nullable=True),
