@@ -358,14 +358,14 @@ def test_names_cannot_break_the_data_card(store, tmp_path, dataset):
 
 
 def test_the_data_card_says_how_label_maps_began(store, corrected, export):
-    assert "Grounded-SAM" not in (export() / "README.md").read_text()
+    assert "Foundation models" not in (export() / "README.md").read_text()
     start = WarmStart("grounded-sam", detector="/home/me/own_dino.pth").as_dict()
     with store.session() as session:
         for image in session.scalars(select(Image).where(Image.key != "b")):
             image.warm_start = start
     card = (export("again") / "README.md").read_text()
     said = "made the first label maps of 2 images (detector own\\_dino.pth, segmenter"
-    assert f"Grounded-SAM {said} sam-vit-h, box threshold 0.2)." in card
+    assert f"Foundation models {said} sam-vit-h, box threshold 0.2)." in card
     assert "/home" not in card
 
 
