@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,14 @@ LINE_EVERY_S = 60.0
 
 UNBOUNDED = 100_000
 """Columns: more than any table has."""
+
+DatasetWithTruth = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Folder with images/, pseudo_labels/, objects/, ground_truth/ and classes.txt; "
+        "without one, the built-in sample."
+    ),
+]
 
 ProjectOption = Annotated[
     str | None, typer.Option("--project", help="Name of the project; needed with several.")

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from alc_backend.cli.common import MinuteLines, print_problems, print_table, progress_bar
+from alc_backend.cli.common import (
+    DatasetWithTruth,
+    MinuteLines,
+    print_problems,
+    print_table,
+    progress_bar,
+)
 from alc_backend.common.types import Json
 from alc_backend.core.questions import TILES, Pace
 from alc_backend.errors import SettingsError
@@ -35,13 +41,7 @@ console = Console()
 class SimulateOptions:
     """The options of `alc simulate`."""
 
-    dataset: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder with images/, pseudo_labels/, objects/, ground_truth/ and classes.txt; "
-            "without one, the built-in sample."
-        ),
-    ] = None
+    dataset: DatasetWithTruth = None
     val: Annotated[
         Path | None, typer.Option(help="Folder with images/ and ground_truth/, for the model mIoU.")
     ] = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from alc_backend.cli.common import print_problems, print_table, telling
+from alc_backend.cli.common import DatasetWithTruth, print_problems, print_table, telling
 from alc_backend.cli.options import command_of
 from alc_backend.common.files import write_json
 from alc_backend.errors import SettingsError
@@ -29,13 +29,7 @@ console = Console()
 class CreateOptions:
     """The options of `alc study create`."""
 
-    dataset: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder with images/, pseudo_labels/, objects/, ground_truth/ and classes.txt; "
-            "without one, the built-in sample."
-        ),
-    ] = None
+    dataset: DatasetWithTruth = None
     name: Annotated[
         str | None, typer.Option(help="Name of the study; default: the folder's name.")
     ] = None

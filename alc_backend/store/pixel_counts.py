@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from alc_backend.common.batches import batched
@@ -15,6 +14,7 @@ from alc_backend.core.arrays import VOID
 from alc_backend.store import ledger
 from alc_backend.store.derived import ImageState
 from alc_backend.store.models import TRAIN, Image, LedgerEntry
+from alc_backend.store.upserts import upsert
 
 AT_ONCE = 500
 """Images, or annotations, that a query lists."""
@@ -68,15 +68,7 @@ def note(
         for image, many in sorted(counts.items())
         if image not in changed
     ]
-    if not rows:
-        return
-    on_postgresql = session.get_bind().dialect.name == "postgresql"
-    statement = (postgresql.insert if on_postgresql else sqlite.insert)(ImageState)
-    new = statement.excluded
-    kept = statement.on_conflict_do_update(
-        index_elements=["image_id"], set_={"pixels": new.pixels, "pixels_to": new.pixels_to}
-    )
-    session.execute(kept, rows)
+    upsert(session, ImageState, rows, replace=["pixels", "pixels_to"])
 
 
 def forget(session: Session, images: Collection[int]) -> None:

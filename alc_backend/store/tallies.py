@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from sqlalchemy import inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from alc_backend.store.derived import Counted, Tally, Way
 from alc_backend.store.kinds import EntryKind
 from alc_backend.store.models import LedgerEntry
+from alc_backend.store.upserts import upsert
 
 DIGITS = 3
 """Times are counted with so many significant digits."""
@@ -93,16 +93,7 @@ def add(session: Session, project_id: int, changes: Mapping[Key, int]) -> None:
         for key, count in sorted(changes.items())
         if count
     ]
-    if not rows:
-        return
-    on_postgresql = session.get_bind().dialect.name == "postgresql"
-    insert = postgresql.insert if on_postgresql else sqlite.insert
-    statement = insert(Tally)
-    counted = statement.on_conflict_do_update(
-        index_elements=[column.name for column in inspect(Tally).primary_key],
-        set_={"count": Tally.count + statement.excluded["count"]},
-    )
-    session.execute(counted, rows)
+    upsert(session, Tally, rows, add=["count"])
 
 
 def read(session: Session, project_id: int, *wanted: Counted) -> Counter[Key]:

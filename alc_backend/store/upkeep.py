@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy import delete, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from alc_backend.common.batches import batched
@@ -23,6 +22,7 @@ from alc_backend.store.kinds import ANSWERS, EntryKind, Removal
 from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Superpixel
 from alc_backend.store.stands import Stand, corrected_in, stands
 from alc_backend.store.tallies import Key
+from alc_backend.store.upserts import upsert
 
 AT_ONCE = 500
 """Superpixels, images or annotations that are looked at together."""
@@ -107,19 +107,12 @@ def refresh(session: Session, project: Project, superpixels: Collection[int]) ->
 
 def _add_corrected(session: Session, project_id: int, changes: Mapping[int, int]) -> None:
     """Add to the counts of corrected superpixels that images (row ids) have."""
-    on_postgresql = session.get_bind().dialect.name == "postgresql"
-    statement = (postgresql.insert if on_postgresql else sqlite.insert)(ImageState)
-    added = statement.on_conflict_do_update(
-        index_elements=["image_id"],
-        set_={"corrected": ImageState.corrected + statement.excluded.corrected},
-    )
     rows = [
         {"image_id": image, "project_id": project_id, "corrected": count}
         for image, count in sorted(changes.items())
         if count
     ]
-    if rows:
-        session.execute(added, rows)
+    upsert(session, ImageState, rows, add=["corrected"])
 
 
 def _judged(session: Session, project: Project, superpixels: list[int]) -> dict[int, Stand]:
@@ -162,17 +155,11 @@ def _write(session: Session, project_id: int, found: Mapping[int, Stand]) -> Non
 
 def _note_last(session: Session, project_id: int, last: Mapping[int, int]) -> None:
     """Note the last ledger entry (id) of each image (row id)."""
-    on_postgresql = session.get_bind().dialect.name == "postgresql"
-    statement = (postgresql.insert if on_postgresql else sqlite.insert)(ImageState)
-    noted = statement.on_conflict_do_update(
-        index_elements=["image_id"], set_={"last_entry": statement.excluded.last_entry}
-    )
     rows = [
         {"image_id": image, "project_id": project_id, "last_entry": entry}
         for image, entry in sorted(last.items())
     ]
-    if rows:
-        session.execute(noted, rows)
+    upsert(session, ImageState, rows, replace=["last_entry"])
 
 
 def set_removed(session: Session, project_id: int, wanted: Mapping[int, Removal | None]) -> None:
