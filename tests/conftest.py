@@ -18,12 +18,15 @@ from alc_backend.service.jobs.processes import Processes, start_redis
 from alc_backend.service.jobs.queues import connect
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
+from tests import compiled_sql
 from tests.postgres import PostgresServer
 
 hypothesis_settings.register_profile(
     "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis_settings.load_profile("tests")
+
+compiled_sql.share()
 
 pytest_plugins = ["tests.fuzz.report"]
 
@@ -116,7 +119,7 @@ def database_url(request) -> str | None:
         return
     server = request.getfixturevalue("postgres")
     template = "template0"
-    if "store" in request.fixturenames:
+    if "database" in request.fixturenames:
         template = request.getfixturevalue("new_postgres_database")
     name = f"t{uuid.uuid4().hex}"
     yield server.create_database(name, template)
@@ -154,10 +157,15 @@ def new_postgres_database(postgres, tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def store(settings, new_database):
+def database(settings, new_database) -> None:
+    """The test's database has its tables already."""
     if settings.database_url is None and not (settings.data_dir / new_database.name).exists():
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         shutil.copy(new_database, settings.data_dir)
+
+
+@pytest.fixture
+def store(settings, database):
     opened = Store(settings)
     yield opened
     opened.close()

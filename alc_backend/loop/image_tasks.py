@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError, NotFoundError
@@ -20,11 +20,11 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.task_pages import LeftOut
 from alc_backend.loop import task_sync
-from alc_backend.loop.task_sync import Question, select_queries
+from alc_backend.loop.task_sync import Question
 from alc_backend.store import upkeep
 from alc_backend.store.database import Store
 from alc_backend.store.kinds import Removal
-from alc_backend.store.models import TRAIN, Image, Project, Query, utc_now
+from alc_backend.store.models import TRAIN, Image, Project, Query, Superpixel, utc_now
 
 MANY_GONE, SHARE_GONE = 20, 0.1
 """How many tasks of images may have vanished before their images are not removed unasked.
@@ -74,16 +74,26 @@ def _mark(
 def close_questions(store: Store, client: Client, project_id: int) -> None:
     """Close the tasks that ask about images out of the dataset, as ``task_sync.close`` does."""
     with store.reading() as session:
-        obsolete = session.scalars(
-            select_queries(project_id, Query).where(
-                Image.removed.is_not(None), Query.task_id.is_not(None), Query.closed_at.is_(None)
+        asked = session.scalars(
+            select(Query).where(
+                Query.superpixel_id.in_(_superpixels_out(project_id)), Query.task_id.is_not(None)
             )
-        ).all()
+        )
+        # Not in the statement: SQLite would look through all open queries instead.
+        obsolete = [row for row in asked if row.closed_at is None]
         pages = session.scalars(task_sync.pages_about_removed(project_id)).all()
     wanted: dict[int, Question | None] = {
         row.task_id: (type(row), row.id) for row in (*obsolete, *pages) if row.task_id is not None
     }
     task_sync.close(store.session, client, wanted)
+
+
+def _superpixels_out(project_id: int) -> Select[tuple[int]]:
+    """Select the superpixels (row ids) of images that are out of the dataset, by an index."""
+    out = select(Image.id).where(
+        Image.project_id == project_id, Image.split == TRAIN, Image.removed.in_(list(Removal))
+    )
+    return select(Superpixel.id).where(Superpixel.image_id.in_(out))
 
 
 def remove_deleted(store: Store, client: Client, project: Project, deleted: Collection[int]) -> int:

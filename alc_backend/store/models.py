@@ -244,6 +244,7 @@ class Score(Base):
     """
 
     __tablename__ = "scores"
+    __table_args__ = ({"sqlite_with_rowid": False},)
     round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
     superpixel_id: Mapped[int] = mapped_column(ForeignKey("superpixels.id"), primary_key=True)
     score: Mapped[float]

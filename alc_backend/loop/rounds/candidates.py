@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from alc_backend.common.batches import batched
 from alc_backend.core import acquisition
@@ -22,9 +20,7 @@ from alc_backend.store import ledger, pixel_counts
 from alc_backend.store.database import Store
 from alc_backend.store.label_map_reader import LabelMapReader
 from alc_backend.store.models import Image, Project, Round, Score, Superpixel
-
-STREAMED = 20_000
-"""Rows in memory at once."""
+from alc_backend.store.numbers import read_numbers
 
 COUNTED_AT_ONCE = 500
 """Images whose pixels are counted before that is written down."""
@@ -60,7 +56,12 @@ def load(store: Store, round_: Round, report: Reporter) -> Candidates:
         ordered = [row.id for row in sorted(keys, key=lambda row: row.key)]  # by no locale
         turns = np.full(max(ordered, default=0) + 1, -1, dtype=np.int32)
         turns[ordered] = np.arange(len(ordered), dtype=np.int32)
-        blocks = [_in_dataset(block, turns) for block in _blocks(session, round_.id)]
+        scored = (
+            select(*(column for column, _ in COLUMNS))
+            .join(Superpixel, Superpixel.id == Score.superpixel_id)
+            .where(Score.round_id == round_.id)
+        )
+        blocks = [_in_dataset(block, turns) for block in read_numbers(session, scored)]
     columns = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
     blocks.clear()
     if not columns:
@@ -85,19 +86,6 @@ COLUMNS = (
     (Score.dominant, np.uint8),
 )  # fmt: skip
 """What is read of each superpixel, and as what; a float64 has room for any of it."""
-
-
-def _blocks(session: Session, round_id: int) -> Iterator[NDArray[np.float64]]:
-    """The columns of what a round has scored, a few rows (float64, (R, columns)) at a time."""
-    rows = session.connection().execute(  # not by the session, which would take twice as long
-        select(*(column for column, _ in COLUMNS))
-        .join(Superpixel, Superpixel.id == Score.superpixel_id)
-        .where(Score.round_id == round_id)
-        .execution_options(yield_per=STREAMED)
-    )
-    for part in rows.partitions():
-        values = np.fromiter(chain.from_iterable(part), np.float64, len(part) * len(COLUMNS))
-        yield values.reshape(-1, len(COLUMNS))
 
 
 def _columns(block: NDArray[np.float64]) -> Iterator[NDArray[np.generic]]:

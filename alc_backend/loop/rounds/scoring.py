@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import exists, select
 
 from alc_backend.common.types import Progress
 from alc_backend.core import acquisition, expansion, metrics, pool
@@ -148,8 +148,12 @@ def _score_shard(
         scored = set(
             session.scalars(
                 select(Superpixel.image_id)
-                .join(Score, Score.superpixel_id == Superpixel.id)
-                .where(Score.round_id == round_.id, Superpixel.image_id.in_(work.images))
+                .where(
+                    Superpixel.image_id.in_(work.images),
+                    exists().where(
+                        Score.round_id == round_.id, Score.superpixel_id == Superpixel.id
+                    ),
+                )
                 .distinct()
             )
         )

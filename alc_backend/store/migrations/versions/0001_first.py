@@ -290,6 +290,7 @@ def upgrade() -> None:
             ["superpixel_id"], ["superpixels.id"], name="fk_scores_superpixel_id"
         ),
         sa.PrimaryKeyConstraint("round_id", "superpixel_id", name="pk_scores"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "pages",
