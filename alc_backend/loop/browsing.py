@@ -31,6 +31,9 @@ class Sort(TextEnum):
     CORRECTED = "corrected"
     """Those of which people corrected most superpixels; only those with any."""
 
+    DOUBTFUL = "doubtful"
+    """Those of whose label map the last round's network doubted most."""
+
     DISPUTED = "disputed"
     """Those about which annotators disagree."""
 
@@ -93,6 +96,7 @@ def browse(
 RANKS = {
     Sort.RECENT: ImageState.last_entry,
     Sort.CORRECTED: ImageState.corrected,
+    Sort.DOUBTFUL: ImageState.doubt,
     Sort.DISPUTED: ImageState.last_entry,
 }
 """What each order goes by, the highest first."""
