@@ -16,6 +16,7 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.core.cost import saving
+from alc_backend.loop import page_tasks
 from alc_backend.loop.annotations import confirmations
 from alc_backend.loop.annotations.confirmations import (
     Confirmed,
@@ -62,6 +63,13 @@ class Correction(NamedTuple):
     answers: int
 
 
+class ReviewWaiting(NamedTuple):
+    """A page of a review that waits: the class (by name) of its answers, and its task's id."""
+
+    answered: str
+    task_id: int
+
+
 @dataclass(frozen=True)
 class Figures:
     """What a project's ledger says.
@@ -97,7 +105,8 @@ class Overview:
 
     ``images`` and ``superpixels`` count those under correction, ``arriving`` the images without a
     label map yet; ``rounds`` come in their order, ``running`` tells of the last one.
-    ``problems`` are sentences that each say the remedy.
+    ``problems`` are sentences that each say the remedy; ``reviews`` the pages by which answers are
+    reviewed that nobody has answered yet.
     """
 
     project: Project
@@ -108,6 +117,7 @@ class Overview:
     running: bool
     figures: Figures
     problems: list[str]
+    reviews: list[ReviewWaiting]
 
     @property
     def queue(self) -> int:
@@ -259,6 +269,7 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         images = tallies.count(session, project_id, Counted.IMAGES)
         superpixels = tallies.count(session, project_id, Counted.ASKABLE)
         problems = problems_of(session, project, found, arriving)
+        reviews = _reviews(session, project)
     return Overview(
         project=project,
         images=images,
@@ -268,7 +279,20 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         running=bool(found) and found[-1].state in RUNNING,
         figures=read,
         problems=problems,
+        reviews=reviews,
     )
+
+
+def _reviews(session: Session, project: Project) -> list[ReviewWaiting]:
+    """The pages of reviews that wait, the oldest first."""
+    waiting = select(Page.proposed, Page.task_id).where(
+        page_tasks.awaiting_review(project), Page.task_id.is_not(None)
+    )
+    return [
+        ReviewWaiting(project.classes[proposed], task_id)
+        for proposed, task_id in session.execute(waiting.order_by(Page.id))
+        if task_id is not None
+    ]
 
 
 def _rounds(session: Session, project_id: int) -> list[Round]:

@@ -67,8 +67,9 @@ def test_pages_and_single_queries_are_answered_on_one_screen(pages, labeler, tmp
     assert not labeler.page.locator(".alc-classes").is_visible()
     tiles = labeler.page.locator(".alc-tile")
     boxes = [tiles.nth(place).bounding_box() for place in range(12)]
-    assert all(box["width"] == box["height"] >= 160 for box in boxes)
-    assert all(box["x"] + box["width"] < 1080 for box in boxes)  # beside Label Studio's panel
+    assert all(box["width"] == box["height"] >= 200 for box in boxes)
+    assert not labeler.page.locator(".lsf-sidepanels__wrapper").first.is_visible()
+    assert all(box["x"] + box["width"] < SCREEN["width"] for box in boxes)
     assert all(box["y"] + box["height"] < 750 for box in boxes)  # above its buttons
     labeler.press("Enter")
 

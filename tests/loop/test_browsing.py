@@ -58,6 +58,9 @@ def test_those_that_the_network_doubts_most_come_first(store, project):
     with store.session() as session:
         upkeep.note_doubts(session, project, dict(zip(images, (7, 900, 7, 0, 12), strict=True)))
         assert upkeep.differences(session, project) == []
+    with store.reading() as session:
+        shelf = browse(session, project, sort=Sort.DOUBTFUL, many=1)
+    assert shelf.shown[0].doubt == pytest.approx(0.0009)
     for many in (1, 2, 9):
         found = walk(store, project, Sort.DOUBTFUL, many=many)
         assert (found[:2], sorted(found[2:])) == (["b", "e"], ["a", "c"])

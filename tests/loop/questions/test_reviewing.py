@@ -10,6 +10,7 @@ from sqlalchemy import select
 from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio import page as pages
 from alc_backend.loop.annotations import history
+from alc_backend.loop.overview import overview
 from alc_backend.loop.questions import reviewing
 from alc_backend.store import recording, upkeep
 from alc_backend.store.kinds import EntryKind
@@ -250,3 +251,12 @@ def test_the_command_lists_the_pages(store, project, label_studio, say, settings
     again = alc(settings, "review", "--annotator", "9")
     assert "no such answer" in " ".join((again.stdout + again.stderr).split())
     assert page.address.rpartition("=")[2] in again.stdout
+    assert overview(store, project).reviews == [("dog", int(task_id))]
+
+
+def test_a_review_that_is_answered_waits_no_more(store, project, label_studio, say, reviewed):
+    say(superpixels(store, 2, 3), DOG)
+    (page,) = ask(store, label_studio, project, reviewing.corrections(store, project, "7", 9))
+    reviewed(page, {1, 2, 3})
+    assert overview(store, project).reviews == []
+    assert ask(store, label_studio, project, []) == []
