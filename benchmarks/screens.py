@@ -1,4 +1,4 @@
-"""Take the screenshots in docs/screens: the admin page, and labeling screens of all kinds.
+"""Take the pictures in docs/screens: the service's pages, and labeling screens of all kinds.
 
 ``python -m benchmarks.screens FOLDER``: starts a Label Studio and a backend of its own, with the
 sample, made-up images and photos, and takes the screenshots with a Chromium found on the path.
@@ -17,7 +17,6 @@ from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 
 from alc_backend.cli.demo.options import DemoOptions
-from alc_backend.cli.demo.processes import EMAIL
 from alc_backend.cli.demo.rounds import ensure_open_round, walk_rounds
 from alc_backend.cli.demo.start import Demo, start_demo
 from alc_backend.cli.round_progress import wait_until_open
@@ -26,6 +25,8 @@ from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
 from alc_backend.store.importing import import_folder
+from benchmarks.admin_screens import take
+from benchmarks.moving_picture import film, sign_in
 from benchmarks.page_screens import show_pages_of_look_alikes
 
 TWENTY_ONE = ["background", *(f"class {number}" for number in range(1, 21))]
@@ -90,11 +91,7 @@ def main() -> None:
                 projects[name] = project.query_project
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             url = demo.settings.label_studio_url
-            page.goto(f"{url}/user/login/")
-            page.fill("input[name=email]", EMAIL)
-            page.fill("input[name=password]", demo.password)
-            page.click("button[type=submit]")
-            page.wait_for_url(lambda address: "/login" not in address)
+            sign_in(page, url, demo.password)
             for name, number in projects.items():
                 if name.endswith("dark"):
                     page.locator("button", has_text="Light").click()
@@ -107,6 +104,8 @@ def main() -> None:
                     page.wait_for_timeout(300)
                 console.print(name)
             show_pages_of_look_alikes(demo.client, page, target)
+            film(demo.client, page, target / "answering.webp")
+            take(browser, target)
             browser.close()
 
 

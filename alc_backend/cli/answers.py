@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,7 @@ from rich.table import Table
 from alc_backend.cli.common import ProjectOption, open_store, print_table, project_id_of
 
 if TYPE_CHECKING:
-    from alc_backend.loop.annotations.history import HistoryLine
+    from alc_backend.loop.annotations.history import HistoryLine, Undone
 
 app = typer.Typer(
     no_args_is_help=True, help="Show who answered what, undo an answer, measure agreement."
@@ -66,33 +67,46 @@ def log(
 
 @app.command("revert")
 def revert(
-    answer: Annotated[int, typer.Argument(help="Its number in `alc answers log`.")],
+    answers: Annotated[list[int], typer.Argument(help="Their numbers in `alc answers log`.")],
     project: ProjectOption = None,
 ) -> None:
-    """Undo an answer: its annotation is deleted in Label Studio, and the question asked again.
+    """Undo answers: their annotations are deleted in Label Studio, and the questions asked again.
 
     An answer on a page is undone with the whole page, which is one annotation; what the machine
-    wrote by itself with its whole batch, of which Label Studio knows nothing.
+    wrote by itself with its whole batch, of which Label Studio knows nothing. What cannot be undone
+    is told, and stops no other.
     """
+    from alc_backend.errors import NotFoundError, RoundError
     from alc_backend.labelstudio.client import Client
     from alc_backend.loop.annotations import history
 
     store = open_store()
+    project_id = project_id_of(store, project)
+    refused: list[str] = []
+    undone_with_others: set[int] = set()
     with ExitStack() as opened:
-        undone = history.revert(
-            store,
-            lambda: opened.enter_context(Client.from_settings(store.settings)),
-            project_id_of(store, project),
-            answer,
-        )
-    entry, others = undone.entry, undone.withdrawn - 1
+        client = cache(lambda: opened.enter_context(Client.from_settings(store.settings)))
+        for answer in dict.fromkeys(answers):
+            if answer in undone_with_others:
+                continue
+            try:
+                undone = history.revert(store, client, project_id, answer)
+            except (NotFoundError, RoundError) as error:
+                refused.append(str(error))
+                continue
+            undone_with_others.update(undone.entries)
+            console.print(_undone(undone))
+    if refused:
+        raise RoundError("; ".join(refused))
+
+
+def _undone(undone: Undone) -> str:
+    """What was undone, in a sentence."""
+    entry, others = undone.entry, len(undone.entries) - 1
     if entry.is_by_machine:
-        console.print(
-            f"batch {-entry.annotation_id} of the machine is undone: {undone.withdrawn} labels"
-        )
-        return
+        return f"batch {-entry.annotation_id} of the machine is undone: {others + 1} labels"
     with_page = f", and so are the {others} other answers of its page" if others else ""
-    console.print(f"answer {entry.id} (annotation {entry.annotation_id}) is undone{with_page}")
+    return f"answer {entry.id} (annotation {entry.annotation_id}) is undone{with_page}"
 
 
 @app.command("agreement")
@@ -129,6 +143,7 @@ def _what(line: HistoryLine) -> str:
         "ruled out": f"rules out {line.proposed} ({before})",
         "skip": f"skips {before}",
         "deleted": f"withdrawn ({before})",
+        "reviewed": f"reviews {line.proposed}: " + ("leaves it" if line.after else "doubts it"),
         "machine": f"machine, batch {-line.annotation}: {before} → {after}",
     }.get(line.kind, f"{line.kind}: {before} → {after}")
     on_page = line.position and line.annotation > 0

@@ -20,6 +20,7 @@ from alc_backend.cli import (
     rebuild,
     reconcile,
     report,
+    review,
     rounds,
     secret,
     serve,
@@ -54,6 +55,7 @@ app.command()(backup.restore)
 app.command()(rebuild.rebuild)
 app.command()(command_of(simulate.simulate, simulate.SimulateOptions))
 app.command()(report.report)
+app.command()(review.review)
 app.command()(version.version)
 app.command()(serve.serve)
 app.command()(serve.worker)

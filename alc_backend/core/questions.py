@@ -156,6 +156,14 @@ class Questions:
             self._beliefs[index] /= left
         self._moving += self._expected(here)
 
+    def holding(self, share: float) -> int:
+        """The fewest open superpixels that hold a ``share``, 0..1, of all expected gain."""
+        gains, _ = self._mending_gains(np.flatnonzero(self._open))
+        reached = np.cumsum(np.sort(gains)[::-1])
+        if not len(reached):
+            return 0
+        return min(int(np.searchsorted(reached, share * reached[-1])) + 1, len(reached))
+
     def next(self) -> Question | None:
         """The best question about what is open; None when nothing is.
 

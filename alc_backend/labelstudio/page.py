@@ -54,7 +54,8 @@ class PageContent:
     ``key``, 32 hexadecimal digits, names the page; ``round_number`` is the round whose network
     chose the pixels, ``epsilon`` (0..1) its similarity threshold ε; ``proposed`` is a class id.
     ``tiles``, 1 to MAX_TILES, are in the order of their positions. ``sheet`` is the address of the
-    page's sheet in Label Studio, empty before it is uploaded.
+    page's sheet in Label Studio, empty before it is uploaded. ``review``: somebody has answered
+    all of it with the proposed class, and another looks whether that is right.
     """
 
     key: str
@@ -64,6 +65,7 @@ class PageContent:
     classes: list[str]
     tiles: tuple[Tile, ...]
     sheet: str
+    review: bool = False
 
 
 def task_data(page: PageContent, wording: Texts | None = None) -> Json:
@@ -75,9 +77,12 @@ def task_data(page: PageContent, wording: Texts | None = None) -> Json:
     asked = [page.classes[tile.pseudo_label] for tile in page.tiles if not tile.repeated]
     proposed = page.classes[page.proposed]
     number = len(page.tiles)
+    question = wording.ask_page(proposed, [*dict.fromkeys(asked)])
+    if page.review:
+        question = wording.ask_review(proposed)
     return {
         "image": page.sheet,
-        "question": wording.ask_page(proposed, [*dict.fromkeys(asked)]),
+        "question": question,
         "hint": wording.page_hint,
         "closeup": "",
         "choices": [{"value": PAGE, "hotkey": PAGE_KEY}],
@@ -94,6 +99,7 @@ def task_data(page: PageContent, wording: Texts | None = None) -> Json:
             "round": page.round_number,
             "epsilon": page.epsilon,
             "proposed": proposed,
+            "review": page.review,
             "tiles": [
                 {
                     "image": tile.image_key,
@@ -186,6 +192,7 @@ def described(data: Any, classes: Mapping[str, int]) -> PageContent | None:
             classes=_names(classes),
             tiles=read,
             sheet=_text(data, "image"),
+            review=about.get("review") is True,
         )
     except ValueError as error:
         raise ValueError(f"page {key}: {error}") from None

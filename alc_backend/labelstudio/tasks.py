@@ -171,16 +171,17 @@ def delete_untouched(client: Client, project: int, tasks: Sequence[int]) -> list
     return [task for task in tasks if task not in touched]
 
 
-def put_first(client: Client, item: QueueItem, version: str) -> None:
+def put_first(client: Client, item: QueueItem, version: str, score: float = 0.0) -> None:
     """Put a task before all others: give it a prediction of ``version`` with the best score.
 
-    Nothing happens when it has a prediction of that version.
+    Another ``score``, up to 1, puts it elsewhere. Nothing happens when it has a prediction of that
+    version.
     """
     there = client.get("/api/predictions/", task=item.task_id)
     if not any(found["model_version"] == version for found in there):
         client.post(
             "/api/predictions/",
-            {"task": item.task_id, "result": item.result, "score": 0.0, "model_version": version},
+            {"task": item.task_id, "result": item.result, "score": score, "model_version": version},
         )
 
 

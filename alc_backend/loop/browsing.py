@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Select, exists, select, tuple_
@@ -31,6 +31,9 @@ class Sort(TextEnum):
     CORRECTED = "corrected"
     """Those of which people corrected most superpixels; only those with any."""
 
+    DOUBTFUL = "doubtful"
+    """Those of whose label map the last round's network doubted most."""
+
     DISPUTED = "disputed"
     """Those about which annotators disagree."""
 
@@ -38,12 +41,17 @@ class Sort(TextEnum):
 @dataclass(frozen=True)
 class Shown:
     """An image, and what stands for its superpixels: how many people ``confirmed`` (``corrected``
-    of them to another class), and how many are ``disputed``."""
+    of them to another class), and how many are ``disputed``.
+
+    ``doubt`` is the share of its pixels that the last round's network expected to be labelled
+    wrongly, None where that was not asked for.
+    """
 
     image: Image
     confirmed: int
     corrected: int
     disputed: int
+    doubt: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,12 +95,19 @@ def browse(
         for image in session.scalars(rest.limit(many - len(found))):
             found.append((image, f"key-{image.key}"))
     shown = _with_counts(session, [image for image, _ in found])
+    if sort == Sort.DOUBTFUL:
+        doubts = [int(place.partition("-")[0]) / MILLIONTHS for _, place in found]
+        shown = [replace(one, doubt=doubt) for one, doubt in zip(shown, doubts, strict=True)]
     return Shelf(shown, found[-1][1] if len(found) == many else None)
 
+
+MILLIONTHS = 1e6
+"""What the doubt about a whole image is kept as."""
 
 RANKS = {
     Sort.RECENT: ImageState.last_entry,
     Sort.CORRECTED: ImageState.corrected,
+    Sort.DOUBTFUL: ImageState.doubt,
     Sort.DISPUTED: ImageState.last_entry,
 }
 """What each order goes by, the highest first."""

@@ -16,6 +16,7 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from alc_backend.core.cost import saving
+from alc_backend.loop import page_tasks
 from alc_backend.loop.annotations import confirmations
 from alc_backend.loop.annotations.confirmations import (
     Confirmed,
@@ -23,14 +24,16 @@ from alc_backend.loop.annotations.confirmations import (
     said_singly,
     share_accepted,
 )
+from alc_backend.loop.annotator_figures import Annotator, annotator_figures
 from alc_backend.loop.class_figures import ClassFigures, class_figures
 from alc_backend.loop.problems import problems_of
 from alc_backend.loop.projects import image_queue
+from alc_backend.loop.questions.outcome import FEWEST
 from alc_backend.loop.rounds.status import RoundSummary
 from alc_backend.store import tallies
 from alc_backend.store.database import Store
 from alc_backend.store.derived import DISPUTED, ON_MACHINE, SETTLED, Counted, Standing, Way
-from alc_backend.store.kinds import ANSWERS, EntryKind
+from alc_backend.store.kinds import ANSWERS
 from alc_backend.store.ledger import in_force_by_people as in_force
 from alc_backend.store.models import (
     Image,
@@ -43,7 +46,7 @@ from alc_backend.store.models import (
 )
 from alc_backend.store.pages import Page, Tile
 from alc_backend.store.round_states import RUNNING
-from alc_backend.store.tallies import Key, weighted_median
+from alc_backend.store.tallies import Key
 
 REFRESH_S = 5.0
 """How old the figures of a growing ledger may be, in seconds."""
@@ -52,34 +55,19 @@ CORRECTIONS_SHOWN = 10
 """How many kinds of corrections are told."""
 
 
-@dataclass(frozen=True)
-class Annotator:
-    """What one annotator did.
-
-    ``skipped`` counts questions, pages and images. ``accepted`` is the share of pseudo labels that
-    they accepted where these were asked about singly, ``pace`` the answers per hour of
-    answering, ``seconds`` the median time of an answer, each None when it is not known. Of the
-    tiles that pages ``repeated`` though they were known to be wrong, ``overlooked`` were left
-    ticked. ``last`` is when they answered last.
-    """
-
-    name: str
-    answers: int
-    skipped: int
-    accepted: float | None
-    pace: float | None
-    seconds: float | None
-    repeated: int
-    overlooked: int
-    last: datetime
-
-
 class Correction(NamedTuple):
     """How often one class (by name) was corrected to another."""
 
     before: str
     after: str
     answers: int
+
+
+class ReviewWaiting(NamedTuple):
+    """A page of a review that waits: the class (by name) of its answers, and its task's id."""
+
+    answered: str
+    task_id: int
 
 
 @dataclass(frozen=True)
@@ -117,7 +105,8 @@ class Overview:
 
     ``images`` and ``superpixels`` count those under correction, ``arriving`` the images without a
     label map yet; ``rounds`` come in their order, ``running`` tells of the last one.
-    ``problems`` are sentences that each say the remedy.
+    ``problems`` are sentences that each say the remedy; ``reviews`` the pages by which answers are
+    reviewed that nobody has answered yet.
     """
 
     project: Project
@@ -128,6 +117,7 @@ class Overview:
     running: bool
     figures: Figures
     problems: list[str]
+    reviews: list[ReviewWaiting]
 
     @property
     def queue(self) -> int:
@@ -172,6 +162,11 @@ class Overview:
 
         Pages count by the time of their tiles. Hand-made edits tell nothing of questions.
         """
+        return None if self._label_s is None else self.queue * self._label_s
+
+    @property
+    def _label_s(self) -> float | None:
+        """The seconds that a superpixel took that a question or page named, None without any."""
         timed = [
             (row.labels, row.label_s)
             for row in self.figures.confirmed
@@ -180,7 +175,30 @@ class Overview:
         labels = sum(many for many, _ in timed)
         if not labels:
             return None
-        return self.queue * sum(many * seconds for many, seconds in timed) / labels
+        return sum(many * seconds for many, seconds in timed) / labels
+
+    @property
+    def gain_s(self) -> float | None:
+        """The seconds, at the pace so far, in which MOST of the expected gain is reached.
+
+        As the last plan expected it; None while too little is known.
+        """
+        held = next((one.worthwhile for one in reversed(self.rounds) if one.worthwhile), None)
+        if held is None or self.figures.answers < FEWEST:
+            return None
+        pace = self._label_s
+        return None if pace is None else held * pace
+
+    @property
+    def gain_came(self) -> float | None:
+        """Pixels corrected for each that was expected to be wrong, in the rounds before.
+
+        None while too little is known.
+        """
+        for one in reversed(self.rounds):
+            if one.expected_pixels and one.corrected_pixels is not None:
+                return one.corrected_pixels / one.expected_pixels
+        return None
 
     @property
     def unconfirmed(self) -> int:
@@ -218,7 +236,7 @@ class Overviews:
 def figures(session: Session, project: Project) -> Figures:
     """The figures of a project, by what is counted beside its ledger."""
     counts = tallies.read(session, project.id)
-    annotators = _annotators(session, project.id, counts)
+    annotators = annotator_figures(session, project.id, counts)
     rate = share_accepted(said_singly(counts))
 
     def many(state: str) -> int:
@@ -251,6 +269,7 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         images = tallies.count(session, project_id, Counted.IMAGES)
         superpixels = tallies.count(session, project_id, Counted.ASKABLE)
         problems = problems_of(session, project, found, arriving)
+        reviews = _reviews(session, project)
     return Overview(
         project=project,
         images=images,
@@ -260,7 +279,20 @@ def overview(store: Store, project_id: int, read: Figures | None = None) -> Over
         running=bool(found) and found[-1].state in RUNNING,
         figures=read,
         problems=problems,
+        reviews=reviews,
     )
+
+
+def _reviews(session: Session, project: Project) -> list[ReviewWaiting]:
+    """The pages of reviews that wait, the oldest first."""
+    waiting = select(Page.proposed, Page.task_id).where(
+        page_tasks.awaiting_review(project), Page.task_id.is_not(None)
+    )
+    return [
+        ReviewWaiting(project.classes[proposed], task_id)
+        for proposed, task_id in session.execute(waiting.order_by(Page.id))
+        if task_id is not None
+    ]
 
 
 def _rounds(session: Session, project_id: int) -> list[Round]:
@@ -308,55 +340,6 @@ def _answers_since(session: Session, project_id: int, moment: datetime) -> int:
         LedgerEntry.answered_at >= moment, LedgerEntry.kind.in_(ANSWERS)
     )
     return session.scalar(select(func.count()).select_from(given.subquery())) or 0
-
-
-def _annotators(session: Session, project_id: int, counts: Counter[Key]) -> list[Annotator]:
-    kinds: dict[str, Counter[str]] = {}
-    singly: dict[str, Counter[str]] = {}
-    skipped: Counter[str] = Counter()
-    overlooked: Counter[str] = Counter()
-    times: dict[str, Counter[int]] = {}
-    for key, count in counts.items():
-        if key.what in (Counted.SAID, Counted.SAID_ON_PAGES):
-            kinds.setdefault(key.who, Counter())[key.about] += count
-            if key.what == Counted.SAID:
-                singly.setdefault(key.who, Counter())[key.about] += count
-        elif key.what == Counted.SKIPPED:
-            skipped[key.who] += count
-        elif key.what == Counted.OVERLOOKED:
-            overlooked[key.who] += count
-        elif key.what == Counted.SECONDS:
-            times.setdefault(key.who, Counter())[key.number] += count
-    found = []
-    for name, theirs in kinds.items():
-        last = _last_said(session, project_id, name)
-        if last is None:
-            continue
-        took = times.get(name, Counter())
-        total = sum(time * count for time, count in took.items()) / 1000
-        middle = weighted_median(took)
-        found.append(
-            Annotator(
-                name,
-                sum(theirs[kind] for kind in ANSWERS),
-                skipped[name],
-                share_accepted(singly.get(name, {})),
-                3600 * took.total() / total if took else None,
-                None if middle is None else middle / 1000,
-                theirs[EntryKind.REPEATED],
-                overlooked[name],
-                last,
-            )
-        )
-    return sorted(found, key=lambda annotator: (-annotator.answers, annotator.name))
-
-
-def _last_said(session: Session, project_id: int, annotator: str) -> datetime | None:
-    """When an annotator said the last of what is in force, None where nothing is."""
-    theirs = in_force(project_id).where(LedgerEntry.annotator == annotator)
-    last = theirs.order_by(LedgerEntry.answered_at.desc()).limit(1)
-    entry: LedgerEntry | None = session.scalars(last).first()
-    return None if entry is None else entry.answered_at
 
 
 def _corrections(counts: Counter[Key], classes: list[str]) -> list[Correction]:

@@ -27,7 +27,15 @@ from alc_backend.loop import task_sync
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.kinds import ANSWERS, EntryKind
-from alc_backend.store.models import TRAIN, Image, LedgerEntry, Project, Round, Superpixel
+from alc_backend.store.models import (
+    TRAIN,
+    Image,
+    LedgerEntry,
+    Project,
+    Round,
+    Superpixel,
+    utc_now,
+)
 from alc_backend.store.pages import Page, Tile
 
 AT_ONCE = 100
@@ -36,7 +44,17 @@ AT_ONCE = 100
 
 def planned(round_: Round, plans: int) -> ColumnElement[bool]:
     """The pages of a round's plan of this number."""
-    return (Page.round_id == round_.id) & (Page.plan == plans)
+    return (Page.round_id == round_.id) & (Page.plan == plans) & ~Page.review
+
+
+def awaiting_review(project: Project) -> ColumnElement[bool]:
+    """The pages by which answers of a project are reviewed that nobody has answered yet."""
+    answered = exists().where(
+        LedgerEntry.label_studio_project == project.query_project,
+        LedgerEntry.task_id == Page.task_id,
+        LedgerEntry.kind == EntryKind.REVIEWED,
+    )
+    return (Page.project_id == project.id) & Page.review & ~answered
 
 
 def page_items(store: Store, round_: Round, which: ColumnElement[bool]) -> list[tasks.QueueItem]:
@@ -95,6 +113,7 @@ def content_of(project: Project, row: Page) -> page.PageContent:
             for tile in row.tiles
         ),
         sheet=row.sheet or "",
+        review=row.review,
     )
 
 
@@ -210,6 +229,7 @@ def replaced(session: Session, round_: Round) -> list[Page]:
                 Page.project_id == project.id,
                 Page.task_id.is_not(None),
                 Page.closed_at.is_(None),
+                ~Page.review,
                 (Page.round_id != round_.id) | (Page.plan < plans),
                 ~is_answered(project.query_project),
             )
@@ -315,6 +335,8 @@ def add(
         place=tasks.PLANNED_TO,
         task_id=task_id,
         sheet=content.sheet or None,
+        review=content.review,
+        closed_at=utc_now() if content.review else None,
     )
     for position, (tile, row_id) in enumerate(
         zip(content.tiles, superpixels, strict=True), start=1

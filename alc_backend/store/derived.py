@@ -146,7 +146,9 @@ class Tally(Base):
 class ImageState(Base):
     """What is kept of an image: the id of the last ledger entry about it, None without any.
 
-    ``corrected`` counts the superpixels that stand as people corrected or edited them.
+    ``corrected`` counts the superpixels that stand as people corrected or edited them. ``doubt`` is
+    the share of its pixels that the last round's network expected to be labelled wrongly, in
+    millionths; None before one was asked.
 
     ``pixels`` counts, by class id from 0 to 255, the pixels of its label map as it was after the
     project's ledger entry ``pixels_to``; None where they were not counted.
@@ -156,6 +158,7 @@ class ImageState(Base):
     __table_args__ = (
         Index("ix_image_states_last_entry", "project_id", "last_entry"),
         Index("ix_image_states_corrected", "project_id", "corrected", "image_id"),
+        Index("ix_image_states_doubt", "project_id", "doubt", "image_id"),
     )
     image_id: Mapped[int] = mapped_column(
         ForeignKey("images.id"), primary_key=True, autoincrement=False
@@ -163,5 +166,6 @@ class ImageState(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     last_entry: Mapped[int | None]
     corrected: Mapped[int] = mapped_column(default=0, server_default="0")
+    doubt: Mapped[int | None]
     pixels: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     pixels_to: Mapped[int | None]

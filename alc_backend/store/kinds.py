@@ -21,6 +21,10 @@ class EntryKind(TextEnum):
     """A tile that a page showed though somebody had named another class before: its class is the
     page's where it was left ticked. It changes nothing, and tells what annotators overlook."""
 
+    REVIEWED = "reviewed"
+    """A tile of a page by which somebody reviews answers: its class is the answer's where it was
+    left ticked. Where it was unticked, the answer is doubted, and another question decides."""
+
     SKIP = "skip"
     """The annotator gave no class, or skipped the image."""
 

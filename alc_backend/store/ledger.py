@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -182,10 +182,10 @@ class Judgement:
     """What the entries in force say about superpixels, by row id.
 
     ``resolved``: the answer that settles a superpixel; ``disputed``: the classes that annotators
-    disagree about, in the order they were given; ``waiting``: superpixels that need more
-    annotators; ``edited``: those of which more than half was changed by hand in the dataset
-    project. ``machine``: what the machine wrote last of a superpixel that no answer resolves, and
-    of which nobody has ruled that class out; it settles nothing.
+    disagree about, in the order they were given, or the one that a review doubts; ``waiting``:
+    superpixels that need more annotators; ``edited``: those of which more than half was changed by
+    hand in the dataset project. ``machine``: what the machine wrote last of a superpixel that no
+    answer resolves, and of which nobody has ruled that class out; it settles nothing.
     """
 
     resolved: dict[int, LedgerEntry] = field(default_factory=dict)
@@ -211,7 +211,8 @@ def judge(entries: Iterable[LedgerEntry], overlap: int) -> Judgement:
     ``overlap`` is the number of annotators that the project asks now; a query needs no more than
     were asked when it was answered. With one annotator, the latest answer wins. With several,
     agreement resolves a superpixel, and disagreement waits for an adjudication, whose latest answer
-    wins. The machine has no voice in this.
+    wins. An answer that a later review doubts waits for one, too, until another answer is given;
+    an adjudication is doubted by nobody. The machine has no voice in this.
     """
     entries = list(entries)
     judgement = Judgement()
@@ -237,8 +238,33 @@ def judge(entries: Iterable[LedgerEntry], overlap: int) -> Judgement:
             judgement.resolved[superpixel_id] = _latest(votes)
         else:
             judgement.disputed[superpixel_id] = classes
+    _doubt(judgement, given, entries)
     judgement.machine = _on_its_own_word(entries, judgement.resolved.keys())
     return judgement
+
+
+def _doubt(
+    judgement: Judgement,
+    given: Mapping[int, Sequence[LedgerEntry]],
+    entries: Iterable[LedgerEntry],
+) -> None:
+    """Let what reviews doubt of the answers ``given`` (by superpixel) be disputed.
+
+    Of several reviews of a class, the latest counts.
+    """
+    reviews = {
+        (entry.superpixel_id, entry.proposed): entry
+        for entry in entries
+        if entry.kind == EntryKind.REVIEWED
+    }
+    for (superpixel_id, class_id), review in reviews.items():
+        answer = judgement.resolved.get(superpixel_id or 0)
+        if answer is None or answer.adjudication or answer.class_id != class_id:
+            continue
+        same = [one for one in given[answer.superpixel_id or 0] if one.class_id == class_id]
+        if review.class_id is None and all(one.updated_at < review.updated_at for one in same):
+            del judgement.resolved[superpixel_id or 0]
+            judgement.disputed[superpixel_id or 0] = (_class_of(answer),)
 
 
 def _on_its_own_word(

@@ -159,7 +159,11 @@ class Round(Base):
 
     ``failed_in`` is the state in which it failed, ``error`` why. ``ledger_position`` is the id of
     the last ledger entry that its training has seen, ``answers`` the number of answers up to there,
-    ``labeler_s`` the seconds that people took for them, without interruptions. ``data_miou`` is the
+    ``labeler_s`` the seconds that people took for them, without interruptions. Of the answers up to
+    there that plans asked for, ``expected_pixels`` are the pixels of their superpixels that were
+    expected to be labelled wrongly, ``corrected_pixels`` those of the superpixels that they
+    corrected; None where they are too few. ``worthwhile`` is how many open superpixels held most of
+    the expected gain when the last plan was made. ``data_miou`` is the
     mIoU of the label maps, ``model_miou`` that of the network, ``class_iou`` the network's IoU of
     each class, all from 0 to 1 and against ground truth; ``estimate`` is the network's accuracy on
     ``estimate_answers`` held-out answers. ``done`` of ``total`` and ``message`` tell the progress
@@ -186,6 +190,9 @@ class Round(Base):
     ledger_position: Mapped[int | None]
     answers: Mapped[int | None]
     labeler_s: Mapped[float | None]
+    expected_pixels: Mapped[float | None]
+    corrected_pixels: Mapped[int | None] = mapped_column(BigInteger)
+    worthwhile: Mapped[int | None]
     data_miou: Mapped[float | None]
     model_miou: Mapped[float | None]
     class_iou: Mapped[list[Any] | None]
@@ -266,7 +273,8 @@ class Query(Base):
     annotators disagree about; ``proposed`` are the classes they gave, ``likely`` those that stand
     first in its list. ``place`` is where a plan put it, see
     :class:`~alc_backend.store.pages.Page`; None where only ``rank``
-    says when it is asked. ``audited`` is the class that the machine proposed when the question was
+    says when it is asked. ``expected`` is how many pixels of its superpixel the plan expected to be
+    labelled wrongly. ``audited`` is the class that the machine proposed when the question was
     drawn at random to measure it, None where it was not. ``closed_at`` is when its task, no longer
     asked, was closed in Label Studio.
     """
@@ -291,6 +299,7 @@ class Query(Base):
     score: Mapped[float]
     rank: Mapped[int]
     place: Mapped[float | None]
+    expected: Mapped[float | None]
     audited: Mapped[int | None]
     chosen_in: Mapped[int | None]
     digest: Mapped[str | None]

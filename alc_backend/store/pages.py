@@ -16,8 +16,9 @@ class Page(Base):
     What it asks never changes. ``key`` names it in Label Studio, 32 hexadecimal digits;
     ``proposed`` is the class id; ``plan`` numbers the plan, within its round, that made it, and
     ``place``, from 0 (next) to 1, says when it is asked. ``sheet`` is the address in Label Studio
-    of the picture with its tiles. ``task_id`` and ``closed_at`` are those of a
-    :class:`~alc_backend.store.models.Query`.
+    of the picture with its tiles. ``review``: its tiles are answered already, with the class that
+    it proposes, and it is handed out to nobody: who reviews answers opens it. ``task_id`` and
+    ``closed_at`` are those of a :class:`~alc_backend.store.models.Query`.
     """
 
     __tablename__ = "pages"
@@ -29,6 +30,7 @@ class Page(Base):
     proposed: Mapped[int]
     plan: Mapped[int]
     place: Mapped[float]
+    review: Mapped[bool] = mapped_column(default=False)
     task_id: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     sheet: Mapped[str | None]
     closed_at: Mapped[datetime | None]
@@ -53,6 +55,7 @@ class Tile(Base):
     row: Mapped[int]
     col: Mapped[int]
     pseudo_label: Mapped[int]
+    expected: Mapped[float | None]
     repeated: Mapped[bool] = mapped_column(default=False)
     page: Mapped[Page] = relationship(back_populates="tiles")
     superpixel: Mapped[Superpixel] = relationship()

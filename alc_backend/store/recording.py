@@ -38,7 +38,8 @@ class Reply:
     put to, None for the project's present number. ``label_studio_project`` and ``task_id`` are
     where it was given, None where that is not known. Of the answer to a page it is what one tile
     says, at a ``position`` from 1: ``ruled_out`` when it was unticked, and ``class_id`` is None;
-    ``repeated`` is that of :class:`~alc_backend.store.pages.Tile`.
+    ``repeated`` is that of :class:`~alc_backend.store.pages.Tile`, ``review`` that of
+    :class:`~alc_backend.store.pages.Page`.
     """
 
     annotation_id: int
@@ -54,6 +55,7 @@ class Reply:
     position: int = 0
     ruled_out: bool = False
     repeated: bool = False
+    review: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def record_page(
                 class_id=page.proposed if is_ticked else None,
                 ruled_out=ticked is not None and not is_ticked,
                 repeated=ticked is not None and tile.repeated,
+                review=ticked is not None and page.review,
                 lead_time=share,
             )
             shown = _Question(
@@ -147,14 +150,7 @@ def _append(
         return None
     # a revision answers the question as it was first asked
     question = last or shown
-    if reply.repeated:
-        kind = EntryKind.REPEATED
-    elif reply.ruled_out:
-        kind = EntryKind.RULED_OUT
-    elif reply.class_id is None:
-        kind = EntryKind.SKIP
-    else:
-        kind = EntryKind.ACCEPT if reply.class_id == question.pseudo_label else EntryKind.CORRECT
+    kind = _kind_of(reply, question.pseudo_label)
     if last is not None and (kind, reply.class_id, reply.updated_at) == (
         last.kind,
         last.class_id,
@@ -187,6 +183,19 @@ def _append(
     session.add(entry)
     session.flush()
     return entry
+
+
+def _kind_of(reply: Reply, pseudo_label: int | None) -> EntryKind:
+    """What a reply says to a question that shows this label."""
+    if reply.repeated:
+        return EntryKind.REPEATED
+    if reply.review:
+        return EntryKind.REVIEWED
+    if reply.ruled_out:
+        return EntryKind.RULED_OUT
+    if reply.class_id is None:
+        return EntryKind.SKIP
+    return EntryKind.ACCEPT if reply.class_id == pseudo_label else EntryKind.CORRECT
 
 
 def _leave(session: Session, project_id: int, annotation_id: int, kept: Collection[int]) -> None:

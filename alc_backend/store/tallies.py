@@ -53,6 +53,8 @@ def said(entries: Iterable[LedgerEntry]) -> Counter[Key]:
         if entry.kind == EntryKind.SKIP:
             skipped.add(Key(Counted.SKIPPED, entry.annotator, number=day))
         counts.update(_of_answer(entry))
+        if entry.kind == EntryKind.REVIEWED:
+            continue  # it labels nothing
         seconds, named = screens.get(way_of(entry), (0.0, 0))
         most = sum(change["most"] for change in entry.changes or ())
         screens[way_of(entry)] = (

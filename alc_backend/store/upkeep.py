@@ -162,6 +162,15 @@ def _note_last(session: Session, project_id: int, last: Mapping[int, int]) -> No
     upsert(session, ImageState, rows, replace=["last_entry"])
 
 
+def note_doubts(session: Session, project_id: int, doubts: Mapping[int, int]) -> None:
+    """Note how doubtful images (row ids) are, in millionths of their pixels."""
+    rows = [
+        {"image_id": image, "project_id": project_id, "doubt": doubt}
+        for image, doubt in sorted(doubts.items())
+    ]
+    upsert(session, ImageState, rows, replace=["doubt"])
+
+
 def set_removed(session: Session, project_id: int, wanted: Mapping[int, Removal | None]) -> None:
     """Take images (row ids) out of the dataset, each for a reason, or bring them back (None).
 

@@ -168,3 +168,30 @@ def test_beliefs_learnt_later_change_the_questions():
     sure[7] = np.eye(4)[(labels[7] + 1) % 4]
     asked.learn(sure)
     assert asked.next().members.tolist() == [7]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.95, 1.0])
+def test_the_fewest_superpixels_hold_a_share_of_the_gain(share):
+    labels, sizes, doubt, pixels, beliefs = case(3)
+    asked = Questions(labels, sizes, doubt, pixels, beliefs)
+    asked.answer(4)
+    alone = Pace(accept=1.0, correct=1.0)
+    open_ = np.arange(len(labels)) != 4
+    gains = sorted(
+        (
+            worth_of(Question([i], None), labels, sizes, doubt, pixels, beliefs, alone, open_)
+            for i in np.flatnonzero(open_)
+        ),
+        reverse=True,
+    )
+    held = asked.holding(share)
+    assert sum(gains[:held]) >= share * sum(gains) - 1e-9
+    assert held == 1 or sum(gains[: held - 1]) < share * sum(gains)
+
+
+def test_nothing_open_holds_nothing():
+    labels, sizes, doubt, pixels, beliefs = case(3, count=2)
+    asked = Questions(labels, sizes, doubt, pixels, beliefs)
+    asked.answer(0)
+    asked.answer(1)
+    assert asked.holding(0.95) == 0

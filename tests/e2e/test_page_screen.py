@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from alc_backend.cli.demo.processes import EMAIL
-from alc_backend.labelstudio import query, uploads
+from alc_backend.labelstudio import query, tasks, uploads
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.projects import set_keys
@@ -67,8 +67,9 @@ def test_pages_and_single_queries_are_answered_on_one_screen(pages, labeler, tmp
     assert not labeler.page.locator(".alc-classes").is_visible()
     tiles = labeler.page.locator(".alc-tile")
     boxes = [tiles.nth(place).bounding_box() for place in range(12)]
-    assert all(box["width"] == box["height"] >= 160 for box in boxes)
-    assert all(box["x"] + box["width"] < 1080 for box in boxes)  # beside Label Studio's panel
+    assert all(box["width"] == box["height"] >= 200 for box in boxes)
+    assert not labeler.page.locator(".lsf-sidepanels__wrapper").first.is_visible()
+    assert all(box["x"] + box["width"] < SCREEN["width"] for box in boxes)
     assert all(box["y"] + box["height"] < 750 for box in boxes)  # above its buttons
     labeler.press("Enter")
 
@@ -93,6 +94,24 @@ def test_pages_and_single_queries_are_answered_on_one_screen(pages, labeler, tmp
     assert (given[single.superpixel].choice, given[single.superpixel].ticked) == ("dog", None)
     assert given[other.superpixel].choice == "cat"
     assert {answer.round_number for answer in given.values()} == {1}
+
+
+def test_a_page_that_is_handed_out_to_nobody_is_answered_at_its_address(pages, labeler):
+    """As those of reviews are: closed, and last in the queue."""
+    asked = pages.add_page(5)
+    pages.publish()
+    (item,) = pages.queue
+    tasks.close_task(pages.client, item.task_id)
+    labeler.page.goto(f"{labeler.url}/projects/{pages.project}/data?task={item.task_id}")
+    labeler.page.wait_for_function(
+        "() => document.querySelectorAll('.alc-tiles input:checked').length === 5"
+    )
+    untick(labeler, 2)
+    with labeler.page.expect_response(
+        lambda response: response.request.method == "POST" and "/annotations" in response.url
+    ):
+        labeler.page.get_by_role("button", name="Submit").click()
+    assert answers(pages)[asked.key].ticked == {1, 3, 4, 5}
 
 
 def untick(labeler, position):

@@ -52,6 +52,21 @@ def test_those_corrected_most_come_first(store, project):
         assert upkeep.differences(session, project) == []
 
 
+def test_those_that_the_network_doubts_most_come_first(store, project):
+    assert walk(store, project, Sort.DOUBTFUL) == []
+    images = [image_of(store, key).id for key in "abcde"]
+    with store.session() as session:
+        upkeep.note_doubts(session, project, dict(zip(images, (7, 900, 7, 0, 12), strict=True)))
+        assert upkeep.differences(session, project) == []
+    with store.reading() as session:
+        shelf = browse(session, project, sort=Sort.DOUBTFUL, many=1)
+    assert shelf.shown[0].doubt == pytest.approx(0.0009)
+    for many in (1, 2, 9):
+        found = walk(store, project, Sort.DOUBTFUL, many=many)
+        assert (found[:2], sorted(found[2:])) == (["b", "e"], ["a", "c"])
+    assert walk(store, project, Sort.RECENT) == ["b", "e", "c", "a", "d", "f"]
+
+
 def test_those_with_a_class(store, project):
     assert walk(store, project, Sort.RECENT, DOG) == ["b", "c"]
     assert walk(store, project, Sort.RECENT, CAT) == ["e"]

@@ -21,6 +21,7 @@ from alc_backend.service.web.pages.gallery import gallery_router
 from alc_backend.service.web.pages.pictures import pictures_router
 from alc_backend.service.web.pages.projects import projects_router
 from alc_backend.service.web.pages.rendering import Renderer
+from alc_backend.service.web.pages.thumbnails import Thumbnails
 from alc_backend.service.web.pages.tiles import tiles_router
 from alc_backend.store.models import Part, Round
 from alc_backend.store.round_states import Step
@@ -44,8 +45,8 @@ from tests.pages import add_page
 
 pytestmark = BOTH_DATABASES
 
-LARGE = ("ledger", "scores", "superpixels")
-"""Tables that have millions of rows where there are a hundred thousand images."""
+LARGE = ("ledger", "scores", "superpixels", "image_states")
+"""Tables that have a hundred thousand rows, or millions, where there are as many images."""
 
 OF_ALL = ("project_id", "round_id")
 """Columns that are the same in all rows of a project, or of a round."""
@@ -162,8 +163,9 @@ def pages(store):
     app, renderer = FastAPI(), Renderer(store.settings)
     app.include_router(projects_router(store, None, renderer))
     app.include_router(gallery_router(store, renderer))
-    app.include_router(pictures_router(store))
-    app.include_router(tiles_router(store))
+    thumbnails = Thumbnails(store.settings.data_dir / "thumbnails")
+    app.include_router(pictures_router(store, thumbnails))
+    app.include_router(tiles_router(store, thumbnails))
     app.include_router(operations_router(store, Redis(port=1)))
     return TestClient(app, base_url="http://127.0.0.1")
 
@@ -188,7 +190,8 @@ def test_a_whole_table_that_is_read_is_seen(store, project, statements):
 
 PATHS = [
     "/health", "/ready", "/metrics", "/", "/projects/1", "/images", "/images?sort=corrected",
-    "/images?sort=disputed", "/images?shows=dog", "/images/1", "/images/1/after",
+    "/images?sort=disputed", "/images?sort=doubtful", "/images?shows=dog", "/images/1",
+    "/images/1/after",
     "/images/1/superpixels", "/superpixels/1.jpg",
 ]  # fmt: skip
 

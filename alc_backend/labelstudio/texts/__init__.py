@@ -21,6 +21,8 @@ PLACEHOLDERS = {
     "page": {"label"},
     "page_proposal": {"label", "labels"},
     "page_various": {"label"},
+    "page_review": {"label"},
+    "doubt": {"label"},
 }
 """The placeholders for class names that a text must have; others have none."""
 
@@ -46,14 +48,21 @@ class Texts:
     page: str
     page_proposal: str
     page_various: str
+    page_review: str
     page_hint: str
+    doubt: str
 
     def ask(self, label: str) -> str:
         """The question about a pseudo label."""
         return self.question.format(label=label)
 
     def ask_again(self, labels: Sequence[str]) -> str:
-        """The question that decides between the classes that annotators gave."""
+        """The question that decides between the classes that annotators gave.
+
+        One alone is doubted by a review.
+        """
+        if len(labels) == 1:
+            return self.doubt.format(label=labels[0])
         return self.dispute.format(labels=self._either(labels))
 
     def ask_page(self, proposed: str, present: Sequence[str]) -> str:
@@ -63,6 +72,10 @@ class Texts:
         if len(present) > MAX_NAMED:
             return self.page_various.format(label=proposed)
         return self.page_proposal.format(label=proposed, labels=self._either(present))
+
+    def ask_review(self, label: str) -> str:
+        """The question of a page by which answers that named a class are reviewed."""
+        return self.page_review.format(label=label)
 
     def _either(self, labels: Sequence[str]) -> str:
         return self.dispute_or.join(self.dispute_label.format(label=label) for label in labels)

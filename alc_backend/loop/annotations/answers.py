@@ -127,15 +127,15 @@ def _record_page(
 
 
 def _leaves_unasked(session: Session, project: Project, entry: LedgerEntry) -> bool:
-    """Whether an entry has undone an answer, or makes a disagreement."""
+    """Whether an entry has undone an answer, or makes a disagreement or a doubt."""
     if entry.kind == EntryKind.REPEATED:
         return False
-    if entry.revision > 0 and not entry.is_answer:
+    is_review = entry.kind == EntryKind.REVIEWED
+    if entry.revision > 0 and not entry.is_answer and not is_review:
         return True
     assert entry.superpixel_id is not None
-    return max(project.overlap, entry.overlap) > 1 and standing.is_disputed(
-        session, entry.superpixel_id
-    )
+    may_be = is_review or max(project.overlap, entry.overlap) > 1
+    return may_be and standing.is_disputed(session, entry.superpixel_id)
 
 
 def _mark_unasked(session: Session, project_id: int) -> None:

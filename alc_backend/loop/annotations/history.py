@@ -152,7 +152,7 @@ def _in_force(standing: Iterable[LedgerEntry], judged: ledger.Judgement) -> set[
 def _counts(entry: LedgerEntry, judged: ledger.Judgement, resolving: LedgerEntry | None) -> bool:
     """Whether what a person did counts beside the entry, if any, that resolved its superpixel."""
     return (
-        entry.kind in (EntryKind.EDIT, EntryKind.SKIP, EntryKind.REPEATED)
+        entry.kind in (EntryKind.EDIT, EntryKind.SKIP, EntryKind.REPEATED, EntryKind.REVIEWED)
         or entry.superpixel_id in judged.disputed
         or entry.superpixel_id in judged.waiting
         or _agrees(entry, resolving)
@@ -179,10 +179,10 @@ def _excludes(entry: LedgerEntry, resolving: LedgerEntry | None) -> bool:
 
 @dataclass(frozen=True)
 class Undone:
-    """An entry that was undone, and how many were withdrawn: one, a page's tiles or a batch."""
+    """An entry that was undone, and the numbers of all withdrawn: it, a page's tiles or a batch."""
 
     entry: LedgerEntry
-    withdrawn: int
+    entries: tuple[int, ...]
 
 
 def revert(store: Store, client: Callable[[], Client], project_id: int, entry_id: int) -> Undone:
@@ -207,7 +207,7 @@ def revert(store: Store, client: Callable[[], Client], project_id: int, entry_id
     else:
         client().delete(f"/api/annotations/{entry.annotation_id}/", missing_ok=True)
         answers.withdraw(store, project_id, [entry.annotation_id])
-    return Undone(entry, len(standing))
+    return Undone(entry, tuple(one.id for one in standing))
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,7 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
                 ("— skipped", said[EntryKind.SKIP]),
                 ("tiles of pages unticked (a class ruled out)", said[EntryKind.RULED_OUT]),
                 ("known wrong tiles that pages repeated", said[EntryKind.REPEATED]),
+                ("answers reviewed on pages", said[EntryKind.REVIEWED]),
                 ("direct edits in force", said[EntryKind.EDIT]),
                 ("superpixels settled by answers", states[RESOLVED]),
                 ("superpixels confirmed", sum(confirmed.values())),

@@ -43,6 +43,11 @@ class Learnt:
     known: Known
     held_out: NDArray[np.float64]
 
+    def expected_pixels(self, index: int) -> float:
+        """How many pixels of a superpixel are expected to be labelled wrongly."""
+        right = self.beliefs[index, self.traits.labels[index]]
+        return float(1.0 - right) * int(self.traits.sizes[index])
+
 
 def shards_of(session: Session, round_: Round) -> list[int]:
     """The numbers of the shards of images that a round's scoring pass was divided into."""

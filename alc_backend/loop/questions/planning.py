@@ -47,6 +47,9 @@ from alc_backend.store.pages import Page, Tile
 from alc_backend.store.upkeep import TAUGHT
 from alc_backend.store.warnings import warn
 
+MOST = 0.95
+"""The share of all expected gain by which the remaining work is told."""
+
 AHEAD = 60
 """Superpixels that a plan asks about beyond those after which the next one is made: annotators work
 on while it is."""
@@ -119,6 +122,7 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
     questions.set_aside(Question(closed, None))
     for index, class_id in np.argwhere(learnt.known.ruled_out):
         questions.rule_out(int(index), int(class_id))
+    worthwhile = questions.holding(MOST)
     audits = [Question(np.array([index], dtype=np.intp), None) for index in audited]
     for audit in audits:
         questions.set_aside(audit)
@@ -130,6 +134,7 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
     query_tasks.draw_outlines(store, round_.project_id, singles, lease.session, progress)
     number, queries = _persist(lease, round_, learnt, chosen, items, audited, repeats)
     with lease.session() as session:
+        session.get_one(Round, round_.id).worthwhile = worthwhile
         for problem in showing.problems:
             warn(session, round_.id, problem)
     return Plan(number, position, queries, learnt)
@@ -243,6 +248,7 @@ def _persist(
             about = audited.get(index)
             query = _write_query(session, row, learnt, index, items[index], rank, about)
             query.place, query.likely = place, likely[index] or query.likely
+            query.expected = learnt.expected_pixels(index)
             queries.append(query)
         session.flush()
         return row.plans, [query.id for query in queries]
@@ -313,6 +319,7 @@ def _write_page(
                 row=int(traits.rows[index]),
                 col=int(traits.cols[index]),
                 pseudo_label=int(traits.labels[index]),
+                expected=learnt.expected_pixels(index),
                 repeated=repeat is not None and index == repeat.index,
             )
             for position, index in enumerate(members, start=1)

@@ -29,8 +29,9 @@ FIRST_RANK = -1
 def ask_missing(store: Store, round_: Round, report: Reporter) -> int:
     """Put the missing queries at the front of the queue; returns how many there are by now.
 
-    One about every superpixel that annotators disagree about, and those whose answer was withdrawn
-    after the round was published. May be repeated after a crash. Raises LabelStudioError.
+    One about every superpixel that annotators disagree about, or whose answer a review doubts, and
+    those whose answer was withdrawn after the round was published. May be repeated after a crash.
+    Raises LabelStudioError.
     """
     if round_.project.query_project is None:
         return 0
@@ -125,7 +126,8 @@ def _tile_of(session: Session, project_id: int, superpixel_id: int) -> Tile | No
     return session.scalars(
         select(Tile)
         .join(Page, Page.id == Tile.page_id)
-        .where(Page.project_id == project_id, Tile.superpixel_id == superpixel_id, ~Tile.repeated)
+        .where(Page.project_id == project_id, Tile.superpixel_id == superpixel_id)
+        .where(~Tile.repeated, ~Page.review)
         .order_by(Page.id.desc())
         .limit(1)
     ).first()

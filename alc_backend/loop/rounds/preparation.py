@@ -20,6 +20,7 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.annotations.confirmations import labeler_seconds
 from alc_backend.loop.annotations.reconciliation import reconcile
+from alc_backend.loop.questions.outcome import came_of
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store import ledger, tallies
 from alc_backend.store.database import Store
@@ -52,6 +53,7 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
         upto = ledger.position(session, project_id)
         answers = tallies.count(session, project_id, Counted.SUPERPIXELS, RESOLVED)
         took = labeler_seconds(tallies.read(session, project_id, Counted.SCREENS))
+        gain = came_of(session, project_id, upto)
     images = [image.id for image in store.images(project_id, TRAIN)]
     if not images:
         raise RoundError(f"project {project_id} has no images; import a dataset with `alc init`")
@@ -61,6 +63,7 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
         row = session.get_one(Round, round_.id)
         row.ledger_position, row.answers, row.data_miou = upto, answers, miou
         row.labeler_s = took
+        row.expected_pixels, row.corrected_pixels = gain or (None, None)
         row.config = replace(row.config, overlap=row.project.overlap)
         row.warning = warning
         row.model_miou = row.class_iou = row.estimate = row.estimate_answers = None

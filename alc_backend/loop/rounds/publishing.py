@@ -25,7 +25,8 @@ from alc_backend.loop.rounds import selection
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.loop.task_sync import close
 from alc_backend.store.database import Store
-from alc_backend.store.models import Query, Round, utc_now
+from alc_backend.store.models import Project, Query, Round, utc_now
+from alc_backend.store.pages import Page
 from alc_backend.store.warnings import warn
 
 
@@ -116,6 +117,13 @@ def _order(
     version = model_version.of_round(round_.number)
     pages = page_tasks.planned(round_, 0 if plan is None else plan.number)
 
+    with store.reading() as session:
+        awaiting = page_tasks.awaiting_review(session.get_one(Project, round_.project_id))
+
+    def reviews() -> list[tasks.QueueItem]:
+        """The pages of reviews: handed out to nobody, but whoever opens one finds it ticked."""
+        return page_tasks.page_items(store, round_, awaiting & Page.task_id.is_not(None))
+
     def whole_queue(*, look: bool = False) -> list[tasks.QueueItem]:
         create_missing(store, client, round_, Query.round_id == round_.id, look=look)
         page_tasks.create_missing(store, client, round_, pages, report)
@@ -126,9 +134,9 @@ def _order(
 
     queue = whole_queue()
     report(2, 3, f"ordering {len(queue)} queries")
-    if not tasks.import_queue(client, number, version, queue):
+    if not tasks.import_queue(client, number, version, [*queue, *reviews()]):
         queue = whole_queue(look=True)
-        if not tasks.import_queue(client, number, version, queue):
+        if not tasks.import_queue(client, number, version, [*queue, *reviews()]):
             raise LabelStudioError(
                 "Label Studio does not keep the predictions of all tasks; look into its log and "
                 "start the round again"

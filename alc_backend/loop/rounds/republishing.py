@@ -14,7 +14,8 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.loop import page_tasks, query_tasks
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store.database import Store
-from alc_backend.store.models import Query, Round
+from alc_backend.store.models import Project, Query, Round
+from alc_backend.store.pages import Page
 
 LAST = 1.0
 """The score of what is served after the round's own queue."""
@@ -41,6 +42,10 @@ def bring_back(store: Store, client: Client, round_: Round, report: Reporter) ->
         *query_tasks.queue_items(store, round_, asked),
     ]
     scored = tasks.scored(queue)
+    with store.reading() as session:
+        awaiting = page_tasks.awaiting_review(session.get_one(Project, round_.project_id))
+    there_yet = awaiting & Page.task_id.is_not(None)
+    scored += [(item, LAST) for item in page_tasks.page_items(store, round_, there_yet)]
     earlier = ~asked & Query.task_id.is_not(None) & Query.closed_at.is_(None)
     scored += [
         (item, LAST)

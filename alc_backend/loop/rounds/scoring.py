@@ -31,7 +31,7 @@ from alc_backend.labelstudio import query
 from alc_backend.loop import leases
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.training import training_maps
-from alc_backend.store import ledger, pixel_counts, standing
+from alc_backend.store import ledger, pixel_counts, standing, upkeep
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.label_maps import LabelMaps
@@ -178,10 +178,12 @@ def _score_shard(
     predict = load(files, round_, fold)
     kept: list[ShardTraits] = []
     pixels: dict[int, NDArray[np.int64]] = {}
+    doubts: dict[int, int] = {}
 
     def work_on(image: Image, predicted: Prediction, labels: NDArray[np.uint8]) -> None:
         pixels[image.id] = np.bincount(labels.ravel(), minlength=VOID + 1)
         seen = Seen(store, part, image, predicted, labels)
+        doubts[image.id] = seen.doubt(settled)
         if image.id not in scored:
             seen.write_scores(settled)
         if keep:
@@ -199,6 +201,7 @@ def _score_shard(
             behind.result()
     with store.session() as session:
         pixel_counts.note(session, round_.project_id, position, overlap, pixels)
+        upkeep.note_doubts(session, round_.project_id, doubts)
     if keep:
         _write_traits(store, part, kept)
 
@@ -275,6 +278,18 @@ class Seen:
                 for index, number in enumerate(chosen.ids)
                 if self._rows[int(number)] not in settled
             )
+
+    def doubt(self, settled: set[int]) -> int:
+        """How doubtful the network finds the image's label map, in millionths of its pixels.
+
+        It is the share of pixels that the network expects to be labelled wrongly, those of
+        ``settled`` superpixels (row ids) left out.
+        """
+        chosen = self._pool
+        open_ = np.array([self._rows[int(n)] not in settled for n in chosen.ids], dtype=np.bool_)
+        wrong = self._statistics.sums(1.0 - self._statistics.self_confidence)
+        wrong = wrong[chosen.members[open_]].sum()
+        return round(1e6 * min(float(wrong) / self._labels.size, 1.0))
 
     def traits(self) -> ShardTraits:
         """What is kept of the image's superpixels, the settled ones among them."""

@@ -25,7 +25,9 @@ class RoundSummary:
 
     ``done`` of ``total`` is the progress of the current step, ``eta_s`` the seconds until it ends
     (None when it does not run, or nothing is done yet), ``answers`` those that were given before
-    the round began, ``labeler_s`` the seconds that people took for them. ``data_miou``,
+    the round began, ``labeler_s`` the seconds that people took for them, ``expected_pixels`` and
+    ``corrected_pixels`` what came of what was expected of them, ``worthwhile`` how many superpixels
+    hold most of what is expected now (see :class:`~alc_backend.store.models.Round`). ``data_miou``,
     ``model_miou`` and ``class_iou`` (by class name; None for a class that does not occur) lie in
     [0, 1]; None without ground truth. ``estimated_accuracy``, in [0, 1], comes from so many
     held-out answers, ``estimated_from_answers``.
@@ -42,6 +44,9 @@ class RoundSummary:
     warning: str | None
     answers: int | None
     labeler_s: float | None
+    expected_pixels: float | None
+    corrected_pixels: int | None
+    worthwhile: int | None
     data_miou: float | None
     model_miou: float | None
     class_iou: dict[str, float | None] | None
@@ -64,6 +69,9 @@ class RoundSummary:
             warning=round_.warning,
             answers=round_.answers,
             labeler_s=round_.labeler_s,
+            expected_pixels=round_.expected_pixels,
+            corrected_pixels=round_.corrected_pixels,
+            worthwhile=round_.worthwhile,
             data_miou=round_.data_miou,
             model_miou=round_.model_miou,
             class_iou=_by_class(round_),

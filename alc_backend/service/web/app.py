@@ -22,6 +22,7 @@ from alc_backend.service.web.pages.pictures import pictures_router
 from alc_backend.service.web.pages.projects import projects_router
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.service.web.pages.static import static_router
+from alc_backend.service.web.pages.thumbnails import Thumbnails
 from alc_backend.service.web.pages.tiles import tiles_router
 from alc_backend.service.web.protocol import protocol_router
 from alc_backend.service.web.proxies import ForwardedFor
@@ -67,12 +68,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     _add_middleware(app, settings)
     answer_errors(app)
-    renderer = Renderer(settings)
+    renderer, thumbnails = Renderer(settings), Thumbnails(settings.data_dir / "thumbnails")
     for router in (
         projects_router(store, jobs, renderer),
         gallery_router(store, renderer),
-        pictures_router(store),
-        tiles_router(store),
+        pictures_router(store, thumbnails),
+        tiles_router(store, thumbnails),
         static_router(),
         protocol_router(store, jobs, letterbox, ingest),
         operations_router(store, redis),

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader
 
+from alc_backend.common.style import base_style
 from alc_backend.common.types import Json
+from alc_backend.common.version import __version__
 from alc_backend.errors import DatasetError
 from alc_backend.simulate import figures, published
 from alc_backend.simulate.report import plots
@@ -49,6 +51,9 @@ def _render(document: Json, title: str, drawn: list[Plot]) -> str:
     )
     return environment.get_template("report.html").render(
         title=title,
+        style=base_style(),
+        version=__version__,
+        figures=_headline(document),
         summary=_summary(document),
         tables=tables(document),
         plots=drawn,
@@ -60,6 +65,23 @@ def _render(document: Json, title: str, drawn: list[Plot]) -> str:
             {name: document[name] for name in ("settings", "versions", "dataset")}, indent=1
         ),
     )
+
+
+def _headline(document: Json) -> list[tuple[str, str]]:
+    """The figures at the head of the page of a live project, each with its name; else none."""
+    if document["kind"] == "simulation":
+        return []
+    dataset, rounds = document["dataset"], document["rows"][0]["rounds"]
+    first, last = rounds[0], rounds[-1]
+    found = [("images", f"{dataset['images']:,}"), ("answers", f"{last['answers']:,}")]
+    if last["hours"]:
+        found.append(("of labeling", _hours(last["hours"])))
+    if last["accept_rate"] is not None:
+        found.append(("pseudo labels accepted", f"{100 * last['accept_rate']:.0f} %"))
+    if last["data_miou"] is not None:
+        before = f", {first['data_miou']:.3f} at first" if first["data_miou"] is not None else ""
+        found.append((f"data mIoU{before}", f"{last['data_miou']:.3f}"))
+    return found
 
 
 def _plots(document: Json) -> list[Plot]:

@@ -277,7 +277,7 @@ def moved(matrix: NDArray[np.int64], classes: Sequence[str]) -> list[Plot]:
     heat = _heat([part / max(int(part.sum()), 1)], ("",), names, names, "first label", "label now")
     return [
         Plot(
-            "changed", "Most corrected classes", "pixels that answers changed", bars,
+            "changed", "Most changed classes", "pixels that answers changed", bars,
             [["class", "taken", "given"], *([*item] for item in shown)],
         ),
         Plot(

@@ -176,7 +176,7 @@ def test_an_undone_answer_is_gone_here_and_in_label_studio(
     before = label_map(store, project)
     submit(answer(1, task_of(store, "a", 2), "dog"), answer(2, task_of(store, "b", 2), "dog"))
     undone = revert(log()[0].answer)
-    assert (undone.entry.annotation_id, undone.withdrawn) == (1, 1)
+    assert (undone.entry.annotation_id, len(undone.entries)) == (1, 1)
     assert deleted_in(label_studio) == [1]
     assert in_ledger(store, project) == {2: ("correct", DOG)}
     assert np.array_equal(label_map(store, project), before)
@@ -332,7 +332,7 @@ def test_a_tile_is_undone_with_its_page(store, project, submit, log, revert, lab
     say_to_page(store, add_page(store, project, proposed=DOG), 1, {1, 3})
     submit(answer(2, task_of(store, "b", 2), "dog"))
     undone = revert(log()[1].answer)
-    assert (undone.entry.position, undone.withdrawn) == (2, 3)
+    assert (undone.entry.position, len(undone.entries)) == (2, 3)
     assert deleted_in(label_studio) == [1]
     assert in_ledger(store, project) == {2: ("correct", DOG)}
     assert np.array_equal(label_map(store, project), before)
@@ -386,7 +386,7 @@ def test_a_batch_of_the_machine_is_undone_whole_and_without_label_studio(
     ]
     label_studio.fail(503)
     undone = revert(log()[0].answer)
-    assert (undone.entry.annotation_id, undone.withdrawn) == (-1, 2)
+    assert (undone.entry.annotation_id, len(undone.entries)) == (-1, 2)
     assert in_ledger(store, project) == {1: ("accept", CAT)}
     with pytest.raises(RoundError, match="withdrawn already"):
         revert(log()[0].answer)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 
 import pytest
 
+from alc_backend.common.style import base_style
 from alc_backend.core import metrics
 from alc_backend.loop.exports import report
 from alc_backend.simulate.report import page
@@ -92,3 +94,15 @@ def test_pages_count_as_answers_and_hours_but_not_for_the_accept_rate(store, dat
     assert last["answers"] == 4
     assert last["accept_rate"] == pytest.approx(1 / 3)
     assert last["hours"] == pytest.approx((4 * 2.5 + 8.0) / 3600)
+
+
+def test_the_page_is_one_file_whose_sections_can_be_linked(store, dataset, tmp_path):
+    found = report.document(store, answered(store, dataset))
+    text = page.write(found, "pets", tmp_path / "report").read_text()
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    linked = set(re.findall(r'href="#([^"]+)"', text))
+    assert linked == set(ids) >= {"table-1", "before-and-after", "settings"}
+    assert set(re.findall(r'(?:src|href)="(?!#|data:)([^"]*)"', text)) == set()
+    assert base_style() in text
+    assert "<dt>pseudo labels accepted</dt>" in text

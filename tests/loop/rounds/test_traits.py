@@ -16,6 +16,7 @@ from alc_backend.core.statistics import ImageStatistics
 from alc_backend.errors import NotFoundError
 from alc_backend.loop.questions import learning
 from alc_backend.loop.rounds import executor, lifecycle, progress, scoring
+from alc_backend.store.derived import ImageState
 from alc_backend.store.importing import import_folder
 from alc_backend.store.kinds import Removal
 from alc_backend.store.models import TRAIN, Image, Score, Superpixel
@@ -68,6 +69,10 @@ def test_what_the_network_saw_of_every_superpixel_is_kept(store, project, queue)
             assert getattr(traits, name)[here].tolist() == getattr(chosen, name).tolist()
         assert traits.labels[here].tolist() == labels[chosen.rows, chosen.cols].tolist()
         pixels += np.bincount(labels.ravel(), minlength=256)[:3]
+        wrong = 1.0 - statistics.self_confidence[statistics.index > 0]
+        with store.reading() as session:
+            noted = session.get_one(ImageState, image.id).doubt
+        assert noted == pytest.approx(1e6 * wrong.sum() / labels.size, rel=1e-3)
     assert place == len(traits.superpixels) == 6
     assert traits.features.shape[1] > 0
     assert traits.class_pixels.tolist() == pixels.tolist()

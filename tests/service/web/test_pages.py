@@ -421,3 +421,20 @@ def test_an_image_that_is_out_says_so(client, store, project):
     with store.session() as session:
         upkeep.set_removed(session, project, {image: Removal.TASK_DELETED})
     assert "out of the dataset (task deleted)" in client.get(f"/images/{image}").text
+
+
+def test_what_is_to_be_typed_stands_out_in_problems(client, store, project):
+    with store.session() as session:
+        session.add(
+            Round(
+                project_id=project,
+                number=9,
+                state=RoundState.FAILED,
+                config=round_config(),
+                error="<b>no</b> memory; run `alc worker --lean` & wait",
+                warning="a ` alone",
+            )
+        )
+    page = client.get(f"/projects/{project}").text
+    assert "&lt;b&gt;no&lt;/b&gt; memory; run <code>alc worker --lean</code> &amp; wait" in page
+    assert "a ` alone" in page

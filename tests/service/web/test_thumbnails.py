@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from fastapi.testclient import TestClient
@@ -22,24 +25,47 @@ GIB = 2**30
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 40)), max_size=60))
 def test_no_more_is_kept_than_allowed(asked):
-    kept = Thumbnails(most=100)
     sizes = {}
-    for key, size in asked:
-        sizes.setdefault(key, size)
-        assert kept.get(key, lambda key=key: bytes(sizes[key])) == bytes(sizes[key])
-        assert kept.size <= 100
+    with TemporaryDirectory() as folder:
+        kept = Thumbnails(Path(folder), most=100, most_on_disk=150)
+        for key, size in asked:
+            sizes.setdefault(key, size)
+            assert kept.get((key,), lambda key=key: bytes(sizes[key])) == bytes(sizes[key])
+            assert kept.size <= 100
+            assert sum(path.stat().st_size for path in Path(folder).glob("*/*")) <= 150
 
 
-def test_it_is_made_once():
+def test_it_is_made_once_also_for_the_next_process(tmp_path):
     made = []
 
     def make():
         made.append(1)
         return b"x"
 
-    kept = Thumbnails()
-    assert [kept.get("a", make), kept.get("a", make), kept.get("b", make)] == [b"x"] * 3
+    kept = Thumbnails(tmp_path / "kept")
+    assert [kept.get(key, make) for key in (("a", 1), ("a", 1), ("b", 1))] == [b"x"] * 3
     assert len(made) == 2
+    assert Thumbnails(tmp_path / "kept").get(("a", 1), make) == b"x"
+    assert len(made) == 2
+
+
+def test_the_oldest_give_way(tmp_path):
+    for number in range(3):
+        Thumbnails(tmp_path, most_on_disk=100).get((number,), lambda: bytes(30))
+    files = sorted(tmp_path.glob("*/*"))
+    for age, path in enumerate(files):
+        os.utime(path, (1000 + age, 1000 + age))
+    Thumbnails(tmp_path, most_on_disk=100).get((3,), lambda: bytes(30))
+    left = {path.name for path in tmp_path.glob("*/*")}
+    assert len(left) == 3
+    assert files[0].name not in left
+
+
+def test_a_folder_that_cannot_be_written_holds_nothing_up(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    kept = Thumbnails(tmp_path / "taken")
+    assert kept.get(("a",), lambda: b"x") == b"x"
+    assert kept.get(("a",), lambda: b"y") == b"x"
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ PAGE_SIZE = 24
 SORTS = {
     Sort.RECENT: "Answered last",
     Sort.CORRECTED: "Most corrected",
+    Sort.DOUBTFUL: "Most doubtful",
     Sort.DISPUTED: "Disputed",
 }
 """How the page names the orders."""

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup, escape
 
 from alc_backend.common.durations import duration
 from alc_backend.service.web.bodies import FORM_BYTES
@@ -101,6 +102,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "commands": _commands,
         "duration": duration,
         "events": _events,
         "hours": lambda value: "–" if value is None else f"{value / 3600:.2f}",
@@ -114,6 +116,17 @@ def _environment() -> Environment:
         "whole": lambda value: "–" if value is None else f"{value:.0f}",
     }
     return environment
+
+
+def _commands(text: str) -> Markup:
+    """A sentence whose parts between backticks are commands."""
+    parts = [escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # one backtick is alone: no command
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if turn % 2 else part
+        for turn, part in enumerate(parts)
+    )
 
 
 def _events(waiting: int) -> str:

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 
 from fastapi import APIRouter, HTTPException, Response
 
+from alc_backend.common.style import base_style
+
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 NAMES = (
@@ -46,4 +48,5 @@ def address(name: str, prefix: str) -> str:
 
 @cache
 def _content(name: str) -> bytes:
-    return files("alc_backend.service.web").joinpath("static", name).read_bytes()
+    content = files("alc_backend.service.web").joinpath("static", name).read_bytes()
+    return base_style().encode() + content if name == "pages.css" else content

@@ -10,6 +10,7 @@ from PIL import Image as Picture
 from alc_backend.datasets.images import read_image
 from alc_backend.errors import NotFoundError
 from alc_backend.labelstudio.sheets import draw_tile
+from alc_backend.service.web.pages.pictures import identity
 from alc_backend.service.web.pages.thumbnails import Thumbnails
 from alc_backend.store.database import Store
 from alc_backend.store.models import MAX_ID, TRAIN, Superpixel
@@ -20,10 +21,9 @@ SIDE_PX = 88
 KEEP = {"Cache-Control": "private, max-age=600"}
 
 
-def tiles_router(store: Store) -> APIRouter:
+def tiles_router(store: Store, kept: Thumbnails) -> APIRouter:
     """The tiles below /superpixels."""
     router = APIRouter(include_in_schema=False)
-    kept = Thumbnails()
 
     @router.get("/superpixels/{superpixel_id}.jpg")
     def tile(superpixel_id: int) -> Response:
@@ -31,6 +31,7 @@ def tiles_router(store: Store) -> APIRouter:
             known = 0 < superpixel_id <= MAX_ID
             superpixel = session.get(Superpixel, superpixel_id) if known else None
             image = None if superpixel is None else superpixel.image
+            key = () if image is None else ("tile", *identity(session, image), superpixel_id)
         if superpixel is None or image is None or image.split != TRAIN:
             raise NotFoundError(f"there is no superpixel {superpixel_id}")
         files = store.files(image.project_id)
@@ -46,6 +47,6 @@ def tiles_router(store: Store) -> APIRouter:
             small.save(written, "JPEG", quality=82)
             return written.getvalue()
 
-        return Response(kept.get((image.id, superpixel.number), make), 200, KEEP, "image/jpeg")
+        return Response(kept.get(key, make), 200, KEEP, "image/jpeg")
 
     return router

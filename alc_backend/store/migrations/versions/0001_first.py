@@ -112,6 +112,9 @@ def upgrade() -> None:
         sa.Column("ledger_position", sa.Integer(), nullable=True),
         sa.Column("answers", sa.Integer(), nullable=True),
         sa.Column("labeler_s", sa.Double(), nullable=True),
+        sa.Column("expected_pixels", sa.Double(), nullable=True),
+        sa.Column("corrected_pixels", sa.BigInteger(), nullable=True),
+        sa.Column("worthwhile", sa.Integer(), nullable=True),
         sa.Column("data_miou", sa.Double(), nullable=True),
         sa.Column("model_miou", sa.Double(), nullable=True),
         sa.Column("class_iou", JSON, nullable=True),
@@ -255,6 +258,7 @@ def upgrade() -> None:
         sa.Column("score", sa.Double(), nullable=False),
         sa.Column("rank", sa.Integer(), nullable=False),
         sa.Column("place", sa.Double(), nullable=True),
+        sa.Column("expected", sa.Double(), nullable=True),
         sa.Column("audited", sa.Integer(), nullable=True),
         sa.Column("chosen_in", sa.Integer(), nullable=True),
         sa.Column("digest", sa.String(), nullable=True),
@@ -301,6 +305,7 @@ def upgrade() -> None:
         sa.Column("proposed", sa.Integer(), nullable=False),
         sa.Column("plan", sa.Integer(), nullable=False),
         sa.Column("place", sa.Double(), nullable=False),
+        sa.Column("review", sa.Boolean(), nullable=False),
         sa.Column("task_id", sa.BigInteger(), nullable=True),
         sa.Column("sheet", sa.String(), nullable=True),
         sa.Column("closed_at", MOMENT, nullable=True),
@@ -319,6 +324,7 @@ def upgrade() -> None:
         sa.Column("row", sa.Integer(), nullable=False),
         sa.Column("col", sa.Integer(), nullable=False),
         sa.Column("pseudo_label", sa.Integer(), nullable=False),
+        sa.Column("expected", sa.Double(), nullable=True),
         sa.Column("repeated", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["page_id"], ["pages.id"], name="fk_tiles_page_id"),
         sa.ForeignKeyConstraint(
@@ -378,6 +384,7 @@ def upgrade() -> None:
         sa.Column("project_id", sa.Integer(), nullable=False),
         sa.Column("last_entry", sa.Integer(), nullable=True),
         sa.Column("corrected", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("doubt", sa.Integer(), nullable=True),
         sa.Column("pixels", JSON, nullable=True),
         sa.Column("pixels_to", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_image_states_image_id"),
@@ -386,5 +393,6 @@ def upgrade() -> None:
     )
     columns = ["project_id", "last_entry"]
     op.create_index("ix_image_states_last_entry", "image_states", columns, unique=False)
-    columns = ["project_id", "corrected", "image_id"]
-    op.create_index("ix_image_states_corrected", "image_states", columns, unique=False)
+    for name in ("corrected", "doubt"):
+        columns = ["project_id", name, "image_id"]
+        op.create_index(f"ix_image_states_{name}", "image_states", columns, unique=False)
