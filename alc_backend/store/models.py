@@ -257,17 +257,18 @@ class Score(Base):
 class Query(Base):
     """The correction query about one superpixel, as it stands in Label Studio.
 
-    ``task_id`` is its task there, None until it is published. ``rank`` is its position in the
-    queue of ``round_id``, from 0 = next (-1: put before all others later). ``chosen_in`` is the
-    number of the round that chose ``row``, ``col`` and ``pseudo_label``, where that is not the
-    one it is asked in; what an answer reaches is what that round found. ``digest`` is the
-    digest of the task data that Label Studio holds. An ``adjudication`` query asks again what
-    annotators disagree about; ``proposed`` are the classes they gave, ``likely`` those that stand
-    first in its list. ``place`` is where a plan put it, see
-    :class:`~alc_backend.store.pages.Page`; None where only ``rank``
-    says when it is asked. ``audited`` is the class that the machine proposed when the question was
-    drawn at random to measure it, None where it was not. ``closed_at`` is when its task, no longer
-    asked, was closed in Label Studio.
+    ``task_id`` is its task there, None until it is published; where it is asked in CVAT, the number
+    of its frame as :class:`~alc_backend.store.cvat.CvatQuestion` has it, negative. ``rank`` is its
+    position in the queue of ``round_id``, from 0 = next (-1: put before all others later).
+    ``chosen_in`` is the number of the round that chose ``row``, ``col`` and ``pseudo_label``, where
+    that is not the one it is asked in; what an answer reaches is what that round found. ``digest``
+    is the digest of the task data that Label Studio holds. An ``adjudication`` query asks again
+    what annotators disagree about; ``proposed`` are the classes they gave, ``likely`` those that
+    stand first in its list. ``place`` is where a plan put it, see
+    :class:`~alc_backend.store.pages.Page`; None where only ``rank`` says when it is asked.
+    ``audited`` is the class that the machine proposed when the question was drawn at random to
+    measure it, None where it was not. ``closed_at`` is when its task, no longer asked, was closed
+    in Label Studio.
     """
 
     __tablename__ = "queries"
