@@ -376,6 +376,6 @@ def _errors(about: str) -> Iterator[None]:
         kind = CvatAwayError if error.status in _AWAY else CvatError
         said = " ".join(str(error.body or error.reason or "").split())[:300]
         raise kind(f"CVAT answers with {error.status} ({about}): {said}", error.status) from error
-    except (OpenApiException, CvatSdkException) as error:
+    except (OpenApiException, CvatSdkException, AssertionError, LookupError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         raise CvatError(f"CVAT and cvat-sdk do not fit together ({about}): {said}") from error

@@ -107,8 +107,8 @@ class Image(Base):
     """One image; ``height`` and ``width`` in pixels, ``split`` TRAIN or VAL.
 
     ``key`` names it in its dataset, ``suffix`` is its file's ending, ``url`` its address inside
-    Label Studio, ``dataset_task`` its task in the dataset project. ``initial_annotation`` is the
-    annotation of Label Studio that the first label map came from, as it was at
+    Label Studio or CVAT, ``dataset_task`` its task in the dataset project. ``initial_annotation``
+    is the annotation of Label Studio that the first label map came from, as it was at
     ``initial_annotation_at``; ``warm_start`` tells how a foundation model made that map: its
     settings, and how many detections were hidden or empty. ``removed`` says why it is out of the
     dataset, None while it is in it.
@@ -317,7 +317,9 @@ class LedgerEntry(Base):
     other entries they are None and 0. Entries with the same ``annotation_id`` and ``position`` are
     revisions, numbered from 0; the last one counts. They are of one
     annotation, unless Label Studio has given its number again (see :meth:`is_of`).
-    ``label_studio_project`` and ``task_id`` are the project and the task that it was given to.
+    ``label_studio_project`` and ``task_id`` are the project and the task that it was given to. What
+    was answered in CVAT has no such project; its number is that of a
+    :class:`~alc_backend.store.cvat.CvatQuestion`.
     ``round_number``, ``row``, ``col`` and ``pseudo_label`` are those of the query as the annotator
     saw it, ``overlap`` the number of annotators it was put to. An edit is about no single
     superpixel; ``changes`` lists what it changed in each. ``lead_time`` is in seconds; the tiles

@@ -33,7 +33,7 @@ TASK = 7
 FIRST_LABEL = 100
 """The id of its first label."""
 
-TOKEN = "t0ken"
+TOKEN, PASSWORD = "t0ken", "p4ss"
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 ANNA = {"url": "http://cvat/api/users/1", "id": 1, "username": "anna"}
 
@@ -50,6 +50,7 @@ class Task:
     tags: list[dict] = field(default_factory=list)
     shapes: list[dict] = field(default_factory=list)
     jobs: list[int] = field(default_factory=list)
+    length: int | None = None
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -77,6 +78,7 @@ class FakeCvat:
     def __init__(self, frames, labels):
         self.url, self.sent, self.delivered, self.is_away = "", [], [], False
         self._away_at: tuple[str, int] | None = None
+        self._refusal = 503
         self.tasks: dict[int, Task] = {}
         self.jobs: dict[int, Job] = {}
         self.projects: dict[int, str] = {}
@@ -100,6 +102,13 @@ class FakeCvat:
                 label["task_id"], label["project_id"] = None, number
         return number
 
+    def add_task(self, name, project, frames, length=None):
+        """Another task, of a video where it is longer than its frames."""
+        number = self._number()
+        files = {name: _png(image) for name, image in frames.items()}
+        self.tasks[number] = Task(number, name, project, len(files), files, length=length)
+        self._cut(self.tasks[number])
+
     def add_frame(self, task, name, image):
         """A frame that came later, at the end of the last job."""
         self.tasks[task].files[name] = _png(image)
@@ -110,9 +119,9 @@ class FakeCvat:
         for shape in shapes_of(label_map, superpixels, frame, classes, labels):
             self._add(self.tasks[task], None, self.tasks[task].shapes, "shapes", shape)
 
-    def away_at(self, where, after=0):
+    def away_at(self, where, after=0, status=503):
         """Be away for requests like "GET /jobs/{}", all but the first ``after``; None: no more."""
-        self._away_at = where and (where.replace("{}", r"\d+"), after)
+        self._away_at, self._refusal = where and (where.replace("{}", r"\d+"), after), status
 
     def _goes_away(self, request):
         if self._away_at is None or not re.fullmatch(self._away_at[0], request):
@@ -138,8 +147,10 @@ class FakeCvat:
 
     def answer(self, method, path, query, body, headers):
         """The status and the content of an answer, JSON or bytes."""
+        if path not in ("/server/about", "/auth/login") and not _is_signed_in(headers):
+            return 401, {"detail": "sign in"}
         if self.is_away or self._goes_away(f"{method} {path}"):
-            return 503, {"detail": "away"}
+            return self._refusal, {"detail": "away"}
         for (known, pattern), act in self._routes().items():
             found = re.fullmatch(pattern, path)
             if known == method and found:
@@ -154,7 +165,7 @@ class FakeCvat:
     def _routes(self):
         return {
             ("GET", "/server/about"): self._about,
-            ("POST", "/auth/login"): lambda *_: (200, {"key": "k"}),
+            ("POST", "/auth/login"): self._sign_in,
             ("GET", r"/projects/(\d+)"): lambda n, *_: self._ok(
                 models.ProjectRead, self._project(n)
             ),
@@ -197,6 +208,11 @@ class FakeCvat:
                 "subtitle": "",
             },
         )  # fmt: skip
+
+    def _sign_in(self, query, body, headers):
+        asked = checked(body, models.LoginSerializerExRequest)
+        known = (asked.username, asked.password) == ("anna", PASSWORD)
+        return (200, {"key": "k"}) if known else (400, {"detail": "wrong password"})
 
     # Projects and labels.
 
@@ -332,7 +348,7 @@ class FakeCvat:
         return self._ok(
             models.DataMetaRead,
             {
-                "chunk_size": len(frames), "size": len(frames), "image_quality": 70,
+                "chunk_size": len(frames), "size": task.length or len(frames), "image_quality": 70,
                 "start_frame": 0, "stop_frame": len(frames) - 1, "frame_filter": "",
                 "frames": frames, "deleted_frames": [], "included_frames": None,
                 "chunks_updated_date": _at(NOON), "cloud_storage_id": None, "storage": "local",
@@ -491,6 +507,11 @@ class _Missing(Exception):
     """There is nothing of this number."""
 
 
+def _is_signed_in(headers):
+    cookies = headers.get("Cookie", "")
+    return headers.get("Authorization") == f"Bearer {TOKEN}" or "sessionid=s" in cookies
+
+
 def _png(image):
     content = io.BytesIO()
     image.save(content, "PNG")
@@ -528,6 +549,9 @@ def serve(cvat):
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
+            if path == "/auth/login" and status == 200:
+                for cookie in ("sessionid=s", "csrftoken=c"):
+                    self.send_header("Set-Cookie", f"{cookie}; Path=/")
             self.end_headers()
             self.wfile.write(content)
 

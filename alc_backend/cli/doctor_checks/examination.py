@@ -36,8 +36,12 @@ def examine(settings: Settings, *, fix: bool = False) -> Iterator[Finding]:
 def _examine(settings: Settings, fix: bool) -> Iterator[Finding]:
     installation, connection = Installation(settings), Connection(settings)
     yield from run_checks(installation.checks(), fix=fix)
+    migrated = installation.is_migrated()
+    if migrated and settings.label_studio_api_key is None and _is_all_in_cvat(settings):
+        yield from _examine_in_cvat(settings, fix)
+        return
     yield from run_checks(connection.checks(), fix=fix)
-    if not installation.is_migrated():
+    if not migrated:
         yield Finding("projects", State.SKIPPED, "the database comes first")
         return
     yield from _examine_in_cvat(settings, fix)
@@ -53,6 +57,13 @@ def _examine(settings: Settings, fix: bool) -> Iterator[Finding]:
             ).all()
         for project in projects:
             yield from run_checks(ProjectChecks(store, client, project).checks(), fix=fix)
+
+
+def _is_all_in_cvat(settings: Settings) -> bool:
+    """Whether there are projects, all of them asked in CVAT: then Label Studio is not needed."""
+    with closing(Store(settings)) as store, store.reading() as session:
+        known = set(session.scalars(select(Project.id)))
+        return bool(known) and known == set(session.scalars(select(CvatProject.project_id)))
 
 
 def _examine_in_cvat(settings: Settings, fix: bool) -> Iterator[Finding]:

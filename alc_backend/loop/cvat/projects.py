@@ -20,7 +20,7 @@ from alc_backend.cvat.signature import secret_of
 from alc_backend.datasets.cvat import Cvat, classes_of
 from alc_backend.datasets.cvat_xml import Record
 from alc_backend.datasets.names import checked_name, key_of
-from alc_backend.errors import CvatError, DatasetError
+from alc_backend.errors import CvatError, DatasetError, PlatformAwayError
 from alc_backend.loop.cvat.masks import digest_of_map
 from alc_backend.loop.projects.connection import checked_secret
 from alc_backend.settings import Settings
@@ -44,7 +44,9 @@ def read_source(
     """A task or a project of CVAT as a dataset, whose images are put into ``folder``.
 
     The second value tells, for each name of an image, its task, its frame, and the digest of the
-    masks there. Raises DatasetError for a source without masks, CvatError for a video.
+    masks there. Of a project, tasks that are videos are left out, and named by the dataset, as are
+    images that CVAT does not give. Raises DatasetError for a source without masks, CvatError for a
+    task that is a video.
     """
     labels = server.labels(source, number)
     where = f"CVAT's {source} {number}"
@@ -52,21 +54,29 @@ def read_source(
     tasks = [number] if source == TASK else [task for task, _ in server.tasks_of(number)]
     records: list[Record] = []
     places: dict[str, tuple[int, Frame, str]] = {}
+    problems: list[str] = []
     for task in tasks:
-        shapes = server.shapes(task)
-        frames = server.frames(task)
+        try:
+            frames, shapes = server.frames(task), server.shapes(task)
+        except CvatError as error:
+            if source == TASK or isinstance(error, PlatformAwayError):
+                raise
+            problems.append(str(error))
+            continue
         for done, frame in enumerate(frames):
             report(f"task {task}: image {done + 1} of {len(frames)} ({frame.name})")
             here = [shape for shape in shapes if shape["frame"] == frame.number]
-            record = record_of(frame, here, labels)
-            records.append(record)
             try:
                 path = folder / checked_name(frame.name, where)
-            except DatasetError:  # the reader says which
+                if frame.name not in places:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(server.image(task, frame.number))
+            except (CvatError, DatasetError) as error:
+                if isinstance(error, PlatformAwayError):
+                    raise
+                problems.append(str(error))
                 continue
-            if frame.name not in places:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(server.image(task, frame.number))
+            records.append(record_of(frame, here, labels))
             places[frame.name] = task, frame, digest_of(here)
     if not any(record.shapes for record in records):
         raise DatasetError(
@@ -74,6 +84,8 @@ def read_source(
             "automatically, for example with `cvat-cli task auto-annotate`"
         )
     dataset = Cvat(folder, classes, split=TRAIN, records=records, folders=[folder], source=where)
+    for problem in problems:
+        dataset.report(problem)
     return dataset, places
 
 

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from scipy import ndimage
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from alc_backend.common.types import Progress
@@ -51,7 +51,8 @@ def is_brought(store: Store, server: Server, round_: Round) -> bool:
         task = session.scalars(select(CvatTask).where(CvatTask.round_id == round_.id)).first()
         if task is None:
             return False
-        asked = session.query(CvatQuestion).filter_by(cvat_task_id=task.id).count()
+        mine = CvatQuestion.cvat_task_id == task.id
+        asked = session.scalar(select(func.count()).select_from(CvatQuestion).where(mine))
     found = _find(server, _project_of(store, round_), task.name)
     if found is None:
         return False

@@ -41,12 +41,14 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
     platform = platforms.platform_of(store, project_id)
     if platform.is_connected(project_id):
         report(0, 1, f"collecting answers from {platform.name}")
+        doing = "without looking for lost answers"
         try:
             platform.collect(project_id, before_change=report.check, progress=report)
+            doing = "without showing corrected masks to annotators"
             left = platform.write_masks(project_id, before_change=report.check, progress=report)
             warning = _about_masks(left)
         except PlatformError as error:
-            warning = f"started without looking for lost answers: {error}"
+            warning = f"started {doing}: {error}"
             log.warning("round %s %s", round_.number, warning)
     with store.reading() as session:
         upto = ledger.position(session, project_id)

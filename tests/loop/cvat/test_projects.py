@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from pydantic import SecretStr
 from sqlalchemy import select
 
 pytest.importorskip("cvat_sdk", reason="cvat-sdk is not installed")
@@ -14,7 +15,7 @@ from alc_backend.store.cvat import CvatFrame, CvatProject
 from alc_backend.store.models import TRAIN, Project
 from tests.command_line import alc
 from tests.conftest import CLASSES
-from tests.cvat.fake_cvat import TASK
+from tests.cvat.fake_cvat import PASSWORD, TASK
 from tests.loop.cvat.conftest import KEYS
 
 
@@ -84,3 +85,27 @@ def test_what_cannot_be_taken_is_told(settings, cvat):
     assert "CVAT_ACCESS_TOKEN" in alc(nobody, "init", "--cvat-task", "7").stderr
     cvat.is_away = True
     assert "CVAT" in alc(settings, "init", "--cvat-task", "7").stderr
+
+
+def test_a_user_with_a_password_will_do(settings, cvat):
+    user = {"cvat_token": None, "cvat_user": "anna", "cvat_password": SecretStr(PASSWORD)}
+    done = alc(settings.model_copy(update=user), "init", "--cvat-task", "7")
+    assert done.returncode == 0, done.stderr
+    user["cvat_password"] = SecretStr("wrong")
+    assert "400" in alc(settings.model_copy(update=user), "init", "--cvat-task", "7").stderr
+    wrong = settings.model_copy(update={"cvat_token": SecretStr("wrong")})
+    assert "401" in alc(wrong, "init", "--cvat-task", "7").stderr
+
+
+def test_what_cannot_be_had_of_a_project_is_named_and_the_rest_taken(store, settings, cvat):
+    number = cvat.move_to_project(TASK, "animals")
+    cvat.add_task("clip", number, {"clip.png": Picture.new("RGB", (9, 9))}, length=40)
+    cvat.away_at("GET /tasks/7/data", after=2, status=404)
+    done = alc(settings, "init", "--cvat-project", str(number))
+    assert done.returncode == 0, done.stderr
+    told = " ".join(done.stdout.split())
+    assert "is a video" in told
+    assert "frame 2 of task 7" in told
+    with store.reading() as session:
+        made = session.scalars(select(Project)).one()
+    assert [image.key for image in store.images(made.id, TRAIN)] == ["a", "b"]
