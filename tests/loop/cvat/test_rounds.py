@@ -242,3 +242,24 @@ def test_the_admin_page_counts_the_questions(store, project, cvat, asked_round):
     set_state(cvat, job)
     collect(store, project)
     assert overview(store, project).queue == 0
+
+
+def test_an_answer_can_be_undone_and_is_asked_again(store, settings, project, cvat, asked_round):
+    order = asked(store, asked_round)
+    (job,) = jobs_of(cvat)
+    add_tag(cvat, job, 0, "dog")
+    set_state(cvat, job)
+    collect(store, project)
+    done = alc(settings, "answers", "revert", "1")
+    assert done.returncode == 0, done.stderr
+    assert label_map(store, project, order[0][0]).max() == CAT
+    assert collect(store, project, full=True) == {"known": 3}
+    assert overview(store, project).queue == 1
+
+
+def test_what_label_studio_alone_has_is_refused_in_a_sentence(settings, project):
+    for command in (["classes", "add", "bird"], ["classes", "rename", "cat", "lion"],
+                    ["images", "remove", "a"], ["images", "restore", "a"]):  # fmt: skip
+        done = alc(settings, *command)
+        assert done.returncode == 1
+        assert "asked in CVAT" in done.stderr

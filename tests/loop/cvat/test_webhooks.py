@@ -11,12 +11,13 @@ from sqlalchemy import select, update
 
 pytest.importorskip("cvat_sdk", reason="cvat-sdk is not installed")
 
+from alc_backend.loop import overview
 from alc_backend.loop.cvat import answers
 from alc_backend.service.web.app import create_app
 from alc_backend.store.cvat import CvatJob
 from tests.command_line import alc
 from tests.conftest import wait_for
-from tests.loop.cvat.annotators import add_tag, jobs_of, said, set_state
+from tests.loop.cvat.annotators import add_tag, ask_round, jobs_of, said, set_state
 
 
 @pytest.fixture
@@ -103,3 +104,17 @@ def test_the_doctor_finds_and_repairs_what_is_amiss_in_cvat(store, settings, cva
     assert found() == fine
     cvat.projects.clear()
     assert found()["questions in CVAT"] == "problem"
+
+
+def test_the_pages_lead_to_cvat(cvat, store, project, queue, service, monkeypatch):
+    monkeypatch.setattr(overview, "REFRESH_S", -1.0)
+    headers = {"Authorization": "Bearer s3cret"}
+    page = service.get("/", headers=headers).text
+    assert "Start the first round." in page
+    assert 'id="start"' in page
+    assert f'href="{cvat.url}/projects/{cvat.questions_project}">Questions in CVAT' in page
+    assert f'href="{cvat.url}/tasks/7">Masks in CVAT' in page
+    ask_round(store, project, queue)
+    assert "3 questions are left" in service.get("/", headers=headers).text
+    image = service.get("/images/1", headers=headers).text
+    assert f'href="{cvat.url}/tasks/7?frame=0">Mask in CVAT' in image
