@@ -10,9 +10,12 @@ AlcError
 ├── FoundationError     a foundation model cannot be loaded, or cannot detect a class
 │   └── WeightsError        its files are missing or wrong, or cannot be fetched
 ├── StorageError        files cannot be written or read (disk full, storage away)
-├── LabelStudioError    Label Studio refuses a request, or holds something unexpected
-│   ├── LabelStudioAwayError   it does not answer, or is overloaded: try again later
-│   └── AnswerTooLargeError    what it answers is larger than what is read
+├── PlatformError       where annotators work, a request is refused, or something unexpected held
+│   ├── LabelStudioError    Label Studio does so
+│   │   ├── LabelStudioAwayError   it does not answer, or is overloaded: try again later
+│   │   └── AnswerTooLargeError    what it answers is larger than what is read
+│   └── CvatError           CVAT does so
+│       └── CvatAwayError          it does not answer, or is overloaded: try again later
 └── ServiceError        a process the backend needs (Redis, Label Studio) does not start
 """
 
@@ -59,10 +62,10 @@ class StorageError(AlcError):
     """Files cannot be written or read (disk full, storage away)."""
 
 
-class LabelStudioError(AlcError):
-    """Label Studio refuses a request, or holds something unexpected.
+class PlatformError(AlcError):
+    """Where annotators work, a request is refused, or something unexpected is held.
 
-    ``status`` is the HTTP status of its answer; None where no answer was at fault.
+    ``status`` is the HTTP status of the answer; None where no answer was at fault.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -70,8 +73,24 @@ class LabelStudioError(AlcError):
         self.status = status
 
 
-class LabelStudioAwayError(LabelStudioError):
+class PlatformAwayError(PlatformError):
+    """Where annotators work, nothing answers, or too much is asked: the same may work later."""
+
+
+class LabelStudioError(PlatformError):
+    """Label Studio refuses a request, or holds something unexpected."""
+
+
+class LabelStudioAwayError(LabelStudioError, PlatformAwayError):
     """Label Studio does not answer, or is overloaded: the same may work later."""
+
+
+class CvatError(PlatformError):
+    """CVAT refuses a request, or holds something unexpected."""
+
+
+class CvatAwayError(CvatError, PlatformAwayError):
+    """CVAT does not answer, or is overloaded: the same may work later."""
 
 
 class AnswerTooLargeError(LabelStudioError):

@@ -79,6 +79,24 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("LABEL_STUDIO_API_KEY"),
         description="personal access token of a Label Studio user",
     )
+    cvat_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("CVAT_URL"),
+        description="CVAT, for projects that are asked there",
+    )
+    cvat_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("CVAT_ACCESS_TOKEN", "CVAT_TOKEN"),
+        description="personal access token of a CVAT user; CVAT_TOKEN is the same",
+    )
+    cvat_user: str | None = Field(
+        None,
+        validation_alias=AliasChoices("CVAT_USER"),
+        description="name of a CVAT user, with CVAT_PASSWORD, where there is no token",
+    )
+    cvat_password: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("CVAT_PASSWORD"), description="that user's password"
+    )
     image_hosts: str = Field(
         "",
         description="hosts, separated by commas, that images may be fetched from by http(s), "
@@ -283,7 +301,9 @@ class Settings(BaseSettings):
         field = cls.model_fields[str(info.field_name)]
         return None if value == "" and field.default is None else value
 
-    @field_validator("secret", "secret_previous", "label_studio_api_key", mode="before")
+    @field_validator(
+        "secret", "secret_previous", "label_studio_api_key", "cvat_token", mode="before"
+    )
     @classmethod
     def _fits_a_header(cls, value: Any) -> Any:
         """Strip the line end of a secret that was read from a file; it must fit a HTTP header."""

@@ -90,7 +90,7 @@ def pytest_xdist_make_scheduler(config, log):
 def _no_settings_from_outside(monkeypatch):
     """Tests see no setting of the person who runs them."""
     for name in list(os.environ):
-        if name.startswith(("ALC_", "LABEL_STUDIO_")) or name in OURS:
+        if name.startswith(("ALC_", "CVAT_", "LABEL_STUDIO_")) or name in OURS:
             monkeypatch.delenv(name)
 
 

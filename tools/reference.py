@@ -26,6 +26,7 @@ GROUPS = {
         "label_studio_url", "label_studio_api_key", "label_studio_public_url", "backend_url",
         "host", "port", "secret", "secret_previous", "trusted_proxies", "image_hosts",
     ),
+    "CVAT": ("cvat_url", "cvat_token", "cvat_user", "cvat_password"),
     "Where everything is kept": (
         "data_dir", "files_url", "database_url", "redis_url", "model_dir",
         "min_free_gb",

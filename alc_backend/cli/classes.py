@@ -44,7 +44,7 @@ def add(
     from alc_backend.loop.projects import classes
 
     store = open_store()
-    project_id = project_id_of(store, project)
+    project_id = _project_in_label_studio(store, project)
     with Client.from_settings(store.settings) as client:
         _show(classes.add_classes(store, client, project_id, names))
         _read_in(store, client, project_id)
@@ -61,10 +61,24 @@ def rename(
     from alc_backend.loop.projects import classes
 
     store = open_store()
-    project_id = project_id_of(store, project)
+    project_id = _project_in_label_studio(store, project)
     with Client.from_settings(store.settings) as client:
         _show(classes.rename_class(store, client, project_id, old, new))
         _read_in(store, client, project_id)
+
+
+def _project_in_label_studio(store: Store, name: str | None) -> int:
+    """The id of a project; RoundError where its classes are labels of CVAT."""
+    from alc_backend.loop.workplace import refuse_in_cvat
+
+    project_id = project_id_of(store, name)
+    with store.reading() as session:
+        refuse_in_cvat(
+            session,
+            project_id,
+            "classes cannot be added or renamed; export the dataset, and make a new project of it",
+        )
+    return project_id
 
 
 def _show(project: Project) -> None:

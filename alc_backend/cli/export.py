@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from alc_backend.cli.common import ProjectOption, open_store, project_id_of, telling
-from alc_backend.errors import LabelStudioError, NotFoundError, SettingsError
+from alc_backend.errors import NotFoundError, PlatformError, SettingsError
 
 if TYPE_CHECKING:
     from alc_backend.store.database import Store
@@ -43,7 +43,8 @@ def export(
 ) -> None:
     """Write the repaired dataset, with what was changed, a data card and a manifest.
 
-    Answers that webhooks lost are collected first when Label Studio can be asked.
+    Answers that webhooks lost are collected first when Label Studio, or CVAT, can be asked; CVAT is
+    also given the corrected masks.
     """
     from alc_backend.datasets import cityscapes, layouts
     from alc_backend.loop.exports.export import export_project
@@ -73,16 +74,16 @@ def export(
 
 
 def _collect_answers(store: Store, project_id: int) -> None:
-    from alc_backend.labelstudio.client import Client
-    from alc_backend.loop.annotations import webhooks
-    from alc_backend.loop.annotations.reconciliation import reconcile
+    """Collect lost answers, and show the corrected masks where annotators work."""
+    from alc_backend.loop.rounds.platforms import platform_of
 
+    platform = platform_of(store, project_id)
     try:
-        with Client.from_settings(store.settings) as client:
-            webhooks.drain(store, lambda: client)
-            reconcile(store, client, project_id)
-    except (SettingsError, LabelStudioError, NotFoundError) as error:
-        warning = f"Label Studio was not asked for lost answers: {error}"
+        platform.collect(project_id)
+        warnings = platform.write_masks(project_id)
+    except (SettingsError, PlatformError, NotFoundError) as error:
+        warnings = [f"{platform.name} was not asked for lost answers: {error}"]
+    for warning in warnings:
         Console(stderr=True).print(warning, style="yellow", markup=False, highlight=False)
 
 

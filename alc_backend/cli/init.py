@@ -1,4 +1,4 @@
-"""``alc init``: a project from a dataset, from plain images, or from a Label Studio project."""
+"""``alc init``: a project from a dataset, plain images, a Label Studio project, or CVAT."""
 
 from __future__ import annotations
 
@@ -60,6 +60,12 @@ class InitOptions:
         int | None,
         typer.Option("--from-project", help="Id of an existing Label Studio dataset project."),
     ] = None
+    cvat_task: Annotated[
+        int | None, typer.Option(help="Id of a CVAT task of images with masks.", min=1)
+    ] = None
+    cvat_project: Annotated[
+        int | None, typer.Option(help="Id of a CVAT project of such tasks.", min=1)
+    ] = None
     name: Annotated[
         str | None, typer.Option(help="Name of the project; default: the folder's name.")
     ] = None
@@ -72,7 +78,7 @@ class InitOptions:
             help="Where superpixels come from: objects (those of the dataset), slic or seeds "
             "(colours alone), sam (the boxes around masks), grounded-sam (images without masks: "
             "Grounded-SAM makes both). Default: grounded-sam for --images, objects or else slic "
-            "for a dataset, slic for --from-project."
+            "for a dataset or CVAT, slic for --from-project."
         ),
     ] = None
     superpixel_count: Annotated[
@@ -97,9 +103,17 @@ class InitOptions:
 
     def check(self) -> None:
         """Raise SettingsError for options that do not go together."""
-        sources = (self.dataset, self.plain_images, self.label_studio_project)
+        sources = (
+            self.dataset, self.plain_images, self.label_studio_project, self.cvat_task,
+            self.cvat_project,
+        )  # fmt: skip
         if sum(source is not None for source in sources) != 1:
-            raise SettingsError("give one of: a dataset folder, --images, or --from-project")
+            raise SettingsError(
+                "give one of: a dataset folder, --images, --from-project, --cvat-task, or "
+                "--cvat-project"
+            )
+        if self.keys and self.cvat_source is not None:
+            raise SettingsError("--set-keys is about Label Studio; leave it out")
         if (self.plain_images is None) != (self.dataset is not None or self.classes is None):
             raise SettingsError("--images and --classes go together")
         if self.dataset is None and (self.val is not None or self.strict):
@@ -118,6 +132,18 @@ class InitOptions:
         return self.images if self.dataset is None else None
 
     @property
+    def has_masks(self) -> bool:
+        """Whether the images come with masks."""
+        return self.dataset is not None or self.cvat_source is not None
+
+    @property
+    def cvat_source(self) -> tuple[str, int] | None:
+        """What of CVAT to take, "task" or "project" and its id; None for anything else."""
+        if self.cvat_task is not None:
+            return "task", self.cvat_task
+        return None if self.cvat_project is None else ("project", self.cvat_project)
+
+    @property
     def project_name(self) -> str | None:
         """The project's name: as given, or that of the folder; None for Label Studio's own."""
         folder = self.dataset or self.images
@@ -133,7 +159,7 @@ class InitOptions:
 
         if self.superpixels:
             return self.superpixels
-        if self.dataset is not None:
+        if self.has_masks:
             return OBJECTS
         return GROUNDED_SAM if self.plain_images is not None else SLIC
 
@@ -145,7 +171,7 @@ class InitOptions:
 
 
 def init(options: InitOptions) -> None:
-    """Make the projects from a dataset, from plain images, or from an existing dataset project.
+    """Make the projects from a dataset, plain images, a dataset project, or a server of CVAT.
 
     Repeating it adds what is new and keeps the rest.
     """
@@ -161,10 +187,15 @@ def init(options: InitOptions) -> None:
         options.superpixel_count,
         filled,
         options.box_threshold,
-        options.dataset,
+        options.has_masks,
     )
-    if options.asks_for_a_start or options.dataset is None:
+    if options.asks_for_a_start or not options.has_masks:
         check_files(start, store.settings)  # before anything is made
+    if options.cvat_source is not None:
+        from alc_backend.cli.init_cvat import init_from_cvat
+
+        init_from_cvat(store, *options.cvat_source, options.name, options.method, start)
+        return
     with Client.from_settings(store.settings) as client, console.status("importing") as status:
         project = _make(store, client, options, start, telling(status))
     if options.dataset is None:

@@ -59,7 +59,7 @@ def rebuild(
 
     filled = is_filled(fill)
     store = open_store()
-    start = warm_start(store.settings, superpixels, superpixel_count, filled, None, data)
+    start = warm_start(store.settings, superpixels, superpixel_count, filled, None, True)
     with Client.from_settings(store.settings) as client, console.status("") as status:
         made = rebuilding.rebuild_project(
             store,

@@ -21,18 +21,15 @@ def reconcile(
         bool, typer.Option(help="Withdraw answers even when a large share of them is gone.")
     ] = False,
 ) -> None:
-    """Collect the answers from Label Studio that webhooks lost."""
-    from alc_backend.labelstudio.client import Client
-    from alc_backend.loop.annotations import reconciliation, webhooks
+    """Collect the answers from Label Studio, or CVAT, that webhooks lost."""
+    from alc_backend.loop.rounds.platforms import platform_of
 
     store = open_store()
-    with Client.from_settings(store.settings) as client, console.status("") as status:
+    project_id = project_id_of(store, project)
+    with console.status("") as status:
         tell = telling(status)
-        counts = webhooks.drain(store, lambda: client)
-        counts += reconciliation.reconcile(
-            store,
-            client,
-            project_id_of(store, project),
+        counts = platform_of(store, project_id).collect(
+            project_id,
             full=full,
             accept_deletions=accept_deletions,
             progress=lambda done, total, message: tell(f"{message}: {done} tasks"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +24,7 @@ BYTES = 24
 
 @app.command()
 def rotate() -> None:
-    """Replace ALC_SECRET: give Label Studio the passwords made of a new one.
+    """Replace ALC_SECRET: give Label Studio, and CVAT, the passwords made of a new one.
 
     Without ALC_SECRET_PREVIOUS, makes a new secret and says what to set. With it, connects every
     project anew; the service must run with the new secret. Safe to repeat.
@@ -39,8 +41,10 @@ def rotate() -> None:
     if settings().secret_previous == settings().secret:
         raise SettingsError("ALC_SECRET is still ALC_SECRET_PREVIOUS; set a new one")
     store = open_store()
-    with Client.from_settings(store.settings) as client:
-        failed = _connect_all(store, client)
+    with ExitStack() as opened:
+        failed = _connect_all(
+            store, lambda: opened.enter_context(Client.from_settings(store.settings))
+        )
     if failed:
         console.print("Keep ALC_SECRET_PREVIOUS, mend what is said above, and run this again.")
         raise typer.Exit(1)
@@ -79,20 +83,25 @@ def _propose() -> None:
     )
 
 
-def _connect_all(store: Store, client: Client) -> int:
+def _connect_all(store: Store, label_studio: Callable[[], Client]) -> int:
     """Connect every project anew; says what became of each, and returns how many failed."""
     from sqlalchemy import select
 
     from alc_backend.errors import AlcError
+    from alc_backend.loop.cvat.projects import reconnect
     from alc_backend.loop.projects.connection import connect_backends
     from alc_backend.store.models import Project
 
     with store.reading() as session:
         known = session.scalars(select(Project).order_by(Project.id)).all()
+    there = [project for project in known if project.dataset_project or project.query_project]
+    client = label_studio() if there else None
     failed = 0
     for project in known:
         try:
-            connect_backends(store.settings, client, project)
+            if client is not None:
+                connect_backends(store.settings, client, project)
+            reconnect(store, project.id)
         except AlcError as error:
             failed += 1
             console.print(f"{project.name}: {error}", style="red", markup=False, soft_wrap=True)

@@ -28,22 +28,22 @@ def warm_start(
     count: int,
     fill: bool,
     threshold: float | None,
-    dataset: Path | None,
+    has_masks: bool,
 ) -> WarmStart:
     """How images begin; SettingsError for superpixels that do not go with their source.
 
     ``method`` is what ``--superpixels`` names, ``count`` the superpixels of an image,
-    ``threshold`` the score of an object in 0..1 (None: ALC_BOX_THRESHOLD), ``dataset`` the folder
-    with masks, where the images come from one.
+    ``threshold`` the score of an object in 0..1 (None: ALC_BOX_THRESHOLD); ``has_masks``: the
+    images come with masks, of a dataset folder or CVAT.
     """
     from alc_backend.foundation import warm_start as methods
 
-    if dataset is not None and method == methods.GROUNDED_SAM:
+    if has_masks and method == methods.GROUNDED_SAM:
         raise SettingsError(
-            "the dataset has masks already; use --superpixels sam for superpixels around them, or "
+            "the images have masks already; use --superpixels sam for superpixels around them, or "
             "--images for images without masks"
         )
-    if dataset is None and method == OBJECTS:
+    if not has_masks and method == OBJECTS:
         raise SettingsError("--superpixels objects goes with a dataset folder")
     return methods.WarmStart.chosen(
         settings,
@@ -71,20 +71,25 @@ def open_with(
     ``format_name`` is a format of Datumaro's, where the dataset has one. Raises
     SettingsError where they do not belong.
     """
-    from alc_backend.foundation.warm_start import Warmer
-
     if format_name is not None:
         from alc_backend.datasets.through_datumaro import open_datumaro
 
         opened: Dataset = open_datumaro(root, format_name, start.count)
     else:
         opened = _opened(root, start.count, images, classes)
+    choose_superpixels(opened, method, start, settings)
+    return opened
+
+
+def choose_superpixels(opened: Dataset, method: str, start: WarmStart, settings: Settings) -> None:
+    """Let the superpixels of a dataset with masks be made by ``method``, as ``start`` says."""
+    from alc_backend.foundation.warm_start import Warmer
+
     warmer = Warmer(start, opened.classes, settings)
     if method in (SLIC, SEEDS):
         opened.segment = lambda image, labels, objects: warmer.from_masks(image, labels)
     elif method != OBJECTS or start.fill:
         opened.segment = warmer.from_masks
-    return opened
 
 
 def _opened(root: Path, count: int, images: Path | None, classes: Path | None) -> Dataset:

@@ -1,8 +1,9 @@
-"""What Label Studio is given in place of ALC_SECRET: passwords that open one thing of one project.
+"""What others are given in place of ALC_SECRET: passwords that open one thing of one project.
 
-Every member of Label Studio can read what it holds (the headers of a webhook), or have it sent to
-an address of theirs (the password of a backend). So it never holds ALC_SECRET itself, but words
-derived from it, from which it cannot be found.
+Label Studio gets two for each of its projects, CVAT one. Every member of Label Studio can read what
+it holds (the headers of a webhook), or have it sent to an address of theirs (the password of a
+backend). So it never holds ALC_SECRET itself, but words derived from it, from which it cannot be
+found.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ class Purpose(TextEnum):
     BACKEND = "backend"
     """Label Studio's protocol for machine-learning backends: the password of the connection."""
 
+    CVAT = "cvat"
+    """Signing what CVAT reports of a project: the secret of its webhook, never sent itself."""
+
 
 @dataclass(frozen=True)
 class Credential:
-    """A derived password without its proof: its purpose and the Label Studio project (id)."""
+    """A derived password without its proof: its purpose, and the project (id) there."""
 
     purpose: Purpose
     project: int

@@ -1,1 +1,1 @@
-"""CVAT as the annotation tool: what it runs of this backend. Needs the extra `cvat`."""
+"""CVAT: its API, its masks, its webhooks, and the present masks as a function for it."""

@@ -44,10 +44,14 @@ MAX_PAINTED = 2**34
 
 @dataclass
 class Cvat(Dataset):
-    """A reader of *CVAT for images*; ``folders`` are where the images may lie."""
+    """A reader of *CVAT for images*; ``folders`` are where the images may lie.
+
+    ``source`` is what problems name as the place of the ``records``.
+    """
 
     records: list[Record] = field(kw_only=True)
     folders: Sequence[Path] = field(kw_only=True)
+    source: str = field(default=INDEX, kw_only=True)
     _of: dict[str, Record] = field(default_factory=dict, init=False)
     _last: tuple[str, NDArray[np.uint8], NDArray[np.int32]] | None = field(default=None, init=False)
 
@@ -81,7 +85,7 @@ class Cvat(Dataset):
         if self._last is not None and self._last[0] == key:
             return self._last[1:]
         record = self._of[key]
-        where = f"{INDEX}: image {record.name}"
+        where = f"{self.source}: image {record.name}"
         if (record.height, record.width) != shape:
             raise DatasetError(
                 f"{where}: is said to be {record.width}×{record.height}, but is "
@@ -126,8 +130,8 @@ class Cvat(Dataset):
 
     def _find(self, record: Record) -> tuple[Path, str]:
         if record.problem:
-            raise DatasetError(f"{INDEX}: {record.problem}; export it again")
-        name = checked_name(record.name, INDEX)
+            raise DatasetError(f"{self.source}: {record.problem}; export it again")
+        name = checked_name(record.name, self.source)
         for folder in self.folders:
             for place in (folder, folder / record.subset if record.subset else folder):
                 path = place / name
@@ -135,8 +139,8 @@ class Cvat(Dataset):
                     inside(folder, path)
                     return path, key_of(Path(name.removeprefix(f"{IMAGES}/")), Path())
         raise DatasetError(
-            f"{INDEX}: lists {name}, but there is no such image in {IMAGES}/; add it, or say with "
-            "--images where the images are"
+            f"{self.source}: lists {name}, but there is no such image in {IMAGES}/; add it, or say "
+            "with --images where the images are"
         )
 
 
@@ -202,10 +206,7 @@ def open_cvat(
         named = index.labels or list(
             dict.fromkeys(drawn.label for record in index.records for drawn in record.shapes)
         )
-        classes = [name for name in named if name != IGNORE]
-        if background(classes) is None:
-            classes.insert(0, "background")
-        checked_classes(classes, str(root / INDEX))
+        classes = classes_of(named, str(root / INDEX))
     found = Cvat(
         root,
         classes,
@@ -220,6 +221,17 @@ def open_cvat(
             "(--fill slic covers it)"
         )
     return found
+
+
+def classes_of(labels: Iterable[str], where: str) -> list[str]:
+    """The classes of masks with some labels: background, which has no masks, and the others.
+
+    Raises DatasetError, naming ``where`` they are, for labels that cannot be classes.
+    """
+    classes = [name for name in labels if name != IGNORE]
+    if background(classes) is None:
+        classes.insert(0, "background")
+    return checked_classes(classes, where)
 
 
 def void_label(classes: Sequence[str]) -> str:
@@ -283,17 +295,21 @@ def _image(
     return element
 
 
-def _mask(mask: NDArray[np.bool_], corner: tuple[int, int], label: str) -> ElementTree.Element:
-    """A mask, bool (H, W), whose upper left pixel is that of the image at ``corner`` (x, y)."""
+def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
+    """The run lengths of a mask, bool (H, W), row by row; the first is that of pixels outside."""
     pixels = mask.ravel()
     edges = np.flatnonzero(np.diff(pixels, prepend=False))
-    counts = np.diff(edges, prepend=0, append=pixels.size).tolist()
+    return [int(count) for count in np.diff(edges, prepend=0, append=pixels.size)]
+
+
+def _mask(mask: NDArray[np.bool_], corner: tuple[int, int], label: str) -> ElementTree.Element:
+    """A mask, bool (H, W), whose upper left pixel is that of the image at ``corner`` (x, y)."""
     return ElementTree.Element(
         "mask",
         label=label,
         source="auto",
         occluded="0",
-        rle=", ".join(map(str, counts)),
+        rle=", ".join(map(str, run_lengths(mask))),
         left=str(corner[0]),
         top=str(corner[1]),
         width=str(mask.shape[1]),

@@ -59,8 +59,9 @@ def draw_tile(
     superpixels: NDArray[np.int32],
     number: int,
     box: tuple[slice, slice] | None = None,
+    side_px: int = SIDE_PX,
 ) -> Image.Image:
-    """The tile of superpixel ``number``: an RGB image of SIDE_PX × SIDE_PX pixels.
+    """The tile of superpixel ``number``: an RGB image of ``side_px`` × ``side_px`` pixels.
 
     ``picture`` is the image, uint8 (H, W, 3), upright as its labels are; ``superpixels`` int32
     (H, W); ``box`` the rows and columns around the superpixel, where they are known, which spares
@@ -78,15 +79,15 @@ def draw_tile(
     left = _begin((cols.start + cols.stop) // 2, side, width)
     seen = np.s_[max(top, 0) : top + side, max(left, 0) : left + side]
     mask = superpixels[seen] == number
-    scale = SIDE_PX / side
+    scale = side_px / side
     high, wide = (max(1, round(length * scale)) for length in mask.shape)
-    x = min(round(max(-left, 0) * scale), SIDE_PX - wide)
-    y = min(round(max(-top, 0) * scale), SIDE_PX - high)
+    x = min(round(max(-left, 0) * scale), side_px - wide)
+    y = min(round(max(-top, 0) * scale), side_px - high)
     kind = Image.Resampling.BILINEAR if scale > 1 else Image.Resampling.BOX
     part = Image.fromarray(np.ascontiguousarray(picture[seen])).resize((wide, high), kind)
-    tile = Image.new("RGB", (SIDE_PX, SIDE_PX), OUTSIDE)
+    tile = Image.new("RGB", (side_px, side_px), OUTSIDE)
     tile.paste(part.point(_DIM), (x, y))
-    inside = Image.new("L", (SIDE_PX, SIDE_PX))
+    inside = Image.new("L", (side_px, side_px))
     inside.paste(_resized(mask, wide, high), (x, y))
     window = _around(inside)
     inside = inside.crop(window)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from alc_backend.loop.annotations import attempts, unread_tasks
 from alc_backend.loop.projects import image_queue
+from alc_backend.store.cvat import CvatJob, CvatTask
 from alc_backend.store.incoming import Event
 from alc_backend.store.models import Project, Round
 from alc_backend.store.round_states import RoundState
@@ -45,4 +46,12 @@ def problems_of(
         .limit(ERRORS_SHOWN)
     )
     problems += [f"An answer could not be read in yet: {reason}" for reason in stuck if reason]
+    unread = session.scalars(
+        select(CvatJob.problem)
+        .join(CvatTask, CvatTask.id == CvatJob.cvat_task_id)
+        .where(CvatTask.project_id == project.id, CvatJob.problem.is_not(None))
+        .order_by(CvatJob.job.desc())
+        .limit(ERRORS_SHOWN)
+    )
+    problems += [f"A finished job could not be read in yet: {reason}" for reason in unread]
     return problems

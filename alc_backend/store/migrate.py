@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from alc_backend.common.private import make_private_folder
 from alc_backend.errors import DatasetError, SettingsError
 from alc_backend.settings import Settings
-from alc_backend.store import derived, incoming, pages
+from alc_backend.store import cvat, derived, incoming, pages
 from alc_backend.store.connections import (
     POSTGRESQL,
     database_errors,
@@ -35,6 +35,8 @@ _TABLES = {
     *Base.metadata.tables,
     *(table.__tablename__ for table in (incoming.Arrival, incoming.Attempt, incoming.Event)),
     *(table.__tablename__ for table in (incoming.UnreadTask, pages.Page, pages.Tile)),
+    *(table.__tablename__ for table in (cvat.CvatProject, cvat.CvatFrame, cvat.CvatTask)),
+    *(table.__tablename__ for table in (cvat.CvatJob, cvat.CvatQuestion)),
     *(table.__tablename__ for table in (derived.ImageState, derived.Standing, derived.Tally)),
 }
 """The names of our tables."""

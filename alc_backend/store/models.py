@@ -107,8 +107,8 @@ class Image(Base):
     """One image; ``height`` and ``width`` in pixels, ``split`` TRAIN or VAL.
 
     ``key`` names it in its dataset, ``suffix`` is its file's ending, ``url`` its address inside
-    Label Studio, ``dataset_task`` its task in the dataset project. ``initial_annotation`` is the
-    annotation of Label Studio that the first label map came from, as it was at
+    Label Studio or CVAT, ``dataset_task`` its task in the dataset project. ``initial_annotation``
+    is the annotation of Label Studio that the first label map came from, as it was at
     ``initial_annotation_at``; ``warm_start`` tells how a foundation model made that map: its
     settings, and how many detections were hidden or empty. ``removed`` says why it is out of the
     dataset, None while it is in it.
@@ -265,18 +265,19 @@ class Score(Base):
 class Query(Base):
     """The correction query about one superpixel, as it stands in Label Studio.
 
-    ``task_id`` is its task there, None until it is published. ``rank`` is its position in the
-    queue of ``round_id``, from 0 = next (-1: put before all others later). ``chosen_in`` is the
-    number of the round that chose ``row``, ``col`` and ``pseudo_label``, where that is not the
-    one it is asked in; what an answer reaches is what that round found. ``digest`` is the
-    digest of the task data that Label Studio holds. An ``adjudication`` query asks again what
-    annotators disagree about; ``proposed`` are the classes they gave, ``likely`` those that stand
-    first in its list. ``place`` is where a plan put it, see
-    :class:`~alc_backend.store.pages.Page`; None where only ``rank``
-    says when it is asked. ``expected`` is how many pixels of its superpixel the plan expected to be
-    labelled wrongly. ``audited`` is the class that the machine proposed when the question was
-    drawn at random to measure it, None where it was not. ``closed_at`` is when its task, no longer
-    asked, was closed in Label Studio.
+    ``task_id`` is its task there, None until it is published; where it is asked in CVAT, the number
+    of its frame as :class:`~alc_backend.store.cvat.CvatQuestion` has it, negative. ``rank`` is its
+    position in the queue of ``round_id``, from 0 = next (-1: put before all others later).
+    ``chosen_in`` is the number of the round that chose ``row``, ``col`` and ``pseudo_label``, where
+    that is not the one it is asked in; what an answer reaches is what that round found. ``digest``
+    is the digest of the task data that Label Studio holds. An ``adjudication`` query asks again
+    what annotators disagree about; ``proposed`` are the classes they gave, ``likely`` those that
+    stand first in its list. ``place`` is where a plan put it, see
+    :class:`~alc_backend.store.pages.Page`; None where only ``rank`` says when it is asked.
+    ``expected`` is how many pixels of its superpixel the plan expected to be labelled wrongly.
+    ``audited`` is the class that the machine proposed when the question was drawn at random to
+    measure it, None where it was not. ``closed_at`` is when its task, no longer asked, was closed
+    in Label Studio.
     """
 
     __tablename__ = "queries"
@@ -326,7 +327,9 @@ class LedgerEntry(Base):
     other entries they are None and 0. Entries with the same ``annotation_id`` and ``position`` are
     revisions, numbered from 0; the last one counts. They are of one
     annotation, unless Label Studio has given its number again (see :meth:`is_of`).
-    ``label_studio_project`` and ``task_id`` are the project and the task that it was given to.
+    ``label_studio_project`` and ``task_id`` are the project and the task that it was given to. What
+    was answered in CVAT has no such project; its number is that of a
+    :class:`~alc_backend.store.cvat.CvatQuestion`.
     ``round_number``, ``row``, ``col`` and ``pseudo_label`` are those of the query as the annotator
     saw it, ``overlap`` the number of annotators it was put to. An edit is about no single
     superpixel; ``changes`` lists what it changed in each. ``lead_time`` is in seconds; the tiles

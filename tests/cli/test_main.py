@@ -26,7 +26,7 @@ from tests.ports import free_port
         (["round", "cancel"], {}, "alc init"),
         (["round", "status", "--project", "cats"], {}, "'cats'"),
         (["export", "out"], {}, "alc init"),
-        (["reconcile"], {}, "LABEL_STUDIO_API_KEY"),
+        (["reconcile"], {}, "alc init"),
         (["worker", "--queues", "trian"], {}, "'trian'"),
         (["worker", "--burst"], {"redis_url": "redis://127.0.0.1:1"}, "REDIS_URL"),
         (["serve"], {"host": "0.0.0.0", "secret": None}, "ALC_SECRET"),

@@ -14,12 +14,22 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
+from alc_backend.cvat.signature import HEADER, secret_of, sign
 from alc_backend.service.web.app import create_app
 from tests.asgi import ask, scope
 from tests.fuzz.values import SECRET, anything, body, examples, promptly
 from tests.serving import serving
 
-POSTS = ["/setup", "/predict", "/webhook", "/train", "/job_status", "/rounds", "/rounds/cancel"]
+POSTS = [
+    "/setup",
+    "/predict",
+    "/webhook",
+    "/train",
+    "/job_status",
+    "/rounds",
+    "/rounds/cancel",
+    "/cvat/5",
+]
 
 
 @pytest.fixture
@@ -50,6 +60,21 @@ def test_any_json(client, path):
         with promptly():
             answered = client.post(path, content=body(value))
         assert answered.status_code < 500, answered.text
+
+    send()
+
+
+def test_whatever_is_signed(client):
+    """CVAT's route, past the signature."""
+
+    @examples(60)
+    @given(st.dictionaries(st.sampled_from(["event", "job", "id"]), anything) | anything)
+    def send(value):
+        content = body(value)
+        headers = {HEADER: sign(content, secret_of(5, "s3cret"))}
+        with promptly():
+            answered = client.post("/cvat/5", content=content, headers=headers)
+        assert answered.status_code in (200, 413, 422), answered.text
 
     send()
 

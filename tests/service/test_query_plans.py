@@ -11,10 +11,13 @@ from fastapi.testclient import TestClient
 from redis import Redis
 from sqlalchemy import event, select, update
 
+from alc_backend.cvat.client import UPDATE_JOB
 from alc_backend.loop.annotations import history, webhooks
 from alc_backend.loop.annotations.reconciliation import reconcile
+from alc_backend.loop.cvat import answers
 from alc_backend.loop.questions import planning
 from alc_backend.loop.rounds import executor, lifecycle, plan, work_items
+from alc_backend.loop.workplace import workplace
 from alc_backend.service.web.model import ALCModel
 from alc_backend.service.web.operations import operations_router
 from alc_backend.service.web.pages.gallery import gallery_router
@@ -23,7 +26,8 @@ from alc_backend.service.web.pages.projects import projects_router
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.service.web.pages.thumbnails import Thumbnails
 from alc_backend.service.web.pages.tiles import tiles_router
-from alc_backend.store.models import Part, Round
+from alc_backend.store.cvat import CvatJob, CvatProject, CvatTask
+from alc_backend.store.models import Part, Project, Round
 from alc_backend.store.round_states import Step
 from tests.annotations import (
     CAT,
@@ -45,7 +49,7 @@ from tests.pages import add_page
 
 pytestmark = BOTH_DATABASES
 
-LARGE = ("ledger", "scores", "superpixels", "image_states")
+LARGE = ("ledger", "scores", "superpixels", "image_states", "cvat_questions")
 """Tables that have a hundred thousand rows, or millions, where there are as many images."""
 
 OF_ALL = ("project_id", "round_id")
@@ -257,4 +261,22 @@ def test_what_workers_look_for_every_few_seconds_is_looked_up(store, project, st
             round_ = session.scalars(select(Round)).one()
             planning.is_due(session, round_)
             plan.cleanup_is_due(session, round_)
+    assert statements.reading_all() == []
+
+
+def test_what_cvat_reports_looks_up_its_job(store, project, statements):
+    with store.session() as session:
+        round_ = session.scalars(select(Round)).one()
+        session.add(CvatProject(project_id=project, source="task", number=7, questions=5))
+        task = CvatTask(project_id=project, round_id=round_.id, name="Round 1", task=8)
+        session.add(task)
+        session.flush()
+        session.add(CvatJob(job=9, cvat_task_id=task.id, first=0, last=24))
+    with statements.recorded():
+        reported = {"event": UPDATE_JOB, "job": {"id": 9}}
+        assert answers.note_report(store, 5, reported)
+        assert answers.read_reported(store) == {}
+        lifecycle.start_due(store, lambda part: None)
+        with store.reading() as session:
+            workplace(session, session.get_one(Project, project), store.settings)
     assert statements.reading_all() == []

@@ -20,6 +20,7 @@ from alc_backend.errors import NotFoundError, RoundError
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import answers
 from alc_backend.store import ledger, recording, tallies
+from alc_backend.store.cvat import CvatProject
 from alc_backend.store.database import Store
 from alc_backend.store.derived import DISPUTED, WAITING, Counted
 from alc_backend.store.kinds import ANSWERS, EntryKind
@@ -188,6 +189,7 @@ class Undone:
 def revert(store: Store, client: Callable[[], Client], project_id: int, entry_id: int) -> Undone:
     """Undo an answer or an edit: delete its annotation in Label Studio and withdraw it here.
 
+    In CVAT, its tags stay, and are not read any more.
     A tile is undone with its whole page, which is one annotation. The question is asked again.
     What the machine wrote by itself is undone with its whole batch, of which Label Studio knows
     nothing: ``client`` is not called then.
@@ -199,13 +201,15 @@ def revert(store: Store, client: Callable[[], Client], project_id: int, entry_id
         if entry is None or entry.project_id != project_id:
             raise NotFoundError(f"there is no answer {entry_id}; `alc answers log` lists them")
         standing = ledger.in_force_of(session, project_id, entry.annotation_id)
+        in_cvat = session.get(CvatProject, project_id) is not None
     if not standing:
         raise RoundError(f"answer {entry_id} was withdrawn already")
     if entry.is_by_machine:
         with store.session() as session:
             recording.withdraw(session, project_id, entry.annotation_id, by=ADMIN)
     else:
-        client().delete(f"/api/annotations/{entry.annotation_id}/", missing_ok=True)
+        if not in_cvat:
+            client().delete(f"/api/annotations/{entry.annotation_id}/", missing_ok=True)
         answers.withdraw(store, project_id, [entry.annotation_id])
     return Undone(entry, tuple(one.id for one in standing))
 

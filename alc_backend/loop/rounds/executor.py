@@ -13,15 +13,11 @@ from collections.abc import Callable
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from alc_backend.errors import (
-    AlcError,
-    CancelledError,
-    LabelStudioAwayError,
-)
+from alc_backend.errors import AlcError, CancelledError, PlatformAwayError
 from alc_backend.loop.leases import Heartbeat
 from alc_backend.loop.questions import planning
 from alc_backend.loop.questions.asking import plan_next
-from alc_backend.loop.rounds import adjudication, cleanup, plan, publishing, scoring, training
+from alc_backend.loop.rounds import adjudication, cleanup, plan, platforms, scoring, training
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.preparation import prepare
 from alc_backend.loop.rounds.progress import Reporter
@@ -45,9 +41,9 @@ STEPS: dict[Step, Callable[[Store, Part, Reporter], object]] = {
     Step.CREATED: lambda store, part, report: prepare(store, part.round, report),
     Step.TRAINING: lambda store, part, report: training.train(store, part.round, report),
     Step.SCORING: scoring.score,
-    Step.PUBLISHING: lambda store, part, report: publishing.publish_round(
-        store, part.round, report
-    ),
+    Step.PUBLISHING: lambda store, part, report: platforms.platform_of(
+        store, part.round.project_id
+    ).ask(part.round, report),
     Step.ASKING: lambda store, part, report: adjudication.ask_missing(store, part.round, report),
     Step.PLANNING: lambda store, part, report: plan_next(store, part.round, report, report),
     Step.TIDYING: lambda store, part, report: cleanup.remove_leftovers(store, part.round, report),
@@ -59,8 +55,8 @@ def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
     """Do a part of a round's current step; after the last part, queue those of the next step.
 
     Returns without doing anything when another worker has the part or nothing is to be done.
-    While Label Studio or the database is away the part is put off. Any other error ends the round
-    as failed; one that nobody expected is raised as well.
+    While the place where annotators work, or the database, is away the part is put off. Any other
+    error ends the round as failed; one that nobody expected is raised as well.
     """
     part = claim_part(store, part_id)
     if part is None:
@@ -76,7 +72,7 @@ def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
         following = finish_part(store, part)
     except CancelledError:
         give_up_part(store, part, RoundState.CANCELLED, None)
-    except (LabelStudioAwayError, OperationalError) as error:
+    except (PlatformAwayError, OperationalError) as error:
         log.warning("round %s waits: %s", round_.number, error)
         retry_part_later(store, part, str(error))
     except AlcError as error:
@@ -109,6 +105,7 @@ def _wake_chores(store: Store) -> None:
         due = [
             (round_.id, step)
             for round_ in open_rounds(session)
+            if round_.project.query_project is not None  # CVAT needs none of them
             for step, is_due in (
                 (Step.ASKING, round_.unasked),
                 (Step.PLANNING, planning.is_due(session, round_)),

@@ -1,6 +1,7 @@
 """The first step of a round: collecting answers, and fixing what the round knows.
 
-Reads Label Studio and the label maps; writes the ledger (by ``annotations``) and the round's row.
+Reads what annotators answered (by ``platforms``) and the label maps; writes the ledger and the
+round's row, and shows the corrected masks where annotators work.
 Called by ``executor``.
 """
 
@@ -15,12 +16,10 @@ from numpy.typing import NDArray
 from sqlalchemy import delete
 
 from alc_backend.core import metrics
-from alc_backend.errors import LabelStudioError, RoundError
-from alc_backend.labelstudio.client import Client
-from alc_backend.loop.annotations import webhooks
+from alc_backend.errors import PlatformError, RoundError
 from alc_backend.loop.annotations.confirmations import labeler_seconds
-from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.questions.outcome import came_of
+from alc_backend.loop.rounds import platforms
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store import ledger, tallies
 from alc_backend.store.database import Store
@@ -34,20 +33,23 @@ log = logging.getLogger(__name__)
 def prepare(store: Store, round_: Round, report: Reporter) -> None:
     """Collect lost answers, note up to which ledger entry the round knows, and measure D_t.
 
-    A Label Studio that cannot be asked is noted as the round's warning. Scores of an earlier
-    attempt are removed. Raises RoundError for a project without images.
+    Answers that cannot be collected are noted as the round's warning, and so are masks that cannot
+    be shown. Scores of an earlier attempt are removed. Raises RoundError for a project without
+    images.
     """
     project_id = round_.project_id
     warning = None
-    if round_.project.query_project is not None and store.settings.label_studio_api_key:
-        report(0, 1, "collecting answers from Label Studio")
+    platform = platforms.platform_of(store, project_id)
+    if platform.is_connected(project_id):
+        report(0, 1, f"collecting answers from {platform.name}")
+        doing = "without looking for lost answers"
         try:
-            with Client.from_settings(store.settings) as client:
-                client.before_change = report.check
-                webhooks.drain(store, lambda: client)
-                reconcile(store, client, project_id, progress=report)
-        except LabelStudioError as error:
-            warning = f"started without looking for lost answers: {error}"
+            platform.collect(project_id, before_change=report.check, progress=report)
+            doing = "without showing corrected masks to annotators"
+            left = platform.write_masks(project_id, before_change=report.check, progress=report)
+            warning = _about_masks(left)
+        except PlatformError as error:
+            warning = f"started {doing}: {error}"
             log.warning("round %s %s", round_.number, warning)
     with store.reading() as session:
         upto = ledger.position(session, project_id)
@@ -68,6 +70,13 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
         row.warning = warning
         row.model_miou = row.class_iou = row.estimate = row.estimate_answers = None
         session.execute(delete(Score).where(Score.round_id == round_.id))  # of another network
+
+
+def _about_masks(left: list[str]) -> str | None:
+    """What an admin should know about masks that are not shown, or None."""
+    if not left:
+        return None
+    return f"{len(left)} corrected masks are not shown to annotators (the first: {left[0]})"
 
 
 def data_miou(

@@ -1,7 +1,7 @@
 """The fourth step of a round: bringing its queue into Label Studio.
 
 Writes Label Studio (tasks, predictions, the version in force) and the queries in the database.
-Called by ``executor``; the batch is chosen by ``selection``, tasks are made by ``query_tasks``.
+Called by ``platforms``; the batch is chosen by ``selection``, tasks are made by ``query_tasks``.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from alc_backend.loop.rounds import plan
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.settings import Settings
 from alc_backend.store import ledger
+from alc_backend.store.cvat import CvatProject
 from alc_backend.store.database import Store
 from alc_backend.store.models import Part, Project, Round, utc_now
 from alc_backend.store.round_states import CHORES, NEXT, RUNNING, RoundState, Step
@@ -75,12 +76,16 @@ def ready_parts(store: Store, round_id: int | None = None) -> list[Part]:
 
 
 def open_rounds(session: Session) -> list[Round]:
-    """The open rounds whose queue is in Label Studio."""
+    """The open rounds whose questions are with annotators, in Label Studio or CVAT."""
+    in_cvat = select(CvatProject.project_id).where(CvatProject.questions.is_not(None))
     return list(
         session.scalars(
             select(Round)
             .join(Project, Project.id == Round.project_id)
-            .where(Round.state == RoundState.OPEN, Project.query_project.is_not(None))
+            .where(
+                Round.state == RoundState.OPEN,
+                Project.query_project.is_not(None) | Project.id.in_(in_cvat),
+            )
         )
     )
 

@@ -12,6 +12,7 @@ from alc_backend.errors import SettingsError
 from alc_backend.loop.annotations import webhooks
 from alc_backend.service.jobs.queues import Jobs, connect
 from alc_backend.service.web.bodies import BodyLimit
+from alc_backend.service.web.cvat import cvat_router
 from alc_backend.service.web.guard import OPEN, Guard
 from alc_backend.service.web.hosts import LoopbackHosts, is_loopback
 from alc_backend.service.web.ingest import Ingest
@@ -76,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
         tiles_router(store, thumbnails),
         static_router(),
         protocol_router(store, jobs, letterbox, ingest),
+        cvat_router(store, ingest),
         operations_router(store, redis),
         rounds_router(store, jobs),
     ):

@@ -16,12 +16,17 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from alc_backend.service.web.guard import SIGNED
+
 log = logging.getLogger(__name__)
 
 MIB = 2**20
 
 FORM_BYTES = 4096
 """The longest body that is not JSON: the forms of the pages hold one token."""
+
+SIGNED_BYTES = 64 * 1024
+"""The longest body whose sender proves by it alone who they are: CVAT's record of one job."""
 
 SMALL_BYTES = 256 * 1024
 LARGE_AT_ONCE = 2
@@ -41,7 +46,7 @@ that differ 1.4, fractions 0.3: half a second, on the machine of docs/benchmarks
 class BodyLimit:
     """ASGI middleware that refuses bodies out of bounds: 413, or 408 for one that never ends.
 
-    JSON may have ``megabytes`` MiB, anything else ``FORM_BYTES``.
+    JSON may have ``megabytes`` MiB, what is signed ``SIGNED_BYTES``, anything else ``FORM_BYTES``.
     """
 
     def __init__(self, app: ASGIApp, megabytes: int) -> None:
@@ -56,6 +61,8 @@ class BodyLimit:
             return
         headers = Headers(scope=scope)
         most = self._most if _is_json(headers) else FORM_BYTES
+        if SIGNED.fullmatch(scope["path"]):
+            most = min(most, SIGNED_BYTES)
         async with AsyncExitStack() as turn:
             try:
                 if _declared(headers) > most:
@@ -137,6 +144,8 @@ def _too_long(most: int) -> str:
             f"the request is longer than {FORM_BYTES} bytes, and is not JSON "
             "(Content-Type: application/json)"
         )
+    if most == SIGNED_BYTES:
+        return f"the request is longer than {SIGNED_BYTES} bytes"
     return f"the request is longer than {most // MIB} MiB (ALC_MAX_REQUEST_MB)"
 
 

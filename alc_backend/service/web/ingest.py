@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
 
 from prometheus_client import Counter
 from sqlalchemy import select
@@ -13,7 +14,10 @@ from alc_backend.errors import AlcError
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.annotations.reconciliation import reconcile
+from alc_backend.loop.cvat import answers as cvat_answers
+from alc_backend.loop.cvat.projects import projects_in_cvat
 from alc_backend.loop.rounds import lifecycle
+from alc_backend.loop.rounds.platforms import Cvat
 from alc_backend.service.jobs.queues import Jobs
 from alc_backend.store.database import Store
 from alc_backend.store.models import Project
@@ -90,6 +94,7 @@ class Ingest:
                     counts = webhooks.drain(
                         self._store, client.get, lambda: self._over.is_set() or self._let_pass()
                     )
+                    counts += cvat_answers.read_reported(self._store)
                     for name, count in counts.items():
                         ANSWERS.labels(name).inc(count)
                     if counts and self._store.settings.start_by_itself:
@@ -112,15 +117,21 @@ class Ingest:
                     return
 
     def _reconcile(self, client: _LazyClient) -> None:
-        if self._store.settings.label_studio_api_key is None:
-            return  # this installation only shows masks
-        with self._store.reading() as session:
-            connected = session.scalars(
-                select(Project.id).where(Project.query_project.is_not(None))
-            ).all()
-        for project_id in connected:
+        cvat = Cvat(self._store)
+        connected: list[tuple[int, Callable[[int], Mapping[str, int]]]] = [
+            (project_id, cvat.collect) for project_id in projects_in_cvat(self._store)
+        ]
+        if self._store.settings.label_studio_api_key is not None:  # else it only shows masks
+
+            def read(project_id: int) -> Mapping[str, int]:
+                return reconcile(self._store, client.get(), project_id)
+
+            with self._store.reading() as session:
+                there = select(Project.id).where(Project.query_project.is_not(None))
+                connected += [(project_id, read) for project_id in session.scalars(there)]
+        for project_id, collect in connected:
             try:
-                found = reconcile(self._store, client.get(), project_id)
+                found = collect(project_id)
             except AlcError as error:
                 log.warning("project %s was not reconciled: %s", project_id, error)
             else:

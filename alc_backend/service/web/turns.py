@@ -37,7 +37,7 @@ def kinds() -> list[Kind]:
     return [
         Kind(r"/images/[^/]+(/\w+)?|/superpixels/[^/]+", at_once=1),  # decodes
         Kind(r"/predict", at_once=2),
-        Kind(r"/webhook|/setup|/versions|/job_status", at_once=8),  # Label Studio waits 1 to 3 s
+        Kind(r"/webhook|/cvat/\d+|/setup|/versions|/job_status", at_once=8),  # soon answered
         Kind(r".*", at_once=8),
     ]
 

@@ -37,6 +37,7 @@ class Busy:
         ("/superpixels/1.jpg", 1),
         ("/images", 8),
         ("/webhook", 8),
+        ("/cvat/5", 8),
         ("/", 8),
         ("/x\n/y", 8),
         ("/health", 20),

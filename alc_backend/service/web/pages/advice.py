@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from alc_backend.common.durations import duration
 from alc_backend.loop.overview import Overview
+from alc_backend.loop.workplace import Workplace
 from alc_backend.store.round_states import RUNNING, RoundState
 
 STEPS = {
@@ -40,16 +41,16 @@ class StepShown:
     present: bool
 
 
-def advise(view: Overview) -> Advice:
-    """What to do next in a project."""
+def advise(view: Overview, place: Workplace) -> Advice:
+    """What to do next in a project whose annotators work in ``place``."""
     round_ = view.round
-    if view.project.query_project is None:
-        return Advice("Connect this project to Label Studio.", "Run `alc init`.")
+    if place.questions is None:
+        return Advice(f"Connect this project to {place.name}.", "Run `alc init`.")
     if round_ is None:
         return Advice(
             "Start the first round.",
-            "It trains a network on the pseudo labels and puts the best questions into Label "
-            "Studio.",
+            "It trains a network on the pseudo labels and puts the best questions into "
+            f"{place.name}.",
         )
     if round_.state in RUNNING:
         left = "" if round_.eta_s is None else f"; about {duration(round_.eta_s)} left in this step"

@@ -19,6 +19,7 @@ from alc_backend.labelstudio.client import Client
 from alc_backend.loop.annotations import history
 from alc_backend.loop.annotations.history import HistoryLine
 from alc_backend.loop.browsing import Sort, browse
+from alc_backend.loop.workplace import workplace
 from alc_backend.service.web.pages.colours import colours
 from alc_backend.service.web.pages.lookup import image_of, project_of
 from alc_backend.service.web.pages.pictures import SIDES, Size, state_of
@@ -113,12 +114,14 @@ def gallery_router(store: Store, renderer: Renderer) -> APIRouter:
             project = session.get_one(Project, image.project_id)
             position = ledger.position(session, project.id)
             state = state_of(session, project)
+            place = workplace(session, project, store.settings)
         return renderer.page(
             request,
             "image.html",
             status,
             page="images",
             project=project,
+            place=place,
             image=image,
             entries=_said_about(store, image),
             superpixels=_superpixels(store, project, image, position),

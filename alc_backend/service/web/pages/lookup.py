@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alc_backend.errors import NotFoundError
+from alc_backend.loop.workplace import Workplace, workplace
 from alc_backend.store.database import Store
 from alc_backend.store.models import MAX_ID, TRAIN, Image, Project
 
@@ -14,6 +15,12 @@ def project_of(store: Store, project_id: int) -> Project:
     if project is None:
         raise NotFoundError(f"there is no project {project_id}")
     return project
+
+
+def place_of(store: Store, project: Project) -> Workplace:
+    """Where the annotators of a project work."""
+    with store.reading() as session:
+        return workplace(session, project, store.settings)
 
 
 def image_of(store: Store, image_id: int) -> Image:

@@ -14,7 +14,7 @@ from alc_backend.service.jobs.queues import Jobs
 from alc_backend.service.web.pages.advice import advise, steps
 from alc_backend.service.web.pages.colours import colours
 from alc_backend.service.web.pages.curves import curves
-from alc_backend.service.web.pages.lookup import project_of
+from alc_backend.service.web.pages.lookup import place_of, project_of
 from alc_backend.service.web.pages.rendering import Renderer, prefix_of
 from alc_backend.store.database import Store
 from alc_backend.store.models import Project
@@ -37,6 +37,7 @@ def projects_router(store: Store, jobs: Jobs, renderer: Renderer) -> APIRouter:
 
     def page(request: Request, project: Project, notice: str, status: int = 200) -> HTMLResponse:
         view = overviews.of(project.id)
+        place = place_of(store, project)
         return renderer.page(
             request,
             "project.html",
@@ -44,7 +45,8 @@ def projects_router(store: Store, jobs: Jobs, renderer: Renderer) -> APIRouter:
             page="project",
             project=project,
             view=view,
-            advice=advise(view),
+            place=place,
+            advice=advise(view, place),
             steps=steps(view),
             curves=curves(view),
             colours=colours(len(project.classes)),
@@ -61,7 +63,7 @@ def projects_router(store: Store, jobs: Jobs, renderer: Renderer) -> APIRouter:
             request,
             "projects.html",
             page="projects",
-            views=[(view, advise(view)) for view in views],
+            views=[(view, advise(view, place_of(store, view.project))) for view in views],
             waiting=webhooks.waiting(store),
         )
 

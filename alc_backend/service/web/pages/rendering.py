@@ -39,7 +39,6 @@ class Renderer:
 
     def __init__(self, settings: Settings) -> None:
         self._key = settings.secret.get_secret_value() if settings.secret else secrets.token_hex()
-        self._label_studio = settings.label_studio_links
         self._environment = _environment()
 
     def page(
@@ -51,7 +50,6 @@ class Renderer:
         content = self._environment.get_template(template).render(
             nonce=nonce,
             token=self._token_of(cookie),
-            label_studio=self._label_studio,
             prefix=prefix_of(request),
             **values,
         )

@@ -396,3 +396,86 @@ def upgrade() -> None:
     for name in ("corrected", "doubt"):
         columns = ["project_id", name, "image_id"]
         op.create_index(f"ix_image_states_{name}", "image_states", columns, unique=False)
+    _create_those_of_cvat()
+
+
+def _create_those_of_cvat() -> None:
+    op.create_table(
+        "cvat_projects",
+        sa.Column("project_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("questions", sa.Integer(), nullable=True),
+        sa.Column("collected_at", MOMENT, nullable=True),
+        sa.ForeignKeyConstraint(
+            ["project_id"], ["projects.id"], name="fk_cvat_projects_project_id"
+        ),
+        sa.PrimaryKeyConstraint("project_id", name="pk_cvat_projects"),
+        sa.UniqueConstraint("questions", name="uq_cvat_projects_questions"),
+        sa.UniqueConstraint("source", "number", name="uq_cvat_projects_source_number"),
+    )
+    op.create_table(
+        "cvat_frames",
+        sa.Column("image_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("task", sa.Integer(), nullable=False),
+        sa.Column("frame", sa.Integer(), nullable=False),
+        sa.Column("label_map", sa.String(), nullable=True),
+        sa.Column("shapes", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_cvat_frames_image_id"),
+        sa.PrimaryKeyConstraint("image_id", name="pk_cvat_frames"),
+    )
+    op.create_table(
+        "cvat_tasks",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("round_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("task", sa.Integer(), nullable=True),
+        sa.Column("gone_at", MOMENT, nullable=True),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_cvat_tasks_project_id"),
+        sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], name="fk_cvat_tasks_round_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_cvat_tasks"),
+        sa.UniqueConstraint("round_id", name="uq_cvat_tasks_round_id"),
+    )
+    op.create_index("ix_cvat_tasks_project_id", "cvat_tasks", ["project_id"], unique=False)
+    op.create_table(
+        "cvat_jobs",
+        sa.Column("job", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("cvat_task_id", sa.Integer(), nullable=False),
+        sa.Column("first", sa.Integer(), nullable=False),
+        sa.Column("last", sa.Integer(), nullable=False),
+        sa.Column("read_to", MOMENT, nullable=True),
+        sa.Column("reported_at", MOMENT, nullable=True),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("next_try_at", MOMENT, nullable=True),
+        sa.Column("problem", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["cvat_task_id"], ["cvat_tasks.id"], name="fk_cvat_jobs_cvat_task_id"
+        ),
+        sa.PrimaryKeyConstraint("job", name="pk_cvat_jobs"),
+    )
+    op.create_index("ix_cvat_jobs_cvat_task_id", "cvat_jobs", ["cvat_task_id"], unique=False)
+    op.create_index(
+        "ix_cvat_jobs_reported",
+        "cvat_jobs",
+        ["reported_at"],
+        unique=False,
+        sqlite_where=sa.text("reported_at IS NOT NULL"),
+        postgresql_where=sa.text("reported_at IS NOT NULL"),
+    )
+    op.create_table(
+        "cvat_questions",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("cvat_task_id", sa.Integer(), nullable=False),
+        sa.Column("frame", sa.Integer(), nullable=False),
+        sa.Column("query_id", sa.Integer(), nullable=False),
+        sa.Column("preset", sa.Integer(), nullable=False),
+        sa.Column("round_number", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["cvat_task_id"], ["cvat_tasks.id"], name="fk_cvat_questions_cvat_task_id"
+        ),
+        sa.ForeignKeyConstraint(["query_id"], ["queries.id"], name="fk_cvat_questions_query_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_cvat_questions"),
+        sa.UniqueConstraint("cvat_task_id", "frame", name="uq_cvat_questions_cvat_task_id_frame"),
+        sqlite_autoincrement=True,
+    )
