@@ -94,8 +94,7 @@ def _summary(document: Json) -> Iterable[str]:
                 f"{_hours(last['hours_classifying'])} (correcting saves {100 * saved:.0f} %)"
             )
         yield sentence + "."
-    if (note := published.note(document)) is not None:
-        yield note
+    yield from published.notes(document)
     if dataset["left_out"]:
         yield f"{len(dataset['left_out'])} images or files were left out; see the settings below."
 
