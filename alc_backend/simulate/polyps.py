@@ -97,7 +97,7 @@ def _grow(picture: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.
     along = (x - col) * np.cos(turn) + (y - row) * np.sin(turn)
     across = (y - row) * np.cos(turn) - (x - col) * np.sin(turn)
     distance = np.hypot(along / flat, across) / radius + 0.12 * clouds(rng, 10)
-    mask = distance < 1
+    mask: NDArray[np.bool_] = distance < 1
     mask[int(row), int(col)] = True
     dome = np.sqrt(np.clip(1 - distance**2, 0, 1))
     tone = np.array([214, 96, 92]) + rng.normal(0, 10, 3)

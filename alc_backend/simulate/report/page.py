@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 from alc_backend.common.types import Json
 from alc_backend.errors import DatasetError
 from alc_backend.simulate import figures, published
-from alc_backend.simulate.report import plots
+from alc_backend.simulate.report import class_plots, plots
 from alc_backend.simulate.report.plots import Plot
 from alc_backend.simulate.report.tables import tables
 
@@ -70,9 +70,12 @@ def _plots(document: Json) -> list[Plot]:
         found = [plots.curves_by_hours(rows)]
     else:
         found = [plots.curves(rows, quality) for quality in plots.QUALITIES]
-    found += [draw(rows[0], classes) for draw in (plots.class_iou, plots.repaired, plots.confusion)]
+    found += [
+        draw(rows[0], classes)
+        for draw in (class_plots.class_iou, class_plots.repaired, class_plots.confusion)
+    ]
     if document.get("moved"):
-        found += plots.moved(np.array(document["moved"]), classes)
+        found += class_plots.moved(np.array(document["moved"]), classes)
     return [plot for plot in found if plot is not None]
 
 
