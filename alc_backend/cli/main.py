@@ -32,6 +32,7 @@ from alc_backend.cli import (
 from alc_backend.cli.demo.command import demo
 from alc_backend.cli.demo.options import DemoOptions
 from alc_backend.cli.options import command_of
+from alc_backend.cli.simulate_options import SimulateOptions
 from alc_backend.common import logs
 from alc_backend.common.private import private_files
 from alc_backend.common.processes import distrust_working_folder
@@ -53,7 +54,7 @@ app.command()(doctor.doctor)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(rebuild.rebuild)
-app.command()(command_of(simulate.simulate, simulate.SimulateOptions))
+app.command()(command_of(simulate.simulate, SimulateOptions))
 app.command()(report.report)
 app.command()(review.review)
 app.command()(version.version)

@@ -13,6 +13,9 @@ BOTH_KINDS = ("sam3", "sam3_video")
 BOX_THRESHOLD = 0.2
 """The score (0..1) that a detection must exceed by default: the paper's for PASCAL."""
 
+PRESET_THRESHOLDS = {"kvasir": 0.05}
+"""The same with a training preset, for fields that the detector knows little of."""
+
 BOX_THRESHOLDS = {"owlv2": 0.1, "sam3": 0.3, "sam3_video": 0.3}
 """The same for kinds of models whose scores mean something else."""
 

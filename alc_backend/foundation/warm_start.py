@@ -21,7 +21,13 @@ from alc_backend.foundation.catalogue import (
     TOKENIZER,
     Role,
 )
-from alc_backend.foundation.kinds import BOTH_KINDS, default_threshold, kind_of
+from alc_backend.foundation.kinds import (
+    BOTH_KINDS,
+    BOX_THRESHOLD,
+    PRESET_THRESHOLDS,
+    default_threshold,
+    kind_of,
+)
 from alc_backend.foundation.prompts import class_prompts
 from alc_backend.settings import Settings
 
@@ -66,7 +72,7 @@ class WarmStart:
         if threshold is None:
             threshold = settings.box_threshold
         if threshold is None:
-            threshold = _default_threshold(settings.detector)
+            threshold = _default_threshold(settings.detector, settings.preset)
         return cls(
             superpixels=superpixels,
             threshold=threshold,
@@ -204,11 +210,14 @@ def check_files(start: WarmStart, settings: Settings) -> Files:
     return Files(settings.models / TOKENIZER, **paths)
 
 
-def _default_threshold(detector: str) -> float:
-    """The box threshold of a model that is named, or that lies in a folder."""
+def _default_threshold(detector: str, preset: str) -> float:
+    """The box threshold of a model that is named, or that lies in a folder, with a preset."""
     if detector in MODELS:
-        return MODELS[detector].threshold
-    return default_threshold(kind_of(Path(detector)))
+        threshold = MODELS[detector].threshold
+    else:
+        threshold = default_threshold(kind_of(Path(detector)))
+    # Only Grounding DINO's scores mean what they do in the paper.
+    return PRESET_THRESHOLDS.get(preset, threshold) if threshold == BOX_THRESHOLD else threshold
 
 
 def _does_both(detector: str) -> bool:

@@ -105,6 +105,13 @@ def quality_columns(rows: Iterable[Json]) -> list[Column]:
     return [Column("data_miou", answers, share) for answers, share in points(rows) if answers > 0]
 
 
+SUPERVISED = "supervised"
+"""The method of the rows whose networks are trained on the ground truth."""
+
+GOAL = 0.95
+"""The share of the supervised model mIoU at which the paper compares (Figures 3 and 8)."""
+
+
 def relative(rows: Iterable[Json]) -> list[Json]:
     """The rows, with ``model_share`` in their points where one row is supervised.
 
@@ -114,7 +121,7 @@ def relative(rows: Iterable[Json]) -> list[Json]:
     supervised = Figure.of(
         point["model_miou"]
         for row in found
-        if row.get("method") == "supervised"
+        if row.get("method") == SUPERVISED
         for point in row["rounds"]
     )
     if supervised is None or not supervised.mean:
@@ -133,6 +140,61 @@ def relative(rows: Iterable[Json]) -> list[Json]:
 def is_relative(rows: Iterable[Json]) -> bool:
     """Whether the rows have been compared with a supervised network."""
     return any("model_share" in point for row in rows for point in row["rounds"])
+
+
+def share_columns(rows: Iterable[Json]) -> list[Column]:
+    """A column of the share of the supervised model mIoU for each number of answers it is known at.
+
+    One column where nothing was asked; none where the rows have not been compared with a
+    supervised network.
+    """
+    found = list(rows)
+    if not is_relative(found):
+        return []
+    return [
+        Column("model_share", answers, share)
+        for answers, share in points(found)
+        if answers > 0 and at(found, answers, "model_share") is not None
+    ] or [Column("model_share")]
+
+
+def normalised(rows: Sequence[Json], answers: int) -> float:
+    """What so many answers cost, in classification queries (Theorem 3.1); the mean of the rows.
+
+    The answers of active learning are classifications already.
+    """
+    found = at(rows, answers, "normalised_clicks")
+    return float(answers) if found is None or not is_corrected(rows) else found.mean
+
+
+def is_corrected(rows: Iterable[Json]) -> bool:
+    """Whether the answers of rows are corrections, which cost less than classifications."""
+    return all(row.get("method", "alc") == "alc" for row in rows)
+
+
+def clicks_to_goal(rows: Sequence[Json]) -> str:
+    """After how many clicks rows of one label reach GOAL, by straight lines between the points.
+
+    With the normalised clicks in brackets where those are corrections; a dash when they never do.
+    """
+    if any(row.get("method") == SUPERVISED for row in rows):
+        return "–"
+    known = [
+        (answers, normalised(rows, answers), value.mean)
+        for answers, _ in points(rows)
+        if (value := at(rows, answers, "model_share")) is not None
+    ]
+    reached = [index for index, (*_, share) in enumerate(known) if share >= GOAL]
+    if not reached:
+        return "–"
+    index = reached[0]
+    clicks, cost, share = known[index]
+    if index:
+        before, cost_before, share_before = known[index - 1]
+        way = (GOAL - share_before) / (share - share_before)
+        clicks = round(before + way * (clicks - before))
+        cost = cost_before + way * (cost - cost_before)
+    return f"{clicks} ({cost:.0f})" if is_corrected(rows) else str(clicks)
 
 
 COUNTS = ("answers", "pages", "tiles", "confirmed")

@@ -90,8 +90,7 @@ PAPER = {
     ),
     "figure 5": Published(
         "on Kvasir-SEG, two classes, box threshold 0.05: from 20 % mIoU before any click, SIM "
-        "reaches 93 % of the supervised model mIoU with 6K clicks. With two classes a correction "
-        "costs what a classification does",
+        "reaches 93 % of the supervised model mIoU with 6K clicks",
         {},
     ),
     "figure 6": Published(
@@ -103,6 +102,15 @@ PAPER = {
     ),
 }
 """By what `alc simulate --table` or `--figure` shows."""
+
+
+TWO_CLASSES = (
+    "With two classes, naming a class is a choice of one bit, and so is accepting or correcting "
+    "one: by Theorem 3.1 a correction query costs what a classification does (C_cor = C_cls), "
+    "whatever the share of right labels. Hours still take accepting to be quicker, as people were "
+    "with twenty classes."
+)
+"""What differs where there are two classes."""
 
 
 def columns(document: Json) -> dict[str, dict[str, str]]:
@@ -120,10 +128,14 @@ def columns(document: Json) -> dict[str, dict[str, str]]:
     }
 
 
-def note(document: Json) -> str | None:
-    """What the paper did, or found, where the results are of one of its tables or figures."""
+def notes(document: Json) -> list[str]:
+    """What to know about results: what the paper did, or found, where they show one of its tables.
+
+    Of two classes also what they cost.
+    """
     shows = _shows(document)
-    return f"The paper's {shows}: {PAPER[shows].note}." if shows in PAPER else None
+    found = [f"The paper's {shows}: {PAPER[shows].note}."] if shows in PAPER else []
+    return [*found, TWO_CLASSES] if len(document["dataset"]["classes"]) == 2 else found
 
 
 def _shows(document: Json) -> str:

@@ -21,6 +21,8 @@ LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "numpy", "scikit-im
 TITLES = {"data_miou": "data mIoU", "recall": "recall", "model_miou": "model mIoU",
           "model_share": "of supervised"}  # fmt: skip
 
+GOAL_TITLE = f"{100 * figures.GOAL:.0f} % of supervised\nafter clicks (normalised)"
+
 
 def document(
     scenes: Scenes, settings: Json, planned: Sequence[Planned], rows: Sequence[Json]
@@ -69,14 +71,16 @@ def _table(
         *figures.quality_columns(every),
         Column("recall"),
         Column("model_miou"),
-        *([Column("model_share")] if figures.is_relative(every) else []),
+        *figures.share_columns(every),
     ]
-    table = _empty(oracle, rows, ["", *map(_header, columns), "hours", *paper])
+    goal = [GOAL_TITLE] if figures.is_relative(every) else []
+    table = _empty(oracle, rows, ["", *map(_header, columns), *goal, "hours", *paper])
     for label, members in rows.items():
         cells = [column.of(members) for column in columns]
         shown = ["–" if cell is None else str(cell) for cell in cells]
         theirs = [column.get(label, "–") for column in paper.values()]
-        table.add_row(label, *shown, figures.hours(members), *theirs)
+        clicks = [figures.clicks_to_goal(members)] if goal else []
+        table.add_row(label, *shown, *clicks, figures.hours(members), *theirs)
     return table
 
 

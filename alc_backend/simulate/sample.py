@@ -6,20 +6,27 @@ The same seed gives the same dataset on every machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
-from alc_backend.common.locks import only_one
-from alc_backend.datasets.images import encode_label_map
+from alc_backend.simulate.drawing import (
+    HEIGHT,
+    TRAINING,
+    VALIDATION,
+    WIDTH,
+    Scene,
+    clouds,
+    patch,
+    photograph,
+    ragged,
+    write_scenes,
+)
 
 CLASSES = ["background", "tree", "house", "car", "cow", "horse", "boat", "person", "ball"]
-TRAINING, VALIDATION = 64, 32
-HEIGHT, WIDTH = 192, 256
 
 MISTAKEN = {"tree": "boat", "house": "car", "car": "boat", "cow": "horse", "horse": "cow",
             "boat": "house", "person": "tree", "ball": "person"}  # fmt: skip
@@ -29,19 +36,6 @@ WRONG_CLASS, MISSED, FALSE_DETECTION = 0.45, 0.08, 0.7
 """The shares of objects with a wrong class and of missed objects; false detections per image."""
 
 
-@dataclass(frozen=True)
-class Scene:
-    """An image with its ground truth and its imperfect labels, all of 192 × 256 pixels.
-
-    ``image`` uint8 (H, W, 3); ``truth``, ``labels`` uint8 (H, W); ``objects`` int32 (H, W).
-    """
-
-    image: NDArray[np.uint8]
-    truth: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    objects: NDArray[np.int32]
-
-
 def write_sample(
     root: Path, seed: int = 0, *, images: int = TRAINING, held_out: int = VALIDATION
 ) -> tuple[Path, Path]:
@@ -49,27 +43,9 @@ def write_sample(
 
     A folder that is already complete stays unchanged; of several processes, one writes it.
     """
-    training, validation = root / "train", root / "val"
-    with only_one(root.with_name(f"{root.name}.lock")):
-        _write_folder(training, seed, range(images))
-        _write_folder(validation, seed, range(images, images + held_out))
-    return training, validation
-
-
-def _write_folder(folder: Path, seed: int, scenes: Iterable[int]) -> None:
-    """Write the scenes with these numbers as a dataset folder, unless it is complete."""
-    if (folder / "classes.txt").is_file():
-        return
-    for name in ("images", "pseudo_labels", "objects", "ground_truth"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for index in scenes:
-        scene = make_scene(seed, index)
-        name = f"scene_{index:03d}"
-        Image.fromarray(scene.image).save(folder / "images" / f"{name}.jpg", quality=92)
-        encode_label_map(folder / "pseudo_labels" / f"{name}.png", scene.labels)
-        encode_label_map(folder / "ground_truth" / f"{name}.png", scene.truth)
-        Image.fromarray(scene.objects.astype(np.uint8)).save(folder / "objects" / f"{name}.png")
-    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    return write_scenes(
+        root, CLASSES, lambda index: make_scene(seed, index), images=images, held_out=held_out
+    )
 
 
 def make_scene(seed: int, index: int) -> Scene:
@@ -85,15 +61,15 @@ def make_scene(seed: int, index: int) -> Scene:
             continue
         truth[mask] = CLASSES.index(name)
         if rng.random() >= MISSED:
-            detections.append((_seen_as(name, rng), _ragged(mask, rng)))
+            detections.append((_seen_as(name, rng), ragged(mask, rng)))
     if rng.random() < FALSE_DETECTION:
-        detections.insert(0, (int(rng.integers(1, len(CLASSES))), _patch(rng)))
+        detections.insert(0, (int(rng.integers(1, len(CLASSES))), patch(rng)))
     labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     objects = np.zeros((HEIGHT, WIDTH), dtype=np.int32)
     for number, (label, mask) in enumerate(detections, start=1):
         labels[mask] = label
         objects[mask] = number
-    return Scene(_photograph(canvas, rng), truth, labels, objects)
+    return Scene(photograph(canvas, rng), truth, labels, objects)
 
 
 def _seen_as(name: str, rng: np.random.Generator) -> int:
@@ -115,53 +91,8 @@ def _backdrop(rng: np.random.Generator) -> NDArray[np.uint8]:
     fade = np.linspace(0, 1, HEIGHT)[:, None, None]
     scene[:] = ground * (0.75 + 0.4 * fade)
     scene[:horizon] = (sky * (0.9 + 0.3 * fade))[:horizon]
-    scene += 26 * _clouds(rng, 24)[..., None] + 12 * _clouds(rng, 5)[..., None]
+    scene += 26 * clouds(rng, 24)[..., None] + 12 * clouds(rng, 5)[..., None]
     return np.clip(scene, 0, 255).astype(np.uint8)
-
-
-def _clouds(rng: np.random.Generator, grain: int) -> NDArray[np.float64]:
-    """Smooth noise of about [-1, 1] with structures of ``grain`` pixels, (H, W)."""
-    coarse = rng.normal(0, 0.5, (HEIGHT // grain + 3, WIDTH // grain + 3))
-    canvas = Image.fromarray(coarse.astype(np.float32))
-    enlarged = canvas.resize((WIDTH + 2 * grain, HEIGHT + 2 * grain), Image.Resampling.BICUBIC)
-    return np.asarray(enlarged, dtype=np.float64)[grain:-grain, grain:-grain]
-
-
-def _photograph(canvas: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The drawing as a camera would take it: with uneven light, a slight blur, and noise."""
-    light = rng.uniform(0.75, 1.2) * (1 + 0.12 * _clouds(rng, 60))[..., None]
-    blurred = np.asarray(canvas.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float64)
-    noisy = blurred * light + rng.normal(0, 7, blurred.shape)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
-
-
-def _ragged(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """The mask with an inaccurate border; sometimes without a strip, or with a detached crumb."""
-    smooth = np.asarray(
-        Image.fromarray((mask * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(3)),
-        dtype=np.float64,
-    )
-    ragged = smooth / 255 + 0.35 * _clouds(rng, 8) > 0.5
-    ragged &= smooth > 2
-    rows, cols = np.nonzero(mask)
-    if rng.random() < 0.25:  # a strip is missing: the superpixel falls into pieces
-        cut = int(rng.integers(cols.min(), cols.max() + 1))
-        ragged[:, max(0, cut - 2) : cut + 2] = False
-    if rng.random() < 0.3:  # a crumb beside the object
-        row = int(np.clip(rows.mean() + rng.normal(0, 30), 0, HEIGHT - 5))
-        col = int(np.clip(cols.mean() + rng.normal(0, 40), 0, WIDTH - 5))
-        ragged[row : row + 4, col : col + 4] = True
-    return ragged if ragged.any() else mask
-
-
-def _patch(rng: np.random.Generator) -> NDArray[np.bool_]:
-    """The mask of a false detection: a blob of background."""
-    radius = rng.uniform(12, 30)
-    row, col = rng.uniform(20, HEIGHT - 20), rng.uniform(20, WIDTH - 20)
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    distance = np.hypot((y - row) * 1.4, x - col) + 8 * _clouds(rng, 10)
-    inside: NDArray[np.bool_] = distance < radius
-    return inside
 
 
 def _draw(canvas: Image.Image, name: str, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -215,7 +146,7 @@ class _Brush:
 
     def finish(self) -> tuple[Image.Image, NDArray[np.bool_]]:
         """The drawn colours with a texture, and the mask of the drawing."""
-        texture = 16 * _clouds(self.rng, 4)[..., None]
+        texture = 16 * clouds(self.rng, 4)[..., None]
         colours = np.clip(np.asarray(self._colours, dtype=np.float64) + texture, 0, 255)
         return Image.fromarray(colours.astype(np.uint8)), np.asarray(self._mask) > 0
 

@@ -107,6 +107,16 @@ def test_each_model_has_a_threshold_of_its_own_also_by_its_path(tmp_path, detect
     assert WarmStart.chosen(settings, "grounded-sam", threshold=0.7).threshold == 0.7
 
 
+@pytest.mark.parametrize(
+    ("detector", "threshold"), [("grounding-dino-tiny", 0.05), ("owlv2-base", 0.1), ("sam3", 0.3)]
+)
+def test_the_preset_for_polyps_has_the_papers_threshold(tmp_path, detector, threshold):
+    given = {"data_dir": tmp_path, "detector": detector, "preset": "kvasir", "_env_file": None}
+    assert WarmStart.chosen(Settings(**given), "grounded-sam").threshold == threshold
+    assert WarmStart.chosen(Settings(**given, box_threshold=0.3), "slic").threshold == 0.3
+    assert WarmStart.chosen(Settings(**given), "slic", threshold=0.4).threshold == 0.4
+
+
 def test_a_warm_start_is_kept_with_its_project():
     start = WarmStart("grounded-sam", 50, True, 0.05, "grounding-dino-base", "sam-vit-l")
     assert WarmStart.of(start.as_dict()) == start

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alc_backend.cli import common, main
+from alc_backend.cli.simulate_options import SimulateOptions
 from alc_backend.errors import AlcError, DatasetError, SettingsError, TrainingError
 from alc_backend.settings import settings
 from alc_backend.simulate import figures, plans, published, results, work, workers
@@ -383,11 +384,30 @@ def test_rounds_of_one_budget(world, tmp_path):
         (["--seeds", "one"], "--seeds"),
         (["--acquisition", "best"], "--acquisition"),
         (["--preset", "huge"], "preset"),
+        (["--sample", "polyps"], "--sample goes without a dataset"),
     ],
 )
 def test_mistakes_on_the_command_line(world, tmp_path, arguments, named):
     with pytest.raises(AlcError, match=named):
         simulate(world, tmp_path, *arguments)
+
+
+def test_the_sample_of_two_classes_is_for_the_figure_of_two_classes():
+    assert SimulateOptions().built_in == "scenes"
+    assert SimulateOptions(figure="3").built_in == "scenes"
+    assert SimulateOptions(figure="5").built_in == "polyps"
+    assert SimulateOptions(figure="5", sample="scenes").built_in == "scenes"
+    with pytest.raises(SettingsError, match="scenes or polyps, not 'moon'"):
+        SimulateOptions(sample="moon").check()
+
+
+@pytest.mark.parametrize("classes", [["background", "cat"], ["background", "cat", "dog"]])
+def test_of_two_classes_it_is_said_what_a_query_costs(classes):
+    found = {"dataset": {"classes": classes}, "settings": {"shows": "figure 5"}}
+    said = published.notes(found)
+    assert "Kvasir-SEG" in said[0]
+    assert [text for text in said if "C_cor = C_cls" in text] == said[1:]
+    assert len(said) == (2 if len(classes) == 2 else 1)
 
 
 def test_data_without_truth_cannot_be_simulated(tmp_path):

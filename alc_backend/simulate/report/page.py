@@ -14,7 +14,7 @@ from alc_backend.common.types import Json
 from alc_backend.common.version import __version__
 from alc_backend.errors import DatasetError
 from alc_backend.simulate import figures, published
-from alc_backend.simulate.report import plots
+from alc_backend.simulate.report import class_plots, plots
 from alc_backend.simulate.report.plots import Plot
 from alc_backend.simulate.report.tables import tables
 
@@ -92,9 +92,12 @@ def _plots(document: Json) -> list[Plot]:
         found = [plots.curves_by_hours(rows)]
     else:
         found = [plots.curves(rows, quality) for quality in plots.QUALITIES]
-    found += [draw(rows[0], classes) for draw in (plots.class_iou, plots.repaired, plots.confusion)]
+    found += [
+        draw(rows[0], classes)
+        for draw in (class_plots.class_iou, class_plots.repaired, class_plots.confusion)
+    ]
     if document.get("moved"):
-        found += plots.moved(np.array(document["moved"]), classes)
+        found += class_plots.moved(np.array(document["moved"]), classes)
     return [plot for plot in found if plot is not None]
 
 
@@ -116,8 +119,7 @@ def _summary(document: Json) -> Iterable[str]:
                 f"{_hours(last['hours_classifying'])} (correcting saves {100 * saved:.0f} %)"
             )
         yield sentence + "."
-    if (note := published.note(document)) is not None:
-        yield note
+    yield from published.notes(document)
     if dataset["left_out"]:
         yield f"{len(dataset['left_out'])} images or files were left out; see the settings below."
 

@@ -12,10 +12,12 @@ from alc_backend.simulate.figures import Column, Figure
 
 TITLES = {
     "data_miou": "data mIoU", "precision": "precision", "recall": "recall",
-    "model_miou": "model mIoU", "accept_rate": "accepted",
+    "model_miou": "model mIoU", "accept_rate": "accepted", "model_share": "of supervised",
 }  # fmt: skip
 
-RANKED = ("data_miou", "model_miou", "recall")
+GOAL_TITLE = f"{100 * figures.GOAL:.0f} % of supervised after clicks (normalised)"
+
+RANKED = ("data_miou", "model_miou", "recall", "model_share")
 """The figures whose best value in a column is marked."""
 
 
@@ -49,10 +51,13 @@ def _compared(
     oracle: str, rows: Mapping[str, Sequence[Json]], paper: Mapping[str, Mapping[str, str]]
 ) -> Table:
     """The table of one oracle, from its rows by label, beside the columns of the ``paper``."""
+    every = [*chain.from_iterable(rows.values())]
     columns = [
-        *figures.quality_columns(chain.from_iterable(rows.values())),
-        *(Column(name) for name in ("precision", "recall", "model_miou", "accept_rate")),
+        *figures.quality_columns(every),
+        *(Column(name) for name in ("precision", "recall", "accept_rate", "model_miou")),
+        *figures.share_columns(every),
     ]
+    goal = [GOAL_TITLE] if figures.is_relative(every) else []
     values = {label: [column.of(members) for column in columns] for label, members in rows.items()}
     best = [
         _best([line[index] for line in values.values()]) if column.name in RANKED else None
@@ -62,8 +67,10 @@ def _compared(
     for label, line in values.items():
         cells = [_cell(value, top) for value, top in zip(line, best, strict=True)]
         theirs = [Cell(column.get(label, "–")) for column in paper.values()]
-        lines.append([Cell(label), *cells, Cell(figures.hours(rows[label])), *theirs])
-    header = ["", *(_header(column) for column in columns), "hours", *paper]
+        clicks = [Cell(figures.clicks_to_goal(rows[label]))] if goal else []
+        hours = Cell(figures.hours(rows[label]))
+        lines.append([Cell(label), *cells, *clicks, hours, *theirs])
+    header = ["", *(_header(column) for column in columns), *goal, "hours", *paper]
     return Table(_caption(oracle), header, lines)
 
 

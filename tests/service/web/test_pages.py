@@ -393,6 +393,27 @@ def test_the_admin_page_tells_how_labels_were_confirmed(client, store, project, 
     assert '67 % <span class="soft small">of 3 (21 % to 94 %)</span>' in dog
 
 
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [(["background", "cat", "dog"], r"saves \d+ % of the work"),
+     (["background", "cat"], "with two classes, accepting and naming one cost the same")],
+)  # fmt: skip
+def test_what_correcting_saves_depends_on_the_number_of_classes(
+    settings, redis, store, dataset, classes, said
+):
+    if len(classes) == 2:
+        for truth in (dataset / "ground_truth").iterdir():
+            dog = np.asarray(Picture.open(truth)) == DOG
+            Picture.fromarray(np.where(dog, 0, CAT).astype(np.uint8)).save(truth)
+        (dataset / "classes.txt").write_text("\n".join(classes))
+    project = asked_project(store, dataset)
+    arrive(store, project, created(answer(1, task_of(store, "a", 1), "cat")))
+    with TestClient(create_app(settings), headers={"Authorization": "Bearer s3cret"}) as client:
+        page = client.get("/").text
+    assert re.search(said, page)
+    assert len(re.findall("saves|cost the same", page)) == 1
+
+
 def test_the_page_of_an_image_tells_tiles(client, store, project):
     say_to_page(store, add_page(store, project, proposed=DOG), 1, {1, 3})
     rows = []
