@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Select, func, select
 
@@ -88,7 +89,7 @@ def close_questions(store: Store, client: Client, project_id: int) -> None:
     task_sync.close(store.session, client, wanted)
 
 
-def _superpixels_out(project_id: int) -> Select[tuple[int]]:
+def _superpixels_out(project_id: int) -> Select[Any]:
     """Select the superpixels (row ids) of images that are out of the dataset, by an index."""
     out = select(Image.id).where(
         Image.project_id == project_id, Image.split == TRAIN, Image.removed.in_(list(Removal))

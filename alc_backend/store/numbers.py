@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select
+from sqlalchemy import SelectBase
 from sqlalchemy.orm import Session
 
 from alc_backend.store.connections import POSTGRESQL
@@ -18,7 +18,7 @@ AT_ONCE = 20_000
 """Rows in memory at once."""
 
 
-def read_numbers(session: Session, statement: Select[Any]) -> Iterator[NDArray[np.float64]]:
+def read_numbers(session: Session, statement: SelectBase) -> Iterator[NDArray[np.float64]]:
     """The rows of a statement, float64 (R, columns), some thousand at a time.
 
     Its columns are integers of up to 53 bits and floats, none of them NULL, and its parameters are

@@ -55,7 +55,7 @@ def repaired(row: Json, classes: Sequence[str]) -> Plot | None:
     )
     return Plot(
         "repaired",
-        "Most changed classes",
+        "Most corrected classes",
         f"{row['label']}: pixels of each true class",
         figure,
         [["class", "put right", "still wrong"], *([*item] for item in shown)],
