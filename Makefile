@@ -109,8 +109,11 @@ chromium: $(VENV)/.tools
 	@$(VENV)/bin/playwright --version >/dev/null 2>&1 \
 		|| (apt-get update && apt-get install -y libatomic1) >/dev/null  # playwright's node needs it
 
+# Tests write a lot that is soon deleted: into memory, where it has a folder and 8 GB to spare.
+IN_MEMORY := $(shell test -w /dev/shm && df -Pk /dev/shm | awk 'NR == 2 && $$4 > 8e6 {print "TMPDIR=/dev/shm"}')
+
 test: install $(VENV)/.tools chromium
-	OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_PROCESSES) --dist loadscope \
+	$(IN_MEMORY) OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_PROCESSES) --dist loadscope \
 		--no-loadscope-reorder $(PYTEST_ARGS)
 
 # Version 1.0.9 and 2.x (ML_2_SOURCE=FOLDER for a copy of its repository; without git, 1.0.9 alone),

@@ -135,9 +135,8 @@ def ledger_now(store, project):
 
 
 @BOTH_DATABASES
-@pytest.mark.parametrize("overlap", [1, 2])
-@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=histories(), data=st.data())
+@hypothesis_settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(overlap=st.sampled_from([1, 2]), history=histories(), data=st.data())
 def test_any_order_repetition_and_loss_of_webhooks_gives_the_same_ledger(
     store, project, overlap, history, data
 ):
