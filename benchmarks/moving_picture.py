@@ -25,7 +25,7 @@ from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
 from tests.e2e.pages import CLASSES, Pages
 
-SCREEN = {"width": 1120, "height": 690}
+SCREEN = {"width": 1120, "height": 610}
 QUALITY = 62
 PAGES = (("cat", "coffee", 3), ("background", "rocket", 8))
 """Of each page, which proposes the cat: the label that its tiles have now, the photo of those that

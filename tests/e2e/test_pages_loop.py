@@ -19,7 +19,7 @@ from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.questions import planning
 from alc_backend.store import ledger
 from alc_backend.store.kinds import EntryKind
-from alc_backend.store.models import LedgerEntry, Round, Superpixel
+from alc_backend.store.models import LedgerEntry, Query, Round, Superpixel
 from alc_backend.store.pages import Page
 from tests.conftest import wait_for
 from tests.e2e.demonstration import alc, wait_open
@@ -126,6 +126,17 @@ def test_a_round_of_pages_and_single_questions(running_alone, tmp_path):
     wait_for(lambda: ticked(demo, annotation) == {1})
     assert tiles_in_ledger(demo) == tiles_in_label_studio(demo)
 
+    # What was accepted is reviewed; what is unticked there is doubted, and asked about singly.
+    made = json.loads(alc(demo, "review", "--doubtful", "4", "--json"))["pages"]
+    review = int(made[0]["address"].rpartition("=")[2])
+    task = demo.client.get(f"/api/tasks/{review}")
+    assert task["is_labeled"]
+    shown = pages.described(task["data"], project.class_ids)
+    kept = {"result": pages.annotation_result(shown, range(2, len(shown.tiles) + 1))}
+    demo.client.post(f"/api/tasks/{review}/annotations/", {**kept, "lead_time": 5.0})
+    (doubted,) = wait_for(lambda: judged(demo).disputed)
+    wait_for(lambda: adjudicated(demo) == [doubted], limit_s=60)
+
     # A store that is lost is made again with everything that was said on pages.
     before = ledger_digest(demo, tmp_path / "before")
     elsewhere = {"ALC_DATA_DIR": str(tmp_path / "rebuilt"), "REDIS_URL": "redis://127.0.0.1:1/0"}
@@ -135,10 +146,30 @@ def test_a_round_of_pages_and_single_questions(running_alone, tmp_path):
     assert "0 problems" in alc(demo, "rebuild", str(folder), *numbers, **elsewhere)
     assert ledger_digest(demo, tmp_path / "after", **elsewhere) == before
 
+    # A review that is undone leaves the answers as they were.
+    with demo.store.reading() as session:
+        entries = select(LedgerEntry.id).where(LedgerEntry.task_id == review)
+        number = session.scalars(entries).first()
+    assert "is undone" in alc(demo, "answers", "revert", str(number))
+    assert judged(demo).disputed == {}
+    assert tiles_in_ledger(demo) == tiles_in_label_studio(demo)
+
     # One that is deleted is withdrawn, all of it.
     demo.client.delete(f"/api/annotations/{annotation}/")
     wait_for(lambda: annotation not in {number for number, _ in tiles_in_ledger(demo)})
     assert tiles_in_ledger(demo) == tiles_in_label_studio(demo)
+
+
+def judged(demo) -> ledger.Judgement:
+    with demo.store.reading() as session:
+        return ledger.judgement(session, demo.project_id)
+
+
+def adjudicated(demo) -> list[int]:
+    """The superpixels (row ids) that Label Studio asks about once more."""
+    with demo.store.reading() as session:
+        asked = select(Query.superpixel_id).where(Query.adjudication, Query.task_id.is_not(None))
+        return list(session.scalars(asked))
 
 
 def ticked(demo, annotation: int) -> set[int]:
