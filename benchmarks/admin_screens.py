@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from alc_backend.common.batches import batched
 from alc_backend.datasets.images import read_image
 from alc_backend.datasets.superpixels import slic
 from alc_backend.loop.config import round_config
@@ -129,7 +130,7 @@ def many_answers(store: Store, folder: Path) -> int:
                 )
             )  # fmt: skip
     answered = 0
-    for part in _parts(_questions(store, project_id), AT_ONCE):
+    for part in batched(_questions(store, project_id), AT_ONCE):
         with store.session() as session:
             round_ = session.scalars(
                 select(Round).where(Round.project_id == project_id, Round.number == 5)
@@ -182,16 +183,6 @@ def _most(values: NDArray[np.uint8], pieces: NDArray[np.int32]) -> NDArray[np.in
     padded = np.zeros(256 * (int(pieces.max()) + 1), dtype=np.int64)
     padded[: len(counts)] = counts
     return padded.reshape(-1, 256)[:, :255].argmax(axis=1)
-
-
-def _parts(items: Iterator[Any], many: int) -> Iterator[list[Any]]:
-    part = []
-    for item in items:
-        part.append(item)
-        if len(part) == many:
-            yield part
-            part = []
-    yield part
 
 
 def _answer(session: Session, round_: Round, proposed: int, members: Members, before: int) -> int:
