@@ -28,6 +28,7 @@ def add_page(
     round_number=None,
     closed_at=None,
     plan=1,
+    review=False,
 ) -> int:
     """A page, already in Label Studio, about superpixels that are labelled cat; returns its id."""
     with store.session() as session:
@@ -40,6 +41,7 @@ def add_page(
             key=key,
             proposed=proposed,
             plan=plan,
+            review=review,
             place=0.5,
             task_id=task_id,
             closed_at=closed_at,
@@ -65,7 +67,17 @@ def add_page(
 
 
 def say_to_page(
-    store, page_id, number, ticked, *, by="7", minute=0.0, revised=None, again=False, lead_time=6.0
+    store,
+    page_id,
+    number,
+    ticked,
+    *,
+    by="7",
+    minute=0.0,
+    revised=None,
+    again=False,
+    lead_time=6.0,
+    label_studio_project=None,
 ) -> list[LedgerEntry]:
     """Somebody answers a page (None: skips it) in a minute after noon; returns what is new."""
     with store.session() as session:
@@ -78,6 +90,7 @@ def say_to_page(
             answered_at=NOON + timedelta(minutes=minute),
             updated_at=NOON + timedelta(minutes=minute if revised is None else revised),
             task_id=page.task_id,
+            label_studio_project=label_studio_project,
         )
         return recording.record_page(session, page, reply, ticked, again=again)
 

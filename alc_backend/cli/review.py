@@ -46,9 +46,12 @@ def review(
     """
     from alc_backend.labelstudio.client import Client
     from alc_backend.loop.questions import reviewing
+    from alc_backend.loop.workplace import refuse_in_cvat
 
     store = open_store()
     project_id = project_id_of(store, project)
+    with store.reading() as session:
+        refuse_in_cvat(session, project_id, "answers are looked at again in its own jobs")
     found: list[reviewing.Answered] = []
     if annotator is not None:
         found += reviewing.corrections(store, project_id, annotator, last)

@@ -13,6 +13,7 @@ from alc_backend.loop.annotations import history
 from alc_backend.loop.overview import overview
 from alc_backend.loop.questions import reviewing
 from alc_backend.store import recording, upkeep
+from alc_backend.store.cvat import CvatProject
 from alc_backend.store.kinds import EntryKind
 from alc_backend.store.models import Project, Query, Round, Superpixel
 from alc_backend.store.pages import Page
@@ -237,6 +238,14 @@ def test_before_the_first_round_there_is_nothing_to_review(store, project, setti
     done = alc(settings, "review", "--doubtful", "5")
     assert done.returncode == 1
     assert "no round was opened" in done.stderr
+
+
+def test_a_project_in_cvat_is_refused(store, project, settings):
+    with store.session() as session:
+        session.add(CvatProject(project_id=project, source="task", number=7, questions=5))
+    done = alc(settings, "review", "--doubtful", "5")
+    assert done.returncode == 1
+    assert "CVAT" in done.stderr
 
 
 def test_the_command_lists_the_pages(store, project, label_studio, say, settings):

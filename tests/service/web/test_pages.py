@@ -27,6 +27,8 @@ from alc_backend.store.round_states import RoundState
 from tests.annotations import (
     CAT,
     DOG,
+    NOON,
+    QUERY_PROJECT,
     answer,
     arrive,
     asked_project,
@@ -459,3 +461,13 @@ def test_what_is_to_be_typed_stands_out_in_problems(client, store, project):
     page = client.get(f"/projects/{project}").text
     assert "&lt;b&gt;no&lt;/b&gt; memory; run <code>alc worker --lean</code> &amp; wait" in page
     assert "a ` alone" in page
+
+
+def test_pages_of_reviews_are_linked_while_they_wait(client, store, project):
+    page = add_page(store, project, task_id=801, review=True, closed_at=NOON)
+    link = f"/projects/{QUERY_PROJECT}/data?task=801"
+    text = client.get(f"/projects/{project}").text
+    assert "1 page waits for a review" in text
+    assert f'{link}">cat</a>' in text
+    say_to_page(store, page, 5, {1, 2, 3}, label_studio_project=QUERY_PROJECT)
+    assert "for a review" not in client.get(f"/projects/{project}").text
