@@ -372,6 +372,21 @@ def test_the_commands_name_tiles(store, project, label_studio, settings, monkeyp
     assert in_ledger(store, project) == {}
 
 
+def test_several_answers_are_undone_at_once(
+    store, project, submit, label_studio, settings, monkeypatch
+):
+    label_studio.serve(monkeypatch)
+    say_to_page(store, add_page(store, project, proposed=DOG), 1, {1})
+    submit(answer(2, task_of(store, "b", 2), "dog"), answer(3, task_of(store, "c", 2), "dog"))
+    numbers = [entry.id for entry in entries(store)]
+    arguments = ("answers", "revert", *map(str, (numbers[0], 999, numbers[1], numbers[3])))
+    done = alc_with(settings.environment(), settings.data_dir.parent, *arguments)
+    assert done.returncode == 1
+    assert "no answer 999" in " ".join(done.stderr.split())
+    assert done.stdout.count("is undone") == 2  # two tiles are of one page
+    assert in_ledger(store, project) == {3: ("correct", DOG)}
+
+
 @BOTH_DATABASES
 def test_a_batch_of_the_machine_is_undone_whole_and_without_label_studio(
     store, project, submit, log, revert, label_studio

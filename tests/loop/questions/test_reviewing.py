@@ -74,12 +74,12 @@ def say(store, project):
 def reviewed(store, project, label_studio):
     """Let somebody open a page of a review and leave these tiles ticked."""
 
-    def reviewed(page, ticked, number=5000, minute=600.0):
+    def reviewed(page, ticked, number=5000, minute=600.0, revised=None):
         task_id = int(page.address.rpartition("=")[2])
         task = label_studio.tasks[task_id]
         shown = pages.described(task.data, {"background": 0, "cat": CAT, "dog": DOG})
         result = pages.annotation_result(shown, ticked)
-        record = annotation(number, task_id, result, by=1, minute=minute)
+        record = annotation(number, task_id, result, by=1, minute=minute, revised=revised)
         arrive(store, project, created(record, task.data), label_studio=label_studio)
 
     return reviewed
@@ -189,6 +189,19 @@ def test_a_review_that_is_undone_leaves_the_answers(store, project, label_studio
     assert {one: a.id for one, a in after.resolved.items()} == {
         one: a.id for one, a in before.resolved.items()
     }
+
+
+def test_a_review_that_is_changed_counts_as_it_is_now(store, project, label_studio, say, reviewed):
+    dogs = superpixels(store, 2, 2)
+    say(dogs, DOG)
+    (page,) = ask(store, label_studio, project, reviewing.corrections(store, project, "7", 9))
+    reviewed(page, set())
+    reviewed(page, {1}, revised=650.0)
+    assert len(judged(store, project).disputed) == 1
+    reviewed(page, {1, 2}, revised=660.0)
+    assert judged(store, project).disputed == {}
+    with store.reading() as session:
+        assert upkeep.differences(session, project) == []
 
 
 def test_an_answer_given_after_the_review_counts(store, project, label_studio, say, reviewed):
