@@ -38,11 +38,6 @@ def warm_start(
     """
     from alc_backend.foundation import warm_start as methods
 
-    if dataset is not None and method == methods.GROUNDED_SAM:
-        raise SettingsError(
-            "the dataset has masks already; use --superpixels sam for superpixels around them, or "
-            "--images for images without masks"
-        )
     if dataset is None and method == OBJECTS:
         raise SettingsError("--superpixels objects goes with a dataset folder")
     return methods.WarmStart.chosen(
@@ -66,12 +61,15 @@ def open_with(
 ) -> Dataset:
     """The dataset with masks in ``root``, its superpixels made by ``method`` as ``start`` says.
 
+    With Grounded-SAM these are what it finds in the image, whatever the masks say there: so it can
+    be asked about what they overlook.
+
     ``root`` may be an export of Label Studio, which needs the folder ``images`` of the images and
     may have a list of ``classes``; the images of an export of CVAT may lie there, too.
     ``format_name`` is a format of Datumaro's, where the dataset has one. Raises
     SettingsError where they do not belong.
     """
-    from alc_backend.foundation.warm_start import Warmer
+    from alc_backend.foundation.warm_start import GROUNDED_SAM, Warmer
 
     if format_name is not None:
         from alc_backend.datasets.through_datumaro import open_datumaro
@@ -82,6 +80,8 @@ def open_with(
     warmer = Warmer(start, opened.classes, settings)
     if method in (SLIC, SEEDS):
         opened.segment = lambda image, labels, objects: warmer.from_masks(image, labels)
+    elif method == GROUNDED_SAM:
+        opened.segment = lambda image, labels, objects: warmer.from_image(image).superpixels
     elif method != OBJECTS or start.fill:
         opened.segment = warmer.from_masks
     return opened
