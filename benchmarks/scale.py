@@ -126,6 +126,12 @@ def gallery(world: World, turn: int) -> None:
     _asked(world, f"/images?project={world.project.id}&start={12 * turn}")
 
 
+def doubtful_images(world: World, turn: int) -> None:
+    """A page of the gallery with the images that the network doubts most."""
+    del turn
+    _asked(world, f"/images?project={world.project.id}&sort=doubtful")
+
+
 def metrics(world: World, turn: int) -> None:
     """What Prometheus asks for."""
     del turn
@@ -218,6 +224,7 @@ MEASURED: dict[str, Measured] = {
     "reconcile, nothing changed": reconcile,
     "a project's page, first": project_page,
     "gallery page": gallery,
+    "gallery page, most doubtful": doubtful_images,
     "/metrics, first": metrics,
     "`answers log`, last 50": log,
     "predict, one dataset task": predict_one,

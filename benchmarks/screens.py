@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 
 from alc_backend.cli.demo.options import DemoOptions
@@ -80,33 +80,41 @@ def main() -> None:
             ensure_open_round(demo, processes, console, 50)
             walk_rounds(demo, options, processes, console)
             show_pages(demo, browser, target, console)
-            projects = {}
-            for name, case in CASES.items():
-                summary = import_folder(demo.store, write_case(work / name, *case), name)
-                project = connection.connect_project(
-                    demo.store, demo.client, summary.project_id, console.print
-                )
-                lifecycle.start(demo.store, demo.jobs.enqueue_part, project.id)
-                wait_until_open(demo.store, project.id, console, processes.check)
-                projects[name] = project.query_project
             page = browser.new_page(viewport={"width": 1440, "height": 900})
-            url = demo.settings.label_studio_url
-            sign_in(page, url, demo.password)
-            for name, number in projects.items():
-                if name.endswith("dark"):
-                    page.locator("button", has_text="Light").click()
-                page.goto(f"{url}/projects/{number}/data?labeling=1")
-                page.wait_for_selector("input:checked")
-                page.wait_for_timeout(2500)
-                page.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=75)
-                if name.endswith("dark"):
-                    page.locator("button", has_text="Dark").click()
-                    page.wait_for_timeout(300)
-                console.print(name)
+            sign_in(page, demo.settings.label_studio_url, demo.password)
+            show_queries(demo, page, target, processes, console)
             show_pages_of_look_alikes(demo.client, page, target)
             film(demo.client, page, target / "answering.webp")
             take(browser, target)
             browser.close()
+
+
+def show_queries(
+    demo: Demo, page: Page, target: Path, processes: Processes, console: Console
+) -> None:
+    """Take a screenshot of each case, on a screen where somebody is signed in."""
+    demo.store.settings.iterations = 2  # the networks of these are not shown
+    projects = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, case in CASES.items():
+            summary = import_folder(demo.store, write_case(Path(folder) / name, *case), name)
+            project = connection.connect_project(
+                demo.store, demo.client, summary.project_id, console.print
+            )
+            lifecycle.start(demo.store, demo.jobs.enqueue_part, project.id)
+            wait_until_open(demo.store, project.id, console, processes.check)
+            projects[name] = project.query_project
+    for name, number in projects.items():
+        if name.endswith("dark"):
+            page.locator("button", has_text="Light").click()
+        page.goto(f"{demo.settings.label_studio_url}/projects/{number}/data?labeling=1")
+        page.wait_for_selector("input:checked")
+        page.wait_for_timeout(2500)
+        page.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=75)
+        if name.endswith("dark"):
+            page.locator("button", has_text="Dark").click()
+            page.wait_for_timeout(300)
+        console.print(name)
 
 
 COST = """() => {
