@@ -76,9 +76,9 @@ class InitOptions:
         str | None,
         typer.Option(
             help="Where superpixels come from: objects (those of the dataset), slic or seeds "
-            "(colours alone), sam (the boxes around masks), grounded-sam (images without masks: "
-            "Grounded-SAM makes both). Default: grounded-sam for --images, objects or else slic "
-            "for a dataset or CVAT, slic for --from-project."
+            "(colours alone), sam (the boxes around masks), grounded-sam (what Grounded-SAM finds; "
+            "where there are no masks, it makes these too). Default: grounded-sam for --images, "
+            "objects or else slic for a dataset or CVAT, slic for --from-project."
         ),
     ] = None
     superpixel_count: Annotated[

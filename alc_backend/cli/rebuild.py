@@ -37,7 +37,9 @@ def rebuild(
     ] = None,
     superpixels: Annotated[
         str,
-        typer.Option(help="As `alc init` had it: objects (or else slic), slic, seeds, or sam."),
+        typer.Option(
+            help="As `alc init` had it: objects (or else slic), slic, seeds, sam, or grounded-sam."
+        ),
     ] = OBJECTS,
     superpixel_count: Annotated[
         int,
@@ -47,6 +49,9 @@ def rebuild(
     ] = 100,
     fill: Annotated[
         str | None, typer.Option(help="slic, where `alc init` had it: SLIC covers the rest.")
+    ] = None,
+    box_threshold: Annotated[
+        float | None, typer.Option(help="As `alc init` had it, with grounded-sam.", min=0, max=1)
     ] = None,
 ) -> None:
     """Make a lost store again from Label Studio and the initial label maps.
@@ -59,7 +64,7 @@ def rebuild(
 
     filled = is_filled(fill)
     store = open_store()
-    start = warm_start(store.settings, superpixels, superpixel_count, filled, None, True)
+    start = warm_start(store.settings, superpixels, superpixel_count, filled, box_threshold, True)
     with Client.from_settings(store.settings) as client, console.status("") as status:
         made = rebuilding.rebuild_project(
             store,

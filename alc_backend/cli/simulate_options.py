@@ -33,16 +33,17 @@ class SimulateOptions:
         ),
     ] = None
     table: Annotated[
-        str | None, typer.Option(help="Rows of a table of the paper: 2, 3, 4, 6, 8, 9 or 10.")
+        str | None, typer.Option(help="Rows of a table of the paper: 2 to 6 or 8 to 10.")
     ] = None
-    figure: Annotated[
-        str | None, typer.Option(help="Rows of a figure of the paper: 3, 4, 5, 6 or 8.")
-    ] = None
+    figure: Annotated[str | None, typer.Option(help="Rows of a figure of the paper: 3 to 8.")] = (
+        None
+    )
     method: Annotated[
         str,
         typer.Option(
             help="alc; active learning that it is compared with: spx, merspx or mulspx; or "
-            "supervised, trained on the ground truth."
+            "what is trained on the label maps as they are, given, or on the ground truth, "
+            "supervised."
         ),
     ] = "alc"
     start: Annotated[

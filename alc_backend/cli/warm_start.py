@@ -38,11 +38,6 @@ def warm_start(
     """
     from alc_backend.foundation import warm_start as methods
 
-    if has_masks and method == methods.GROUNDED_SAM:
-        raise SettingsError(
-            "the images have masks already; use --superpixels sam for superpixels around them, or "
-            "--images for images without masks"
-        )
     if not has_masks and method == OBJECTS:
         raise SettingsError("--superpixels objects goes with a dataset folder")
     return methods.WarmStart.chosen(
@@ -82,12 +77,18 @@ def open_with(
 
 
 def choose_superpixels(opened: Dataset, method: str, start: WarmStart, settings: Settings) -> None:
-    """Let the superpixels of a dataset with masks be made by ``method``, as ``start`` says."""
-    from alc_backend.foundation.warm_start import Warmer
+    """Let the superpixels of a dataset with masks be made by ``method``, as ``start`` says.
+
+    With Grounded-SAM they are what it finds in the images, whatever the masks say there: so it can
+    be asked about what they overlook.
+    """
+    from alc_backend.foundation.warm_start import GROUNDED_SAM, Warmer
 
     warmer = Warmer(start, opened.classes, settings)
     if method in (SLIC, SEEDS):
         opened.segment = lambda image, labels, objects: warmer.from_masks(image, labels)
+    elif method == GROUNDED_SAM:
+        opened.segment = lambda image, labels, objects: warmer.from_image(image).superpixels
     elif method != OBJECTS or start.fill:
         opened.segment = warmer.from_masks
 

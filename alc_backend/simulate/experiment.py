@@ -29,9 +29,10 @@ MODEL_AT = ("last", "all", "none")
 """The budgets at which a network is trained and its mIoU measured."""
 
 
-METHODS = ("alc", "spx", "merspx", "mulspx", "supervised")
+METHODS = ("alc", "spx", "merspx", "mulspx", "given", "supervised")
 """Active label correction; the superpixel-based active learning that it is compared with
-(:mod:`alc_backend.simulate.baselines`); or a network that is trained on the ground truth."""
+(:mod:`alc_backend.simulate.baselines`); or a network that is trained on the label maps as they were
+given, or on the ground truth."""
 
 STARTS = ("warm", "cold")
 """Where active learning begins: with the first label maps, or with nothing."""

@@ -101,8 +101,13 @@ def at(rows: Iterable[Json], answers: int, name: str) -> Figure | None:
 
 
 def quality_columns(rows: Iterable[Json]) -> list[Column]:
-    """A column of data mIoU for each number of answers at which any row was measured."""
-    return [Column("data_miou", answers, share) for answers, share in points(rows) if answers > 0]
+    """A column of data mIoU for each number of answers at which any row was measured.
+
+    One column where nothing was asked.
+    """
+    return [
+        Column("data_miou", answers, share) for answers, share in points(rows) if answers > 0
+    ] or [Column("data_miou")]
 
 
 SUPERVISED = "supervised"

@@ -179,10 +179,19 @@ def _against_active_learning(base: Experiment) -> Variants:
     ]
 
 
+def _repaired(base: Experiment) -> Variants:
+    """Table 5 and Figure 7: what a network gains when a dataset has been corrected."""
+    return [
+        ("given masks", {"method": "given"}),
+        ("corrected masks", {"method": "supervised"}),
+    ]
+
+
 SHOWN: dict[str, Callable[[Experiment], Variants]] = {
     "table 2": _by_acquisition(*ACQUISITIONS),
     "table 3": _components,
     "table 4": _spx,
+    "table 5": _repaired,
     "table 6": _by_acquisition(*PAPERS),
     "table 8": lambda base: [
         (f"ε = {epsilon}", {"acquisition": "sim", "epsilon": epsilon}) for epsilon in EPSILONS
@@ -199,6 +208,7 @@ SHOWN: dict[str, Callable[[Experiment], Variants]] = {
         ("supervised", {"method": "supervised"}),
     ],
     "figure 6": _sources,
+    "figure 7": _repaired,
     "figure 8": _against_active_learning,
 }
 """The rows of the paper's tables and figures, each a label and changed options."""

@@ -48,6 +48,15 @@ PAPER = {
             "ALC, warm, objects": {"model_miou": 65.30},
         },
     ),
+    "table 5": Published(
+        "on PASCAL with ResNet-101, 30 000 iterations; given are PASCAL's masks, corrected those "
+        "of PASCAL+, and the validation images are of PASCAL+; on those of PASCAL the networks "
+        "reach 75.36 and 75.78",
+        {
+            "given masks": {"data_miou": 99.1, "model_miou": 76.18},
+            "corrected masks": {"data_miou": 100.0, "model_miou": 76.42},
+        },
+    ),
     "table 6": Published(
         _PASCAL.format("10K") + ", from PASCAL to PASCAL+",
         _both(lcil=(99.16, 75.68), softmin=(99.38, 75.76), aiou=(99.28, 75.61), sim=(99.78, 75.87)),
@@ -95,6 +104,12 @@ PAPER = {
     ),
     "figure 6": Published(
         "both first labels and superpixels help, superpixels more: 3K, 6K and 9K clicks on PASCAL",
+        {},
+    ),
+    "figure 7": Published(
+        "of PASCAL's superpixels, 743 were corrected: 2.6 million pixels, 0.5 % of all. With the "
+        "corrected masks, networks gain about 0.3 % mIoU, and more than 2 % IoU of potted plants "
+        "and sofas, which were among the classes corrected most often",
         {},
     ),
     "figure 8": Published(

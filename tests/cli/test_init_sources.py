@@ -15,8 +15,10 @@ from alc_backend.cli.warm_start import OBJECTS, SEEDS, open_with, warm_start
 from alc_backend.datasets.images import read_image
 from alc_backend.datasets.superpixels import seeds
 from alc_backend.errors import SettingsError
-from alc_backend.foundation.warm_start import check_files
+from alc_backend.foundation.warm_start import GROUNDED_SAM, Warmer, check_files
+from alc_backend.settings import Settings
 from tests.datasets.test_cvat import DOG, IMAGE, made
+from tests.foundation.tiny import write_models
 from tests.labelstudio.test_exported import task
 
 
@@ -80,6 +82,27 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, given, named):
 ])  # fmt: skip
 def test_options_that_go_together_are_taken(tmp_path, given):
     InitOptions(**{name: tmp_path / value for name, value in given.items()}).check()
+
+
+def test_grounded_sam_finds_superpixels_beside_given_masks(dataset, tmp_path):
+    settings = Settings(
+        model_dir=write_models(tmp_path / "models"),
+        detector="grounding-dino-base",
+        segmenter="sam-vit-b",
+        _env_file=None,
+    )
+    start = warm_start(settings, GROUNDED_SAM, 9, False, 0.1, dataset)
+    assert (start.superpixels, start.threshold) == (GROUNDED_SAM, 0.1)
+    opened = open_with(dataset, GROUNDED_SAM, start, settings)
+    samples = list(opened.samples())
+    warmer = Warmer(start, opened.classes, settings)
+    assert [sample.key for sample in samples] == ["a", "b", "c"]
+    for sample in samples:
+        found = warmer.from_image(read_image(sample.path))
+        assert found.superpixels.any()
+        assert np.array_equal(sample.superpixels, found.superpixels)
+        given = np.asarray(Image.open(dataset / f"pseudo_labels/{sample.key}.png"))
+        assert np.array_equal(sample.labels, given)  # what people have made stays
 
 
 def test_superpixels_by_seeds_need_its_extra(settings, dataset, monkeypatch):

@@ -1,13 +1,17 @@
-"""Figures 3 and 8: correction beside active learning, measured by a supervised network."""
+"""Figures 3, 7 and 8: label maps and networks, measured by a supervised network."""
 
 from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 
-from alc_backend.simulate import figures, results
-from alc_backend.simulate.report import page, plots
+from alc_backend.simulate import figures, plans, results
+from alc_backend.simulate.experiment import Experiment
+from alc_backend.simulate.report import class_plots, page, plots
+from alc_backend.simulate.runner import Runner
+from tests.simulate.worlds import TRAINING, write_world
 
 GOAL_COLUMN = "95 % of supervised after clicks (normalised)"
 
@@ -101,3 +105,49 @@ def test_without_a_supervised_network_nothing_is_compared_with_it(document):
     assert not [column for column in table.columns if "supervised" in str(column.header)]
     assert set(lines_of(plots.curves(document["rows"], "model_miou"))) == {"ALC", "other"}
     assert plots.curves(document["rows"], "model_share") is None
+
+
+@pytest.fixture
+def corrected(document):
+    """Two networks, trained on masks as they were given and as they were corrected."""
+    rows = [row("given masks", "given", seed, [0.5]) for seed in (0, 1)]
+    rows.append(row("corrected masks", "supervised", 0, [0.52]))
+    for made, iou in zip(rows, ([0.9, 0.1, None], [0.9, 0.3, None], [0.8, 0.6, 0.2]), strict=True):
+        made["rounds"][-1] |= {"model_class_iou": iou, "data_miou": 0.99}
+        made["confusion_before"] = made["confusion_after"] = np.eye(3, 4).tolist()
+    return {**document, "settings": {"shows": "figure 7"}, "rows": figures.relative(rows)}
+
+
+def test_what_networks_gain_by_corrected_masks_class_by_class(corrected, tmp_path):
+    written = page.write(corrected, "title", tmp_path).read_text()
+    with (tmp_path / "networks_gained.csv").open() as file:
+        _, *lines = csv.reader(file)
+    assert [name for name, _ in lines] == ["cat", "background"]  # dogs were not measured twice
+    assert [float(gain) for _, gain in lines] == pytest.approx([0.4, -0.1])
+    assert "743 were corrected" in written
+    assert "Most corrected classes" not in written
+    (table,) = results.tables(corrected)
+    columns = {
+        str(column.header).replace("\n", " "): list(column.cells) for column in table.columns
+    }
+    assert columns["data mIoU"] == ["99.0 ±0.0", "99.0"]
+    assert columns["of supervised"] == ["96.2 ±0.0", "100.0"]
+
+
+def test_without_validation_images_no_network_gains(corrected):
+    for made in corrected["rows"]:
+        made["rounds"][-1]["model_class_iou"] = None
+    assert class_plots.networks_gained(corrected["rows"], ["background", "cat", "dog"]) is None
+
+
+def test_networks_are_trained_on_the_masks_as_they_are_and_as_they_were_corrected(tmp_path):
+    data, _ = write_world(tmp_path)
+    rows = plans.shown("table 5", Experiment(TRAINING, (5,)), ["object"], [0])
+    found = Runner(data, data, tmp_path, jobs=1).run([row.experiment for row in rows], print)
+    given, supervised = (result["rounds"] for result in found)
+    assert [len(given), len(supervised)] == [1, 1]
+    assert given[0]["data_miou"] < 1
+    assert supervised[0]["data_miou"] == 1
+    for point in (given[0], supervised[0]):
+        assert point["answers"] == 0
+        assert point["model_miou"] is not None

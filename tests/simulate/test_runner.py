@@ -216,7 +216,7 @@ def test_the_tables_of_the_paper(tmp_path):
     assert {plan.experiment.pool for plan in plans.shown("table 9", base, ["object"], [0])} == {
         "pixelpick", "superpixel",
     }  # fmt: skip
-    for name, option in (("table 5", "--table"), ("figure 2", "--figure"), ("table x", "--table")):
+    for name, option in (("table 7", "--table"), ("figure 2", "--figure"), ("table x", "--table")):
         with pytest.raises(SettingsError, match=option):
             plans.shown(name, base, ["object"], [0])
 

@@ -10,14 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import numpy as np
-
 from alc_backend.common.version import __version__
-from alc_backend.core.arrays import VOID
 from alc_backend.datasets.layouts import HUGGINGFACE
 from alc_backend.foundation.warm_start import GROUNDED_SAM
 from alc_backend.loop.annotations import confirmations
+from alc_backend.loop.exports import class_statistics
 from alc_backend.loop.exports.changes import Change
+from alc_backend.loop.exports.class_statistics import ClassCensus
 from alc_backend.loop.exports.snapshot import Maps, Snapshot
 from alc_backend.store.derived import (
     DISPUTED,
@@ -98,21 +97,19 @@ _OF_DATUMARO = (
 class Census:
     """Counts what an export holds, image after image.
 
-    ``before`` and ``after``, int64 (256,), count the pixels of each class id in the initial and in
-    the repaired label maps; ``changes`` collects the changes.
+    ``classes`` counts what changed in each class; ``changes`` collects the changes.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.before = np.zeros(256, dtype=np.int64)
-        self.after = np.zeros(256, dtype=np.int64)
+        self.classes = ClassCensus(snapshot.project.classes)
         self.changes: list[Change] = []
 
     def add(self, maps: Maps, changes: Iterable[Change]) -> None:
         """Take in an image."""
-        self.before += np.bincount(maps.initial.ravel(), minlength=256)
-        self.after += np.bincount(maps.labels.ravel(), minlength=256)
-        self.changes += changes
+        found = [*changes]
+        self.classes.add(maps, found)
+        self.changes += found
 
 
 def write(root: Path, census: Census, format_name: str, with_images: bool, digest: str) -> None:
@@ -129,6 +126,9 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
     confirmed = {told.way: told.labels for told in confirmations.confirmed(taken.counts)}
     touched = {(change.image, change.superpixel) for change in census.changes if change.superpixel}
     pixels = sum(change.pixels for change in census.changes)
+    statistics = census.classes.statistics()
+    share = pixels / max(sum(line.after for line in statistics), 1)
+    first = census.classes.first_miou
     parts = [
         _FRONT_MATTER if format_name == HUGGINGFACE else "",
         f"# {_plain(taken.project.name)}\n\n",
@@ -160,7 +160,11 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
                 ("annotators", len(people)),
                 ("annotators asked each question", taken.project.overlap),
                 ("superpixels changed", len(touched)),
-                ("pixels changed", pixels),
+                ("pixels changed", f"{pixels} ({100 * share:.2f} %)"),
+                (
+                    "mean IoU of the initial label maps, measured by the repaired ones",
+                    "–" if first is None else f"{first:.4f}",
+                ),
                 ("rounds", len(taken.rounds)),
             ],
         ),
@@ -178,7 +182,10 @@ def write(root: Path, census: Census, format_name: str, with_images: bool, diges
         "`manifest.json` has the SHA-256 of every file. Images with an EXIF orientation are "
         "meant upright, as browsers show them.\n\n",
         "## Classes\n\n",
-        _table(("class", "pixels before", "pixels after"), _classes(census)),
+        _table(class_statistics.COLUMNS, map(class_statistics.cells, statistics)),
+        "Superpixels taken and given are those in which pixels were taken from the class, or given "
+        "to it; the IoU before is that of the initial label maps, measured by the repaired ones. "
+        "`classes.csv` has the same table.\n\n",
         "## Rounds\n\n",
         _table(_ROUND_COLUMNS, [_round(round_) for round_ in taken.rounds]),
         "## Origin\n\n",
@@ -230,11 +237,6 @@ def _round(round_: Round) -> tuple[Any, ...]:
             for value in (round_.data_miou, round_.model_miou)
         ),
     )
-
-
-def _classes(census: Census) -> list[tuple[Any, ...]]:
-    names = [*enumerate(census.snapshot.project.classes), (VOID, "(void)")]
-    return [(name, int(census.before[c]), int(census.after[c])) for c, name in names]
 
 
 def _table(columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> str:

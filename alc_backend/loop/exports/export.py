@@ -18,7 +18,7 @@ from alc_backend.common.types import Progress
 from alc_backend.datasets import cityscapes, layouts
 from alc_backend.datasets.dataset import OutputImage
 from alc_backend.errors import DatasetError
-from alc_backend.loop.exports import changes, data_card, manifest, snapshot
+from alc_backend.loop.exports import changes, class_statistics, data_card, manifest, snapshot
 from alc_backend.loop.exports.snapshot import Digest
 from alc_backend.store.database import Store
 
@@ -35,12 +35,12 @@ def export_project(
 ) -> int:
     """Replay the label maps and write them to ``folder`` in a format; returns how many.
 
-    Beside the dataset lie ``changes.csv`` and ``changes.json``, a data card ``README.md`` and
-    ``manifest.json``. The same state of the store gives the same bytes. Without ``with_images``
-    the images are left out; ``label_ids`` are the ids of Cityscapes, by class name. The folder
-    appears as a whole: it must be new, empty, or an earlier export, which is replaced. Raises
-    DatasetError for another folder, an unknown format, an image key that is no file name, and when
-    the folder cannot be written.
+    Beside the dataset lie ``changes.csv`` and ``changes.json``, ``classes.csv``, a data card
+    ``README.md`` and ``manifest.json``. The same state of the store gives the same bytes. Without
+    ``with_images`` the images are left out; ``label_ids`` are the ids of Cityscapes, by class name.
+    The folder appears as a whole: it must be new, empty, or an earlier export, which is replaced.
+    Raises DatasetError for another folder, an unknown format, an image key that is no file name,
+    and when the folder cannot be written.
     """
     write = layouts.writer_of(format_name)
     if label_ids is not None:
@@ -62,6 +62,7 @@ def export_project(
     with _staged(folder) as root:
         write(root, taken.project.classes, repaired())
         changes.write(root, census.changes)
+        class_statistics.write(root, census.classes)
         digest = sha.finish()
         data_card.write(root, census, format_name, with_images, digest)
         manifest.write(root, taken, format_name, with_images, digest, sha.entries)

@@ -21,33 +21,25 @@ from alc_backend.common.version import __version__
 from alc_backend.core import metrics
 from alc_backend.datasets.images import image_jpeg, label_png, read_image
 from alc_backend.loop.annotations.confirmations import said_singly, share_accepted
+from alc_backend.loop.exports import snapshot
+from alc_backend.loop.exports.changes import Changes
+from alc_backend.loop.exports.class_statistics import ClassCensus
+from alc_backend.loop.exports.snapshot import Snapshot
 from alc_backend.simulate.examples import SHOWN
 from alc_backend.simulate.figures import Point
-from alc_backend.store import ledger, tallies
 from alc_backend.store.database import Store
 from alc_backend.store.derived import RESOLVED, Counted
-from alc_backend.store.files import ProjectFiles
-from alc_backend.store.label_map_reader import LabelMapReader
-from alc_backend.store.models import TRAIN, VAL, Image, Project, Round
+from alc_backend.store.models import VAL, Image, Round
 from alc_backend.store.tallies import Key
 
 
 @dataclass(frozen=True)
 class LiveProject:
-    """What a report is made from: a project, its rounds, and its ledger as it stands.
+    """What a report is made from: a project as it stands, and all its rounds."""
 
-    ``images`` are those under correction; ``counts`` is what was counted of the entries in force;
-    ``maps`` replays them.
-    """
-
-    project: Project
+    taken: Snapshot
     rounds: Sequence[Round]
-    images: Sequence[Image]
     validation_images: int
-    superpixels: int
-    counts: Counter[Key]
-    maps: LabelMapReader
-    files: ProjectFiles
 
 
 @dataclass(frozen=True)
@@ -57,14 +49,15 @@ class Comparison:
     ``moves``, ``before`` and ``after`` are confusion matrices int64 (C, C + 1) as
     :func:`alc_backend.core.metrics.confusion_matrix` makes them: of the first maps with those of
     now, and of the ground truth with each; ``known`` is the number of images that have ground
-    truth. ``most_changed`` are the images that changed most, with the number of pixels, the most
-    changed first.
+    truth. ``classes`` counts what changed in each class. ``most_changed`` are the images that
+    changed most, with the number of pixels, the most changed first.
     """
 
     moves: NDArray[np.int64]
     before: NDArray[np.int64]
     after: NDArray[np.int64]
     known: int
+    classes: ClassCensus
     most_changed: list[tuple[Image, int]]
 
 
@@ -77,16 +70,16 @@ def document(
     """
     live = _load(store, project_id)
     compared = _compare(live, progress)
-    name = live.project.name
+    name, classes = live.taken.project.name, live.taken.project.classes
     return {
         "kind": "project",
         "settings": live.rounds[-1].config.as_json() if live.rounds else {},
         "versions": {"alc-backend": __version__},
         "dataset": {
-            "images": len(live.images),
+            "images": len(live.taken.images),
             "validation_images": live.validation_images,
-            "superpixels": live.superpixels,
-            "classes": live.project.classes,
+            "superpixels": live.taken.counts[Key(Counted.ASKABLE)],
+            "classes": classes,
             "left_out": [],
         },
         "rows": [
@@ -99,6 +92,7 @@ def document(
             }
         ],
         "moved": compared.moves.tolist(),
+        "class_statistics": compared.classes.as_json(),
         "examples": [_example(live, *changed) for changed in compared.most_changed],
         "examples_note": "The images of which most pixels were changed.",
     }
@@ -106,51 +100,44 @@ def document(
 
 def _load(store: Store, project_id: int) -> LiveProject:
     with store.reading() as session:
-        project = session.get_one(Project, project_id)
         rounds = session.scalars(
             select(Round).where(Round.project_id == project_id).order_by(Round.number)
         ).all()
-        position = ledger.position(session, project_id)
-        counts = tallies.read(session, project_id)
-    images = store.images(project_id, TRAIN)
-    order = [image.id for image in images]
-    return LiveProject(
-        project=project,
-        rounds=rounds,
-        images=images,
-        validation_images=len(store.images(project_id, VAL)),
-        superpixels=counts[Key(Counted.ASKABLE)],
-        counts=counts,
-        maps=LabelMapReader(store, project_id, position, overlap=project.overlap, order=order),
-        files=store.files(project_id),
-    )
+    taken = snapshot.take(store, project_id)
+    return LiveProject(taken, rounds, len(store.images(project_id, VAL)))
 
 
 def _compare(live: LiveProject, progress: Progress) -> Comparison:
     """Compare the label maps, one image at a time."""
-    classes = len(live.project.classes)
+    taken, told = live.taken, Changes(live.taken)
+    images, files = taken.images, taken.files
+    classes = len(taken.project.classes)
     before, after, moves = np.zeros((3, classes, classes + 1), dtype=np.int64)
+    by_class = ClassCensus(taken.project.classes)
     known = 0
     changed: list[tuple[int, str, int]] = []
-    for index, image in enumerate(live.images):
-        progress(index, len(live.images), f"comparing {image.key}")
-        first, now = live.files.read_label_map("initial", image.id), live.maps.read(image.id)
+    for index, image in enumerate(images):
+        progress(index, len(images), f"comparing {image.key}")
+        maps = snapshot.read_maps(taken, image)
+        by_class.add(maps, told.of(image, maps))
+        first, now = maps.initial, maps.labels
         moves += metrics.confusion_matrix(first, now, classes)
         if pixels := int((first != now).sum()):
             heapq.heappush(changed, (pixels, image.key, index))
             if len(changed) > SHOWN:
                 heapq.heappop(changed)
-        if live.files.has_label_map("ground_truth", image.id):
+        if files.has_label_map("ground_truth", image.id):
             known += 1
-            truth = live.files.read_label_map("ground_truth", image.id)
+            truth = files.read_label_map("ground_truth", image.id)
             before += metrics.confusion_matrix(truth, first, classes)
             after += metrics.confusion_matrix(truth, now, classes)
-    most = [(live.images[index], pixels) for pixels, _, index in sorted(changed, reverse=True)]
-    return Comparison(moves, before, after, known, most)
+    most = [(images[index], pixels) for pixels, _, index in sorted(changed, reverse=True)]
+    return Comparison(moves, before, after, known, by_class, most)
 
 
 def _points(live: LiveProject, compared: Comparison) -> list[Point]:
     """The rounds that were measured, and the present moment."""
+    counts = live.taken.counts
     measured = [round_ for round_ in live.rounds if round_.answers is not None]
     points = [
         Point(
@@ -164,10 +151,10 @@ def _points(live: LiveProject, compared: Comparison) -> list[Point]:
     points.append(
         Point(
             round=points[-1].round + 1 if points else 0,
-            answers=live.counts[Key(Counted.SUPERPIXELS, about=RESOLVED)],
+            answers=counts[Key(Counted.SUPERPIXELS, about=RESOLVED)],
             data_miou=metrics.known(metrics.mean_iou(compared.after)) if compared.known else None,
-            accept_rate=share_accepted(said_singly(live.counts)),
-            hours=_seconds(live.counts) / 3600,
+            accept_rate=share_accepted(said_singly(counts)),
+            hours=_seconds(counts) / 3600,
         )
     )
     if compared.known:
@@ -188,16 +175,16 @@ def _class_iou(confusion: NDArray[np.int64]) -> list[float | None]:
 
 def _example(live: LiveProject, image: Image, pixels: int) -> Json:
     """An image with its label maps, as base64 text."""
-    files = live.files
+    files = live.taken.files
     truth = None
     if files.has_label_map("ground_truth", image.id):
         truth = label_png(files.read_label_map("ground_truth", image.id))
     return {
         "key": image.key,
-        "label": live.project.name,
+        "label": live.taken.project.name,
         "caption": f"{pixels} pixels changed",
         "image": image_jpeg(read_image(files.image(image.id, image.suffix))),
         "before": label_png(files.read_label_map("initial", image.id)),
-        "after": label_png(live.maps.read(image.id)),
+        "after": label_png(live.taken.maps.read(image.id)),
         "truth": truth,
     }

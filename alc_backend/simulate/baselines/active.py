@@ -259,13 +259,11 @@ class Active(Loop):
                 self._write(region.key, of_class, class_id)
 
 
-class Supervised(Loop):
-    """The row of a network that is trained on the ground truth, which others are compared with."""
+class Unasked(Loop):
+    """The row of a network that is trained on the label maps as they were given."""
 
     def run(self) -> Json:
         """Measure it; returns the results of the row as JSON types, with no answers."""
-        self._labels = {key: Packed.of(self.scenes.truth(key)) for key in self.scenes.keys}
-        self._begin_from_present_labels()
         self._measure(0, last=True)
         return self.finish([])
 
@@ -273,5 +271,18 @@ class Supervised(Loop):
         """Nothing is shared with other rows."""
 
 
-LOOPS = {"alc": Loop, "supervised": Supervised, "spx": Active, "merspx": Active, "mulspx": Active}
+class Supervised(Unasked):
+    """The row of a network that is trained on the ground truth, which others are compared with."""
+
+    def run(self) -> Json:
+        """Measure it; returns the results of the row as JSON types, with no answers."""
+        self._labels = {key: Packed.of(self.scenes.truth(key)) for key in self.scenes.keys}
+        self._begin_from_present_labels()
+        return super().run()
+
+
+LOOPS = {
+    "alc": Loop, "given": Unasked, "supervised": Supervised, "spx": Active, "merspx": Active,
+    "mulspx": Active,
+}  # fmt: skip
 """What runs a row, by its method."""

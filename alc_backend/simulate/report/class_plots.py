@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from alc_backend.common.types import Json
+from alc_backend.simulate import figures
 from alc_backend.simulate.report.plots import Plot
 
 SHOWN_CLASSES = 20
@@ -118,6 +119,80 @@ def moved(matrix: NDArray[np.int64], classes: Sequence[str]) -> list[Plot]:
                                         zip(names, part.tolist(), strict=True))],
         ),
     ]  # fmt: skip
+
+
+def corrections(statistics: Sequence[Json]) -> list[Plot]:
+    """The corrections of each class (Figure 7b), and what its IoU gained by them; none without any.
+
+    ``statistics`` tells of each class its ``name``, the superpixels ``taken`` from it and ``given``
+    to it, and the ``iou`` of the first label maps, measured by those of now.
+    """
+    if not any(line["taken"] or line["given"] for line in statistics):
+        return []
+    shown = sorted(statistics, key=lambda line: -(line["taken"] + line["given"]))
+    bars = [(line["name"], line["taken"], line["given"]) for line in shown]
+    names = ("taken from the class", "given to the class")
+    gains = {line["name"]: 1 - line["iou"] for line in statistics if line["iou"] is not None}
+    return [
+        Plot(
+            "corrections",
+            "Corrections of each class",
+            "superpixels in which answers changed the label",
+            _bars(bars[:SHOWN_CLASSES], names, "superpixels", stacked=False),
+            [["class", "taken", "given"], *([*item] for item in bars)],
+        ),
+        gained(
+            "labels_gained",
+            gains,
+            "IoU that the label maps gained",
+            "1 minus the IoU of the first label maps, measured by those of now; the dashed line is "
+            "the mean",
+        ),
+    ]
+
+
+def networks_gained(rows: Sequence[Json], classes: Sequence[str]) -> Plot | None:
+    """What the IoU of each class gains when a network is trained on corrected masks (Figure 7a).
+
+    None without validation images, and where no row is trained on the masks as they were given or
+    none on the ground truth.
+    """
+    given, corrected = (_model_iou(rows, method) for method in ("given", figures.SUPERVISED))
+    gains = {
+        name: after - before
+        for name, before, after in zip(classes, given, corrected, strict=False)
+        if before is not None and after is not None
+    }
+    if not gains:
+        return None
+    title = "IoU that the network gained"
+    note = "IoU when trained on the corrected masks, less that when trained on the given ones; the "
+    return gained("networks_gained", gains, title, note + "dashed line is the mean")
+
+
+def _model_iou(rows: Sequence[Json], method: str) -> list[float | None]:
+    """The mean IoU of each class over the rows of a method; empty when it was not measured."""
+    measured = [
+        iou
+        for row in rows
+        if row.get("method") == method and (iou := row["rounds"][-1]["model_class_iou"])
+    ]
+    found = (figures.Figure.of(values) for values in zip(*measured, strict=True))
+    return [None if value is None else value.mean for value in found]
+
+
+def gained(name: str, gains: Mapping[str, float], title: str, note: str) -> Plot:
+    """What each class gained, by its name, in 0..1, the most first, with the mean (Figure 7a)."""
+    shown = sorted(gains.items(), key=lambda item: -item[1])
+    drawn = dict(shown[:SHOWN_CLASSES])
+    figure = Figure(figsize=(7.5, 1.0 + 0.28 * max(len(drawn), 3)), layout="constrained")
+    panel = figure.subplots()
+    panel.barh([*drawn], [*drawn.values()])
+    panel.axvline(float(np.mean([*gains.values()])), color="tab:orange", linestyle="--")
+    panel.invert_yaxis()
+    panel.set_xlabel(title)
+    panel.grid(axis="x", alpha=0.3)
+    return Plot(name, title, note, figure, [["class", "gained"], *([*item] for item in shown)])
 
 
 def _shares(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -92,10 +92,13 @@ def _plots(document: Json) -> list[Plot]:
         found = [plots.curves_by_hours(rows)]
     else:
         found = [plots.curves(rows, quality) for quality in plots.QUALITIES]
-    found += [
-        draw(rows[0], classes)
-        for draw in (class_plots.class_iou, class_plots.repaired, class_plots.confusion)
-    ]
+    if rows[0].get("method") == "given":  # nothing was asked
+        found.append(class_plots.networks_gained(rows, classes))
+    else:
+        found += [class_plots.class_iou(rows[0], classes), class_plots.repaired(rows[0], classes)]
+    found.append(class_plots.confusion(rows[0], classes))
+    if document.get("class_statistics"):
+        found += class_plots.corrections(document["class_statistics"])
     if document.get("moved"):
         found += class_plots.moved(np.array(document["moved"]), classes)
     return [plot for plot in found if plot is not None]

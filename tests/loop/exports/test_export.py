@@ -333,14 +333,23 @@ def test_the_data_card_counts(store, corrected, export):
     assert counts["direct edits in force"] == "1"
     assert counts["annotators"] == "3"
     assert counts["superpixels changed"] == "3"
-    assert counts["pixels changed"] == str(384 * 2 + 96)
-    assert counts["rounds"] == "1"
     total = 48 * 64
+    share = 100 * (384 * 2 + 96) / (3 * total)
+    assert counts["pixels changed"] == f"{384 * 2 + 96} ({share:.2f} %)"
+    assert counts["rounds"] == "1"
     before = 3 * (16 * 16 + 16 * 24)
-    assert counts["cat"] == f"{before} | {before - 2 * 384 - 16}"
-    assert counts["dog"] == f"0 | {2 * 384 + 96}"
-    assert counts["background"] == f"{3 * total - before - 256} | {3 * total - before - 256 - 80}"
-    assert counts["(void)"] == "256 | 256"
+    cats, meadow = before - 2 * 384 - 16, 3 * total - before - 256
+    assert counts["cat"] == f"3 | 0 | {before} | {cats} | {cats / before:.4f}"
+    assert counts["dog"] == f"0 | 3 | 0 | {2 * 384 + 96} | 0.0000"
+    assert counts["background"] == f"0 | 0 | {meadow} | {meadow - 80} | {1 - 80 / meadow:.4f}"
+    assert counts["(void)"] == "0 | 0 | 256 | 256 |"
+    first = counts["mean IoU of the initial label maps, measured by the repaired ones"]
+    assert float(first) == pytest.approx((cats / before + 1 - 80 / meadow) / 3, abs=1e-4)
+    with (root / "classes.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    for name in (*CLASSES, "(void)"):
+        shown = [cell.strip() for cell in counts[name].split("|")]
+        assert shown == [*rows[name].values()][1:]
     assert "resnet18 | net.pth" in counts["1"]
     assert "/home" not in card
     assert json.loads((root / "manifest.json").read_text())["ledger"]["sha256"] in card

@@ -68,6 +68,14 @@ def test_rounds_and_answers(store, dataset, tmp_path):
     with (tmp_path / "report/changed.csv").open() as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert rows["dog"]["given"] == rows["cat"]["taken"] == str(2 * SIZE)
+    with (tmp_path / "report/corrections.csv").open() as file:
+        assert [*csv.reader(file)][1:] == [
+            ["cat", "2", "0"], ["dog", "0", "2"], ["background", "0", "0"],
+        ]  # fmt: skip
+    with (tmp_path / "report/labels_gained.csv").open() as file:
+        gains = {row["class"]: float(row["gained"]) for row in csv.DictReader(file)}
+    cats = 3 * (256 + SIZE)
+    assert gains == pytest.approx({"dog": 1, "cat": 2 * SIZE / cats, "background": 0})
     text = (tmp_path / "report/report.html").read_text()
     assert "pets" in text
     assert "40.0" in text
