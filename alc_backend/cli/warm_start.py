@@ -61,9 +61,6 @@ def open_with(
 ) -> Dataset:
     """The dataset with masks in ``root``, its superpixels made by ``method`` as ``start`` says.
 
-    With Grounded-SAM these are what it finds in the image, whatever the masks say there: so it can
-    be asked about what they overlook.
-
     ``root`` may be an export of Label Studio, which needs the folder ``images`` of the images and
     may have a list of ``classes``; the images of an export of CVAT may lie there, too.
     ``format_name`` is a format of Datumaro's, where the dataset has one. Raises
@@ -80,7 +77,11 @@ def open_with(
 
 
 def choose_superpixels(opened: Dataset, method: str, start: WarmStart, settings: Settings) -> None:
-    """Let the superpixels of a dataset with masks be made by ``method``, as ``start`` says."""
+    """Let the superpixels of a dataset with masks be made by ``method``, as ``start`` says.
+
+    With Grounded-SAM they are what it finds in the images, whatever the masks say there: so it can
+    be asked about what they overlook.
+    """
     from alc_backend.foundation.warm_start import GROUNDED_SAM, Warmer
 
     warmer = Warmer(start, opened.classes, settings)

@@ -25,7 +25,7 @@ from tests.labelstudio.test_exported import task
 @pytest.fixture
 def opened(settings):
     def opened(root, **given):
-        start = warm_start(settings, OBJECTS, 9, False, None, root)
+        start = warm_start(settings, OBJECTS, 9, False, None, True)
         return open_with(root, OBJECTS, start, settings, **given)
 
     return opened
@@ -91,7 +91,7 @@ def test_grounded_sam_finds_superpixels_beside_given_masks(dataset, tmp_path):
         segmenter="sam-vit-b",
         _env_file=None,
     )
-    start = warm_start(settings, GROUNDED_SAM, 9, False, 0.1, dataset)
+    start = warm_start(settings, GROUNDED_SAM, 9, False, 0.1, True)
     assert (start.superpixels, start.threshold) == (GROUNDED_SAM, 0.1)
     opened = open_with(dataset, GROUNDED_SAM, start, settings)
     samples = list(opened.samples())
@@ -106,7 +106,7 @@ def test_grounded_sam_finds_superpixels_beside_given_masks(dataset, tmp_path):
 
 
 def test_superpixels_by_seeds_need_its_extra(settings, dataset, monkeypatch):
-    start = warm_start(settings, SEEDS, 9, False, None, dataset)
+    start = warm_start(settings, SEEDS, 9, False, None, True)
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(SettingsError, match=re.escape("alc-backend[seeds]")):
         check_files(start, settings)
@@ -114,7 +114,7 @@ def test_superpixels_by_seeds_need_its_extra(settings, dataset, monkeypatch):
 
 def test_superpixels_by_seeds_replace_those_of_the_dataset(settings, dataset):
     pytest.importorskip("cv2.ximgproc", reason="the extra seeds is not installed")
-    start = warm_start(settings, SEEDS, 9, False, None, dataset)
+    start = warm_start(settings, SEEDS, 9, False, None, True)
     check_files(start, settings)
     for sample in open_with(dataset, SEEDS, start, settings).samples():
         assert np.array_equal(sample.superpixels, seeds(read_image(sample.path), 9))
