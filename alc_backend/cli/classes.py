@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from alc_backend.cli.common import ProjectOption, open_store, project_id_of
+from alc_backend.cli.common import ProjectOption, open_store, project_id_of, project_in_label_studio
 
 if TYPE_CHECKING:
     from alc_backend.labelstudio.client import Client
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List, add and rename the classes of a project.")
 console = Console()
+
+IN_CVAT = "classes cannot be added or renamed; export the dataset, and make a new project of it"
+"""What is not possible in a project that is asked in CVAT."""
 
 
 @app.command("list")
@@ -44,7 +47,7 @@ def add(
     from alc_backend.loop.projects import classes
 
     store = open_store()
-    project_id = _project_in_label_studio(store, project)
+    project_id = project_in_label_studio(store, project, IN_CVAT)
     with Client.from_settings(store.settings) as client:
         _show(classes.add_classes(store, client, project_id, names))
         _read_in(store, client, project_id)
@@ -61,24 +64,10 @@ def rename(
     from alc_backend.loop.projects import classes
 
     store = open_store()
-    project_id = _project_in_label_studio(store, project)
+    project_id = project_in_label_studio(store, project, IN_CVAT)
     with Client.from_settings(store.settings) as client:
         _show(classes.rename_class(store, client, project_id, old, new))
         _read_in(store, client, project_id)
-
-
-def _project_in_label_studio(store: Store, name: str | None) -> int:
-    """The id of a project; RoundError where its classes are labels of CVAT."""
-    from alc_backend.loop.workplace import refuse_in_cvat
-
-    project_id = project_id_of(store, name)
-    with store.reading() as session:
-        refuse_in_cvat(
-            session,
-            project_id,
-            "classes cannot be added or renamed; export the dataset, and make a new project of it",
-        )
-    return project_id
 
 
 def _show(project: Project) -> None:

@@ -130,3 +130,16 @@ def project_id_of(store: Store, name: str | None) -> int:
             f"there are several projects; name one with --project: {', '.join(known)}"
         )
     return int(next(iter(known.values())))
+
+
+def project_in_label_studio(store: Store, name: str | None, otherwise: str) -> int:
+    """The id of a project, as :func:`project_id_of` gives it.
+
+    Raises RoundError where it is asked in CVAT, saying what is not possible there: ``otherwise``.
+    """
+    from alc_backend.loop.workplace import refuse_in_cvat
+
+    project_id = project_id_of(store, name)
+    with store.reading() as session:
+        refuse_in_cvat(session, project_id, otherwise)
+    return project_id

@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from alc_backend.cli.common import ProjectOption, open_store, project_id_of, telling
+from alc_backend.cli.common import (
+    ProjectOption,
+    open_store,
+    project_id_of,
+    project_in_label_studio,
+    telling,
+)
 
 if TYPE_CHECKING:
-    from alc_backend.store.database import Store
     from alc_backend.store.models import Image
 
 app = typer.Typer(
     no_args_is_help=True, help="List the images of a dataset, remove some, bring some back."
 )
 console = Console()
+
+IN_CVAT = "no image can be taken out of a dataset"
+"""What is not possible in a project that is asked in CVAT."""
 
 KeysArgument = Annotated[list[str], typer.Argument(help="The keys of images.")]
 
@@ -60,7 +68,7 @@ def remove(keys: KeysArgument, project: ProjectOption = None) -> None:
     from alc_backend.store.kinds import Removal
 
     store = open_store()
-    project_id = _project_in_label_studio(store, project)
+    project_id = project_in_label_studio(store, project, IN_CVAT)
     images = image_tasks.images_named(store, project_id, keys)
     with Client.from_settings(store.settings) as client:
         gone = image_tasks.remove_images(store, client, project_id, images, Removal.BY_HAND)
@@ -75,21 +83,11 @@ def restore(keys: KeysArgument, project: ProjectOption = None) -> None:
     from alc_backend.loop.projects.membership import restore_images
 
     store = open_store()
-    project_id = _project_in_label_studio(store, project)
+    project_id = project_in_label_studio(store, project, IN_CVAT)
     images = image_tasks.images_named(store, project_id, keys)
     with Client.from_settings(store.settings) as client, console.status("") as status:
         back = restore_images(store, client, project_id, images, telling(status))
     _say(back, "back; the next round asks about it", "in the dataset already")
-
-
-def _project_in_label_studio(store: Store, name: str | None) -> int:
-    """The id of a project; RoundError where it is asked in CVAT."""
-    from alc_backend.loop.workplace import refuse_in_cvat
-
-    project_id = project_id_of(store, name)
-    with store.reading() as session:
-        refuse_in_cvat(session, project_id, "no image can be taken out of a dataset")
-    return project_id
 
 
 def _say(images: list[Image], what: str, otherwise: str) -> None:

@@ -59,5 +59,5 @@ def init_from_cvat(
     console.print(f"questions: {url}/projects/{questions} (a task for each round)", soft_wrap=True)
     console.print(
         "Start the first round with `alc round start`. Its questions are answered in CVAT's tag "
-        "annotation: the right arrow keeps a tag, a digit gives another one."
+        "annotation: F keeps a tag, a digit gives another one."
     )

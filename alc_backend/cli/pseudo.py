@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from alc_backend.cli.common import ProjectOption, open_store, project_id_of
+from alc_backend.cli.common import ProjectOption, open_store, project_in_label_studio
 from alc_backend.cli.labelling import label_waiting
 
 console = Console()
@@ -38,7 +38,9 @@ def pseudo(
     from alc_backend.store.models import Project
 
     store = open_store()
-    project_id = project_id_of(store, project)
+    project_id = project_in_label_studio(
+        store, project, "new images come by running `alc init` again"
+    )
     if cancel:
         console.print(f"{image_queue.cancel(store, project_id)} waiting images were left")
         return

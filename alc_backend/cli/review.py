@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alc_backend.cli.common import ProjectOption, open_store, print_table, project_id_of
+from alc_backend.cli.common import ProjectOption, open_store, print_table, project_in_label_studio
 from alc_backend.settings import MOST_QUERIES
 
 console = Console()
@@ -46,12 +46,11 @@ def review(
     """
     from alc_backend.labelstudio.client import Client
     from alc_backend.loop.questions import reviewing
-    from alc_backend.loop.workplace import refuse_in_cvat
 
     store = open_store()
-    project_id = project_id_of(store, project)
-    with store.reading() as session:
-        refuse_in_cvat(session, project_id, "answers are looked at again in its own jobs")
+    project_id = project_in_label_studio(
+        store, project, "answers are looked at again in its own jobs"
+    )
     found: list[reviewing.Answered] = []
     if annotator is not None:
         found += reviewing.corrections(store, project_id, annotator, last)

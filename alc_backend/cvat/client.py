@@ -50,6 +50,10 @@ _AWAY = {
 }
 
 
+_MISUNDERSTOOD = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What cvat-sdk raises, too, where an answer is not what it expects."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """A frame of a task: its ``number`` from 0, its file's name, and its size in pixels."""
@@ -376,6 +380,6 @@ def _errors(about: str) -> Iterator[None]:
         kind = CvatAwayError if error.status in _AWAY else CvatError
         said = " ".join(str(error.body or error.reason or "").split())[:300]
         raise kind(f"CVAT answers with {error.status} ({about}): {said}", error.status) from error
-    except (OpenApiException, CvatSdkException, AssertionError, LookupError, ValueError) as error:
+    except (OpenApiException, CvatSdkException, *_MISUNDERSTOOD) as error:
         said = " ".join(str(error).split())[:300]
         raise CvatError(f"CVAT and cvat-sdk do not fit together ({about}): {said}") from error

@@ -72,13 +72,13 @@ class FakeCvat:
     """A server with one task, of ``frames``, images by name, and ``labels``.
 
     ``sent`` is what was annotated, ``delivered`` what webhooks sent: address, body and headers.
-    ``is_away`` lets it answer everything with 503.
+    ``is_away`` lets it answer everything with 503, ``says`` with these bytes.
     """
 
     def __init__(self, frames, labels):
         self.url, self.sent, self.delivered, self.is_away = "", [], [], False
         self._away_at: tuple[str, int] | None = None
-        self._refusal = 503
+        self._refusal, self.says = 503, None
         self.tasks: dict[int, Task] = {}
         self.jobs: dict[int, Job] = {}
         self.projects: dict[int, str] = {}
@@ -149,6 +149,8 @@ class FakeCvat:
         """The status and the content of an answer, JSON or bytes."""
         if path not in ("/server/about", "/auth/login") and not _is_signed_in(headers):
             return 401, {"detail": "sign in"}
+        if self.says is not None:
+            return 200, self.says
         if self.is_away or self._goes_away(f"{method} {path}"):
             return self._refusal, {"detail": "away"}
         for (known, pattern), act in self._routes().items():
