@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,17 @@ CASES = {
 }
 
 
+def set_theme(screen: Page, wanted: str) -> None:
+    """Press Label Studio's button that changes the theme until it is the wanted one."""
+    button = screen.locator("button", has_text=re.compile("Light|Dark|Auto")).first
+    for _ in range(3):
+        if wanted in button.inner_text():
+            return
+        button.click()
+        screen.wait_for_timeout(300)
+    raise AssertionError(f"Label Studio offers no theme {wanted}")
+
+
 def show_pages_of_look_alikes(client: Client, screen: Page, target: Path) -> None:
     """Take a screenshot of each case, on a screen where somebody is signed in."""
     size = screen.viewport_size
@@ -44,8 +56,7 @@ def show_pages_of_look_alikes(client: Client, screen: Page, target: Path) -> Non
         names = ("chelsea", "chelsea", "chelsea", "coffee")
         asked = pages.add_page(case.tiles, 1, case.labels, seed=3, names=names)
         pages.publish()
-        if name.endswith("dark"):
-            screen.locator("button", has_text="Light").click()
+        set_theme(screen, "Dark" if name.endswith("dark") else "Light")
         screen.goto(f"{client.url}/projects/{pages.project}/data?labeling=1")
         screen.wait_for_selector(".alc-tile")
         screen.wait_for_timeout(2500)
@@ -54,8 +65,6 @@ def show_pages_of_look_alikes(client: Client, screen: Page, target: Path) -> Non
                 screen.keyboard.press(choice["hotkey"])
         screen.wait_for_timeout(500)
         screen.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=80)
-        if name.endswith("dark"):
-            screen.locator("button", has_text="Dark").click()
-            screen.wait_for_timeout(300)
+    set_theme(screen, "Light")
     if size is not None:
         screen.set_viewport_size(size)

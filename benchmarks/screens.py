@@ -27,7 +27,7 @@ from alc_backend.settings import Settings
 from alc_backend.store.importing import import_folder
 from benchmarks.admin_screens import take
 from benchmarks.moving_picture import film, sign_in
-from benchmarks.page_screens import show_pages_of_look_alikes
+from benchmarks.page_screens import set_theme, show_pages_of_look_alikes
 
 TWENTY_ONE = ["background", *(f"class {number}" for number in range(1, 21))]
 CASES = {
@@ -105,16 +105,13 @@ def show_queries(
             wait_until_open(demo.store, project.id, console, processes.check)
             projects[name] = project.query_project
     for name, number in projects.items():
-        if name.endswith("dark"):
-            page.locator("button", has_text="Light").click()
+        set_theme(page, "Dark" if name.endswith("dark") else "Light")
         page.goto(f"{demo.settings.label_studio_url}/projects/{number}/data?labeling=1")
         page.wait_for_selector("input:checked")
         page.wait_for_timeout(2500)
         page.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=75)
-        if name.endswith("dark"):
-            page.locator("button", has_text="Dark").click()
-            page.wait_for_timeout(300)
         console.print(name)
+    set_theme(page, "Light")
 
 
 COST = """() => {
