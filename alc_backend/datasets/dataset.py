@@ -55,7 +55,8 @@ class Sample:
     """An image of a dataset with its maps, read and checked.
 
     ``labels`` uint8 (H, W); ``superpixels`` int32 (H, W); ``truth`` uint8 (H, W) or None.
-    ``labels`` and ``superpixels`` are None for validation images, which carry only ``truth``.
+    ``labels`` and ``superpixels`` are None for validation images, which carry only ``truth``;
+    ``superpixels`` also for images that were known before.
     """
 
     key: str
@@ -112,7 +113,8 @@ class Dataset(ABC):
     out, naming the file and the remedy; ``notes`` says what was assumed, and may be wrong.
     Superpixels come from ``segment`` where it is given, else from ``objects/``, else from SLIC,
     about ``superpixel_count`` an image. ``classes`` are those that the folder names itself; a
-    validation folder may name none, and is given the training images' by :meth:`use_classes`.
+    validation folder may name none, and is given the training images' by :meth:`use_classes`. No
+    superpixels are made for the images in ``known`` (keys).
     """
 
     root: Path
@@ -122,6 +124,7 @@ class Dataset(ABC):
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     segment: Segment | None = field(default=None, kw_only=True)
+    known: frozenset[str] = field(default=frozenset(), kw_only=True)
     _renumbered: NDArray[np.uint16] | None = field(default=None, init=False)
     _with_ids: dict[MaskName, bool] = field(default_factory=dict, init=False)
 
@@ -343,7 +346,10 @@ class Dataset(ABC):
         shape = (image.shape[0], image.shape[1])
         labels = self.labels(key, shape)
         objects = self.superpixels(key, shape)
-        if self.segment is not None:
+        superpixels: NDArray[np.int32] | None
+        if key in self.known:
+            superpixels = None
+        elif self.segment is not None:
             superpixels = self.segment(image, labels, objects)
         elif objects is not None:
             superpixels = objects

@@ -103,13 +103,15 @@ def import_dataset(
     if strict:
         _refuse_problems(checked)
     project_id = project_named(store, name, dataset.classes, warm_start)
+    dataset.known = _known(store, project_id)  # making superpixels may take a model seconds
     summary = ImportSummary(project_id)
     done = 0
     twins = _Twins()
     for part, split in checked:
         for sample in _samples(part, split):
             twins.add(split, sample)
-            added = add_sample(store, project_id, split, sample)
+            known = split == TRAIN and sample.superpixels is None
+            added = None if known else add_sample(store, project_id, split, sample)
             if added is None and _is_of_a_task(store, project_id, split, sample.key):
                 summary.problems.append(
                     f"{sample.key}: the project has an image of this name, which a task of Label "
@@ -311,6 +313,13 @@ def _refuse_other_classes(project: Project, classes: list[str]) -> None:
         f"project {project.name!r} has the classes {', '.join(project.classes)}, the folder has "
         f"{', '.join(classes)}; choose another --name"
     )
+
+
+def _known(store: Store, project_id: int) -> frozenset[str]:
+    """The keys of a project's images under correction, those that are out of the dataset too."""
+    with store.reading() as session:
+        ours = select(Image.key).where(Image.project_id == project_id, Image.split == TRAIN)
+        return frozenset(session.scalars(ours))
 
 
 def _find(session: Session, project_id: int, split: str, key: str) -> Image | None:

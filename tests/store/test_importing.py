@@ -13,7 +13,7 @@ from alc_backend.datasets.layouts import open_dataset
 from alc_backend.errors import DatasetError
 from alc_backend.store import models
 from alc_backend.store.files import ProjectFiles
-from alc_backend.store.importing import add_sample, create_project, import_folder
+from alc_backend.store.importing import add_sample, create_project, import_dataset, import_folder
 from alc_backend.store.models import TRAIN, VAL
 from tests.conftest import BOTH_DATABASES, write_dataset
 
@@ -24,6 +24,29 @@ def test_importing_again_adds_nothing(store, dataset):
     project = import_folder(store, dataset, "pets").project_id
     again = import_folder(store, dataset, "pets")
     assert (again.project_id, again.imported, again.present) == (project, 0, 3)
+
+
+def test_no_superpixels_are_made_for_images_that_are_there(store, dataset):
+    """A model may take seconds for each; so an import that was interrupted goes on."""
+    made = []
+
+    def segment(image, labels, objects):
+        made.append(image)
+        return objects
+
+    def again():
+        made.clear()
+        opened = open_dataset(dataset)
+        opened.segment = segment
+        return import_dataset(store, opened, "pets")
+
+    assert (again().imported, len(made)) == (3, 3)
+    write_dataset(dataset, ("d",))
+    summary = again()
+    assert (summary.imported, summary.present, len(made)) == (1, 3, 1)
+    files = store.files(summary.project_id)
+    for image in store.images(summary.project_id, TRAIN):
+        assert files.read_superpixels(image.id).max() == 2
 
 
 def test_strict_import_refuses_everything(store, dataset):
