@@ -1,9 +1,7 @@
-"""The settings of all processes: environment variables, and the file that ALC_ENV_FILE names."""
+"""Every setting, once: its type, its bounds, its default, and the sentence in the reference."""
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -13,18 +11,10 @@ from pydantic import (
     AliasChoices,
     Field,
     SecretStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from alc_backend.errors import SettingsError
-
-ENV_FILE = "ALC_ENV_FILE"
-"""The environment variable that names a file of settings. No other file is read: one that lies in
-the working directory, such as a dataset's, could send the token of Label Studio anywhere."""
-
 
 MOST_QUERIES = 1_000_000
 """The most queries of a round; months of work for ten people."""
@@ -407,36 +397,3 @@ def variable(name: str) -> str:
     """The environment variable of a setting."""
     alias = Settings.model_fields[name].validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"ALC_{name.upper()}"
-
-
-@lru_cache(maxsize=1)
-def settings() -> Settings:
-    """The settings of this process, read once; SettingsError names each variable that is wrong.
-
-    Environment variables come before the lines of the file that ALC_ENV_FILE names.
-    """
-    try:
-        return Settings(_env_file=_env_file())
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{_variable_at(problem['loc'])}: {problem['msg']}" for problem in error.errors()
-        )
-        raise SettingsError(f"environment: {problems}") from None
-
-
-def _env_file() -> Path | None:
-    """The file that ALC_ENV_FILE names; SettingsError when it cannot be read."""
-    given = os.environ.get(ENV_FILE)
-    if not given:
-        return None
-    path = Path(given)
-    try:
-        path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{ENV_FILE}={given}: cannot be read ({error})") from None
-    return path
-
-
-def _variable_at(location: tuple[int | str, ...]) -> str:
-    name = str(location[0]) if location else "settings"
-    return variable(name) if name in Settings.model_fields else name
