@@ -1,6 +1,6 @@
 """What an admin wants to know of a project at a glance, as plain figures.
 
-Reads the database; changes nothing. Called by the service (admin page, metrics) and ``alc doctor``.
+Reads the database; changes nothing. Called by the service (pages, metrics) and ``alc doctor``.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
         description="share of pages with one tile that is known to be something else: how often "
-        "annotators leave it ticked stands on the admin page",
+        "annotators leave it ticked stands on the project's page",
     )
     seconds_accept: float | None = Field(
         None, gt=0, le=3600, description="seconds for accepting a label; " + MEASURED

@@ -361,7 +361,7 @@ class ProjectChecks:
     def _work(self) -> Result:
         view = overview(self._store, self._project.id)
         if view.problems:
-            return warning(" ".join(view.problems), "the admin page and the logs say more")
+            return warning(" ".join(view.problems), "the project's page and the logs say more")
         state = view.round.state if view.round else "no round yet"
         return ok(f"{state}; {view.queue} questions open")
 

@@ -27,7 +27,7 @@ CONFIRMED_BY = {
     Way.PAGE: "on a page of look-alikes",
     Way.EDIT: "by hand in the dataset project",
 }
-"""How the admin page names the ways in which labels are confirmed."""
+"""How the project's page names the ways in which labels are confirmed."""
 
 
 class Renderer:
