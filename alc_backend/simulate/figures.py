@@ -88,9 +88,18 @@ def by_oracle(rows: Iterable[Json]) -> dict[str, dict[str, list[Json]]]:
 
 
 def points(rows: Iterable[Json]) -> list[tuple[int, float | None]]:
-    """The numbers of answers at which any row was measured, each with its share, ascending."""
-    found = {point["answers"]: point.get("share") for row in rows for point in row["rounds"]}
-    return sorted(found.items())
+    """The numbers of answers at which any row was measured, each with its share, ascending.
+
+    The share is None where it differs, as between rows with other superpixels.
+    """
+    found: dict[int, set[float | None]] = {}
+    for row in rows:
+        for point in row["rounds"]:
+            found.setdefault(point["answers"], set()).add(point.get("share"))
+    return [
+        (answers, next(iter(shares)) if len(shares) == 1 else None)
+        for answers, shares in sorted(found.items())
+    ]
 
 
 def at(rows: Iterable[Json], answers: int, name: str) -> Figure | None:

@@ -111,4 +111,6 @@ def _header(column: Column) -> str:
     title = TITLES[column.name]
     if column.answers is None:
         return title
-    return f"{title}\n{100 * (column.share or 0):.0f} % ({column.answers})"
+    if column.share is None:
+        return f"{title}\nafter {column.answers}"
+    return f"{title}\n{100 * column.share:.0f} % ({column.answers})"

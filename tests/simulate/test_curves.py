@@ -90,6 +90,21 @@ def test_tables_tell_the_share_at_every_budget_and_the_clicks_to_95_percent(docu
     assert cells == ["15 (6)", "–", "–"]
 
 
+def test_with_other_superpixels_no_share_of_them_is_told(document, tmp_path):
+    for made in document["rows"]:
+        if made["method"] == "spx":
+            for point in made["rounds"]:
+                point["share"] /= 4
+    written = page.write(document, "title", tmp_path).read_text()
+    assert "data mIoU after 10<" in written
+    assert "of supervised after 20<" in written
+    (table,) = results.tables(document)
+    headers = [str(column.header).replace("\n", " ") for column in table.columns]
+    assert {"data mIoU after 20", "of supervised after 10"} <= set(headers)
+    alone = [made for made in document["rows"] if made["method"] == "alc"]
+    assert figures.points(alone) == [(0, 0.0), (10, 0.1), (20, 0.2)]
+
+
 def test_what_reaches_95_percent_at_once_needs_no_click():
     rows = figures.relative(
         [row("ALC", "alc", 0, [0.49, 0.5]), row("supervised", "supervised", 0, [0.5])]

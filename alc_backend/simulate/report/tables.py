@@ -102,7 +102,9 @@ def _header(column: Column) -> str:
     title = TITLES[column.name]
     if column.answers is None:
         return title
-    return f"{title} at {100 * (column.share or 0):.0f} % ({column.answers})"
+    if column.share is None:
+        return f"{title} after {column.answers}"
+    return f"{title} at {100 * column.share:.0f} % ({column.answers})"
 
 
 def _rounds(row: Json) -> Table:
