@@ -424,7 +424,10 @@ def test_the_page_stands_by_itself(world, tmp_path):
     result = alc("report", tmp_path / "result.json", "--out", tmp_path / "report")
     assert result.exit_code == 0, result.output
     text = (tmp_path / "report/report.html").read_text()
-    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", text)
+    places = re.findall(r'href="#([^"]+)"', text)
+    assert places
+    assert set(places) <= set(re.findall(r'id="([^"]+)"', text))
     assert "url(" not in text
     for name in ("data_miou", "recall", "precision", "class_iou", "repaired", "confusion"):
         assert (tmp_path / f"report/{name}.png").read_bytes().startswith(b"\x89PNG")
