@@ -101,6 +101,7 @@ def import_dataset(
         validation.use_classes(dataset.classes)
         checked.append((validation, VAL))
     if strict:
+        dataset.known = frozenset(dataset.image_paths())  # superpixels are made once, afterwards
         _refuse_problems(checked)
     project_id = project_named(store, name, dataset.classes, warm_start)
     dataset.known = _known(store, project_id)  # making superpixels may take a model seconds
