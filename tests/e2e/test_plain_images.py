@@ -127,9 +127,13 @@ def test_an_image_added_in_label_studio_comes_in_by_itself(running, models, pict
     wait_for(lambda: f"task-{task}" in images_of(demo, project))
     image = images_of(demo, project)[f"task-{task}"]
     assert image.warm_start["superpixels"] == "grounded-sam"
-    with demo.store.reading() as session:
-        left = select(Arrival).where(Arrival.dataset_task == task)
-        assert session.scalars(left).first() is None
+    left = select(Arrival).where(Arrival.dataset_task == task)
+
+    def is_done():
+        with demo.store.reading() as session:
+            return session.scalars(left).first() is None
+
+    wait_for(is_done)
 
 
 def test_words_of_the_label_config_are_the_prompts(running, models, pictures):

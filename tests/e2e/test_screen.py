@@ -282,7 +282,7 @@ def test_the_admin_page_from_the_start_of_a_round_to_its_end(demo, running, admi
     assert serious_faults(admin) == []
     admin.set_viewport_size({"width": 390, "height": 800})
     wide = "() => document.documentElement.scrollWidth > innerWidth"
-    assert not admin.evaluate(wide)
+    wait_for(lambda: not admin.evaluate(wide))  # the plots take on their new width a moment later
     admin.get_by_role("link", name="Images", exact=True).click()
     admin.locator("img").first.wait_for()
     assert serious_faults(admin) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from ipaddress import ip_address
 
@@ -40,7 +41,8 @@ def described(settings, project, redis):
 def test_every_operation_of_the_document(described):
     """What the OpenAPI document allows, and what it does not."""
     operations = [found.ok() for found in described.get_all_operations()]
-    assert {operation.path for operation in operations} >= set(POSTS)
+    paths = {re.sub(r"\{\w+\}", "5", operation.path) for operation in operations}
+    assert paths >= set(POSTS)
     for operation in operations:
 
         @examples(25)
