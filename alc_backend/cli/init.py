@@ -232,8 +232,10 @@ def _from_dataset(
 ) -> int:
     """Import a dataset with masks; the id of its project."""
     from alc_backend.datasets.layouts import open_dataset
+    from alc_backend.loop.projects.connection import refuse_in_cvat
     from alc_backend.store.importing import import_dataset
 
+    refuse_in_cvat(store, str(options.project_name))
     opened = open_with(
         root,
         options.method,

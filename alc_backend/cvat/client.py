@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alc_backend.common.types import Json
+from alc_backend.cvat.signing_in import TIMEOUT_S, check_address, credentials_of, sign_in
 from alc_backend.errors import CvatAwayError, CvatError, SettingsError
 from alc_backend.settings import Settings
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from cvat_sdk import Client
 
 log = logging.getLogger(__name__)
-
-TIMEOUT_S = (10.0, 120.0)
-"""How long connecting, and waiting for an answer, may take."""
 
 CHECK_EVERY_S = 1.0
 """How often CVAT is asked whether it is done with the images of a task."""
@@ -114,9 +112,11 @@ class Cvat:
                 f"cvat-sdk cannot be used ({error}); run `pip install 'alc-backend[cvat]'` with "
                 "Python 3.11 or later"
             ) from error
+        check_address(url)
+        credentials = credentials_of(settings)
         with _errors(f"{url}: signing in"):
-            client = Client(url, logger=log)
-            client.login(_credentials(settings))
+            client = Client(url, logger=log, check_server_version=False)
+            sign_in(client, credentials)
         return cls(client)
 
     def __enter__(self) -> Cvat:
@@ -126,7 +126,13 @@ class Cvat:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """End the session of a user who signed in with a password, and close the connections."""
+        if "sessionid" in self._api.cookies:
+            try:
+                with _errors("signing out"):
+                    self._api.auth_api.create_logout(_request_timeout=TIMEOUT_S)
+            except CvatError as error:
+                log.warning("%s", error)
         self._api.close()
 
     def tasks_of(self, project: int) -> list[tuple[int, str]]:
@@ -201,11 +207,11 @@ class Cvat:
             found, _ = self._api.jobs_api.retrieve_annotations(job, _request_timeout=TIMEOUT_S)
         return [Tag(tag.id, tag.frame, tag.label_id) for tag in found.tags]
 
-    def has_tags(self, task: int) -> bool:
-        """Whether any frame of a task has a tag."""
+    def tagged_frames(self, task: int) -> set[int]:
+        """The frames of a task that have a tag."""
         with _errors(f"the annotations of task {task}"):
             found, _ = self._api.tasks_api.retrieve_annotations(task, _request_timeout=TIMEOUT_S)
-        return bool(found.tags)
+        return {tag.frame for tag in found.tags}
 
     def jobs(self, task: int) -> list[Job]:
         """The jobs of a task in which its frames are annotated, in the order of the frames."""
@@ -329,18 +335,6 @@ class Cvat:
         return list(
             get_paginated_collection(endpoint, page_size=500, _request_timeout=TIMEOUT_S, **which)
         )
-
-
-def _credentials(settings: Settings) -> Any:
-    from cvat_sdk.core.client import AccessTokenCredentials, PasswordCredentials
-
-    if settings.cvat_token is not None:
-        return AccessTokenCredentials(settings.cvat_token.get_secret_value())
-    if settings.cvat_user is None or settings.cvat_password is None:
-        raise SettingsError(
-            "CVAT needs a user; set CVAT_ACCESS_TOKEN, or CVAT_USER and CVAT_PASSWORD"
-        )
-    return PasswordCredentials(settings.cvat_user, settings.cvat_password.get_secret_value())
 
 
 def _job(found: Any) -> Job:

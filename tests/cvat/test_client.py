@@ -58,8 +58,20 @@ def test_what_is_refused_is_no_outage(server, cvat, status):
 def test_nobody_answers(settings):
     url = f"http://127.0.0.1:{free_port()}"
     chosen = settings.model_copy(update={"cvat_url": url, "cvat_token": SecretStr(TOKEN)})
-    with pytest.raises(CvatAwayError, match="does not answer"):
+    as_user = {"cvat_token": None, "cvat_user": "anna", "cvat_password": SecretStr("s3cret")}
+    for settings_ in (chosen, chosen.model_copy(update=as_user)):
+        with (
+            pytest.raises(CvatAwayError, match="does not answer"),
+            Cvat.from_settings(settings_) as server,
+        ):
+            server.size_of(TASK)
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(settings):
+    chosen = settings.model_copy(update={"cvat_url": "https://anna:s3cret@cvat.example.com"})
+    with pytest.raises(SettingsError, match="set CVAT_USER and CVAT_PASSWORD") as caught:
         Cvat.from_settings(chosen)
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b"{}", b'{"results": 3}'])

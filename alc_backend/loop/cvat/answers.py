@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from http import HTTPStatus
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -45,8 +45,8 @@ def collect(
 ) -> Counter[str]:
     """Read the finished jobs of all rounds that have changed since; counts what became of answers.
 
-    With ``full``, all finished jobs. A job that CVAT refuses to give holds up no other: it counts
-    as unreadable. Raises CvatAwayError.
+    With ``full``, all finished jobs. A task or a job that CVAT refuses to give holds up no other:
+    it counts as unreadable. Raises CvatAwayError.
     """
     with store.reading() as session:
         tasks = session.scalars(
@@ -61,7 +61,15 @@ def collect(
     counts: Counter[str] = Counter()
     for done, task in enumerate(tasks):
         progress(done, len(tasks), f"reading the answers of CVAT's task {task.task}")
-        for job in _jobs(store, server, task):
+        try:
+            jobs = _jobs(store, server, task)
+        except CvatError as error:
+            if isinstance(error, PlatformAwayError):
+                raise
+            log.warning("the jobs of CVAT's task %s: %s", task.task, error)
+            counts[Outcome.UNREADABLE] += 1
+            continue
+        for job in jobs:
             counts += _collect_job(store, server, project_id, task, job, full=full)
     with store.session() as session:
         session.get_one(CvatProject, project_id).collected_at = utc_now()
@@ -82,6 +90,11 @@ def _jobs(store: Store, server: Server, task: CvatTask) -> list[Job]:
         log.warning("CVAT no longer has task %s; what was answered in it stays", task.task)
         with store.session() as session:
             session.get_one(CvatTask, task.id).gone_at = utc_now()
+            session.execute(
+                update(CvatJob)
+                .where(CvatJob.cvat_task_id == task.id)
+                .values(reported_at=None, problem=None)
+            )
     return []
 
 
@@ -95,7 +108,7 @@ def _collect_job(
             session.add(row)
         read_to, reported_at = row.read_to, row.reported_at
     if job.state != COMPLETED or (read_to == job.updated_at and not full):
-        if reported_at is not None:
+        if reported_at is not None or job.state != COMPLETED:
             _note(store, job.number, reported_at)
         return Counter()
     try:
@@ -105,7 +118,7 @@ def _collect_job(
             raise
         log.warning("job %s of CVAT: %s", job.number, error)
         with store.session() as session:
-            session.get_one(CvatJob, job.number).problem = str(error)
+            _put_off(session.get_one(CvatJob, job.number), str(error))
         return Counter({Outcome.UNREADABLE: 1})
 
 
@@ -134,7 +147,14 @@ def _read(store: Store, server: Server, project_id: int, task_id: int, job: Job)
         counts[outcome] += 1
         if outcome == Outcome.UNKNOWN_CLASS:
             log.warning("frame %s of CVAT's task %s has an unknown tag", question.frame, task)
-    _note(store, job.number, reported_at, job)
+    if unknown := counts[Outcome.UNKNOWN_CLASS]:  # read again until that is put right
+        problem = (
+            f"of job {job.number} of task {task}, {unknown} frames have a tag that names no class; "
+            "give CVAT's label the name of its class again"
+        )
+        _note(store, job.number, reported_at, problem=problem)
+    else:
+        _note(store, job.number, reported_at, job)
     return counts
 
 
@@ -176,6 +196,8 @@ def _record(
     last = ledger.last_revisions(session, project_id, question.id).get(0)
     if last is not None and last.kind != EntryKind.DELETED and last.class_id == class_id:
         return Outcome.KNOWN
+    if last is None and not others and _is_answered_anew(session, project_id, question):
+        return Outcome.KNOWN
     reply = recording.Reply(
         annotation_id=question.id,
         class_id=class_id,
@@ -192,15 +214,37 @@ def _record(
     return Outcome.KNOWN if entry is None else Outcome.RECORDED
 
 
-def _note(store: Store, number: int, reported_at: object, read: Job | None = None) -> None:
+def _is_answered_anew(session: Session, project_id: int, question: CvatQuestion) -> bool:
+    """Whether the same was asked in a later round, and answered there.
+
+    What nobody has changed in a frame that was left over says nothing then.
+    """
+    later = session.scalars(
+        select(CvatQuestion.id).where(
+            CvatQuestion.query_id == question.query_id, CvatQuestion.id > question.id
+        )
+    ).all()
+    entries = (ledger.last_revisions(session, project_id, number).get(0) for number in later)
+    return any(entry is not None and entry.kind != EntryKind.DELETED for entry in entries)
+
+
+def _note(
+    store: Store,
+    number: int,
+    reported_at: object,
+    read: Job | None = None,
+    *,
+    problem: str | None = None,
+) -> None:
     """Write down that a job was looked at, which had been reported at ``reported_at``; and how far.
 
-    A report that came meanwhile stays.
+    ``problem`` is what keeps it from being read to its end. A report that came meanwhile stays.
     """
     with store.session() as session:
         row = session.get_one(CvatJob, number)
+        row.problem = problem
         if read is not None:
-            row.read_to, row.problem = read.updated_at, None
+            row.read_to = read.updated_at
         if row.reported_at == reported_at:
             row.reported_at, row.tries, row.next_try_at = None, 0, None
 
@@ -282,6 +326,11 @@ def _postpone(store: Store, rows: Iterable[CvatJob], reason: str) -> None:
         for known in rows:
             row = session.get_one(CvatJob, known.job)
             if row.reported_at is not None:
-                row.tries += 1
-                row.next_try_at = utc_now() + timedelta(seconds=pause_after(row.tries))
-                row.problem = reason
+                _put_off(row, reason)
+
+
+def _put_off(row: CvatJob, reason: str) -> None:
+    """Let a job that could not be read wait, longer each time, before it is tried again."""
+    row.problem = reason
+    row.tries += 1
+    row.next_try_at = utc_now() + timedelta(seconds=pause_after(row.tries))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from alc_backend.common.batches import batched
+from alc_backend.common.locks import only_one
 from alc_backend.common.types import Json, Progress
 from alc_backend.cvat.client import Cvat as Server
 from alc_backend.cvat.shapes import KINDS, digest_of, shapes_of
@@ -40,8 +41,14 @@ def write_masks(store: Store, server: Server, project_id: int, progress: Progres
 
     Returns a sentence for each frame that stays as it is, though its label map changed: where
     somebody has drawn or removed masks in CVAT since, or a label is missing there. What an
-    interrupted attempt left is replaced. Raises CvatError.
+    interrupted attempt left is replaced. Waits for another process of this machine that does the
+    same. Raises CvatError.
     """
+    with only_one(store.settings.data_dir / "locks" / f"masks-{project_id}"):
+        return _write_masks(store, server, project_id, progress)
+
+
+def _write_masks(store: Store, server: Server, project_id: int, progress: Progress) -> list[str]:
     changed = _changed(store, project_id, progress)
     left: list[str] = []
     for task in dict.fromkeys(frame.task for frame, _, _ in changed):

@@ -105,8 +105,9 @@ def bring(store: Store, server: Server, round_: Round, begin: Begin, report: Pro
             questions = list(session.scalars(mine.order_by(CvatQuestion.frame)))
     jobs: list[Job] = []
     if task is not None:
+        labels = _labels_of(store, server, round_, questions)
         number = _made(store, server, round_, task, report)
-        _preset(store, server, round_, number, questions)
+        _preset(server, number, questions, labels)
         jobs = server.jobs(number)
     with begin() as session:
         if task is not None:
@@ -157,12 +158,10 @@ def _find(server: Server, project: int, name: str) -> int | None:
     return next((task for task, known in listed if known == name), None)
 
 
-def _preset(
-    store: Store, server: Server, round_: Round, task: int, questions: Sequence[CvatQuestion]
-) -> None:
-    """Give each frame the tag of its pseudo label, unless an earlier attempt has done so."""
-    if server.has_tags(task):
-        return
+def _labels_of(
+    store: Store, server: Server, round_: Round, questions: Sequence[CvatQuestion]
+) -> dict[int, int]:
+    """The labels (ids) of all classes that are asked about; RoundError where one has none."""
     labels = label_ids(store, server, round_.project_id)
     missing = {question.preset for question in questions} - labels.keys()
     if missing:
@@ -171,7 +170,17 @@ def _preset(
             f"the questions' project in CVAT has no label {name!r}; add it there as a tag, and "
             "start the round again"
         )
-    server.create_tags(task, [(question.frame, labels[question.preset]) for question in questions])
+    return labels
+
+
+def _preset(
+    server: Server, task: int, questions: Sequence[CvatQuestion], labels: dict[int, int]
+) -> None:
+    """Give each frame that has no tag yet the one of its pseudo label."""
+    tagged = server.tagged_frames(task)
+    missing = [item for item in questions if item.frame not in tagged]
+    if missing:
+        server.create_tags(task, [(item.frame, labels[item.preset]) for item in missing])
 
 
 def label_ids(store: Store, server: Server, project_id: int) -> dict[int, int]:

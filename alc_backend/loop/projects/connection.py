@@ -26,11 +26,23 @@ from alc_backend.loop.projects.classes import refuse_missing, take_up_labels
 from alc_backend.loop.task_sync import select_queries
 from alc_backend.settings import Settings
 from alc_backend.store import upkeep
+from alc_backend.store.cvat import CvatProject
 from alc_backend.store.database import Store
 from alc_backend.store.importing import create_project
 from alc_backend.store.models import TRAIN, Image, Project, Query
 
 Report = Callable[[str], None]
+
+
+def refuse_in_cvat(store: Store, name: str) -> None:
+    """Raise SettingsError where the project of a name is asked in CVAT: it cannot be elsewhere."""
+    with store.reading() as session:
+        named = select(CvatProject.project_id).join(Project).where(Project.name == name)
+        if session.scalar(named) is not None:
+            raise SettingsError(
+                f"project {name!r} is asked in CVAT; give another name with --name, or its task "
+                "or project there with --cvat-task or --cvat-project"
+            )
 
 
 def connect_project(store: Store, client: Client, project_id: int, report: Report) -> Project:
@@ -45,6 +57,7 @@ def connect_project(store: Store, client: Client, project_id: int, report: Repor
     checked_secret(store.settings)
     with store.reading() as session:
         project = session.get_one(Project, project_id)
+    refuse_in_cvat(store, project.name)
     if project.dataset_project is None:
         report("making the dataset project")
         number = projects.create_dataset_project(

@@ -36,7 +36,10 @@ def came_of(session: Session, project_id: int, upto: int) -> tuple[float, int] |
     single = (
         select(Query.expected, answers.c.kind, Superpixel.size)
         .select_from(answers)
-        .join(Query, Query.task_id == answers.c.task_id)
+        .join(
+            Query,
+            (Query.task_id == answers.c.task_id) & (Query.superpixel_id == answers.c.superpixel_id),
+        )
         .join(Superpixel, Superpixel.id == answers.c.superpixel_id)
         .where(answers.c.position == 0, ~Query.adjudication, Query.expected.is_not(None))
     )
@@ -44,7 +47,12 @@ def came_of(session: Session, project_id: int, upto: int) -> tuple[float, int] |
         select(Tile.expected, answers.c.kind, Superpixel.size)
         .select_from(answers)
         .join(Page, Page.task_id == answers.c.task_id)
-        .join(Tile, (Tile.page_id == Page.id) & (Tile.position == answers.c.position))
+        .join(
+            Tile,
+            (Tile.page_id == Page.id)
+            & (Tile.position == answers.c.position)
+            & (Tile.superpixel_id == answers.c.superpixel_id),
+        )
         .join(Superpixel, Superpixel.id == answers.c.superpixel_id)
         .where(answers.c.position > 0, Tile.expected.is_not(None))
     )

@@ -77,7 +77,7 @@ def choose_batch(store: Store, round_: Round, report: Reporter) -> str | None:
     """Write the round's queue into the queries: disputes, the best B, older unanswered ones.
 
     Returns what an admin should know about superpixels that were left out, or None. Raises
-    RoundError when an image of the queue is not in Label Studio.
+    RoundError when an image of the queue is not where annotators see it.
     """
     found = candidates.load(store, round_, report)
     with store.reading() as session:
@@ -96,7 +96,8 @@ def choose_batch(store: Store, round_: Round, report: Reporter) -> str | None:
     for item in items:
         if item.image_url is None:
             raise RoundError(
-                f"image {item.image_key} is not in Label Studio; run `alc init` again to upload it"
+                f"image {item.image_key} is not where annotators see it; run `alc init` again, as "
+                "at first, to bring it there"
             )
     asked = [
         query_tasks.Outlined(
@@ -202,6 +203,7 @@ def _persist(report: Reporter, round_: Round, queue: Sequence[Choice]) -> None:
                 "chosen_in": None,
                 "rank": rank,
                 "place": None,
+                "expected": None,
                 "audited": None,
                 "score": item.score,
                 "row": item.row,

@@ -7,15 +7,18 @@ import io
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from sqlalchemy import select
+from pydantic import SecretStr
+from sqlalchemy import func, select
 
 pytest.importorskip("cvat_sdk", reason="cvat-sdk is not installed")
 
+from alc_backend.cvat.client import Cvat as Server
 from alc_backend.cvat.shapes import shapes_of
+from alc_backend.errors import CvatError
 from alc_backend.loop.overview import overview
 from alc_backend.loop.rounds.platforms import Cvat, platform_of
 from alc_backend.store.cvat import CvatQuestion, CvatTask
-from alc_backend.store.models import Query, Round
+from alc_backend.store.models import Image, Project, Query, Round
 from alc_backend.store.round_states import RoundState
 from tests.annotations import label_map
 from tests.command_line import alc
@@ -265,3 +268,74 @@ def test_what_label_studio_alone_has_is_refused_in_a_sentence(settings, project)
         done = alc(settings, *command.split())
         assert done.returncode == 1
         assert "asked in CVAT" in done.stderr
+
+
+def test_what_was_left_over_of_an_earlier_round_takes_no_correction_back(
+    store, project, cvat, asked_round, queue
+):
+    run_round(store, project, queue)  # asks all of the first one again
+    (left_over,), (job,) = jobs_of(cvat, 0), jobs_of(cvat)
+    place = asked(store, asked_round)[0]
+    corrected = asked(store, second_of(store)).index(place)
+    add_tag(cvat, job, corrected, "dog")
+    set_state(cvat, job)
+    collect(store, project)
+    told = said(store)
+    assert (*place, "correct", DOG, "anna") in told
+    set_state(cvat, left_over)
+    assert collect(store, project) == {"known": 3}
+    assert said(store) == told
+
+
+def second_of(store) -> Round:
+    with store.reading() as session:
+        return session.scalars(select(Round).where(Round.number == 2)).one()
+
+
+def test_a_job_with_an_unknown_tag_is_told_and_read_once_the_label_has_its_name_again(
+    store, project, cvat, asked_round
+):
+    project_there = cvat.questions_project
+    (label,) = (
+        label for label in cvat.labels
+        if (label["name"], label.get("project_id")) == ("cat", project_there)
+    )  # fmt: skip
+    label["name"] = "kitten"
+    (job,) = jobs_of(cvat)
+    set_state(cvat, job)
+    assert collect(store, project) == {"of an unknown class": 3}
+    (problem,) = overview(store, project).problems
+    assert "3 frames have a tag that names no class" in problem
+    label["name"] = "cat"
+    assert collect(store, project) == {"recorded": 3}
+    assert overview(store, project).problems == []
+
+
+def test_a_task_that_cvat_refuses_holds_up_no_other(
+    store, project, cvat, asked_round, queue, monkeypatch
+):
+    run_round(store, project, queue)
+    set_state(cvat, jobs_of(cvat)[0])
+    first, *_ = (task.number for task in cvat.questions())
+    allowed = Server.jobs
+
+    def jobs(server, task):
+        if task == first:
+            raise CvatError(f"task {task}: 403 Forbidden", 403)
+        return allowed(server, task)
+
+    monkeypatch.setattr(Server, "jobs", jobs)
+    counts = collect(store, project)
+    assert counts.pop("unreadable") == 1
+    assert counts["recorded"] >= 3
+
+
+def test_a_dataset_is_not_imported_into_a_project_in_cvat(store, settings, dataset, project):
+    with store.reading() as session:
+        name = session.get_one(Project, project).name
+    with_token = settings.model_copy(update={"label_studio_api_key": SecretStr("t0ken")})
+    done = alc(with_token, "init", str(dataset), "--name", name)
+    assert done.returncode == 1
+    assert "is asked in CVAT" in done.stderr
+    with store.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Image)) == len(KEYS)

@@ -204,7 +204,7 @@ def test_where_classes_are_many_queries_know_the_likely_ones(store, dataset, que
 def test_an_image_that_is_not_in_label_studio_is_named(store, project, queue):
     lifecycle.start(store, queue.append, project)
     work(store, queue)
-    with pytest.raises(RoundError, match=r"image [abc] is not in Label Studio.*alc init"):
+    with pytest.raises(RoundError, match=r"image [abc] is not where annotators see it.*alc init"):
         choose_batch(store, only_round(store))
     with store.reading() as session:
         assert session.scalars(select(Query)).all() == []
