@@ -52,8 +52,8 @@ install: python
 
 # The Python that is there already, or the one to make the environments with.
 FOUND := $(or $(wildcard $(VENV)/bin/python),$(PYTHON))
-NEEDED := This needs Python 3.10 to 3.14
-TOO_OLD_OR_NEW := import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else \
+NEEDED := This needs Python 3.10 to 3.13
+TOO_OLD_OR_NEW := import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else \
 	"$(NEEDED), and $(FOUND) is Python %d.%d: name another one, as in make demo PYTHON=python3.12" % v)
 
 python:
