@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MADE_IN_S = 3600.0
+"""How long CVAT may take to make a task of images that it has received."""
+
 CHECK_EVERY_S = 1.0
 """How often CVAT is asked whether it is done with the images of a task."""
 
@@ -293,7 +296,13 @@ class Cvat:
                 url, list(images), image_quality=QUALITY, sorting_method="lexicographical"
             )
             request = json.loads(answer.data)["rq_id"]
+            deadline = time.monotonic() + MADE_IN_S
             while not self._is_done(request):
+                if time.monotonic() > deadline:
+                    raise CvatError(
+                        f"CVAT has not made the task within {MADE_IN_S / 60:.0f} minutes; see "
+                        "whether its import worker runs, then start the round again"
+                    )
                 self.before_change()
                 time.sleep(CHECK_EVERY_S)
         return int(task.id)

@@ -72,13 +72,15 @@ class FakeCvat:
     """A server with one task, of ``frames``, images by name, and ``labels``.
 
     ``sent`` is what was annotated, ``delivered`` what webhooks sent: address, body and headers.
-    ``is_away`` lets it answer everything with 503, ``says`` with these bytes.
+    ``is_away`` lets it answer everything with 503, ``says`` with these bytes. ``import_state`` is
+    how far it is with the images of a task.
     """
 
     def __init__(self, frames, labels):
         self.url, self.sent, self.delivered, self.is_away = "", [], [], False
         self._away_at: tuple[str, int] | None = None
         self._refusal, self.says = 503, None
+        self.import_state = "finished"
         self.tasks: dict[int, Task] = {}
         self.jobs: dict[int, Job] = {}
         self.projects: dict[int, str] = {}
@@ -327,7 +329,7 @@ class FakeCvat:
         return self._ok(
             models.Request,
             {
-                "status": "finished", "id": f"r{number}",
+                "status": self.import_state, "id": f"r{number}",
                 "operation": {"type": "create:task", "target": "task", "task_id": number},
                 "created_date": _at(NOON), "message": "", "owner": {"id": 1, "username": "anna"},
             },

@@ -106,9 +106,9 @@ def _collect_job(
         if row is None:
             row = CvatJob(job=job.number, cvat_task_id=task.id, first=job.first, last=job.last)
             session.add(row)
-        read_to, reported_at = row.read_to, row.reported_at
+        read_to, reported_at, problem = row.read_to, row.reported_at, row.problem
     if job.state != COMPLETED or (read_to == job.updated_at and not full):
-        if reported_at is not None or job.state != COMPLETED:
+        if reported_at is not None or (problem is not None and job.state != COMPLETED):
             _note(store, job.number, reported_at)
         return Counter()
     try:

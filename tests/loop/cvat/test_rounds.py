@@ -12,10 +12,12 @@ from sqlalchemy import func, select
 
 pytest.importorskip("cvat_sdk", reason="cvat-sdk is not installed")
 
+from alc_backend.cvat import client
 from alc_backend.cvat.client import Cvat as Server
 from alc_backend.cvat.shapes import shapes_of
 from alc_backend.errors import CvatError
 from alc_backend.loop.overview import overview
+from alc_backend.loop.rounds import lifecycle
 from alc_backend.loop.rounds.platforms import Cvat, platform_of
 from alc_backend.store.cvat import CvatQuestion, CvatTask
 from alc_backend.store.models import Image, Project, Query, Round
@@ -36,6 +38,7 @@ from tests.loop.cvat.annotators import (
     try_again,
 )
 from tests.loop.cvat.conftest import KEYS
+from tests.loop.rounds.running import work
 
 CAT, DOG = 1, 2
 
@@ -339,3 +342,20 @@ def test_a_dataset_is_not_imported_into_a_project_in_cvat(store, settings, datas
     assert "is asked in CVAT" in done.stderr
     with store.reading() as session:
         assert session.scalar(select(func.count()).select_from(Image)) == len(KEYS)
+
+
+def test_a_task_that_cvat_never_makes_ends_the_round_and_is_made_by_the_next_try(
+    store, project, cvat, queue, monkeypatch
+):
+    monkeypatch.setattr(client, "MADE_IN_S", 0)
+    cvat.import_state = "queued"
+    round_ = ask_round(store, project, queue)
+    assert round_.state == RoundState.FAILED
+    assert "see whether its import worker runs, then start the round again" in round_.error
+    cvat.import_state = "finished"
+    again, _ = lifecycle.start(store, queue.append, project)
+    assert again.id == round_.id
+    work(store, queue)
+    with store.reading() as session:
+        assert session.get_one(Round, round_.id).state == RoundState.OPEN
+    assert len(cvat.questions()) == 1
