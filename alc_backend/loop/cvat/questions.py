@@ -45,7 +45,7 @@ Begin = Callable[[], AbstractContextManager[Session]]
 def is_brought(store: Store, server: Server, round_: Round) -> bool:
     """Whether an earlier attempt has brought all frames of the round's questions into CVAT.
 
-    What it left half made is removed.
+    What it left half made, or was to be chosen anew since, is removed.
     """
     with store.reading() as session:
         task = session.scalars(select(CvatTask).where(CvatTask.round_id == round_.id)).first()
@@ -56,7 +56,7 @@ def is_brought(store: Store, server: Server, round_: Round) -> bool:
     found = _find(server, _project_of(store, round_), task.name)
     if found is None:
         return False
-    if server.size_of(found) == asked:
+    if asked and server.size_of(found) == asked:
         return True
     server.delete_task(found)
     return False

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,7 @@ from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.status import newest_round
 from alc_backend.segmentation import folds as folds_of
 from alc_backend.store import standing
+from alc_backend.store.cvat import CvatQuestion, CvatTask
 from alc_backend.store.database import Store
 from alc_backend.store.kinds import ANSWERS, EntryKind
 from alc_backend.store.models import TRAIN, LedgerEntry, Part, Project, Query, Round
@@ -129,6 +130,9 @@ def _resume(session: Session, round_: Round, config: RoundConfig, trained: bool)
     Label Studio was told to follow its queue: then only what comes after that is left to do.
     """
     in_force = round_.switched_at is not None
+    if not in_force:  # a batch that was half brought into CVAT is chosen anew
+        half_made = select(CvatTask.id).where(CvatTask.round_id == round_.id)
+        session.execute(delete(CvatQuestion).where(CvatQuestion.cvat_task_id.in_(half_made)))
     if in_force or (trained and round_.failed_in in (RoundState.SCORING, RoundState.PUBLISHING)):
         round_.state = RoundState.PUBLISHING if in_force else RoundState(round_.failed_in)
         batch = {name: getattr(config, name) for name in (*BATCH_OPTIONS, "given")}

@@ -20,7 +20,7 @@ from alc_backend.loop.overview import overview
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.loop.rounds.platforms import Cvat, platform_of
 from alc_backend.store.cvat import CvatQuestion, CvatTask
-from alc_backend.store.models import Image, Project, Query, Round
+from alc_backend.store.models import Image, Project, Query, Round, Score
 from alc_backend.store.round_states import RoundState
 from tests.annotations import label_map
 from tests.command_line import alc
@@ -359,3 +359,21 @@ def test_a_task_that_cvat_never_makes_ends_the_round_and_is_made_by_the_next_try
     with store.reading() as session:
         assert session.get_one(Round, round_.id).state == RoundState.OPEN
     assert len(cvat.questions()) == 1
+
+
+def test_a_round_that_was_cancelled_half_made_chooses_its_batch_anew(store, project, cvat, queue):
+    cvat.away_at("PATCH /tasks/{}/annotations")
+    round_ = ask_round(store, project, queue)
+    (half_made,), before = cvat.questions(), asked(store, round_)
+    lifecycle.cancel(store, project)
+    cvat.away_at(None)
+    with store.session() as session:
+        for entry in session.scalars(select(Score)):
+            entry.score = -entry.score  # as another network might
+    queue.clear()
+    assert lifecycle.start(store, queue.append, project)[0].id == round_.id
+    work(store, queue)
+    (task,) = cvat.questions()
+    assert task.number != half_made.number
+    assert len(task.tags) == len(task.files) == len(asked(store, round_))
+    assert asked(store, round_)[:3] != before
