@@ -29,7 +29,7 @@ def init_from_cvat(
     from alc_backend.cvat.client import Cvat
     from alc_backend.loop.cvat import projects
     from alc_backend.loop.projects.connection import checked_secret
-    from alc_backend.store.importing import create_project, import_dataset
+    from alc_backend.store.importing import import_dataset
 
     checked_secret(store.settings)
     known = projects.known_project(store, source, number)
@@ -43,8 +43,9 @@ def init_from_cvat(
         choose_superpixels(dataset, method, start, store.settings)
         if known is None:
             known_name = name or server.name_of(source, number)
-            project_id = create_project(store, known_name, dataset.classes, start.as_dict())
-            projects.claim(store, project_id, source, number)
+            project_id = projects.create_project(
+                store, known_name, dataset.classes, start.as_dict(), source=source, number=number
+            )
         else:
             project_id, known_name = known.id, known.name
         summary = import_dataset(

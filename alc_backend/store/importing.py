@@ -270,12 +270,19 @@ def create_project(
 ) -> int:
     """Create a project and return its id; DatasetError when the name is taken."""
     with store.session() as session:
-        if session.scalar(select(Project).where(Project.name == name)):
-            raise DatasetError(f"a project {name!r} exists already; choose another --name")
-        project = Project(name=name, classes=classes, warm_start=warm_start)
-        session.add(project)
-        session.flush()
-        return project.id
+        return add_project(session, name, classes, warm_start)
+
+
+def add_project(
+    session: Session, name: str, classes: list[str], warm_start: dict[str, Any] | None
+) -> int:
+    """Create a project, as :func:`create_project` does, in a session that writes."""
+    if session.scalar(select(Project).where(Project.name == name)):
+        raise DatasetError(f"a project {name!r} exists already; choose another --name")
+    project = Project(name=name, classes=classes, warm_start=warm_start)
+    session.add(project)
+    session.flush()
+    return project.id
 
 
 def project_named(

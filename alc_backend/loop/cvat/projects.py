@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
@@ -24,7 +25,7 @@ from alc_backend.errors import CvatError, DatasetError, PlatformAwayError
 from alc_backend.loop.cvat.masks import digest_of_map
 from alc_backend.loop.projects.connection import checked_secret
 from alc_backend.settings import Settings
-from alc_backend.store import upkeep
+from alc_backend.store import importing, upkeep
 from alc_backend.store.cvat import CvatFrame, CvatProject
 from alc_backend.store.database import Store
 from alc_backend.store.models import TRAIN, Image, Project
@@ -134,11 +135,24 @@ def _below(name: str) -> str:
     return re.sub("^images/", "", name)
 
 
-def claim(store: Store, project_id: int, source: str, number: int) -> None:
-    """Write down what of CVAT a new project is made of; one annotator answers its questions."""
+def create_project(
+    store: Store,
+    name: str,
+    classes: list[str],
+    warm_start: dict[str, Any],
+    *,
+    source: str,
+    number: int,
+) -> int:
+    """Create a project of a "task" or a "project" of CVAT; returns its id.
+
+    One annotator answers its questions. Raises DatasetError when the name is taken.
+    """
     with store.session() as session:
+        project_id = importing.add_project(session, name, classes, warm_start)
         session.add(CvatProject(project_id=project_id, source=source, number=number))
         upkeep.set_overlap(session, project_id, 1)
+        return project_id
 
 
 def connect(store: Store, server: Server, project_id: int, report: Report) -> int:
