@@ -98,11 +98,12 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
         job_class=AlcJob,
         serializer=JSONSerializer,
     )
-    asked_to_stop = threading.Event()
+    asked_to_stop = False
     stop = worker.request_stop
 
     def request_stop(number: int, frame: object) -> None:
-        asked_to_stop.set()
+        nonlocal asked_to_stop
+        asked_to_stop = True  # no Event: another signal meanwhile would wait for its lock for ever
         with suppress(RedisError):  # this runs in the middle of a job, which must not see it
             stop(number, frame)
 
@@ -115,7 +116,7 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return burst or asked_to_stop.is_set()
+    return burst or asked_to_stop
 
 
 def _stay_signed_in(

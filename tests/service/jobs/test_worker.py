@@ -192,3 +192,17 @@ def test_a_worker_that_was_killed_is_forgotten(settings, redis, tmp_path, monkey
         assert (there.pid, there.queues) == (processes.pid_of("worker"), ("score", "train"))
         os.kill(there.pid, signal.SIGTERM)
         wait_for(lambda: worker_registry.workers(redis) == [])  # it said goodbye
+
+
+def test_a_worker_that_is_told_to_stop_many_times_at_once_stops(settings, redis, tmp_path):
+    """A signal may come while the one before is being handled."""
+    with Processes(tmp_path / "workers") as processes:
+        command = [sys.executable, "-m", "alc_backend.cli", "worker", "--queues", "score"]
+        names = ["one", "two", "three"]
+        for name in names:
+            processes.start(name, command, environment=settings.environment())
+        wait_for(lambda: len(worker_registry.workers(redis)) == len(names))
+        for told in [psutil.Process(processes.pid_of(name)) for name in names]:
+            for _ in range(3000):
+                told.send_signal(signal.SIGTERM)
+            wait_for(lambda told=told: told.status() == psutil.STATUS_ZOMBIE, limit_s=60)
