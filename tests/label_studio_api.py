@@ -127,6 +127,10 @@ def _import(
     numbers = [next(fake.numbers) for _ in body]
     for number, item in zip(numbers, body, strict=True):
         fake.add_task(number, item["data"], project)
+        for prediction in item.get("predictions", ()):
+            fake.predict(number, **prediction)
+            held = fake.projects[project]
+            held["model_version"] = held["model_version"] or prediction["model_version"]
     told = {"task_ids": numbers} if parameters.get("return_task_ids") == "true" else {}
     return _done({"task_count": len(numbers), **told}, 201)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from alc_backend.common.types import Json
 from alc_backend.errors import LabelStudioError
+from alc_backend.labelstudio import model_version
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import CHOICE, NOT_OURS, Key, asked_about, digest
 from alc_backend.labelstudio.task_pages import LeftOut
@@ -24,6 +25,9 @@ Only scores of predictions of the project's model version count.
 
 PLANNED_TO = 0.5
 """Scores below this belong to plans. (Label Studio takes scores from 0 to 1, and no others.)"""
+
+LAST = 1.0
+"""The score of what is served after the whole queue."""
 
 IMPORT_TASKS = 1000
 """Tasks per import request."""
@@ -90,19 +94,23 @@ def create_tasks(
 ) -> None:
     """Create the tasks of ``items``; ``created`` is called with their ids after each request.
 
-    An adjudication is put to one annotator, however many the project's other queries are put to.
-    Raises LabelStudioError when Label Studio makes fewer tasks than it was given.
+    Each is made together with a prediction: whoever is handed a task sees what it asks. Until it
+    gets its place in a queue it is served last, by the version that Label Studio follows now, or in
+    a project without any by that of round 0, which does not exist. An adjudication is put to one
+    annotator, however many the project's other queries are put to. Raises LabelStudioError when
+    Label Studio makes fewer tasks than it was given.
     """
-    for item in items:
-        if item.key.adjudication:
-            body = {"project": project, "data": item.data, "overlap": 1}
-            created({item.key: int(client.post("/api/tasks/", body)["id"])})
-    items = [item for item in items if not item.key.adjudication]
+    if not items:
+        return
+    version = followed_version(client, project) or model_version.of_round(0)
     for first in range(0, len(items), IMPORT_TASKS):
         part = items[first : first + IMPORT_TASKS]
         answer = client.post(
             f"/api/projects/{project}/import",
-            [{"data": item.data} for item in part],
+            [
+                {"data": item.data, "predictions": [_prediction(item, LAST, version)]}
+                for item in part
+            ],
             return_task_ids="true",
         )
         ids = answer["task_ids"]
@@ -111,13 +119,26 @@ def create_tasks(
                 f"Label Studio made {len(ids)} of {len(part)} tasks; start the round again to "
                 "make the rest"
             )
-        created({item.key: int(number) for item, number in zip(part, ids, strict=True)})
+        made = {item.key: int(number) for item, number in zip(part, ids, strict=True)}
+        for key, number in made.items():
+            if key.adjudication:
+                client.patch(f"/api/tasks/{number}/", {"overlap": 1})
+        created(made)
+
+
+def _prediction(item: QueueItem, score: float, version: str) -> Json:
+    """The prediction by which a task shows its question, and is served by ``score``."""
+    return {"result": item.result, "score": score, "model_version": version}
 
 
 def update_task(client: Client, item: QueueItem) -> None:
-    """Give a task its present data; a closed one is served again."""
+    """Give a task its present data; a closed one is served again.
+
+    An adjudication that an interrupted attempt made may not have been put to one annotator yet.
+    """
     reopened = {"is_labeled": False} if item.closed else {}
-    client.patch(f"/api/tasks/{item.task_id}/", {"data": item.data, **reopened})
+    single = {"overlap": 1} if item.key.adjudication else {}
+    client.patch(f"/api/tasks/{item.task_id}/", {"data": item.data, **reopened, **single})
 
 
 def close_task(client: Client, task_id: int) -> None:
@@ -174,15 +195,15 @@ def delete_untouched(client: Client, project: int, tasks: Sequence[int]) -> list
 def put_first(client: Client, item: QueueItem, version: str, score: float = 0.0) -> None:
     """Put a task before all others: give it a prediction of ``version`` with the best score.
 
-    Another ``score``, up to 1, puts it elsewhere. Nothing happens when it has a prediction of that
-    version.
+    Another ``score``, up to LAST, puts it elsewhere. Nothing happens when it has a prediction of
+    that version with such a score or a better one.
     """
     there = client.get("/api/predictions/", task=item.task_id)
-    if not any(found["model_version"] == version for found in there):
-        client.post(
-            "/api/predictions/",
-            {"task": item.task_id, "result": item.result, "score": score, "model_version": version},
-        )
+    if not any(
+        found["model_version"] == version and float(found["score"]) <= score for found in there
+    ):
+        made = {"task": item.task_id, **_prediction(item, score, version)}
+        client.post("/api/predictions/", made)
 
 
 def import_queue(client: Client, project: int, version: str, items: Sequence[QueueItem]) -> bool:
@@ -222,23 +243,29 @@ def add_predictions(
     if not scored:
         return True
     predictions = [
-        {"task": item.task_id, "result": item.result, "score": score, "model_version": version}
-        for item, score in scored
+        {"task": item.task_id, **_prediction(item, score, version)} for item, score in scored
     ]
     created = client.post(f"/api/projects/{project}/import/predictions", predictions)["created"]
     return bool(created == len(scored))
 
 
-def tasks_with_predictions(client: Client, project: int, version: str) -> set[int]:
-    """The tasks (ids) of a project that have a prediction of ``version``."""
+def best_scores(client: Client, project: int, version: str) -> dict[int, float]:
+    """The lowest score of the predictions of ``version`` of each task (id) that has any.
+
+    A task that Label Studio does not give counts as the first of all.
+    """
     unread = LeftOut()
-    few = "id,predictions,model_version"
-    found = client.tasks(project, include=few, page_size=500, leave_out=unread)
-    return unread.keys() | {
-        int(task["id"])
-        for task in found
-        if any(made["model_version"] == version for made in task["predictions"])
-    }
+    few = "id,predictions,model_version,score"
+    best: dict[int, float] = {}
+    for task in client.tasks(project, include=few, page_size=500, leave_out=unread):
+        scores = [
+            float(made["score"] or 0.0)
+            for made in task["predictions"]
+            if made["model_version"] == version
+        ]
+        if scores:
+            best[int(task["id"])] = min(scores)
+    return {**best, **dict.fromkeys(unread, 0.0)}
 
 
 def switch(client: Client, project: int, version: str) -> None:
@@ -249,10 +276,15 @@ def switch(client: Client, project: int, version: str) -> None:
     )
 
 
+def followed_version(client: Client, project: int) -> str:
+    """The version whose predictions a project follows; empty while there is none."""
+    answer = client.get(f"/api/projects/{project}", include="model_version")
+    return str(answer["model_version"] or "")
+
+
 def is_switched(client: Client, project: int, version: str) -> bool:
     """Whether a project follows the predictions of ``version``."""
-    answer = client.get(f"/api/projects/{project}", include="model_version")
-    return bool(answer["model_version"] == version)
+    return followed_version(client, project) == version
 
 
 def prune_version(client: Client, project: int, version: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from alc_backend.errors import LabelStudioError
@@ -45,10 +47,37 @@ def test_tasks_are_made_and_told_by_what_they_ask(label_studio, client, monkeypa
     assert len(label_studio.asked(f"/api/projects/{QUERY_PROJECT}/import", "POST")) == 3
 
 
+@pytest.mark.parametrize("adjudication", [True, False])
+@pytest.mark.parametrize(("followed", "version"), [("v1", "v1"), ("", "alc-round-0")])
+def test_a_task_is_made_with_what_it_asks_and_served_last(
+    label_studio, client, followed, version, adjudication
+):
+    label_studio.projects[QUERY_PROJECT]["model_version"] = followed
+    asked = item(1, adjudication=adjudication)
+    (number,) = create(client, [asked]).values()
+    (prediction,) = label_studio.tasks[number].predictions
+    assert prediction["result"] == asked.result
+    assert (prediction["model_version"], prediction["score"]) == (version, tasks.LAST)
+    assert label_studio.projects[QUERY_PROJECT]["model_version"] == version
+    assert tasks.best_scores(client, QUERY_PROJECT, version) == {number: tasks.LAST}
+    tasks.put_first(client, replace(asked, task_id=number), version)
+    assert tasks.best_scores(client, QUERY_PROJECT, version) == {number: 0.0}
+
+
 def test_an_adjudication_is_put_to_one_annotator(label_studio, client):
     made = create(client, [item(1), item(1, adjudication=True)])
     overlaps = {key.adjudication: label_studio.tasks[task].overlap for key, task in made.items()}
     assert overlaps == {False: None, True: 1}
+
+
+def test_an_adjudication_of_an_interrupted_attempt_is_put_to_one_annotator(label_studio, client):
+    label_studio.fail(500, "/api/tasks", method="PATCH")
+    with pytest.raises(LabelStudioError):
+        create(client, [item(1, adjudication=True)])
+    label_studio.recover()
+    (made,) = label_studio.tasks_of(QUERY_PROJECT)
+    tasks.update_task(client, item(1, made.id, adjudication=True))
+    assert made.overlap == 1
 
 
 def test_tasks_that_label_studio_does_not_make_are_told(label_studio, client):

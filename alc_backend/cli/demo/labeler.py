@@ -12,6 +12,7 @@ from alc_backend.core.questions import Pace
 from alc_backend.errors import LabelStudioError, NotFoundError
 from alc_backend.labelstudio import page
 from alc_backend.labelstudio.client import Client
+from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.tasks import annotation_result
 from alc_backend.simulate import oracle as oracles
 from alc_backend.store.database import Store
@@ -76,9 +77,20 @@ def _answer(
     store: Store, project: Project, task: Json, prediction: Json, oracle: str
 ) -> tuple[Given, list[Json], float]:
     """The answer to a single question, its result, and the seconds it takes."""
-    task_id = int(task["id"])
+    task_id, key = int(task["id"]), asked_about(task["data"])
     with store.reading() as session:
-        query = session.scalars(select(Query).where(Query.task_id == task_id)).first()
+        query = session.scalars(
+            select(Query)
+            .join(Superpixel)
+            .join(Image)
+            .where(
+                Image.project_id == project.id,
+                Image.split == TRAIN,
+                Image.key == key.image,
+                Superpixel.number == key.superpixel,
+                Query.adjudication == key.adjudication,
+            )
+        ).first()
         if query is None:
             raise NotFoundError(f"task {task_id} is not one of project {project.name!r}")
         superpixel = session.get_one(Superpixel, query.superpixel_id)

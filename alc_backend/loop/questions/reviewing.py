@@ -32,9 +32,6 @@ from alc_backend.store.kinds import EntryKind
 from alc_backend.store.models import Image, LedgerEntry, Project, Round, Superpixel, utc_now
 from alc_backend.store.pages import Page, Tile
 
-LAST = 1.0
-"""Where the pages of reviews stand in the queue: behind everything that is handed out."""
-
 AT_ONCE = 500
 """Superpixels that are looked up together."""
 
@@ -219,7 +216,7 @@ def _write(session: Session, round_: Round, members: Sequence[Answered]) -> None
             key=key,
             proposed=class_id,
             plan=0,
-            place=LAST,
+            place=tasks.LAST,
             review=True,
             tiles=[
                 Tile(
@@ -246,7 +243,7 @@ def _publish(
     version = model_version.of_round(round_.number)
     for item in page_tasks.page_items(store, round_, which & Page.closed_at.is_(None)):
         assert item.task_id is not None
-        tasks.put_first(client, item, version, LAST)
+        tasks.put_first(client, item, version, tasks.LAST)
         tasks.close_task(client, item.task_id)
         with store.session() as session:
             session.get_one(Page, item.query).closed_at = utc_now()

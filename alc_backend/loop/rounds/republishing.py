@@ -17,9 +17,6 @@ from alc_backend.store.database import Store
 from alc_backend.store.models import Project, Query, Round
 from alc_backend.store.pages import Page
 
-LAST = 1.0
-"""The score of what is served after the round's own queue."""
-
 
 def bring_back(store: Store, client: Client, round_: Round, report: Reporter) -> None:
     """Make the tasks and predictions that the round's queue lacks, and let Label Studio follow it.
@@ -45,15 +42,19 @@ def bring_back(store: Store, client: Client, round_: Round, report: Reporter) ->
     with store.reading() as session:
         awaiting = page_tasks.awaiting_review(session.get_one(Project, round_.project_id))
     there_yet = awaiting & Page.task_id.is_not(None)
-    scored += [(item, LAST) for item in page_tasks.page_items(store, round_, there_yet)]
+    scored += [(item, tasks.LAST) for item in page_tasks.page_items(store, round_, there_yet)]
     earlier = ~asked & Query.task_id.is_not(None) & Query.closed_at.is_(None)
     scored += [
-        (item, LAST)
+        (item, tasks.LAST)
         for item in query_tasks.queue_items(store, round_, earlier)
         if item.task_id in held and held[item.task_id].is_open
     ]
-    marked = tasks.tasks_with_predictions(client, number, version)
-    lacking = [(item, score) for item, score in scored if item.task_id not in marked]
+    best = tasks.best_scores(client, number, version)
+    lacking = [
+        (item, score)
+        for item, score in scored
+        if item.task_id not in best or score < best[item.task_id] == tasks.LAST
+    ]
     if not tasks.add_predictions(client, number, version, lacking):
         raise LabelStudioError("Label Studio does not keep the predictions of all tasks")
     there = [

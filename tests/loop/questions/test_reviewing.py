@@ -85,6 +85,12 @@ def reviewed(store, project, label_studio):
     return reviewed
 
 
+@pytest.fixture(autouse=True)
+def followed(label_studio):
+    """Label Studio follows the open round."""
+    label_studio.projects[QUERY_PROJECT]["model_version"] = "alc-round-1"
+
+
 def ask(store, label_studio, project, found):
     return reviewing.ask(store, label_studio.client(), project, found)
 
@@ -234,7 +240,7 @@ def test_the_next_round_shows_open_reviews_ticked(store, project, label_studio, 
 def test_an_interrupted_review_is_finished(store, project, label_studio, say):
     say(superpixels(store, 2, 3), DOG)
     found = reviewing.corrections(store, project, "7", 9)
-    label_studio.fail(400, "/api/predictions", times=1)
+    label_studio.fail(400, "/api/tasks", method="PATCH", times=1)
     with pytest.raises(LabelStudioError):
         ask(store, label_studio, project, found)
     (page,) = ask(store, label_studio, project, [])

@@ -109,6 +109,27 @@ def test_the_queue_of_the_open_round_comes_back(store, label_studio, look, dump,
     assert not round_row(store).displaced
 
 
+def test_an_attempt_that_ended_before_the_order_is_repeated(store, label_studio, look, dump):
+    """Its tasks have predictions already, by which they are served last."""
+    expected = queue_of(label_studio)
+    for task in label_studio.tasks_of(QUERY_PROJECT):
+        if asked_about(task.data) in expected[:2]:
+            del label_studio.tasks[task.id]
+    look()
+    with store.session() as session:
+        latest = session.scalars(select(Round).where(Round.number == 2)).one()
+        latest.displaced = latest.unasked = True
+    label_studio.fail(500, f"/api/projects/{QUERY_PROJECT}/import/predictions")
+    with pytest.raises(LabelStudioError):
+        running.ask_missing(store, round_row(store))
+    assert queue_of(label_studio) != expected
+    label_studio.recover()
+    running.ask_missing(store, round_row(store))
+    order = list(dict.fromkeys(queue_of(label_studio)))  # by the better score of each
+    assert order == expected
+    assert not round_row(store).displaced
+
+
 def round_row(store):
     with store.reading() as session:
         return session.scalars(select(Round).where(Round.number == 2)).one()
