@@ -132,7 +132,8 @@ def _import(
             held = fake.projects[project]
             held["model_version"] = held["model_version"] or prediction["model_version"]
     told = {"task_ids": numbers} if parameters.get("return_task_ids") == "true" else {}
-    return _done({"task_count": len(numbers), **told}, 201)
+    count = sum(len(item.get("predictions", ())) for item in body)
+    return _done({"task_count": len(numbers), "prediction_count": count, **told}, 201)
 
 
 def _upload(fake: FakeLabelStudio, project: int, body: bytes) -> httpx.Response:

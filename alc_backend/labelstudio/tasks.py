@@ -7,7 +7,7 @@ are imported in bulk, then the project is switched to their version.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from alc_backend.common.types import Json
@@ -57,11 +57,12 @@ class HeldTask(NamedTuple):
     """A task as Label Studio holds it: what it asks about, and the digest of its data.
 
     ``is_open``: Label Studio serves it, as not enough annotators have answered it and nobody closed
-    it.
+    it. ``is_closed``: it does not, though nobody has answered it.
     """
 
     key: Key
     is_open: bool
+    is_closed: bool
     digest: str | None
 
 
@@ -74,11 +75,14 @@ def existing_tasks(client: Client, project: int) -> dict[int, HeldTask]:
     tasks = client.tasks(project, fields="task_only", page_size=500, leave_out=unread)
     found = {
         int(task["id"]): HeldTask(
-            asked_about(task["data"]), not task["is_labeled"], digest(task["data"])
+            asked_about(task["data"]),
+            not task["is_labeled"],
+            bool(task["is_labeled"]) and not task["total_annotations"],
+            digest(task["data"]),
         )
         for task in tasks
     }
-    return {**found, **dict.fromkeys(unread, HeldTask(NOT_OURS, False, None))}
+    return {**found, **dict.fromkeys(unread, HeldTask(NOT_OURS, False, False, None))}
 
 
 def count_tasks(client: Client, project: int) -> int:
@@ -103,6 +107,10 @@ def create_tasks(
     if not items:
         return
     version = followed_version(client, project) or model_version.of_round(0)
+    for item in items:
+        if item.key.adjudication:
+            created({item.key: _create_adjudication(client, project, item, version)})
+    items = [item for item in items if not item.key.adjudication]
     for first in range(0, len(items), IMPORT_TASKS):
         part = items[first : first + IMPORT_TASKS]
         answer = client.post(
@@ -113,17 +121,32 @@ def create_tasks(
             ],
             return_task_ids="true",
         )
-        ids = answer["task_ids"]
+        ids = [int(number) for number in answer["task_ids"]]
         if len(ids) != len(part):
             raise LabelStudioError(
                 f"Label Studio made {len(ids)} of {len(part)} tasks; start the round again to "
                 "make the rest"
             )
-        made = {item.key: int(number) for item, number in zip(part, ids, strict=True)}
-        for key, number in made.items():
-            if key.adjudication:
-                client.patch(f"/api/tasks/{number}/", {"overlap": 1})
-        created(made)
+        if answer["prediction_count"] != len(part):  # it forgets them when its database was locked
+            made = [
+                (replace(item, task_id=number), LAST)
+                for item, number in zip(part, ids, strict=True)
+            ]
+            add_predictions(client, project, version, made)
+        created({item.key: number for item, number in zip(part, ids, strict=True)})
+
+
+def _create_adjudication(client: Client, project: int, item: QueueItem, version: str) -> int:
+    """Create the task of an adjudication; its id.
+
+    An import would put it to as many annotators as the others, and otherwise it gets its prediction
+    by a request of its own: nobody is handed it before.
+    """
+    body = {"project": project, "data": item.data, "overlap": 1, "is_labeled": True}
+    number = int(client.post("/api/tasks/", body)["id"])
+    client.post("/api/predictions/", {"task": number, **_prediction(item, LAST, version)})
+    client.patch(f"/api/tasks/{number}/", {"is_labeled": False})
+    return number
 
 
 def _prediction(item: QueueItem, score: float, version: str) -> Json:
@@ -132,13 +155,9 @@ def _prediction(item: QueueItem, score: float, version: str) -> Json:
 
 
 def update_task(client: Client, item: QueueItem) -> None:
-    """Give a task its present data; a closed one is served again.
-
-    An adjudication that an interrupted attempt made may not have been put to one annotator yet.
-    """
+    """Give a task its present data; a closed one is served again."""
     reopened = {"is_labeled": False} if item.closed else {}
-    single = {"overlap": 1} if item.key.adjudication else {}
-    client.patch(f"/api/tasks/{item.task_id}/", {"data": item.data, **reopened, **single})
+    client.patch(f"/api/tasks/{item.task_id}/", {"data": item.data, **reopened})
 
 
 def close_task(client: Client, task_id: int) -> None:

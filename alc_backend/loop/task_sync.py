@@ -117,6 +117,8 @@ def sync_tasks(store: Store, client: Client, project_id: int, *, look: bool = Fa
         by_key = {key: task_id for task_id, key in known.items() if task_id not in taken}
         for key, row in lost.items():
             row.task_id = by_key.get(key)
+            if row.task_id is not None and held[row.task_id].is_closed:
+                row.closed_at = utc_now()
         taken = {row.task_id for row in rows.values() if row.task_id is not None}
         noted, others = session.get_one(Project, project_id), len(known.keys() - taken)
         if lost or others < noted.other_tasks:

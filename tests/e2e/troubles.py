@@ -190,7 +190,8 @@ class Troubles:
             for number, result in zip((first, second), results, strict=False)
         }
         world.reconcile()
-        assert set(given.values()) <= world.in_force()
+        missing = {task for task, number in given.items() if number not in world.in_force()}
+        assert not missing, [client.get(f"/api/tasks/{number}/") for number in missing]
         kept, gone = (second, first) if keep_second else (first, second)
         client.delete(f"/api/tasks/{gone}/")
         world.reconcile()

@@ -39,7 +39,7 @@ def test_tasks_are_made_and_told_by_what_they_ask(label_studio, client, monkeypa
     items = [item(number) for number in range(1, 6)]
     made = create(client, items)
     assert tasks.existing_tasks(client, QUERY_PROJECT) == {
-        made[i.key]: tasks.HeldTask(i.key, True, query.digest(i.data)) for i in items
+        made[i.key]: tasks.HeldTask(i.key, True, False, query.digest(i.data)) for i in items
     }
     tasks.close_task(client, made[items[0].key])
     assert not tasks.existing_tasks(client, QUERY_PROJECT)[made[items[0].key]].is_open
@@ -58,7 +58,6 @@ def test_a_task_is_made_with_what_it_asks_and_served_last(
     (prediction,) = label_studio.tasks[number].predictions
     assert prediction["result"] == asked.result
     assert (prediction["model_version"], prediction["score"]) == (version, tasks.LAST)
-    assert label_studio.projects[QUERY_PROJECT]["model_version"] == version
     assert tasks.best_scores(client, QUERY_PROJECT, version) == {number: tasks.LAST}
     tasks.put_first(client, replace(asked, task_id=number), version)
     assert tasks.best_scores(client, QUERY_PROJECT, version) == {number: 0.0}
@@ -70,19 +69,30 @@ def test_an_adjudication_is_put_to_one_annotator(label_studio, client):
     assert overlaps == {False: None, True: 1}
 
 
-def test_an_adjudication_of_an_interrupted_attempt_is_put_to_one_annotator(label_studio, client):
-    label_studio.fail(500, "/api/tasks", method="PATCH")
+@pytest.mark.parametrize("path", ["/api/predictions", "/api/tasks/"])
+def test_nobody_is_handed_an_adjudication_before_it_shows_what_it_asks(label_studio, client, path):
+    label_studio.fail(400, path, method="PATCH" if path == "/api/tasks/" else "POST")
     with pytest.raises(LabelStudioError):
         create(client, [item(1, adjudication=True)])
-    label_studio.recover()
-    (made,) = label_studio.tasks_of(QUERY_PROJECT)
-    tasks.update_task(client, item(1, made.id, adjudication=True))
-    assert made.overlap == 1
+    (held,) = tasks.existing_tasks(client, QUERY_PROJECT).values()
+    assert held.is_closed
+    assert not held.is_open
+
+
+def test_predictions_that_label_studio_forgets_are_made(label_studio, client):
+    """Its import tries again when its database is locked, and then leaves them out."""
+    forgotten = [item(1), item(2)]
+    for number, asked in enumerate(forgotten, start=5):
+        label_studio.add_task(number, asked.data)
+    answer = {"task_ids": [5, 6], "prediction_count": 0}
+    label_studio.fail(201, f"/api/projects/{QUERY_PROJECT}/import", times=1, body=answer)
+    assert [*create(client, forgotten).values()] == [5, 6]
+    assert tasks.best_scores(client, QUERY_PROJECT, "alc-round-0") == {5: 1.0, 6: 1.0}
 
 
 def test_tasks_that_label_studio_does_not_make_are_told(label_studio, client):
     path = f"/api/projects/{QUERY_PROJECT}/import"
-    label_studio.fail(200, path, body={"task_ids": [7]})
+    label_studio.fail(200, path, body={"task_ids": [7], "prediction_count": 1})
     with pytest.raises(LabelStudioError, match="made 1 of 2 tasks"):
         create(client, [item(1), item(2)])
 

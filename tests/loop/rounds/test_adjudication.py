@@ -7,6 +7,7 @@ from operator import itemgetter
 import pytest
 from sqlalchemy import select
 
+from alc_backend.errors import LabelStudioError
 from alc_backend.labelstudio.annotation import parse
 from alc_backend.labelstudio.query import epsilon_of
 from alc_backend.loop.annotations import answers
@@ -98,6 +99,24 @@ def test_a_dispute_is_asked_again_once(store, project, label_studio, say, ask):
     running.ask_missing(store, latest(store))  # as after a crash
     (made,) = disputes(label_studio)
     assert [prediction["score"] for prediction in made.predictions] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/api/predictions", "POST"), ("/api/tasks/", "PATCH")]
+)
+def test_one_that_was_interrupted_is_served(store, project, label_studio, say, ask, path, method):
+    say(1, "dog", by=1)
+    say(2, "cat", by=2, minute=1)
+    label_studio.fail(400, path, method=method)
+    with pytest.raises(LabelStudioError):
+        running.ask_missing(store, latest(store))
+    assert all(made.is_labeled for made in disputes(label_studio))
+    label_studio.recover()
+    ask()
+    (made,) = disputes(label_studio)
+    assert not made.is_labeled
+    assert min(prediction["score"] for prediction in made.predictions) == 0.0
+    assert not unasked(store)
 
 
 def test_the_answer_to_it_settles(store, project, label_studio, say, ask):
