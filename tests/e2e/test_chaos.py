@@ -433,8 +433,10 @@ def assert_the_queue_is_in_order(store, client, project) -> None:
     version = model_version.of_round(ROUNDS)
     assert client.get(f"/api/projects/{project.query_project}")["model_version"] == version
     tasks = list(client.tasks(project.query_project))
-    keys = Counter(asked_about(task["data"]) for task in tasks)
-    twins = [task for task in tasks if keys[asked_about(task["data"])] > 1]
+    # A worker that is killed while Label Studio makes its tasks leaves twins, which are closed.
+    served = [task for task in tasks if task["annotations"] or not task["is_labeled"]]
+    keys = Counter(asked_about(task["data"]) for task in served)
+    twins = [task for task in served if keys[asked_about(task["data"])] > 1]
     assert twins == []
     turns: dict[int, tuple[float, float]] = {}
     with store.reading() as session:
