@@ -28,7 +28,8 @@ AT_ONCE = 500
 class Known:
     """What the store knew when reconciling began, of the project's present two in Label Studio.
 
-    ``recovered``: questions that it did not know were looked for in Label Studio.
+    ``recovered``: questions that it did not know were looked for in Label Studio. ``newest``: the
+    largest number of an annotation in the ledger, 0 without any.
     """
 
     def __init__(self, store: Store, project_id: int) -> None:
@@ -38,6 +39,9 @@ class Known:
             self._position = ledger.position(session, project_id)
             numbers = select(Round.number).where(Round.project_id == project_id)
             self._rounds = set(session.scalars(numbers))
+            of_ours = select(LedgerEntry.annotation_id).where(LedgerEntry.project_id == project_id)
+            largest = of_ours.order_by(LedgerEntry.annotation_id.desc()).limit(1)
+            self.newest = session.scalar(largest) or 0
         self.recovered = False
         self._task: tuple[int, int] | None = None
         self._of_task: dict[int, restored.Given] = {}

@@ -151,12 +151,13 @@ def reconcile(
         # A moment that is still to come would hide what happens until then.
         row.reconciled_to = newest and min(newest, row.reconciled_at)
         row.reconciled_task = changed_last
+        # One may be made after its project was read, and before one of a larger number that is
+        # seen: only the numbers that were known when this began are past.
+        before = 0 if since is None else project.reconciled_annotation or 0
+        row.reconciled_annotation = min(max(known.newest, before), max(seen | {before}))
         if since is None:
             attempts.forget_gone(session, project_id, seen)
             row.reconciled_fully_at = began
-            row.reconciled_annotation = max(seen, default=0)
-        else:
-            row.reconciled_annotation = max(seen | {project.reconciled_annotation or 0})
     return counts
 
 

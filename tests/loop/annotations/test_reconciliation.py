@@ -173,6 +173,7 @@ def test_later_looks_are_at_what_changed_since(store, project, label_studio, loo
     label_studio.annotate(answer(2, task_of(store, "b", 2), "dog", minute=5))
     look()
     assert project_row(store, project).reconciled_to == LATER
+    look()  # now the numbers were known when it began
     label_studio.requests.clear()
     look()
     slack = (LATER - reconciliation.SLACK).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
@@ -192,6 +193,7 @@ def test_the_moment_is_in_utc_whatever_the_databases_clock_shows(
             connection.execute(text(f"alter database {name} set timezone to 'Asia/Tokyo'"))
         store.engine.dispose()
     label_studio.annotate(answer(1, task_of(store, "a", 2), "dog", revised=10))
+    look()
     look()
     label_studio.requests.clear()
     look()

@@ -74,6 +74,16 @@ def test_what_was_dated_back_is_found_by_its_number(store, project, label_studio
     assert in_ledger(store, project).keys() == {1, 2}
 
 
+def test_what_was_dated_back_and_arrives_after_a_larger_number_is_found(
+    store, project, label_studio, look
+):
+    """It was made after its project had been read, and before the other one was."""
+    for number, image, minute in ((4, "a", 0), (6, "b", 1), (5, "c", -600)):
+        label_studio.annotate(answer(number, task_of(store, image, 2), "dog", minute=minute))
+        look()
+    assert in_ledger(store, project).keys() == {4, 5, 6}
+
+
 def test_a_task_with_more_new_answers_than_a_page_hides_no_other(
     store, project, label_studio, look
 ):
