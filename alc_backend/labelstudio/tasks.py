@@ -219,7 +219,8 @@ def put_first(client: Client, item: QueueItem, version: str, score: float = 0.0)
     """
     there = client.get("/api/predictions/", task=item.task_id)
     if not any(
-        found["model_version"] == version and float(found["score"]) <= score for found in there
+        found["model_version"] == version and float(found["score"] or 0.0) <= score
+        for found in there
     ):
         made = {"task": item.task_id, **_prediction(item, score, version)}
         client.post("/api/predictions/", made)
