@@ -44,6 +44,16 @@ def select_queries(project_id: int, *wanted: Any) -> Select[Any]:
     )
 
 
+def asked_by(project_id: int, key: query.Key) -> Select[Any]:
+    """Select the query about a training image's superpixel that a task's ``key`` names."""
+    return select_queries(project_id, Query).where(
+        Image.split == TRAIN,
+        Image.key == key.image,
+        Superpixel.number == key.superpixel,
+        Query.adjudication == key.adjudication,
+    )
+
+
 def keys_by_id(session: Session, project_id: int) -> dict[int, query.Key]:
     """What each query of a project asks about, by its row id."""
     columns = (Query.id, Image.key, Superpixel.number, Query.adjudication)

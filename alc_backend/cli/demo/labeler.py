@@ -14,10 +14,11 @@ from alc_backend.labelstudio import page
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.query import asked_about
 from alc_backend.labelstudio.tasks import annotation_result
+from alc_backend.loop.task_sync import asked_by
 from alc_backend.simulate import oracle as oracles
 from alc_backend.store.database import Store
 from alc_backend.store.label_maps import LabelMaps
-from alc_backend.store.models import TRAIN, Image, Project, Query, Superpixel
+from alc_backend.store.models import TRAIN, Image, Project, Superpixel
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,7 @@ def _answer(
     """The answer to a single question, its result, and the seconds it takes."""
     task_id, key = int(task["id"]), asked_about(task["data"])
     with store.reading() as session:
-        query = session.scalars(
-            select(Query)
-            .join(Superpixel)
-            .join(Image)
-            .where(
-                Image.project_id == project.id,
-                Image.split == TRAIN,
-                Image.key == key.image,
-                Superpixel.number == key.superpixel,
-                Query.adjudication == key.adjudication,
-            )
-        ).first()
+        query = session.scalars(asked_by(project.id, key)).first()
         if query is None:
             raise NotFoundError(f"task {task_id} is not one of project {project.name!r}")
         superpixel = session.get_one(Superpixel, query.superpixel_id)

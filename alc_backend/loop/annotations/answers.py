@@ -31,7 +31,6 @@ from alc_backend.store.models import (
     Project,
     Query,
     Round,
-    Superpixel,
 )
 
 log = logging.getLogger(__name__)
@@ -188,12 +187,9 @@ def _find_query(session: Session, project_id: int, task_id: int, key: Key) -> Qu
     A task's number does not tell for ever: Label Studio, restored from an older dump, gives it to
     another task.
     """
-    queries = task_sync.select_queries(project_id, Query).where(Image.split == TRAIN)
-    named = queries.where(
-        Image.key == key.image,
-        Superpixel.number == key.superpixel,
-        Query.adjudication == key.adjudication,
-    )
-    return session.scalars(
-        queries.where(Query.task_id == task_id) if key == NOT_OURS else named
-    ).first()
+    if key == NOT_OURS:
+        having = task_sync.select_queries(project_id, Query).where(
+            Image.split == TRAIN, Query.task_id == task_id
+        )
+        return session.scalars(having).first()
+    return session.scalars(task_sync.asked_by(project_id, key)).first()

@@ -50,9 +50,10 @@ def ask_missing(store: Store, round_: Round, report: Reporter) -> int:
         if round_.displaced:
             republishing.bring_back(store, client, round_, report)
         query_tasks.create_missing(store, client, round_, Query.id.in_(first))
-        for item in query_tasks.queue_items(store, round_, Query.id.in_(first)):
+        items = query_tasks.queue_items(store, round_, Query.id.in_(first))
+        for item in items:
             tasks.put_first(client, item, model_version.of_round(round_.number))
-        query_tasks.update_changed(store, client, round_, Query.id.in_(first))
+        query_tasks.update_changed(store, client, round_, Query.id.in_(first), items)
     with store.session() as session:
         ledger.lock(session, round_.project_id)
         report.lock(session)
