@@ -74,7 +74,7 @@ def _table(
         *figures.share_columns(every),
     ]
     goal = [GOAL_TITLE] if figures.is_relative(every) else []
-    table = _empty(oracle, rows, ["", *map(_header, columns), *goal, "hours", *paper])
+    table = _empty(oracle, rows, ["row", *map(_header, columns), *goal, "hours", *paper])
     for label, members in rows.items():
         cells = [column.of(members) for column in columns]
         shown = ["–" if cell is None else str(cell) for cell in cells]

@@ -275,10 +275,15 @@ def differences(session: Session, project_id: int) -> list[str]:
 
 
 def rebuild(session: Session, project_id: int) -> None:
-    """Make all that is derived from a project's ledger anew."""
+    """Make all that is derived from a project's ledger anew; what a network said stays."""
     project = ledger.lock(session, project_id)
-    for table in (Standing, Tally, ImageState):
+    for table in (Standing, Tally):
         session.execute(delete(table).where(table.project_id == project_id))
+    session.execute(
+        update(ImageState)
+        .where(ImageState.project_id == project_id)
+        .values(last_entry=None, corrected=0, pixels_to=None)
+    )
     counts: Counter[Key] = Counter()
     for _, expected in _expected(session, project):
         _write(session, project_id, expected)

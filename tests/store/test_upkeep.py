@@ -320,6 +320,15 @@ def test_a_difference_is_told_and_mended(store, answered, planted):
         assert upkeep.differences(session, answered) == []
 
 
+def test_the_doubt_of_a_network_outlasts_a_mending(store, answered):
+    image = image_of(store, "a").id
+    with store.session() as session:
+        upkeep.note_doubts(session, answered, {image: 1234})
+        upkeep.rebuild(session, answered)
+    with store.reading() as session:
+        assert session.get_one(ImageState, image).doubt == 1234
+
+
 def test_images_are_counted_as_they_come(store, project):
     image = image_of(store, "a").id
     with store.session() as session:

@@ -70,7 +70,7 @@ def _compared(
         clicks = [Cell(figures.clicks_to_goal(rows[label]))] if goal else []
         hours = Cell(figures.hours(rows[label]))
         lines.append([Cell(label), *cells, *clicks, hours, *theirs])
-    header = ["", *(_header(column) for column in columns), *goal, "hours", *paper]
+    header = ["row", *(_header(column) for column in columns), *goal, "hours", *paper]
     return Table(_caption(oracle), header, lines)
 
 
@@ -118,5 +118,5 @@ def _rounds(row: Json) -> Table:
         ]
         for point in row["rounds"]
     ]
-    header = ["", "answers", *(TITLES[name] for name in names), "hours"]
+    header = ["when", "answers", *(TITLES[name] for name in names), "hours"]
     return Table("The rounds, in percent", header, lines)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from sqlalchemy import select
 
+from alc_backend.loop.exports import report
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.web.app import create_app
-from alc_backend.store.models import Round
+from alc_backend.simulate.report import page as report_page
+from alc_backend.store.models import Project, Round
 from tests.annotations import answer, arrive, asked_project, created, image_of, task_of
 from tests.e2e.browser import chromium
 from tests.serving import serving
@@ -99,19 +104,44 @@ def test_the_buttons_work_in_a_browser(page):
     assert start_of(page).is_enabled()
 
 
+@contextmanager
+def viewed(scheme, **context):
+    """A tab of a browser with a colour scheme, which axe-core can look into."""
+    with chromium() as browser:
+        yield browser.new_context(color_scheme=scheme, bypass_csp=True, **context).new_page()
+
+
+def faults_of(page):
+    """What axe-core finds on a page: the rule and the first element that breaks it."""
+    found = Axe().run(page).response["violations"]
+    return [(fault["id"], fault["nodes"][0]["html"]) for fault in found]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_are_accessible(project, store, settings, redis, scheme):
-    from axe_playwright_python.sync_playwright import Axe
-
     arrive(store, project, created(answer(1, task_of(store, "b", 2), "dog")))
     image = image_of(store, "b").id
-    with serving(create_app(settings)) as port, chromium() as browser:
-        credentials = {"username": "admin", "password": "s3cret"}
-        page = browser.new_context(
-            http_credentials=credentials, color_scheme=scheme, bypass_csp=True
-        ).new_page()
-        for path in (f"/projects/{project}", "/images", f"/images/{image}"):
+    with store.session() as session:  # "/" lists projects where there are several
+        session.add(Project(name="other", classes=["a", "b"]))
+    credentials = {"username": "admin", "password": "s3cret"}
+    with (
+        serving(create_app(settings)) as port,
+        viewed(scheme, http_credentials=credentials) as page,
+    ):
+        for path in ("/", f"/projects/{project}", f"/images?project={project}", f"/images/{image}"):
             page.goto(f"http://127.0.0.1:{port}{path}")
             page.wait_for_load_state("networkidle")
-            found = Axe().run(page).response["violations"]
-            assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
+            assert faults_of(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_is_accessible(project, store, tmp_path, scheme):
+    arrive(store, project, created(answer(1, task_of(store, "b", 2), "dog")))
+    with store.session() as session:
+        round_ = session.scalars(select(Round)).one()
+        round_.answers, round_.data_miou, round_.model_miou = 0, 0.5, 0.4
+    written = report_page.write(report.document(store, project, lambda *_: None), "pets", tmp_path)
+    with viewed(scheme) as page:
+        page.goto(written.as_uri())
+        assert page.locator("figure").count()
+        assert faults_of(page) == []
