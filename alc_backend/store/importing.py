@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from alc_backend.common.files import sha256_of
@@ -219,12 +219,13 @@ def add_sample(
         with store.session() as session:
             session.add(Image(id=image_id, **row))
             session.flush()
-            session.add_all(
-                Superpixel(
-                    image_id=image_id, number=number, size=size, found=(found or {}).get(number)
-                )
-                for number, size in sizes.items()
-            )
+            if sizes:
+                rows = [
+                    {"image_id": image_id, "number": number, "size": size,
+                     "found": (found or {}).get(number)}
+                    for number, size in sizes.items()
+                ]  # fmt: skip
+                session.execute(insert(Superpixel), rows)
             if split == TRAIN:
                 tallies.add(session, project_id, upkeep.image_added(len(sizes)))
     except BaseException:  # Ctrl-C too: no file stays that belongs to no image

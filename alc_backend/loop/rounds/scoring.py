@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import exists, select
+from sqlalchemy import exists, insert, select
 
 from alc_backend.common.types import Progress
 from alc_backend.core import acquisition, expansion, metrics, pool
@@ -263,21 +263,23 @@ class Seen:
             reached = expansion.expand_all(statistics, chosen, epsilon)
             self._lease.check()
             self._files.write_reach(round_.number, self._image.id, reached)
+        rows = [
+            {
+                "round_id": round_.id,
+                "superpixel_id": self._rows[int(number)],
+                "score": float(scores[index]),
+                "row": int(chosen.rows[index]),
+                "col": int(chosen.cols[index]),
+                "pseudo_label": int(chosen.pseudo[index]),
+                "dominant": int(chosen.dominant[index]),
+                "likely": likely[index] if likely else None,
+            }
+            for index, number in enumerate(chosen.ids)
+            if self._rows[int(number)] not in settled
+        ]
         with self._lease.session() as session:
-            session.add_all(
-                Score(
-                    round_id=round_.id,
-                    superpixel_id=self._rows[int(number)],
-                    score=float(scores[index]),
-                    row=int(chosen.rows[index]),
-                    col=int(chosen.cols[index]),
-                    pseudo_label=int(chosen.pseudo[index]),
-                    dominant=int(chosen.dominant[index]),
-                    likely=likely[index] if likely else None,
-                )
-                for index, number in enumerate(chosen.ids)
-                if self._rows[int(number)] not in settled
-            )
+            if rows:
+                session.execute(insert(Score), rows)
 
     def doubt(self, settled: set[int]) -> int:
         """How doubtful the network finds the image's label map, in millionths of its pixels.
