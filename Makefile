@@ -12,6 +12,7 @@
 # make reference   docs/configuration.md and docs/commands.md anew, from the code
 # make chaos    the long proof that nothing is lost, on SQLite and on PostgreSQL
 # make originals   what the original code of GroundingDINO and Segment Anything answers, for tests
+# make views    the rendered objects of the built-in sample, in an environment that this makes
 # make bench    the benchmarks; BENCH_ARGS=FILE writes them as JSON too
 # make bench-scale   what grows with the number of images; SCALE_ARGS="1000 10000 100000"
 # make bench-label-studio   those that need a real Label Studio
@@ -23,6 +24,7 @@ ML_VENV := .venv-label-studio-ml
 ML_2_VENV := .venv-label-studio-ml-2
 SEMGREP_VENV := .venv-semgrep
 ORIGINALS_VENV := .venv-originals
+VIEWS_VENV := .venv-views
 LABEL_STUDIO_VERSION := 1.23.2
 SEMGREP_VERSION := 1.185.0
 DEMO_ARGS ?=
@@ -41,7 +43,7 @@ add = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bi
 PYTEST := $(VENV)/bin/python -m pytest
 
 .PHONY: demo install python torch chromium test test-label-studio-ml chaos fuzz check semgrep docs \
-	audit lock reference bench bench-scale bench-label-studio originals clean
+	audit lock reference bench bench-scale bench-label-studio originals views clean
 
 demo: install
 	$(VENV)/bin/alc demo $(DEMO_ARGS)
@@ -188,6 +190,15 @@ $(ORIGINALS_VENV)/.installed: Makefile
 		segment-anything==1.0 'transformers>=4.57,<5' opencv-python-headless
 	touch $@
 
+# A path tracer, which nothing else needs.
+views: $(VIEWS_VENV)/.installed
+	$(VIEWS_VENV)/bin/python tools/render_views.py
+
+$(VIEWS_VENV)/.installed: Makefile
+	test -x $(VIEWS_VENV)/bin/python || $(PYTHON) -m venv $(VIEWS_VENV)
+	$(VIEWS_VENV)/bin/pip install --quiet mitsuba==3.9.1 scikit-image pillow
+	touch $@
+
 reference: $(VENV)/.tools
 	$(VENV)/bin/python -m tools.reference
 
@@ -201,4 +212,4 @@ bench-label-studio: install $(VENV)/.tools
 	$(VENV)/bin/python -m benchmarks.label_studio $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) $(LS_VENV) $(ML_VENV) $(ML_2_VENV) $(SEMGREP_VENV) $(ORIGINALS_VENV) site *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LS_VENV) $(ML_VENV) $(ML_2_VENV) $(SEMGREP_VENV) $(ORIGINALS_VENV) $(VIEWS_VENV) site *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis

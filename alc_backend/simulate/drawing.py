@@ -81,11 +81,16 @@ def clouds(rng: np.random.Generator, grain: int) -> NDArray[np.float64]:
     return np.asarray(enlarged, dtype=np.float64)[grain:-grain, grain:-grain]
 
 
-def photograph(canvas: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The drawing as a camera would take it: with uneven light, a slight blur, and noise."""
+def photograph(
+    canvas: Image.Image, rng: np.random.Generator, noise: float = 7
+) -> NDArray[np.uint8]:
+    """The drawing as a camera would take it: with uneven light, a slight blur, and noise.
+
+    ``noise`` is the standard deviation, in grey levels.
+    """
     light = rng.uniform(0.75, 1.2) * (1 + 0.12 * clouds(rng, 60))[..., None]
     blurred = np.asarray(canvas.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float64)
-    noisy = blurred * light + rng.normal(0, 7, blurred.shape)
+    noisy = blurred * light + rng.normal(0, noise, blurred.shape)
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 

@@ -1,17 +1,21 @@
-"""The built-in sample: drawn outdoor scenes, labelled with mistakes like those of Grounded-SAM.
+"""The built-in sample: scenes by a lake, labelled with mistakes like those of Grounded-SAM.
 
-The same seed gives the same dataset on every machine.
+Their objects were rendered once, in sixteen views of each class (``tools/render_views.py``); a
+scene places some of them, the far ones first, into a landscape of its own. The same seed gives the
+same dataset on every machine.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageFilter
+from scipy import ndimage
 
 from alc_backend.simulate.drawing import (
     HEIGHT,
@@ -35,6 +39,15 @@ MISTAKEN = {"tree": "boat", "house": "car", "car": "boat", "cow": "horse", "hors
 WRONG_CLASS, MISSED, FALSE_DETECTION = 0.45, 0.08, 0.7
 """The shares of objects with a wrong class and of missed objects; false detections per image."""
 
+VIEW, UNIT = 144, 144 / 1.72
+"""The pixels of a side of a rendered view, and those of the length of a cow in it."""
+
+FEET = 0.96
+"""How far down a view the ground is that an object stands on, as a share of its side."""
+
+HAZE = np.array([196.0, 208.0, 220.0])
+"""The colour into which everything fades with the distance."""
+
 
 def write_sample(
     root: Path, seed: int = 0, *, images: int = TRAINING, held_out: int = VALIDATION
@@ -48,20 +61,43 @@ def write_sample(
     )
 
 
+@dataclass(frozen=True)
+class Landscape:
+    """Sky over hills, a lake and a meadow: uint8 (H, W, 3).
+
+    The lake begins at the row ``horizon``, the meadow at ``shore``.
+    """
+
+    picture: NDArray[np.uint8]
+    horizon: int
+    shore: int
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An object of class ``name``, its feet at (row, col), and the pixels of its unit."""
+
+    name: str
+    row: float
+    col: float
+    size: float
+
+
 def make_scene(seed: int, index: int) -> Scene:
     """Scene ``index`` of the sample with this seed."""
     rng = np.random.default_rng([seed, index])
-    canvas = Image.fromarray(_backdrop(rng))
+    landscape = _landscape(rng)
+    canvas = Image.fromarray(landscape.picture)
     truth = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     detections: list[tuple[int, NDArray[np.bool_]]] = []
-    for _ in range(int(rng.integers(4, 9))):
-        name = CLASSES[int(rng.integers(1, len(CLASSES)))]
-        mask = _draw(canvas, name, rng)
+    placed = [_place(rng, landscape) for _ in range(int(rng.integers(4, 9)))]
+    for one in sorted(placed, key=lambda one: one.row):
+        mask = _draw(canvas, one, rng)
         if mask.sum() < 60:
             continue
-        truth[mask] = CLASSES.index(name)
+        truth[mask] = CLASSES.index(one.name)
         if rng.random() >= MISSED:
-            detections.append((_seen_as(name, rng), ragged(mask, rng)))
+            detections.append((_seen_as(one.name, rng), ragged(mask, rng)))
     if rng.random() < FALSE_DETECTION:
         detections.insert(0, (int(rng.integers(1, len(CLASSES))), patch(rng)))
     labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
@@ -69,7 +105,7 @@ def make_scene(seed: int, index: int) -> Scene:
     for number, (label, mask) in enumerate(detections, start=1):
         labels[mask] = label
         objects[mask] = number
-    return Scene(photograph(canvas, rng), truth, labels, objects)
+    return Scene(photograph(canvas, rng, noise=4), truth, labels, objects)
 
 
 def _seen_as(name: str, rng: np.random.Generator) -> int:
@@ -82,149 +118,124 @@ def _seen_as(name: str, rng: np.random.Generator) -> int:
     return int(rng.choice(others))
 
 
-def _backdrop(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Sky with soft clouds over uneven grass, uint8 (H, W, 3)."""
-    horizon = int(HEIGHT * rng.uniform(0.3, 0.5))
-    sky = np.array([135, 170, 215]) + rng.normal(0, 14, 3)
-    ground = np.array([118, 132, 84]) + rng.normal(0, 16, 3)
-    scene = np.empty((HEIGHT, WIDTH, 3))
-    fade = np.linspace(0, 1, HEIGHT)[:, None, None]
-    scene[:] = ground * (0.75 + 0.4 * fade)
-    scene[:horizon] = (sky * (0.9 + 0.3 * fade))[:horizon]
-    scene += 26 * clouds(rng, 24)[..., None] + 12 * clouds(rng, 5)[..., None]
-    return np.clip(scene, 0, 255).astype(np.uint8)
+def _place(rng: np.random.Generator, landscape: Landscape) -> Placed:
+    """An object at random: a boat on the lake, anything else on the meadow."""
+    name = CLASSES[int(rng.integers(1, len(CLASSES)))]
+    if name == "boat":
+        row = rng.uniform(landscape.horizon + 6, landscape.shore)
+    else:
+        row = rng.uniform(landscape.shore + 4, HEIGHT)
+    size = rng.uniform(34, 62) * (0.6 + 0.6 * row / HEIGHT)
+    return Placed(name, row, rng.uniform(20, WIDTH - 20), size)
 
 
-def _draw(canvas: Image.Image, name: str, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw one object of class ``name`` at random; returns its mask, bool (H, W)."""
-    depth = rng.uniform(0.45, 0.95)
-    brush = _Brush(
-        col=rng.uniform(20, WIDTH - 20),
-        row=HEIGHT * depth,
-        size=rng.uniform(34, 62) * (0.6 + 0.6 * depth),
-        mirror=bool(rng.integers(2)),
-        rng=rng,
+def _draw(canvas: Image.Image, one: Placed, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw an object in a view at random, with its shadow; returns its mask, bool (H, W)."""
+    views = _views(one.name)
+    side = max(8, round(VIEW * one.size / UNIT))
+    view = views[int(rng.integers(len(views)))].resize((side, side), Image.Resampling.LANCZOS)
+    top_left = (round(one.col - side / 2), round(one.row - FEET * side))
+    outline = Image.new("L", canvas.size)
+    outline.paste(view.getchannel("A"), top_left)
+    if one.name != "boat":
+        canvas.paste((28, 34, 24), (0, 0), _shadow(outline, one))
+    colours = Image.new("RGB", canvas.size)
+    colours.paste(view.convert("RGB"), top_left)
+    canvas.paste(colours, (0, 0), outline)
+    return np.asarray(outline) > 127
+
+
+def _shadow(outline: Image.Image, one: Placed) -> Image.Image:
+    """The shadow that an outline throws to the right and behind it, with soft edges."""
+    row, flat, lean = (
+        one.row,
+        0.16,
+        0.75,
+    )  # a point at height h lies at (row - 0.16 h, col + 0.75 h)
+    steep = lean / flat
+    sheared = (1, steep, -steep * row, 0, 1 / flat, row - row / flat)
+    thrown = outline.transform(
+        outline.size, Image.Transform.AFFINE, sheared, Image.Resampling.BILINEAR
     )
-    _SHAPES[name](brush)
-    colours, mask = brush.finish()
-    canvas.paste(colours, (0, 0), Image.fromarray((mask * 255).astype(np.uint8)))
-    return mask
+    return thrown.filter(ImageFilter.GaussianBlur(1.2)).point(lambda value: round(0.55 * value))
 
 
-class _Brush:
-    """Draws in units of the object's size; (0, 0) is the middle of its base, y points up."""
-
-    def __init__(
-        self, *, col: float, row: float, size: float, mirror: bool, rng: np.random.Generator
-    ) -> None:
-        self.rng = rng
-        self._col, self._row, self._size, self._mirror = col, row, size, mirror
-        self._colours = Image.new("RGB", (WIDTH, HEIGHT))
-        self._mask = Image.new("L", (WIDTH, HEIGHT))
-
-    def tint(self, red: int, green: int, blue: int, spread: float = 12) -> tuple[int, int, int]:
-        shade = np.clip(np.array([red, green, blue]) + self.rng.normal(0, spread, 3), 0, 255)
-        return int(shade[0]), int(shade[1]), int(shade[2])
-
-    def polygon(self, points: list[tuple[float, float]], colour: tuple[int, int, int]) -> None:
-        corners = [self._pixel_at(x, y) for x, y in points]
-        ImageDraw.Draw(self._colours).polygon(corners, fill=colour)
-        ImageDraw.Draw(self._mask).polygon(corners, fill=255)
-
-    def ellipse(
-        self, x: float, y: float, width: float, height: float, colour: tuple[int, int, int]
-    ) -> None:
-        turn = [2 * math.pi * step / 28 for step in range(28)]
-        self.polygon(
-            [(x + width / 2 * math.cos(t), y + height / 2 * math.sin(t)) for t in turn], colour
-        )
-
-    def box(
-        self, x: float, y: float, width: float, height: float, colour: tuple[int, int, int]
-    ) -> None:
-        self.polygon([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], colour)
-
-    def finish(self) -> tuple[Image.Image, NDArray[np.bool_]]:
-        """The drawn colours with a texture, and the mask of the drawing."""
-        texture = 16 * clouds(self.rng, 4)[..., None]
-        colours = np.clip(np.asarray(self._colours, dtype=np.float64) + texture, 0, 255)
-        return Image.fromarray(colours.astype(np.uint8)), np.asarray(self._mask) > 0
-
-    def _pixel_at(self, x: float, y: float) -> tuple[float, float]:
-        x = -x if self._mirror else x
-        return self._col + x * self._size, self._row - y * self._size
+@cache
+def _views(name: str) -> list[Image.Image]:
+    """The rendered views of a class, RGBA, VIEW × VIEW pixels each."""
+    source = files("alc_backend.simulate").joinpath("views", f"{name}.webp")
+    with source.open("rb") as stream, Image.open(stream) as opened:
+        sheet = opened.convert("RGBA")
+    corners = [
+        (col, row) for row in range(0, sheet.height, VIEW) for col in range(0, sheet.width, VIEW)
+    ]
+    return [sheet.crop((col, row, col + VIEW, row + VIEW)) for col, row in corners]
 
 
-def _tree(brush: _Brush) -> None:
-    brush.box(-0.07, 0, 0.14, 0.6, brush.tint(95, 68, 44))
-    for _ in range(9):
-        x, y = brush.rng.normal(0, 0.2), brush.rng.normal(0.95, 0.18)
-        brush.ellipse(x, y, 0.5, 0.45, brush.tint(42, 92, 40))
+def _landscape(rng: np.random.Generator) -> Landscape:
+    """A landscape at random."""
+    horizon = int(HEIGHT * rng.uniform(0.3, 0.42))
+    shore = horizon + int((HEIGHT - horizon) * rng.uniform(0.14, 0.26))
+    picture = _sky(rng, horizon)
+    ridges = horizon - 7 - 16 * np.abs(clouds(rng, 48)[0]) - 2 * clouds(rng, 6)[0]
+    for share, tint in ((0.35, (88, 112, 128)), (0.15, (70, 102, 84))):
+        hills = np.array(tint) + 7 * clouds(rng, 4)[..., None] + rng.normal(0, 6, 3)
+        inside = np.arange(HEIGHT)[:, None] > ridges + rng.uniform(-2, 4)
+        picture = np.where(inside[..., None], hills * (1 - share) + HAZE * share, picture)
+        ridges = ridges + 5 + 3 * clouds(rng, 20)[0]
+    lake = _lake(rng, horizon)
+    rows = np.arange(HEIGHT)[:, None]
+    picture = np.where((rows >= horizon)[..., None], lake, picture)
+    bank = shore + 1.6 * clouds(rng, 24)[0] + 0.8 * clouds(rng, 5)[0]
+    picture = np.where((rows >= bank - 1.5)[..., None], np.array([150.0, 138, 108]), picture)
+    picture = np.where((rows >= bank)[..., None], _meadow(rng, horizon), picture)
+    return Landscape(np.clip(picture, 0, 255).astype(np.uint8), horizon, shore)
 
 
-def _house(brush: _Brush) -> None:
-    brush.box(-0.55, 0, 1.1, 0.65, brush.tint(196, 178, 150))
-    brush.polygon([(-0.65, 0.65), (0.65, 0.65), (0.0, 1.15)], brush.tint(150, 60, 48))
-    brush.box(-0.1, 0, 0.2, 0.38, brush.tint(84, 58, 40))
-    for x in (-0.42, 0.22):
-        brush.box(x, 0.3, 0.2, 0.2, brush.tint(70, 90, 120))
+def _sky(rng: np.random.Generator, horizon: int) -> NDArray[np.float64]:
+    """A sky with clouds that is paler toward the horizon, (H, W, 3)."""
+    fade = np.clip(np.arange(HEIGHT) / horizon, 0, 1)[:, None, None]
+    zenith = np.array([96, 148, 212]) + rng.normal(0, 10, 3)
+    sky = zenith * (1 - fade) + np.array([190, 212, 232]) * fade
+    cover = clouds(rng, 40) + 0.6 * clouds(rng, 18) + 0.35 * clouds(rng, 8) + 0.2 * clouds(rng, 4)
+    cover = np.clip((cover - rng.uniform(-0.1, 0.5)) * 1.6, 0, 0.92)[..., None]
+    light = 246 - 26 * np.clip(clouds(rng, 18), 0, 1)[..., None]
+    return np.asarray(sky * (1 - cover) + light * cover)
 
 
-def _car(brush: _Brush) -> None:
-    paint = brush.tint(*[(178, 32, 36), (38, 62, 150), (205, 205, 210)][brush.rng.integers(3)])
-    brush.box(-0.7, 0.12, 1.4, 0.26, paint)
-    brush.polygon([(-0.42, 0.38), (0.38, 0.38), (0.22, 0.64), (-0.26, 0.64)], paint)
-    brush.polygon([(-0.34, 0.4), (0.3, 0.4), (0.18, 0.58), (-0.22, 0.58)], brush.tint(60, 75, 90))
-    for x in (-0.42, 0.42):
-        brush.ellipse(x, 0.13, 0.27, 0.27, brush.tint(25, 25, 27, 5))
+def _lake(rng: np.random.Generator, horizon: int) -> NDArray[np.float64]:
+    """Water that mirrors the sky, with ripples, (H, W, 3)."""
+    ripples = _on_the_ground(rng, horizon, 0.9, 9.0)
+    water = np.array([86, 122, 150]) + rng.normal(0, 8, 3)
+    return np.asarray(water + 15 * ripples[..., None])
 
 
-def _animal(brush: _Brush, coat: tuple[int, int, int], neck: float) -> None:
-    for x in (-0.38, -0.24, 0.2, 0.34):
-        brush.box(x, 0, 0.09, 0.4, coat)
-    brush.ellipse(0, 0.55, 1.0, 0.45, coat)
-    brush.polygon([(0.3, 0.5), (0.5, 0.55), (0.62, neck), (0.48, neck)], coat)
-    brush.ellipse(0.62, neck, 0.32, 0.2, coat)
+def _meadow(rng: np.random.Generator, horizon: int) -> NDArray[np.float64]:
+    """Grass with darker and drier parts, (H, W, 3)."""
+    green = np.array([106, 134, 66]) + rng.normal(0, 9, 3)
+    dry = np.array([168, 160, 98]) + rng.normal(0, 8, 3)
+    share = np.clip(0.28 + 0.34 * _on_the_ground(rng, horizon, 1.4, 1.4), 0, 1)[..., None]
+    tufts = 13 * _on_the_ground(rng, horizon, 7, 7) + 11 * _on_the_ground(rng, horizon, 22, 9)
+    tufts = tufts + 12 * _on_the_ground(rng, horizon, 70, 24)
+    depth = np.clip((np.arange(HEIGHT) - horizon) / (HEIGHT - horizon), 0, 1)[:, None, None]
+    haze = 0.3 * (1 - depth) ** 2
+    meadow = green * (1 - share) + dry * share + tufts[..., None] * (0.35 + 0.65 * depth)
+    return np.asarray(meadow * (1 - haze) + HAZE * haze)
 
 
-def _cow(brush: _Brush) -> None:
-    _animal(brush, brush.tint(226, 222, 214), 0.72)
-    for _ in range(5):
-        x, y = brush.rng.uniform(-0.34, 0.34), brush.rng.uniform(0.45, 0.65)
-        brush.ellipse(x, y, 0.24, 0.15, brush.tint(36, 30, 28, 5))
+def _on_the_ground(
+    rng: np.random.Generator, horizon: int, across: float, along: float
+) -> NDArray[np.float64]:
+    """Smooth noise of about [-1, 1] that lies on the ground and recedes to the horizon, (H, W).
 
-
-def _horse(brush: _Brush) -> None:
-    _animal(brush, brush.tint(122, 74, 42), 1.02)
-    brush.polygon([(0.26, 0.66), (0.36, 0.6), (0.52, 1.06), (0.42, 1.1)], brush.tint(40, 26, 20))
-    brush.polygon([(-0.5, 0.6), (-0.44, 0.66), (-0.62, 0.2)], brush.tint(40, 26, 20))
-
-
-def _boat(brush: _Brush) -> None:
-    brush.polygon([(-0.7, 0.24), (0.7, 0.24), (0.48, 0), (-0.5, 0)], brush.tint(52, 76, 116))
-    brush.box(-0.03, 0.24, 0.06, 1.0, brush.tint(105, 78, 50))
-    brush.polygon([(0.05, 0.3), (0.55, 0.34), (0.05, 1.2)], brush.tint(238, 236, 228, 6))
-    brush.polygon([(-0.05, 0.32), (-0.42, 0.36), (-0.05, 1.05)], brush.tint(228, 140, 60))
-
-
-def _person(brush: _Brush) -> None:
-    for x in (-0.13, 0.03):
-        brush.box(x, 0, 0.1, 0.5, brush.tint(44, 48, 74))
-    shirt = brush.tint(214, 92, 150)
-    brush.box(-0.17, 0.46, 0.34, 0.46, shirt)
-    brush.polygon([(-0.17, 0.9), (-0.32, 0.5), (-0.24, 0.48), (-0.1, 0.85)], shirt)
-    brush.polygon([(0.17, 0.9), (0.32, 0.5), (0.24, 0.48), (0.1, 0.85)], shirt)
-    brush.ellipse(0, 1.04, 0.24, 0.27, brush.tint(222, 176, 148))
-
-
-def _ball(brush: _Brush) -> None:
-    brush.ellipse(0, 0.3, 0.6, 0.6, brush.tint(236, 206, 50))
-    brush.polygon(
-        [(-0.28, 0.36), (0.28, 0.36), (0.28, 0.24), (-0.28, 0.24)], brush.tint(30, 110, 190)
-    )
-
-
-_SHAPES: dict[str, Callable[[_Brush], None]] = {
-    "tree": _tree, "house": _house, "car": _car, "cow": _cow, "horse": _horse, "boat": _boat,
-    "person": _person, "ball": _ball,
-}  # fmt: skip
+    ``across`` and ``along`` are how many structures there are on a length that is as wide as the
+    foreground, from side to side and into the distance.
+    """
+    cells = 64
+    tile = rng.normal(0, 0.55, (cells, cells))
+    near = HEIGHT - horizon
+    distance = near / np.maximum(np.arange(HEIGHT) - horizon, 1)[:, None]
+    col = (np.arange(WIDTH)[None, :] - WIDTH / 2) / WIDTH * distance * across
+    row = distance * along * np.ones((1, WIDTH))
+    found = ndimage.map_coordinates(tile, [row, col], order=3, mode="grid-wrap")
+    return np.asarray(found)
