@@ -77,16 +77,25 @@ def main() -> None:
             demo = start_demo(options, settings, processes, console)
             path = shutil.which("chromium") or shutil.which("google-chrome")
             browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-            ensure_open_round(demo, processes, console, 50)
-            walk_rounds(demo, options, processes, console)
-            show_pages(demo, browser, target, console)
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             sign_in(page, demo.settings.label_studio_url, demo.password)
+            ensure_open_round(demo, processes, console, 50)
+            show_query(demo, demo.query_project, page, target / "query.jpg")
+            walk_rounds(demo, options, processes, console)
+            show_pages(demo, browser, target, console)
             show_queries(demo, page, target, processes, console)
             show_pages_of_look_alikes(demo.client, page, target)
             film(demo.client, page, target / "answering.webp")
             take(browser, target)
             browser.close()
+
+
+def show_query(demo: Demo, number: int, page: Page, path: Path) -> None:
+    """Take a screenshot of the first question of the query project with this number."""
+    page.goto(f"{demo.settings.label_studio_url}/projects/{number}/data?labeling=1")
+    page.wait_for_selector("input:checked")
+    page.wait_for_timeout(2500)
+    page.screenshot(path=path, type="jpeg", quality=75)
 
 
 def show_queries(
@@ -106,10 +115,7 @@ def show_queries(
             projects[name] = project.query_project
     for name, number in projects.items():
         set_theme(page, "Dark" if name.endswith("dark") else "Light")
-        page.goto(f"{demo.settings.label_studio_url}/projects/{number}/data?labeling=1")
-        page.wait_for_selector("input:checked")
-        page.wait_for_timeout(2500)
-        page.screenshot(path=target / f"{name}.jpg", type="jpeg", quality=75)
+        show_query(demo, number, page, target / f"{name}.jpg")
         console.print(name)
     set_theme(page, "Light")
 
