@@ -20,16 +20,21 @@ from alc_backend.cli.demo.options import DemoOptions
 from alc_backend.cli.demo.rounds import ensure_open_round, walk_rounds
 from alc_backend.cli.demo.start import Demo, start_demo
 from alc_backend.cli.round_progress import wait_until_open
+from alc_backend.datasets.images import voc_palette
 from alc_backend.loop.projects import connection
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
+from alc_backend.simulate.sample import make_scene
 from alc_backend.store.importing import import_folder
 from benchmarks.admin_screens import take
 from benchmarks.moving_picture import film, sign_in
 from benchmarks.page_screens import set_theme, show_pages_of_look_alikes
 
 TWENTY_ONE = ["background", *(f"class {number}" for number in range(1, 21))]
+SCENES = (0, 5, 8, 10)
+"""The scenes of the sample that are shown, of seed 0."""
+
 CASES = {
     "2-classes-portrait": (["background", "polyp"], (1000, 700), [(150, 250, 480, 620)]),
     "21-classes": (TWENTY_ONE, (375, 500), [(60, 90, 420, 330)]),
@@ -69,6 +74,7 @@ def main() -> None:
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
     console = Console()
+    show_sample(target / "sample.jpg")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         settings = Settings(iterations=40, _env_file=None)
@@ -88,6 +94,22 @@ def main() -> None:
             film(demo.client, page, target / "answering.webp")
             take(browser, target)
             browser.close()
+
+
+def show_sample(path: Path) -> None:
+    """Write four scenes of the sample above their labels and above their ground truth."""
+    columns = []
+    for index in SCENES:
+        scene = make_scene(0, index)
+        shown = [scene.image]
+        for ids in (scene.labels, scene.truth):
+            colours = np.array(voc_palette()).reshape(-1, 3)[ids]
+            mixed = np.where(ids[..., None] > 0, 0.3 * scene.image + 0.7 * colours, scene.image)
+            shown.append(mixed.astype(np.uint8))
+        columns.append(
+            np.vstack([np.pad(one, ((4, 4), (4, 4), (0, 0)), constant_values=255) for one in shown])
+        )
+    Image.fromarray(np.hstack(columns)).save(path, quality=85)
 
 
 def show_query(demo: Demo, number: int, page: Page, path: Path) -> None:
