@@ -164,7 +164,7 @@ def _shadow(outline: Image.Image, one: Placed) -> Image.Image:
 def _views(name: str) -> list[Image.Image]:
     """The rendered views of a class, RGBA, VIEW × VIEW pixels each."""
     source = files("alc_backend.simulate").joinpath("views", f"{name}.webp")
-    with source.open("rb") as stream, Image.open(stream) as opened:
+    with source.open("rb") as stream, Image.open(stream, formats=["WEBP"]) as opened:
         sheet = opened.convert("RGBA")
     corners = [
         (col, row) for row in range(0, sheet.height, VIEW) for col in range(0, sheet.width, VIEW)

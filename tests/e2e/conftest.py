@@ -29,6 +29,8 @@ def demonstration(folder: Path, start=start_backend):
         checkpoint_every=3,
         stale_after_s=20,
         questions="single",
+        seconds_page=0.1,  # pages come early: so small a network believes little
+        seconds_tile=0.1,
         _env_file=None,
     )
     write_sample(folder / "sample", settings.seed, images=IMAGES, held_out=HELD_OUT)

@@ -160,6 +160,8 @@ def test_nothing_is_lost_when_everything_dies(tmp_path, chaos_database, monkeypa
         questions="mixed",
         tiles=4,
         repeats=0.3,
+        seconds_page=0.1,  # pages come early: so small a network believes little
+        seconds_tile=0.1,
         _env_file=None,
     )
     copy_migrated(options)
