@@ -25,7 +25,7 @@ from alc_backend.loop.projects import connection
 from alc_backend.loop.rounds import lifecycle
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.settings import Settings
-from alc_backend.simulate.sample import make_scene
+from alc_backend.simulate.sample import make_scene, write_sample
 from alc_backend.store.importing import import_folder
 from benchmarks.admin_screens import take
 from benchmarks.moving_picture import film, sign_in
@@ -86,7 +86,6 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             sign_in(page, demo.settings.label_studio_url, demo.password)
             ensure_open_round(demo, processes, console, 50)
-            show_query(demo, demo.query_project, page, target / "query.jpg")
             walk_rounds(demo, options, processes, console)
             show_pages(demo, browser, target, console)
             show_queries(demo, page, target, processes, console)
@@ -125,10 +124,13 @@ def show_queries(
 ) -> None:
     """Take a screenshot of each case, on a screen where somebody is signed in."""
     demo.store.settings.iterations = 2  # the networks of these are not shown
+    demo.store.settings.questions = "single"
     projects = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, case in CASES.items():
-            summary = import_folder(demo.store, write_case(Path(folder) / name, *case), name)
+        written = {name: write_case(Path(folder) / name, *case) for name, case in CASES.items()}
+        written["query"], _ = write_sample(Path(folder) / "query", images=4, held_out=1)
+        for name, dataset in written.items():
+            summary = import_folder(demo.store, dataset, name)
             project = connection.connect_project(
                 demo.store, demo.client, summary.project_id, console.print
             )
