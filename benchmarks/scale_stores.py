@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import JSON, ColumnElement, Integer, String, cast, insert, literal, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    Integer,
+    String,
+    cast,
+    insert,
+    literal,
+    select,
+)
 from sqlalchemy.orm import Session, make_transient
 
 from alc_backend.loop.config import round_config
@@ -210,10 +220,10 @@ def _is_answered() -> ColumnElement[bool]:
 def _scores(session: Session, round_: Round, images: int) -> None:
     rows = select(Superpixel).where(~_is_answered(), Superpixel.image_id <= images - UNSCORED)
     found = rows.subquery()
-    one = found.c.id
+    one = cast(found.c.id, BigInteger)
     _fill(
         session, Score, found,
-        round_id=round_.id, superpixel_id=one, score=(one * 7919 % 100_003) / 1000.0,
+        round_id=round_.id, superpixel_id=found.c.id, score=(one * 7919 % 100_003) / 1000.0,
         row=3, col=3, pseudo_label=one * 13 % CLASSES, dominant=one * 17 % CLASSES,
     )  # fmt: skip
 
