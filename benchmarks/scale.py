@@ -27,6 +27,8 @@ from typing import Any, cast
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
@@ -106,7 +108,7 @@ def reconcile(world: World, turn: int) -> None:
 def _asked(world: World, path: str) -> None:
     """Ask an application without the guard, whose caches are empty."""
     store, app = world.store, FastAPI()
-    nowhere = Redis(port=1)
+    nowhere = Redis(port=1, retry=Retry(NoBackoff(), 0))  # nothing is waited for
     renderer = Renderer(store.settings)
     app.include_router(projects_router(store, cast(Any, None), renderer))
     app.include_router(gallery_router(store, renderer))

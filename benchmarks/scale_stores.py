@@ -119,6 +119,7 @@ def build(settings: Settings, images: int) -> None:
         project.reconciled_task = 1
         project.reconciled_annotation = answers
         project.reconciled_at = project.reconciled_fully_at = utc_now()
+    _analyze(store)
     _files(store, project.id, images)
     if upkeep is not None:
         with store.session() as session:
@@ -127,13 +128,15 @@ def build(settings: Settings, images: int) -> None:
                 doubts = {number: number * 7919 % 10**6 for number in range(1, images + 1)}
                 upkeep.note_doubts(session, project.id, doubts)
             _count_pixels(session, project.id, answers, images)
-    if not settings.database_url:
-        store.close()
-        return
-    with store.engine.connect() as connection:  # as PostgreSQL does by itself after a while
-        connection.exec_driver_sql("ANALYZE")
-        connection.commit()
+    _analyze(store)
     store.close()
+
+
+def _analyze(store: Store) -> None:
+    """Let PostgreSQL count its rows, as it does by itself after a while."""
+    if store.engine.dialect.name == "postgresql":
+        with store.engine.begin() as connection:
+            connection.exec_driver_sql("ANALYZE")
 
 
 @contextmanager

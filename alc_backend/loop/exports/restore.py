@@ -118,6 +118,8 @@ def _fill(settings: Settings, revision: str, reader: Reader, summary: Summary) -
             for table in _tables(connection):
                 rows = reader.rows(archive.table_member(table.name))
                 summary.rows += insert_rows(connection, table, rows)
+            if connection.dialect.name == "postgresql":  # else the first questions are slow
+                connection.execute(text("ANALYZE"))
     except OperationalError as error:
         raise StorageError(
             f"the database cannot be written ({error.orig}), and is as it was; look at its disk "
