@@ -192,7 +192,7 @@ $(ORIGINALS_VENV)/.installed: Makefile
 
 # A path tracer, which nothing else needs.
 views: $(VIEWS_VENV)/.installed
-	$(VIEWS_VENV)/bin/python tools/render_views.py
+	$(VIEWS_VENV)/bin/python -m tools.render_views
 
 $(VIEWS_VENV)/.installed: Makefile
 	test -x $(VIEWS_VENV)/bin/python || $(PYTHON) -m venv $(VIEWS_VENV)

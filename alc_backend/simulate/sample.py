@@ -1,6 +1,6 @@
 """The built-in sample: scenes by a lake, labelled with mistakes like those of Grounded-SAM.
 
-Their objects were rendered once, in sixteen views of each class (``tools/render_views.py``); a
+Their objects were rendered once, in sixteen views of each class (``tools.render_views``); a
 scene places some of them, the far ones first, into a landscape of its own. The same seed gives the
 same dataset on every machine.
 """
@@ -49,18 +49,6 @@ HAZE = np.array([196.0, 208.0, 220.0])
 """The colour into which everything fades with the distance."""
 
 
-def write_sample(
-    root: Path, seed: int = 0, *, images: int = TRAINING, held_out: int = VALIDATION
-) -> tuple[Path, Path]:
-    """Write the sample as two dataset folders; returns (training folder, validation folder).
-
-    A folder that is already complete stays unchanged; of several processes, one writes it.
-    """
-    return write_scenes(
-        root, CLASSES, lambda index: make_scene(seed, index), images=images, held_out=held_out
-    )
-
-
 @dataclass(frozen=True)
 class Landscape:
     """Sky over hills, a lake and a meadow: uint8 (H, W, 3).
@@ -81,6 +69,18 @@ class Placed:
     row: float
     col: float
     size: float
+
+
+def write_sample(
+    root: Path, seed: int = 0, *, images: int = TRAINING, held_out: int = VALIDATION
+) -> tuple[Path, Path]:
+    """Write the sample as two dataset folders; returns (training folder, validation folder).
+
+    A folder that is already complete stays unchanged; of several processes, one writes it.
+    """
+    return write_scenes(
+        root, CLASSES, lambda index: make_scene(seed, index), images=images, held_out=held_out
+    )
 
 
 def make_scene(seed: int, index: int) -> Scene:
@@ -146,14 +146,12 @@ def _draw(canvas: Image.Image, one: Placed, rng: np.random.Generator) -> NDArray
 
 
 def _shadow(outline: Image.Image, one: Placed) -> Image.Image:
-    """The shadow that an outline throws to the right and behind it, with soft edges."""
-    row, flat, lean = (
-        one.row,
-        0.16,
-        0.75,
-    )  # a point at height h lies at (row - 0.16 h, col + 0.75 h)
-    steep = lean / flat
-    sheared = (1, steep, -steep * row, 0, 1 / flat, row - row / flat)
+    """The shadow that an outline throws to the right and behind it, with soft edges.
+
+    What is h pixels above the feet throws it 0.16 h above them and 0.75 h to their right.
+    """
+    up, right = 0.16, 0.75
+    sheared = (1, right / up, -right / up * one.row, 0, 1 / up, one.row - one.row / up)
     thrown = outline.transform(
         outline.size, Image.Transform.AFFINE, sheared, Image.Resampling.BILINEAR
     )
