@@ -83,6 +83,11 @@ else ifneq ($(filter cpu,$(TORCH)),)
 		"PyTorch's CPU builds, as its installation page names one" >&2; exit 1; }
 	$(call add,$(VENV),--torch-backend cpu torch torchvision)
 endif
+ifneq ($(TORCH)$(TORCH_INDEX),)
+	@$(VENV)/bin/python -c 'import torchvision' 2>/dev/null || { echo "The installed torchvision does" \
+		"not run with the installed PyTorch: TORCH_INDEX must have builds of both that belong" \
+		"together; remove $(VENV), name another index, and try again" >&2; exit 1; }
+endif
 
 # What tests, checks and the site of the documentation need besides.
 WITH_TOOLS := .[grounded-sam,test,docs]
