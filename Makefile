@@ -119,8 +119,9 @@ chromium: $(VENV)/.tools
 # Tests write a lot that is soon deleted: into memory, where it has a folder and 8 GB to spare.
 IN_MEMORY := $(shell test -w /dev/shm && df -Pk /dev/shm | awk 'NR == 2 && $$4 > 8e6 {print "TMPDIR=/dev/shm"}')
 
+# Hundreds of their processes import the package: Python keeps what it has compiled.
 test: install $(VENV)/.tools chromium
-	$(IN_MEMORY) OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_PROCESSES) --dist loadscope \
+	$(IN_MEMORY) OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(PYTEST) -n $(TEST_PROCESSES) --dist loadscope \
 		--no-loadscope-reorder $(PYTEST_ARGS)
 
 # Version 1.0.9 and 2.x (ML_2_SOURCE=FOLDER for a copy of its repository; without git, 1.0.9 alone),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import time
@@ -27,6 +28,19 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("tests")
 
 compiled_sql.share()
+
+gc.disable()  # until all tests are collected: nothing that importing makes is garbage
+
+
+def pytest_collection_finish():
+    """Collect garbage from now on, but do not search the imported modules for it, again and again.
+
+    That took a seventh of the tests' processor time.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    gc.enable()
+
 
 pytest_plugins = ["tests.fuzz.report"]
 

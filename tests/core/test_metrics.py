@@ -3,17 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torchmetrics.functional.classification import (
-    binary_precision,
-    binary_recall,
-    multiclass_confusion_matrix,
-    multiclass_jaccard_index,
-)
 
 from alc_backend.core.metrics import class_iou, confusion_matrix, mean_iou, selection_counts
 
 
 def test_confusion_matrix_agrees_with_torchmetrics():
+    # imported here: that takes seconds, in each of the processes that collect all tests
+    from torchmetrics.functional.classification import (
+        multiclass_confusion_matrix,
+        multiclass_jaccard_index,
+    )
+
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 5, (40, 50)).astype(np.uint8)
     labels = rng.integers(0, 5, (40, 50)).astype(np.uint8)
@@ -65,6 +65,8 @@ def test_unknown_class_is_an_error():
 
 
 def test_selection_counts_agree_with_torchmetrics():
+    from torchmetrics.functional.classification import binary_precision, binary_recall
+
     rng = np.random.default_rng(0)
     truth, labels = rng.integers(0, 3, (2, 30, 40)).astype(np.uint8)
     selected = rng.random((30, 40)) < 0.3

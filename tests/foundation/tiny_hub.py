@@ -51,7 +51,9 @@ def _grounding_dino(folder: Path, kind: str = "GroundingDino") -> Path:
     model = getattr(transformers, f"{kind}ForObjectDetection")(config)
     _shaken(model)
     model.save_pretrained(folder)
-    transformers.GroundingDinoImageProcessor().save_pretrained(folder)
+    transformers.GroundingDinoImageProcessor(
+        size={"shortest_edge": 3 * SIDE, "longest_edge": 5 * SIDE}
+    ).save_pretrained(folder)
     return tiny.write_tokenizer(folder)
 
 
