@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -138,6 +139,7 @@ def main() -> None:
         work(asked.work)
         return
     found: list[dict[str, Any]] = []
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
     server = S3Server()
     os.environ.update(server.environment())
     try:

@@ -18,7 +18,7 @@ from alc_backend.errors import SettingsError
 from alc_backend.foundation.warm_start import GROUNDED_SAM, Warmer, check_files
 from alc_backend.settings import Settings
 from tests.datasets.test_cvat import DOG, IMAGE, made
-from tests.foundation.tiny import write_models
+from tests.foundation.tiny_hub import write_models
 from tests.labelstudio.test_exported import task
 
 

@@ -16,7 +16,7 @@ from alc_backend.store.models import Project
 from tests.conftest import wait_for
 from tests.e2e.demonstration import alc, retrieve_predictions
 from tests.foundation import tiny_hub
-from tests.foundation.tiny import write_models
+from tests.foundation.tiny_hub import write_models
 
 pytestmark = pytest.mark.ls
 

@@ -24,7 +24,7 @@ from alc_backend.store.models import LedgerEntry, Project, Query, Superpixel
 from tests.conftest import wait_for
 from tests.e2e.chaos import new_user
 from tests.e2e.demonstration import alc
-from tests.foundation.tiny import write_models
+from tests.foundation.tiny_hub import write_models
 
 pytestmark = [pytest.mark.ls, pytest.mark.slow]
 

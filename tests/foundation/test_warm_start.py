@@ -12,7 +12,7 @@ from alc_backend.datasets.superpixels import slic
 from alc_backend.errors import DatasetError, FoundationError, SettingsError, WeightsError
 from alc_backend.foundation.warm_start import Warmer, WarmStart
 from alc_backend.settings import Settings
-from tests.foundation.tiny import write_models
+from tests.foundation.tiny_hub import write_models
 
 CLASSES = ["background", "cat", "dog"]
 

@@ -31,9 +31,6 @@ SPECIAL = {
 }  # fmt: skip
 """The ids that these tokens have in bert-base-uncased; Grounding DINO relies on them."""
 
-MODELS = {"detector": "grounding-dino-base", "segmenter": "sam-vit-b"}
-"""The names of the models that :func:`write_models` writes."""
-
 
 def vocabulary() -> list[str]:
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
@@ -109,16 +106,6 @@ def write_grounding_dino(path: Path) -> Path:
     """A GroundingDINO with a small Swin, as groundingdino_swint_ogc.pth is written."""
     torch.save({"model": weights(shapes("tiny groundingdino"))}, path)
     return path
-
-
-def write_models(folder: Path) -> Path:
-    """The files of MODELS and of bert-base-uncased, where `alc weights download` puts them."""
-    write_tokenizer(folder / "bert-base-uncased")
-    for name in MODELS.values():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    write_grounding_dino(folder / "grounding-dino-base" / "groundingdino_swinb_cogcoor.pth")
-    write_sam(folder / "sam-vit-b" / "sam_vit_b_01ec64.pth")
-    return folder
 
 
 def picture() -> np.ndarray:

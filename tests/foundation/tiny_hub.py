@@ -10,12 +10,22 @@ from tests.foundation import tiny
 
 SIDE = 64
 
+MODELS = {"grounding-dino-base": "grounding-dino", "sam-vit-b": "sam"}
+"""The names of the models that :func:`write_models` writes, and their kinds."""
+
 
 def write(kind: str, folder: Path) -> Path:
     """The folder of a tiny model of a kind in KINDS, always with the same weights."""
     torch.manual_seed(7)
     folder.mkdir(parents=True, exist_ok=True)
     return KINDS[kind](folder)
+
+
+def write_models(folder: Path) -> Path:
+    """The files of MODELS, where `alc weights download` puts them."""
+    for name, kind in MODELS.items():
+        write(kind, folder / name)
+    return folder
 
 
 def _swin_and_text():

@@ -31,7 +31,7 @@ from alc_backend.store.models import Image, Project, Superpixel
 from tests.conftest import BOTH_DATABASES, CLASSES
 from tests.fake_label_studio import DATASET_PROJECT, FakeLabelStudio
 from tests.foundation import tiny_hub
-from tests.foundation.tiny import write_models
+from tests.foundation.tiny_hub import write_models
 
 
 def config(**prompts):
