@@ -71,7 +71,7 @@ def test_the_pages_of_images(page, store, project):
     page.wait_for_url("**shows=dog**")
     assert page.locator(".tile .name").all_inner_texts() == ["b"]
     page.locator(".tile").click()
-    page.wait_for_function("() => document.getElementById('hovered').width === 64")
+    page.wait_for_function("() => document.getElementById('hovered')?.width === 64")
     row = page.locator("tr[data-superpixel='2']")
     row.hover()
     hint = page.get_by_text("Superpixel 2 is dog: corrected by user 8")
@@ -83,6 +83,22 @@ def test_the_pages_of_images(page, store, project):
     assert page.evaluate(clip) != before
     assert page.evaluate(clip) == "inset(0px 0% 0px 0px)"
     assert faults == []
+
+
+def test_a_class_that_is_chosen_before_the_script_is_there_is_shown(page):
+    held = []
+    page.route("**/pages.js*", lambda route: held.append(route))
+    images = page.get_by_role("link", name="Images", exact=True).evaluate("link => link.href")
+    page.goto(images, wait_until="commit")
+    page.get_by_label("confirmed as").select_option("dog")
+    (script,) = held
+    script.continue_()
+    page.unroute("**/pages.js*")
+    page.wait_for_url("**shows=dog**")
+    page.go_back()
+    assert "shows=dog" not in page.url
+    page.wait_for_load_state()
+    assert page.get_by_label("confirmed as").input_value() == ""
 
 
 def test_a_round_that_somebody_else_started_cannot_be_started_again(page, store, project):

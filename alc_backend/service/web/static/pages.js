@@ -22,6 +22,12 @@ document.addEventListener("change", (event) => {
 document.addEventListener("submit", () => {
   for (const button of document.querySelectorAll("button")) button.disabled = true;
 });
+for (const select of document.querySelectorAll("form[data-at-once] select")) {
+  const shown = [...select.options].findIndex((option) => option.defaultSelected);
+  if (select.selectedIndex !== Math.max(shown, 0)) {
+    select.form.requestSubmit(); // chosen before this script was there
+  }
+}
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload(); // buttons that were disabled when the page was left
 });
