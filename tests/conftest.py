@@ -65,8 +65,20 @@ ALONE = tuple(f"tests/e2e/test_{name}.py" for name in ("chaos", "pages_loop", "s
 """These have a Label Studio of their own."""
 
 
+LONG = (
+    "foundation/test_models",
+    "loop/annotations/test_webhooks",
+    "loop/rounds/test_training",
+    "segmentation/test_train",
+    "service/jobs/test_worker",
+    "service/web/test_admin_screen",
+    "store/test_upkeep",
+)
+"""These take half a minute and more: at the end, the other processes would wait for one of them."""
+
+
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest: the demonstration, then what has a Label Studio of its own.
+    """Begin with what takes longest: the demonstration, what has a Label Studio of its own, LONG.
 
     The fuzzers come between: while they run, the first run of all on a machine makes Label
     Studio's database, which the tests with a Label Studio of their own copy after that.
@@ -79,7 +91,9 @@ def _turn(item) -> int:
         return 0
     if item.path.parent.name == "fuzz":
         return 1
-    return 2 if item.get_closest_marker("ls") else 3
+    if item.get_closest_marker("ls"):
+        return 2
+    return 3 if item.nodeid.startswith(tuple(f"tests/{name}.py" for name in LONG)) else 4
 
 
 def _together(nodeid: str) -> str:

@@ -105,9 +105,9 @@ def test_from_image_to_maps(finder, detector, segmenter, wide):
 
 
 @pytest.mark.parametrize("kind", DETECTORS)
-def test_a_higher_threshold_keeps_fewer_boxes(folder, kind, picture):
+def test_a_higher_threshold_keeps_fewer_boxes(folder, kind, wide):
     detector = models.detector(folder(kind), NOWHERE)
-    counts = [len(detector.detect(picture, PROMPTS, t).scores) for t in (0.0, 0.01, 0.5, 1.0)]
+    counts = [len(detector.detect(wide, PROMPTS, t).scores) for t in (0.0, 0.01, 0.5, 1.0)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[3] == 0
 
