@@ -64,15 +64,17 @@ DEMONSTRATION = "tests/e2e/"
 ALONE = tuple(f"tests/e2e/test_{name}.py" for name in ("chaos", "pages_loop", "shapes"))
 """These have a Label Studio of their own."""
 
-
-LONG = (
-    "foundation/test_models",
-    "loop/annotations/test_webhooks",
-    "loop/rounds/test_training",
-    "segmentation/test_train",
-    "service/jobs/test_worker",
-    "service/web/test_admin_screen",
-    "store/test_upkeep",
+LONG = tuple(
+    f"tests/{name}.py"
+    for name in (
+        "foundation/test_models",
+        "loop/annotations/test_webhooks",
+        "loop/rounds/test_training",
+        "segmentation/test_train",
+        "service/jobs/test_worker",
+        "service/web/test_admin_screen",
+        "store/test_upkeep",
+    )
 )
 """These take half a minute and more: at the end, the other processes would wait for one of them."""
 
@@ -93,7 +95,7 @@ def _turn(item) -> int:
         return 1
     if item.get_closest_marker("ls"):
         return 2
-    return 3 if item.nodeid.startswith(tuple(f"tests/{name}.py" for name in LONG)) else 4
+    return 3 if _together(item.nodeid) in LONG else 4
 
 
 def _together(nodeid: str) -> str:
