@@ -47,6 +47,13 @@ class _Opened:
             self.ingest = Ingest(self.store, self.jobs)
             self.ingest.__enter__()  # for as long as the process lives: its threads are daemons
 
+    def rest(self) -> bool:
+        """Read the inbox no more; whether it was read."""
+        ingest, self.ingest = self.ingest, None
+        if ingest is not None:
+            ingest.__exit__()
+        return ingest is not None
+
 
 class _Process:
     """What this process has open, if anything."""
@@ -54,6 +61,7 @@ class _Process:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
+        self._rested = False
 
     def opened(self, *, serves: bool) -> _Opened:
         with self._lock:
@@ -63,16 +71,29 @@ class _Process:
                 self._opened.serve()
             return self._opened
 
+    def rest(self) -> None:
+        """Before a fork: let no thread be in the database, whose locks the child would inherit."""
+        self._lock.acquire()
+        self._rested = self._opened is not None and self._opened.rest()
+
+    def go_on(self) -> None:
+        """After a fork, in the parent."""
+        if self._opened is not None and self._rested:
+            self._opened.serve()
+        self._lock.release()
+
     def forget(self) -> None:
         """In a process that was just forked: leave the parent's connections to the parent."""
         if self._opened is not None:
             self._opened.store.engine.dispose(close=False)
         self._opened = None
-        self._lock = threading.Lock()  # the other one may have been held during the fork
+        self._lock = threading.Lock()  # the other one was held during the fork
 
 
 _process = _Process()
-os.register_at_fork(after_in_child=_process.forget)
+os.register_at_fork(
+    before=_process.rest, after_in_parent=_process.go_on, after_in_child=_process.forget
+)
 
 
 class ALCBackend(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml is not typed

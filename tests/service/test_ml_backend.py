@@ -44,6 +44,7 @@ class New:
 def adapter(monkeypatch, settings, redis):
     """The module, imported with one of the base classes."""
     FakeLabelStudio().serve(monkeypatch)
+    modules = []
 
     def load(base):
         package, module = types.ModuleType("label_studio_ml"), types.ModuleType("model")
@@ -54,9 +55,13 @@ def adapter(monkeypatch, settings, redis):
         loaded = importlib.import_module("alc_backend.service.ml_backend")
         monkeypatch.delitem(sys.modules, "alc_backend.service.ml_backend")
         monkeypatch.setattr(loaded, "settings", lambda: settings)
+        modules.append(loaded)
         return loaded.ALCBackend
 
-    return load
+    yield load
+    for module in modules:  # their threads would go on reading a store that is gone
+        module._process.rest()
+        module._process.forget()
 
 
 @pytest.fixture
