@@ -2,7 +2,8 @@
 
 Classes are processed four or eight at a time, so that a pixel's running values are read and written
 once for as many probabilities. Pixels are processed in blocks that stay in the CPU's cache, or in
-runs of one superpixel. The additions to one sum keep their order.
+runs of one superpixel. The additions to one sum keep their order, except in :func:`sums`, whose
+terms add up exactly.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numba import float32, float64, int32, int64, intp, njit, types, uint8, void
 
 from alc_backend.core.arrays import TOLERANCE, VOID
 
-BLOCK = 1024
+BLOCK = 2048
 """Pixels processed at a time."""
 
 F, U = np.float64, np.uintp
@@ -31,9 +32,11 @@ _F32_2D, _F64_2D, _I64_2D = (
 )
 
 
-def _compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _compiled(
+    *signature: Any, **options: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A decorator that compiles for these types, without the GIL, and caches the code on disk."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options |= {"nogil": True, "error_model": "numpy"}
 
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
@@ -46,71 +49,79 @@ def _compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., A
 
 
 @njit(inline="always")
-def _survey_class(row, number, label, total, lowest, given, best, argbest, square):
-    """Add one class, its probabilities in ``row``, to the running values of a block of pixels."""
-    for i in range(len(row)):
-        p = row[i]
+def _survey_class(flat, at, size, number, total, lowest, best, argbest, square):
+    """Add one class, whose probabilities begin at ``at``, to the running values of a block."""
+    for i in range(size):
+        p = flat[at + i]
         total[i] += p
         lowest[i] = min(lowest[i], p)
-        given[i] = p if label[i] == number else given[i]
         argbest[i], best[i] = number if p > best[i] else argbest[i], max(best[i], p)
-    for i in range(len(row)):
-        square[i] += F(row[i]) * F(row[i])
+    for i in range(size):
+        square[i] += F(flat[at + i]) * F(flat[at + i])
+
+
+@njit(inline="always")
+def _count(index, classes, size, votes):
+    """Add the pixels of a block to ``votes``, those of one superpixel and one class at a time."""
+    start = U(0)
+    while start < size:
+        stop = start + U(1)
+        while stop < size and index[stop] == index[start] and classes[stop] == classes[start]:
+            stop += U(1)
+        votes[U(index[start]), U(classes[start])] += np.int32(stop - start)
+        start = stop
 
 
 @_compiled(intp(_F32_2D, _U8, _IDX, uint8[::1], float32[::1], float64[::1], int32[:, ::1]))
 def survey(probabilities, labels, index, predicted, self_confidence, squares, votes):
     """See ``kernels_numpy.survey``."""
-    classes, pixels = probabilities.shape
+    flat = probabilities.reshape(probabilities.size)
+    classes, pixels = U(probabilities.shape[0]), U(probabilities.shape[1])
     best, lowest = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    total, given = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    label, argbest = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
-    one = np.float32(1)
+    total, argbest = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int32)
+    one, void_ = np.float32(1), U(VOID)
     unsound = np.zeros(BLOCK, np.int32)
-    for start in range(0, pixels, BLOCK):
-        size = min(BLOCK, pixels - start)
-        row = probabilities[0, start : start + size]
+    start = U(0)
+    while start < pixels:
+        size = min(U(BLOCK), pixels - start)
         square, indices = squares[start : start + size], index[start : start + size]
         for i in range(size):
-            best[i] = total[i] = lowest[i] = given[i] = row[i]
-            argbest[i], label[i] = 0, labels[start + i]
+            best[i] = total[i] = lowest[i] = flat[start + i]
+            argbest[i] = 0
         for i in range(size):
-            square[i] = F(row[i]) * F(row[i])
-        c = 1
-        while c + 4 <= classes:
-            row0 = probabilities[c, start : start + size]
-            row1 = probabilities[c + 1, start : start + size]
-            row2 = probabilities[c + 2, start : start + size]
-            row3 = probabilities[c + 3, start : start + size]
+            square[i] = F(flat[start + i]) * F(flat[start + i])
+        c = U(1)
+        while c + U(4) <= classes:
+            x0 = c * pixels + start
+            x1, x2, x3 = x0 + pixels, x0 + U(2) * pixels, x0 + U(3) * pixels
             c0, c1, c2, c3 = np.int32(c), np.int32(c + 1), np.int32(c + 2), np.int32(c + 3)
             for i in range(size):
-                p0, p1, p2, p3 = row0[i], row1[i], row2[i], row3[i]
+                p0, p1, p2, p3 = flat[x0 + i], flat[x1 + i], flat[x2 + i], flat[x3 + i]
                 total[i] = (((total[i] + p0) + p1) + p2) + p3
                 lowest[i] = min(lowest[i], min(min(p0, p1), min(p2, p3)))
-                y, known, top, arg = label[i], given[i], best[i], argbest[i]
-                known = p0 if y == c0 else known
-                known = p1 if y == c1 else known
-                known = p2 if y == c2 else known
-                given[i] = p3 if y == c3 else known
+                top, arg = best[i], argbest[i]
                 arg, top = c0 if p0 > top else arg, max(top, p0)
                 arg, top = c1 if p1 > top else arg, max(top, p1)
                 arg, top = c2 if p2 > top else arg, max(top, p2)
                 argbest[i], best[i] = c3 if p3 > top else arg, max(top, p3)
             for i in range(size):
-                q0, q1, q2, q3 = F(row0[i]), F(row1[i]), F(row2[i]), F(row3[i])
+                q0, q1, q2, q3 = F(flat[x0 + i]), F(flat[x1 + i]), F(flat[x2 + i]), F(flat[x3 + i])
                 square[i] = (((square[i] + q0 * q0) + q1 * q1) + q2 * q2) + q3 * q3
-            c += 4
+            c += U(4)
         while c < classes:
-            row = probabilities[c, start : start + size]
-            _survey_class(row, np.int32(c), label, total, lowest, given, best, argbest, square)
-            c += 1
+            at = c * pixels + start
+            _survey_class(flat, at, size, np.int32(c), total, lowest, best, argbest, square)
+            c += U(1)
         for i in range(size):
             unsound[i] += not (abs(total[i] - one) <= TOLERANCE and lowest[i] >= 0)
         for i in range(size):
             predicted[start + i] = argbest[i]
-            self_confidence[start + i] = min(best[i] if label[i] == VOID else given[i], one)
         for i in range(size):
-            votes[U(indices[i]), U(argbest[i])] += 1
+            given = U(labels[start + i])
+            given = U(argbest[i]) if given == void_ else given
+            self_confidence[start + i] = min(flat[given * pixels + start + i], one)
+        _count(indices, argbest, size, votes)
+        start += size
     return unsound.sum()
 
 
@@ -186,87 +197,80 @@ def class_totals(probabilities, index, out):
         start = stop
 
 
-@_compiled(void(_F32_2D, _IDX, _U8, _U8, _F32, _F64, float64[:, ::1], float64[:, ::1]))
-def sums(probabilities, index, predicted, dominant, self_confidence, squares, pull, total):
+@njit(error_model="numpy")
+def _exact(value, rounder):
+    """See ``kernels_numpy.exact``."""
+    return (value + rounder) - rounder  # not in ``sums``, which may put additions in another order
+
+
+@njit(inline="always")
+def _runs(index, block, size, begin):
+    """The number of runs in a block; ``begin`` gets where each begins and where the last ends."""
+    runs = start = U(0)
+    while start < size:
+        begin[runs] = start
+        runs += U(1)
+        start = _run_end(index, block + start, block + size) - block
+    begin[runs] = size
+    return runs
+
+
+@_compiled(
+    void(_F32_2D, _IDX, _U8, _U8, _F32, _F64, float64, float64[:, ::1], float64[:, ::1]),
+    fastmath={"reassoc"},
+)
+def sums(probabilities, index, predicted, dominant, self_confidence, squares, rounder, pull, total):
     """See ``kernels_numpy.sums``."""
     flat = probabilities.reshape(probabilities.size)
     pixels, classes = U(len(index)), U(pull.shape[1])
-    weight = np.empty(BLOCK, np.float64)
-    start = block = limit = U(0)
-    while start < pixels:
-        if start == limit:
-            block, limit = start, min(pixels, start + U(BLOCK))
-            for i in range(limit - block):
-                weight[i] = (1.0 - F(self_confidence[block + i])) / math.sqrt(squares[block + i])
-        k = U(index[start])
-        agrees = predicted[start] == dominant[k]
-        stop = start + U(1)
-        while stop < limit and index[stop] == k and (predicted[stop] == dominant[k]) == agrees:
-            stop += U(1)
-        first, size = start - block, stop - start
-        c = U(0) if k > 0 else classes
-        while c + U(8) <= classes:  # eight sums in flight hide the latency of an addition
-            x0 = c * pixels + start
-            x1, x2, x3, x4 = x0 + pixels, x0 + U(2) * pixels, x0 + U(3) * pixels, x0 + U(4) * pixels
-            x5, x6, x7 = x0 + U(5) * pixels, x0 + U(6) * pixels, x0 + U(7) * pixels
-            c1, c2, c3, c4 = c + U(1), c + U(2), c + U(3), c + U(4)
-            c5, c6, c7 = c + U(5), c + U(6), c + U(7)
-            w0, w1, w2, w3 = pull[k, c], pull[k, c1], pull[k, c2], pull[k, c3]
-            w4, w5, w6, w7 = pull[k, c4], pull[k, c5], pull[k, c6], pull[k, c7]
-            if agrees:
-                t0, t1, t2, t3 = total[k, c], total[k, c1], total[k, c2], total[k, c3]
-                t4, t5, t6, t7 = total[k, c4], total[k, c5], total[k, c6], total[k, c7]
-                for i in range(size):
-                    w = weight[first + i]
-                    p0, p1, p2, p3 = (
-                        F(flat[x0 + i]),
-                        F(flat[x1 + i]),
-                        F(flat[x2 + i]),
-                        F(flat[x3 + i]),
-                    )
-                    p4, p5, p6, p7 = (
-                        F(flat[x4 + i]),
-                        F(flat[x5 + i]),
-                        F(flat[x6 + i]),
-                        F(flat[x7 + i]),
-                    )
-                    w0, w1, w2, w3 = w0 + p0 * w, w1 + p1 * w, w2 + p2 * w, w3 + p3 * w
-                    w4, w5, w6, w7 = w4 + p4 * w, w5 + p5 * w, w6 + p6 * w, w7 + p7 * w
-                    t0, t1, t2, t3, t4, t5 = t0 + p0, t1 + p1, t2 + p2, t3 + p3, t4 + p4, t5 + p5
-                    t6, t7 = t6 + p6, t7 + p7
-                total[k, c], total[k, c1], total[k, c2], total[k, c3] = t0, t1, t2, t3
-                total[k, c4], total[k, c5], total[k, c6], total[k, c7] = t4, t5, t6, t7
-            else:
-                for i in range(size):
-                    w = weight[first + i]
-                    p0, p1, p2, p3 = (
-                        F(flat[x0 + i]),
-                        F(flat[x1 + i]),
-                        F(flat[x2 + i]),
-                        F(flat[x3 + i]),
-                    )
-                    p4, p5, p6, p7 = (
-                        F(flat[x4 + i]),
-                        F(flat[x5 + i]),
-                        F(flat[x6 + i]),
-                        F(flat[x7 + i]),
-                    )
-                    w0, w1, w2, w3 = w0 + p0 * w, w1 + p1 * w, w2 + p2 * w, w3 + p3 * w
-                    w4, w5, w6, w7 = w4 + p4 * w, w5 + p5 * w, w6 + p6 * w, w7 + p7 * w
-            pull[k, c], pull[k, c1], pull[k, c2], pull[k, c3] = w0, w1, w2, w3
-            pull[k, c4], pull[k, c5], pull[k, c6], pull[k, c7] = w4, w5, w6, w7
-            c += U(8)
+    weight, agrees = np.empty(BLOCK, np.float64), np.empty(BLOCK, np.float64)
+    begin = np.empty(BLOCK + 1, np.uintp)
+    block = U(0)
+    while block < pixels:
+        size = min(U(BLOCK), pixels - block)
+        for i in range(size):
+            weight[i] = (1.0 - F(self_confidence[block + i])) / math.sqrt(squares[block + i])
+        for i in range(size):
+            agrees[i] = 1.0 if predicted[block + i] == dominant[U(index[block + i])] else 0.0
+        runs = _runs(index, block, size, begin)
+        c = U(0)
+        while c + U(4) <= classes:
+            x0 = c * pixels + block
+            x1, x2, x3 = x0 + pixels, x0 + U(2) * pixels, x0 + U(3) * pixels
+            c1, c2, c3 = c + U(1), c + U(2), c + U(3)
+            for run in range(runs):
+                k = U(index[block + begin[run]])
+                if k == 0:
+                    continue
+                w0 = w1 = w2 = w3 = t0 = t1 = t2 = t3 = 0.0
+                for i in range(begin[run], begin[run + U(1)]):
+                    w, t = weight[i], agrees[i]
+                    p0, p1 = F(flat[x0 + i]), F(flat[x1 + i])
+                    p2, p3 = F(flat[x2 + i]), F(flat[x3 + i])
+                    w0, t0 = w0 + _exact(p0 * w, rounder), t0 + _exact(p0 * t, rounder)
+                    w1, t1 = w1 + _exact(p1 * w, rounder), t1 + _exact(p1 * t, rounder)
+                    w2, t2 = w2 + _exact(p2 * w, rounder), t2 + _exact(p2 * t, rounder)
+                    w3, t3 = w3 + _exact(p3 * w, rounder), t3 + _exact(p3 * t, rounder)
+                pull[k, c], total[k, c] = pull[k, c] + w0, total[k, c] + t0
+                pull[k, c1], total[k, c1] = pull[k, c1] + w1, total[k, c1] + t1
+                pull[k, c2], total[k, c2] = pull[k, c2] + w2, total[k, c2] + t2
+                pull[k, c3], total[k, c3] = pull[k, c3] + w3, total[k, c3] + t3
+            c += U(4)
         while c < classes:
-            x0 = c * pixels + start
-            w0, t0 = pull[k, c], total[k, c]
-            share = 1.0 if agrees else 0.0
-            for i in range(size):
-                p0 = F(flat[x0 + i])
-                w0 += p0 * weight[first + i]
-                t0 += p0 * share
-            pull[k, c], total[k, c] = w0, t0
+            x0 = c * pixels + block
+            for run in range(runs):
+                k = U(index[block + begin[run]])
+                if k == 0:
+                    continue
+                w0 = t0 = 0.0
+                for i in range(begin[run], begin[run + U(1)]):
+                    p0 = F(flat[x0 + i])
+                    w0 += _exact(p0 * weight[i], rounder)
+                    t0 += _exact(p0 * agrees[i], rounder)
+                pull[k, c] += w0
+                total[k, c] += t0
             c += U(1)
-        start = stop
+        block += size
 
 
 @njit(inline="always")

@@ -71,6 +71,22 @@ def class_totals(
         out[:, number] = np.bincount(index, weights=row, minlength=len(out))
 
 
+def rounder_for(pixels: int) -> float:
+    """What :func:`exact` needs to round terms of at most 1, one for each of so many pixels."""
+    return 1.5 * 2.0 ** max(pixels - 1, 1).bit_length()
+
+
+def exact(terms: NDArray[np.float64], rounder: float) -> NDArray[np.float64]:
+    """The ``terms`` rounded so that they add up without any error, in whatever order.
+
+    A float64 has 53 bits. Near ``rounder``, one and a half times 2^L, its last bit is worth
+    2^(L - 52), so that adding ``rounder`` rounds a term to a multiple of that. As long as a sum of
+    such terms stays below 2^(L + 1), it is one as well, and no addition rounds. For an image of
+    375 × 500 pixels the terms are rounded to 2^-34.
+    """
+    return (terms + rounder) - rounder
+
+
 def sums(
     probabilities: NDArray[np.float32],
     index: NDArray[np.int32],
@@ -78,19 +94,22 @@ def sums(
     dominant: NDArray[np.uint8],
     self_confidence: NDArray[np.float32],
     squares: NDArray[np.float64],
+    rounder: float,
     pull: NDArray[np.float64],
     total: NDArray[np.float64],
 ) -> None:
     """Add Σ doubt·f/‖f‖ over s to ``pull`` and Σ f over s' to ``total``, both (N + 1, C) (eq. 6).
 
     s' are the pixels of s that are predicted as its dominant class. Row 0 of both is unchanged.
+    Terms are rounded by :func:`exact` with ``rounder``, so that their order does not matter.
     """
     weights = (1.0 - self_confidence.astype(np.float64)) / np.sqrt(squares)
     agrees = (predicted == dominant[index]).astype(np.float64)
     for number, row in enumerate(probabilities):
         values = row.astype(np.float64)
         for table, weighted in ((pull, values * weights), (total, values * agrees)):
-            table[1:, number] += np.bincount(index, weights=weighted, minlength=len(table))[1:]
+            terms = exact(weighted, rounder)
+            table[1:, number] += np.bincount(index, weights=terms, minlength=len(table))[1:]
 
 
 def dots(

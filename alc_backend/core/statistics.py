@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alc_backend.core import kernels_numpy
 from alc_backend.core.arrays import (
     checked_labels,
     checked_probabilities,
@@ -106,6 +107,7 @@ class ImageStatistics:
             self._dominant,
             self.self_confidence,
             self.squares,
+            kernels_numpy.rounder_for(len(self.index)),
             pull,
             total,
         )

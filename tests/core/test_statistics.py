@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -48,6 +49,16 @@ def test_images_larger_than_a_block_and_more_classes_than_are_taken_at_once():
     assert np.array_equal(one.mean_probabilities(), other.mean_probabilities())
     inside = scene[0][:, scene[2] == 3].mean(axis=1, dtype=np.float64)
     assert np.allclose(one.mean_probabilities()[2], inside)
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 1000, 262_144])
+def test_terms_that_are_rounded_add_up_exactly_in_any_order(pixels):
+    terms = np.random.default_rng(pixels).random(pixels)
+    rounder = kernels_numpy.rounder_for(pixels)
+    rounded = kernels_numpy.exact(terms, rounder)
+    assert rounded.sum() == rounded.cumsum()[-1] == rounded[::-1].cumsum()[-1]
+    assert rounded.sum() == math.fsum(rounded)
+    assert np.abs(rounded - terms).max() <= np.spacing(rounder) / 2 <= pixels * 2.0**-52
 
 
 @pytest.mark.parametrize("kernels", [kernels_numba, kernels_numpy])
