@@ -300,8 +300,9 @@ def box_of(
 
 def _percent(points: NDArray[np.float64], shape: tuple[int, ...]) -> list[list[float]]:
     """(x, y) in pixels as shares of an image (height, width), in per cent."""
-    scaled = np.clip(points / [shape[1], shape[0]] * 100, 0, 100).tolist()
-    return [[round(x, 3), round(y, 3)] for x, y in scaled]
+    height, width = shape[:2]
+    scaled = [(x / width * 100, y / height * 100) for x, y in points.tolist()]
+    return [[round(min(max(part, 0.0), 100.0), 3) for part in point] for point in scaled]
 
 
 def outlines(
