@@ -36,6 +36,7 @@ from sqlalchemy import func, select
 from alc_backend.loop import query_tasks
 from alc_backend.loop.annotations import history, reconciliation
 from alc_backend.loop.exports import snapshot
+from alc_backend.loop.questions import planning
 from alc_backend.loop.rounds import preparation, scoring, selection, training
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.service.web.model import ALCModel
@@ -45,22 +46,21 @@ from alc_backend.service.web.pages.projects import projects_router
 from alc_backend.service.web.pages.rendering import Renderer
 from alc_backend.settings import Settings
 from alc_backend.store.models import Part, Query
+from alc_backend.store.pages import Page
 from benchmarks.__main__ import extra_memory
 from benchmarks.scale_stores import (
     QUERY_TASKS,
+    SHARD,
     World,
     build,
+    changed,
     opened,
-    with_acquisition,
 )
 from tests.fake_label_studio import DATASET_PROJECT, QUERY_PROJECT, FakeLabelStudio
 from tests.postgres import PostgresServer
 
 PATIENCE_S = 3.0
 """What takes longer is done once."""
-
-SHARD = 50
-"""Images of a scoring shard."""
 
 Measured = Callable[[World, int], object]
 """Does something in a store for the first (0) or second (1) time."""
@@ -193,11 +193,21 @@ def choose_default(world: World, turn: int) -> None:
 
 def _chosen(world: World, turn: int, acquisition: str) -> None:
     del turn
-    round_ = with_acquisition(world, acquisition)
+    round_ = changed(world, acquisition=acquisition)
     selection.choose_batch(world.store, round_, cast(Any, _Report(world)))
     with world.store.reading() as session:
         mine = select(func.count()).where(Query.round_id == world.round.id)
         assert session.scalar(mine)
+
+
+def plan_pages(world: World, turn: int) -> None:
+    """Learning from the answers, and planning the next pages of look-alikes."""
+    del turn
+    round_ = changed(world, questions="mixed")
+    report = cast(Any, _Report(world))
+    planning.make_plan(world.store, round_, report, report)
+    with world.store.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Page))
 
 
 def left_behind(world: World, turn: int) -> None:
@@ -238,6 +248,7 @@ MEASURED: dict[str, Measured] = {
     "export's snapshot": export,
     "choosing a batch, `sim`": choose_sim,
     "choosing a batch, `default`": choose_default,
+    "planning pages of look-alikes": plan_pages,
     "preparing a round": prepare,
 }
 """What is measured, in this order; the last one removes the round's scores."""

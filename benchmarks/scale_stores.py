@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
+from PIL import Image as Picture
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -30,12 +32,14 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, make_transient
 
 from alc_backend.loop.config import round_config
+from alc_backend.loop.rounds.plan import Work
 from alc_backend.settings import Settings
 from alc_backend.store.database import Store
 from alc_backend.store.models import (
     TRAIN,
     Image,
     LedgerEntry,
+    Part,
     Project,
     Query,
     Round,
@@ -43,6 +47,8 @@ from alc_backend.store.models import (
     Superpixel,
     utc_now,
 )
+from alc_backend.store.round_states import Step
+from alc_backend.store.traits import ShardTraits
 from tests.fake_label_studio import DATASET_PROJECT, QUERY_PROJECT
 
 try:
@@ -63,6 +69,13 @@ ANSWERED = (3, 10, 17)
 
 BATCH = 1000
 """Questions of a round."""
+
+SHARD = 50
+"""Images of a scoring shard."""
+
+FEATURES, KINDS = 256, 10 * CLASSES
+"""Features that the network computes of a superpixel, and how many looks there are of all classes.
+"""
 
 UNSCORED = 50
 """Images, the last ones, that the third round has not scored yet."""
@@ -111,6 +124,8 @@ def build(settings: Settings, images: int) -> None:
         _scores(session, third, images)
         _queries(session, first, _is_answered())
         _queries(session, second, Superpixel.id % 20 == 1, BATCH)
+        for round_ in (first, third):
+            _parts(session, round_, images)
         answers = _ledger(session, project.id)
         third.ledger_position, third.answers = answers, answers
         # Label Studio, as the benchmark shows it, has one task that nobody answered
@@ -121,6 +136,7 @@ def build(settings: Settings, images: int) -> None:
         project.reconciled_at = project.reconciled_fully_at = utc_now()
     _analyze(store)
     _files(store, project.id, images)
+    _traits(store, project.id, (first.number, third.number), images)
     if upkeep is not None:
         with store.session() as session:
             upkeep.rebuild(session, project.id)
@@ -152,11 +168,11 @@ def opened(settings: Settings, images: int) -> Iterator[World]:
         store.close()
 
 
-def with_acquisition(world: World, name: str) -> Round:
-    """The unfinished round, as it would be with another acquisition."""
+def changed(world: World, **config: Any) -> Round:
+    """The unfinished round, as it would be with another configuration."""
     with world.store.session() as session:
         row = session.get_one(Round, world.round.id)
-        row.config = replace(row.config, acquisition=name)
+        row.config = replace(row.config, **config)
         session.flush()
         session.expunge(row)
     make_transient(row)
@@ -243,6 +259,52 @@ def _queries(
     )  # fmt: skip
 
 
+def _parts(session: Session, round_: Round, images: int) -> None:
+    """The parts of the round's scoring, which are done."""
+    session.add_all(
+        Part(round_id=round_.id, step=Step.SCORING, number=number, work=work.as_json(),
+             finished_at=utc_now())
+        for number, work in enumerate(_shards(images))
+    )  # fmt: skip
+
+
+def _shards(images: int) -> list[Work]:
+    numbers = list(range(1, images + 1))
+    return [Work(numbers[first : first + SHARD]) for first in range(0, images, SHARD)]
+
+
+def _traits(store: Store, project_id: int, numbers: tuple[int, int], images: int) -> None:
+    """What two rounds' scoring has kept of the superpixels: of the first one, what was answered.
+
+    A third of the labels are wrong; the features are those of one of KINDS of each class.
+    """
+    rng, files = np.random.default_rng(0), store.files(project_id)
+    looks = rng.normal(0, 1, (KINDS, FEATURES)).astype(np.float16)
+    for shard, work in enumerate(_shards(images)):
+        ids = np.arange((work.images[0] - 1) * SUPERPIXELS, work.images[-1] * SUPERPIXELS) + 1
+        labels, truth = ids * 13 % CLASSES, ids * 13 % CLASSES
+        truth[ids % 3 == 0] = (truth[ids % 3 == 0] + 1 + ids[ids % 3 == 0] % 7) % CLASSES
+        predicted = np.full((len(ids), CLASSES), 0.3 / CLASSES, np.float16)
+        predicted[np.arange(len(ids)), truth] += 0.7
+        traits = ShardTraits(
+            superpixels=ids,
+            features=looks[truth * (KINDS // CLASSES) + ids % (KINDS // CLASSES)],
+            predicted=predicted,
+            doubt=(ids * 7919 % 997 / 997).astype(np.float16),
+            labels=labels.astype(np.uint8),
+            dominant=truth.astype(np.uint8),
+            sizes=20 + ids * 31 % 100,
+            rows=np.full(len(ids), 3, np.int32),
+            cols=np.full(len(ids), 3, np.int32),
+            class_pixels=np.full(CLASSES, len(ids) * SIDE**2 // CLASSES),
+        )
+        first, last = numbers
+        files.write_traits(
+            first, shard, traits.only(ids[np.isin(ids % 20, ANSWERED)]).without_features()
+        )
+        files.write_traits(last, shard, traits)
+
+
 def _ledger(session: Session, project_id: int) -> int:
     """The answers, in the order of their superpixels; returns how many there are."""
     rows = select(Superpixel.id, Superpixel.image_id).where(_is_answered()).order_by(Superpixel.id)
@@ -285,7 +347,7 @@ def _ledger(session: Session, project_id: int) -> int:
 
 
 def _files(store: Store, project_id: int, images: int) -> None:
-    """The label map and the superpixel map of every image: the same two files, by many names."""
+    """Each image, its label map and its superpixels: the same three files, by many names."""
     files = store.files(project_id)
     blocks = np.arange(SUPERPIXELS, dtype=np.int32).reshape(5, 6)
     superpixels = blocks.repeat(SIDE, axis=0).repeat(SIDE, axis=1) + 1
@@ -293,6 +355,10 @@ def _files(store: Store, project_id: int, images: int) -> None:
     for first in range(1, images + 1, LINKS):
         files.write_label_map("initial", first, labels)
         files.write_superpixels(first, superpixels)
+        with NamedTemporaryFile(suffix=".png") as file:
+            Picture.fromarray(labels).convert("RGB").save(file)
+            file.flush()
+            files.keep_image(first, ".png", Path(file.name))
         here = [path for path in _paths(store, project_id, first) if path.exists()]
         for image in range(first + 1, min(first + LINKS, images + 1)):
             for path in here:

@@ -43,8 +43,12 @@ PARTS = 5
 FEWEST = 20
 """With fewer answers the features are left out: too few to hold any out."""
 
+MOST_TAUGHT = 2**14
+"""More answers than so many teach hardly more, and take longer."""
+
 NEWS = 15
-"""So many answers and refusals are worth learning anew, or NEWS_SHARE of what is known by then."""
+"""So many answers and refusals are worth learning anew, or NEWS_SHARE of what is known by then, at
+most of MOST_TAUGHT."""
 
 NEWS_SHARE = 0.05
 
@@ -53,7 +57,7 @@ LEAST = 1e-12
 
 def is_worth_learning(new: int, known: int) -> bool:
     """Whether ``new`` answers and refusals, of ``known`` in all, may change the proposals."""
-    return new >= max(NEWS, NEWS_SHARE * known)
+    return new >= max(NEWS, NEWS_SHARE * min(known, MOST_TAUGHT))
 
 
 class Traits(NamedTuple):

@@ -129,6 +129,24 @@ class ProjectFiles:
         """The names in the storage of what :meth:`write_traits` writes for these shards."""
         return [self._traits(number, shard) for shard in shards]
 
+    def write_plannable(self, number: int, state: str, traits: ShardTraits) -> None:
+        """Write what the plans of round ``number`` choose from, where that is a part of its traits.
+
+        ``state`` names the scoring that the traits come from.
+        """
+        self._storage.write(self._plannable(number, state), traits.packed())
+
+    def read_plannable(self, number: int, state: str) -> ShardTraits | None:
+        """What :meth:`write_plannable` wrote; None where nothing is that can be read."""
+        try:
+            return ShardTraits.unpacked(self._storage.read(self._plannable(number, state)))
+        except (NotFoundError, ValueError):
+            return None
+
+    def delete_plannable(self, number: int, state: str) -> None:
+        """Delete what :meth:`write_plannable` wrote, if anything."""
+        self._storage.delete(self._plannable(number, state))
+
     def write_edit(self, annotation_id: int, revision: int, content: bytes) -> None:
         """Write what an edit changed, as :func:`encode_edit` gives it."""
         self._storage.write(self._edit(annotation_id, revision), content)
@@ -222,6 +240,9 @@ class ProjectFiles:
 
     def _traits(self, number: int, shard: int) -> str:
         return f"{self._folder}/rounds/{number}/traits/{shard}.npz"
+
+    def _plannable(self, number: int, state: str) -> str:
+        return f"{self._folder}/rounds/{number}/traits/plannable-{state}.npz"
 
     def _edit(self, annotation_id: int, revision: int) -> str:
         return f"{self._folder}/edits/{annotation_id}-{revision}.png"

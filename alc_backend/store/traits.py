@@ -11,7 +11,7 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,11 +73,15 @@ class ShardTraits(NamedTuple):
         columns: list[Any] = [np.concatenate(column) for column in zip(*some, strict=True)]
         return cls._make([*columns[:-1], pixels])
 
-    def only(self, superpixels: Collection[int]) -> ShardTraits:
-        """These superpixels (row ids) alone, without their features."""
-        kept = np.isin(self.superpixels, list(superpixels))
-        rest = ShardTraits._make([*(values[kept] for values in self[:-1]), self.class_pixels])
-        return rest._replace(features=rest.features[:, :0])
+    def only(self, superpixels: NDArray[np.int64]) -> ShardTraits:
+        """Those of these superpixels (row ids, ascending) that are among them."""
+        at = np.minimum(np.searchsorted(superpixels, self.superpixels), len(superpixels) - 1)
+        kept = superpixels[at] == self.superpixels if len(superpixels) else at < at
+        return ShardTraits._make([*(values[kept] for values in self[:-1]), self.class_pixels])
+
+    def without_features(self) -> ShardTraits:
+        """The same with no features, which take most of the room."""
+        return self._replace(features=self.features[:, :0].copy())
 
     def _widened(self, classes: int) -> ShardTraits:
         """The same with zeros for the classes that were added since, up to so many in all."""

@@ -115,13 +115,13 @@ def test_a_shard_without_superpixels_has_no_say_in_the_features():
 
 
 def test_features_that_some_shards_lack_are_left_out():
-    joined = ShardTraits.joined([some_traits([4]).only([4]), some_traits([2])], 3)
+    joined = ShardTraits.joined([some_traits([4]).without_features(), some_traits([2])], 3)
     assert joined.features.shape == (2, 0)
     assert joined.superpixels.tolist() == [4, 2]
 
 
 def test_only_some_are_kept_without_features():
-    kept = some_traits([4, 2, 8]).only({8, 4, 77})
+    kept = some_traits([4, 2, 8]).only(np.array([4, 8, 77])).without_features()
     assert kept.superpixels.tolist() == [4, 8]
     assert kept.features.shape == (2, 0)
     assert kept.sizes.tolist() == [40, 80]

@@ -20,7 +20,7 @@ from alc_backend.common.types import Json, Progress
 from alc_backend.errors import NotFoundError, StorageError
 from alc_backend.loop.exports import archive
 from alc_backend.loop.exports.archive import FILES, Manifest, Summary
-from alc_backend.loop.questions import learning
+from alc_backend.loop.questions import round_traits
 from alc_backend.store import migrate
 from alc_backend.store.database import Store
 from alc_backend.store.files import ProjectFiles
@@ -177,7 +177,7 @@ def _files_of_project(
         if round_.config.questions != "single":
             # The open round's make its pages; an earlier one's say what its answers teach.
             is_open = round_.state == RoundState.OPEN and round_ is rounds[-1]
-            for name in files.of_traits(round_.number, learning.shards_of(session, round_)):
+            for name in files.of_traits(round_.number, round_traits.shards_of(session, round_)):
                 yield BackupFile(name, needed=is_open)
 
 

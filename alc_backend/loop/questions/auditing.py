@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from alc_backend.common.batches import batched
 from alc_backend.core.draws import chance
 from alc_backend.core.intervals import clopper_pearson_low
 from alc_backend.loop.questions.learning import Learnt
@@ -26,6 +27,9 @@ AUDIT_SHARE = 0.1
 
 LEAST_PROBABILITY = 0.7
 """A class is proposed to be written where it is at least so likely."""
+
+AT_ONCE = 500
+"""Superpixels that a query lists."""
 
 NONE = -1
 """In place of a class id: nothing is proposed."""
@@ -67,15 +71,11 @@ def drawn(
     about[closed] = NONE
     about[[learnt.place[row_id] for row_id in judged.settled & learnt.place.keys()]] = NONE
     candidates = {int(learnt.traits.superpixels[i]): int(i) for i in np.flatnonzero(about != NONE)}
-    names = session.execute(
-        select(Superpixel.id, Image.key, Superpixel.number)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == round_.project_id)
-    )
+    named = select(Superpixel.id, Image.key, Superpixel.number).join(Image)
     ordered = sorted(
         (chance(f"audit/{key}/{number}", round_.number), key, number, candidates[row_id])
-        for row_id, key, number in names
-        if row_id in candidates
+        for part in batched(sorted(candidates), AT_ONCE)
+        for row_id, key, number in session.execute(named.where(Superpixel.id.in_(part)))
     )
     return {index: int(about[index]) for *_, index in ordered[:many]}
 

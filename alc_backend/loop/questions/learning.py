@@ -1,7 +1,7 @@
 """What the answers teach of a round's superpixels: the probability of each class for each.
 
-Reads what the scoring pass kept of the superpixels (``store.traits``) and the ledger; writes
-nothing. Called by ``planning``.
+Reads what earlier rounds' scoring kept of superpixels (``round_traits``); writes nothing. Called by
+``planning``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from alc_backend.core.proposals import Known, Proposals, Traits
-from alc_backend.errors import NotFoundError
+from alc_backend.loop.questions import round_traits
 from alc_backend.store.database import Store
 from alc_backend.store.kinds import EntryKind
 from alc_backend.store.ledger import Judgement
-from alc_backend.store.models import LedgerEntry, Part, Round
-from alc_backend.store.round_states import Step
+from alc_backend.store.models import LedgerEntry, Round
 from alc_backend.store.traits import ShardTraits
 
 log = logging.getLogger(__name__)
@@ -49,44 +47,21 @@ class Learnt:
         return float(1.0 - right) * int(self.traits.sizes[index])
 
 
-def shards_of(session: Session, round_: Round) -> list[int]:
-    """The numbers of the shards of images that a round's scoring pass was divided into."""
-    parts = session.scalars(
-        select(Part)
-        .where(Part.round_id == round_.id, Part.step == Step.SCORING)
-        .order_by(Part.number)
-    )
-    return [part.number for part in parts if part.work["images"]]
-
-
-def read_traits(store: Store, round_: Round) -> ShardTraits:
-    """What a round's scoring pass kept of all its superpixels.
-
-    A file that is missing or damaged is left out, with a line in the log: its superpixels are on no
-    page, and asked about singly.
-    """
-    files = store.files(round_.project_id)
-    with store.reading() as session:
-        shards = shards_of(session, round_)
-    found = []
-    for shard in shards:
-        try:
-            found.append(files.read_traits(round_.number, shard))
-        except NotFoundError as error:
-            log.warning("round %s: %s", round_.number, error)
-    return ShardTraits.joined(found, len(round_.project.classes))
-
-
 def learn(
-    store: Store, round_: Round, judged: Judgement, standing: Iterable[LedgerEntry]
+    store: Store,
+    round_: Round,
+    now: ShardTraits,
+    judged: Judgement,
+    standing: Iterable[LedgerEntry],
 ) -> Learnt:
     """Learn from the entries ``standing``, as they are ``judged``, what superpixels are.
+
+    ``now`` is what the round knows of those that its plans choose from.
 
     An answer teaches with what was true when it was asked: the label shown, and the probabilities
     of the network of then, which had not been trained on it. The features are the present ones.
     No session is open meanwhile: it takes seconds.
     """
-    now = read_traits(store, round_)
     if not len(now.superpixels):
         log.warning(
             "round %s: what it knew of its superpixels is gone; until the next round, questions "
@@ -136,7 +111,8 @@ def _as_they_were(
     rounds = select(Round).where(Round.project_id == round_.project_id, Round.number.in_(numbers))
     with store.reading() as session:
         earlier = session.scalars(rounds).all()
-    before = {old.number: read_traits(store, old) for old in earlier}
+    asked = np.unique([entry.superpixel_id or 0 for _, entry in answers]).astype(np.int64)
+    before = {old.number: round_traits.about(store, old, asked) for old in earlier}
     places = {
         number: {int(row_id): index for index, row_id in enumerate(old.superpixels)}
         for number, old in before.items()

@@ -1,6 +1,6 @@
 """How long questions take in a project, by the lead times of its answers.
 
-Reads entries of the ledger; touches nothing. Called by ``planning``.
+Reads the ledger; writes nothing. Called by ``planning``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+from sqlalchemy.orm import Session
+
 from alc_backend.core.questions import PUBLISHED, Pace
+from alc_backend.store import ledger
 from alc_backend.store.kinds import EntryKind
 from alc_backend.store.models import LedgerEntry
 
@@ -20,15 +23,26 @@ FURTHEST = 4.0
 """A time is taken for at most so many times the published one, and at least for that part."""
 
 
-def measured_pace(standing: Iterable[LedgerEntry], published: Pace = PUBLISHED) -> Pace:
-    """The seconds that accepting, correcting and a tile take, by the entries in force.
+NEWEST = 2000
+"""The entries of the ledger that are looked at, the newest ones: people get faster."""
+
+
+def newest(session: Session, project_id: int) -> list[LedgerEntry]:
+    """The newest entries in force that people made, in the order of the ledger."""
+    entries = ledger.in_force_by_people(project_id)
+    found = session.scalars(entries.order_by(LedgerEntry.id.desc()).limit(NEWEST))
+    return [*found][::-1]
+
+
+def measured_pace(entries: Iterable[LedgerEntry], published: Pace = PUBLISHED) -> Pace:
+    """The seconds that accepting, correcting and a tile take, by entries in force.
 
     They are medians, so that interruptions do not count. A page takes its ``published`` time
     beside its tiles'.
     """
     times: dict[EntryKind, list[float]] = defaultdict(list)
     pages: dict[int, list[float]] = defaultdict(list)
-    for entry in standing:
+    for entry in entries:
         if entry.lead_time is None or entry.lead_time <= 0 or entry.kind == EntryKind.SKIP:
             continue
         if entry.position:

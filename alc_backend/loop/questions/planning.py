@@ -26,9 +26,10 @@ from alc_backend.labelstudio.tasks import PLANNED_TO
 from alc_backend.loop import page_tasks, query_tasks
 from alc_backend.loop.leases import Lease
 from alc_backend.loop.query_tasks import Outlined
+from alc_backend.loop.questions import round_traits
 from alc_backend.loop.questions.auditing import AUDIT_SHARE, drawn
 from alc_backend.loop.questions.learning import Learnt, learn
-from alc_backend.loop.questions.pace import measured_pace
+from alc_backend.loop.questions.pace import measured_pace, newest
 from alc_backend.loop.questions.repeats import Repeat, with_repeats
 from alc_backend.loop.questions.showing import Showing
 from alc_backend.store import ledger, tallies
@@ -44,6 +45,7 @@ from alc_backend.store.models import (
     Superpixel,
 )
 from alc_backend.store.pages import Page, Tile
+from alc_backend.store.traits import ShardTraits
 from alc_backend.store.upkeep import TAUGHT
 from alc_backend.store.warnings import warn
 
@@ -93,13 +95,15 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
     ledger and traits give the same plan. Raises CancelledError when another worker has taken the
     part over.
     """
+    traits = round_traits.plannable(store, round_, progress)
     progress(0, 3, "learning from the answers")
     with store.reading() as session:
         project = session.get_one(Project, round_.project_id)
         position = ledger.position(session, project.id)
-        standing = ledger.standing(session, project.id)
+        standing = _standing(session, project, traits)
+        pace = measured_pace(newest(session, project.id), Pace(**store.settings.seconds))
     judged = ledger.judge(standing, project.overlap)
-    learnt = learn(store, round_, judged, standing)
+    learnt = learn(store, round_, traits, judged, standing)
     many = _superpixels_of_plan(len(learnt.known.members) + int(learnt.known.ruled_out.sum()))
     with store.reading() as session:
         closed = not_to_be_asked(session, project, round_, judged, learnt)
@@ -113,7 +117,7 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
         learnt.traits.doubt,
         learnt.traits.class_pixels,
         learnt.beliefs,
-        pace=measured_pace(standing, Pace(**store.settings.seconds)),
+        pace=pace,
         tiles=store.settings.tiles,
         kind=round_.config.questions,
     )
@@ -138,6 +142,13 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
         for problem in showing.problems:
             warn(session, round_.id, problem)
     return Plan(number, position, queries, learnt)
+
+
+def _standing(session: Session, project: Project, traits: ShardTraits) -> list[LedgerEntry]:
+    """The entries in force of the project, or where it is large, about these superpixels."""
+    if len(traits.superpixels) < round_traits.PLANNED_AMONG:
+        return ledger.standing(session, project.id)
+    return ledger.standing_about(session, traits.superpixels.tolist())
 
 
 def not_to_be_asked(

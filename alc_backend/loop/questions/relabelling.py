@@ -13,6 +13,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from alc_backend.common.batches import batched
 from alc_backend.loop.leases import Lease
 from alc_backend.loop.questions import auditing
 from alc_backend.loop.questions.auditing import Audit
@@ -23,7 +24,7 @@ from alc_backend.store.database import Store
 from alc_backend.store.kinds import EntryKind
 from alc_backend.store.ledger import Judgement
 from alc_backend.store.machine import MachineLabel
-from alc_backend.store.models import Image, LedgerEntry, Project, Round, Superpixel
+from alc_backend.store.models import LedgerEntry, Project, Round, Superpixel
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ def _write(store: Store, round_: Round, learnt: Learnt, lease: Lease) -> None:
                 ):
                     chosen.append(index)
             batch = machine.record_machine(
-                session, round_, class_id, _labels(session, project.id, learnt, chosen)
+                session, round_, class_id, _labels(session, learnt, chosen)
             )
             if batch is not None:
                 log.info(
@@ -123,19 +124,15 @@ def _left_alone(standing: Iterable[LedgerEntry], judged: Judgement) -> set[int |
     return left
 
 
-def _labels(
-    session: Session, project_id: int, learnt: Learnt, chosen: list[int]
-) -> list[MachineLabel]:
+def _labels(session: Session, learnt: Learnt, chosen: list[int]) -> list[MachineLabel]:
     """What is to be written about superpixels (indices), in their order."""
     traits = learnt.traits
     ids = traits.superpixels[chosen].tolist()
-    wanted = {*ids}
-    found = session.execute(
-        select(Superpixel.id, Superpixel.image_id)
-        .join(Image, Image.id == Superpixel.image_id)
-        .where(Image.project_id == project_id)
-    )
-    images = {row_id: image_id for row_id, image_id in found if row_id in wanted}
+    images: dict[int, int] = {}
+    for part in batched(ids, auditing.AT_ONCE):
+        where = Superpixel.id.in_(part)
+        rows = session.execute(select(Superpixel.id, Superpixel.image_id).where(where))
+        images.update((row[0], row[1]) for row in rows)
     return [
         MachineLabel(
             row_id, images[row_id], int(traits.rows[index]), int(traits.cols[index]),

@@ -24,7 +24,7 @@ from alc_backend.errors import RoundError
 from alc_backend.labelstudio import model_version, tasks
 from alc_backend.labelstudio.client import Client
 from alc_backend.loop import page_tasks
-from alc_backend.loop.questions.learning import read_traits
+from alc_backend.loop.questions import round_traits
 from alc_backend.store import ledger
 from alc_backend.store.database import Store
 from alc_backend.store.derived import Standing, Way
@@ -69,15 +69,13 @@ def doubtful(store: Store, project_id: int, many: int) -> list[Answered]:
     """
     with store.reading() as session:
         round_ = _latest(session, project_id)
-    traits = read_traits(store, round_)
-    place = {int(row_id): index for index, row_id in enumerate(traits.superpixels)}
-    with store.reading() as session:
-        accepted = session.execute(
-            select(Standing.superpixel_id, Standing.class_id).where(
-                Standing.project_id == project_id, Standing.kind == EntryKind.ACCEPT
-            )
+        which = select(Standing.superpixel_id, Standing.class_id).where(
+            Standing.project_id == project_id, Standing.kind == EntryKind.ACCEPT
         )
-        known = [(row[0], row[1]) for row in accepted if row[0] in place]
+        accepted = session.execute(which.order_by(Standing.superpixel_id)).all()
+    traits = round_traits.about(store, round_, np.array([row[0] for row in accepted], np.int64))
+    place = {int(row_id): index for index, row_id in enumerate(traits.superpixels)}
+    known = [(row[0], row[1]) for row in accepted if row[0] in place]
     indices = np.array([place[row_id] for row_id, _ in known], dtype=np.intp)
     classes = np.array([class_id for _, class_id in known], dtype=np.intp)
     likely = traits.predicted[indices, classes]

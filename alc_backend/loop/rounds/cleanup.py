@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from sqlalchemy import delete, select, update
 
 from alc_backend.errors import NotFoundError
 from alc_backend.labelstudio import model_version, uploads
 from alc_backend.labelstudio.client import Client
 from alc_backend.labelstudio.tasks import delete_untouched, is_switched, prune_version
-from alc_backend.loop.questions.learning import shards_of
+from alc_backend.loop.questions import round_traits
 from alc_backend.loop.rounds.plan import closed_pages, closed_queries, replaced_rounds
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store.database import Store
@@ -96,20 +97,22 @@ def _reduce_traits(store: Store, old: Round, report: Reporter) -> None:
     if old.config.questions == "single":
         return
     with store.reading() as session:
-        shards = shards_of(session, old)
+        shards = round_traits.shards_of(session, old)
+        state = round_traits.state_of(session, old)
         # a query moves on to the round that asks it again, and answers to the old one may be late
         queries = select(Query.superpixel_id).join(Round, Round.id == Query.round_id)
         asked = {*session.scalars(queries.where(Round.project_id == old.project_id))}
         tiles = select(Tile.superpixel_id).join(Page, Page.id == Tile.page_id)
         asked |= {*session.scalars(tiles.where(Page.round_id == old.id))}
-    files = store.files(old.project_id)
+    files, wanted = store.files(old.project_id), np.array(sorted(asked), dtype=np.int64)
+    files.delete_plannable(old.number, state)
     for shard in shards:
         try:
             traits = files.read_traits(old.number, shard)
         except NotFoundError:
             continue
         report.check()
-        files.write_traits(old.number, shard, traits.only(asked))
+        files.write_traits(old.number, shard, traits.only(wanted).without_features())
 
 
 def _forget_tasks(store: Store, queries: list[int]) -> None:

@@ -14,7 +14,7 @@ from alc_backend.core.acquisition import ACQUISITIONS, Acquisition
 from alc_backend.core.pooling import pooled
 from alc_backend.core.statistics import ImageStatistics
 from alc_backend.errors import NotFoundError
-from alc_backend.loop.questions import learning
+from alc_backend.loop.questions import round_traits
 from alc_backend.loop.rounds import executor, lifecycle, progress, scoring
 from alc_backend.store.derived import ImageState
 from alc_backend.store.importing import import_folder
@@ -190,6 +190,6 @@ def test_a_damaged_file_leaves_out_its_superpixels_alone(
     files, round_ = store.files(project), only_round(store)
     whole = [files.read_traits(1, shard) for shard in (1, 3)]
     store.storage.write(files.of_traits(1, [2])[0], b"?")
-    found = learning.read_traits(store, round_)
+    found = round_traits.plannable(store, round_, lambda done, total, message: None)
     assert are_equal(found, type(found).joined(whole, 3))
     assert "traits/2.npz: cannot be read" in caplog.text
