@@ -17,7 +17,8 @@ from alc_backend.errors import AlcError, CancelledError, PlatformAwayError
 from alc_backend.loop.leases import Heartbeat
 from alc_backend.loop.questions import planning
 from alc_backend.loop.questions.asking import plan_next
-from alc_backend.loop.rounds import adjudication, cleanup, plan, platforms, scoring, training
+from alc_backend.loop.rounds import adjudication, cleanup, nodes, plan, platforms, scoring, training
+from alc_backend.loop.rounds.machines import Machines
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.preparation import prepare
 from alc_backend.loop.rounds.progress import Reporter
@@ -49,6 +50,16 @@ STEPS: dict[Step, Callable[[Store, Part, Reporter], object]] = {
     Step.TIDYING: lambda store, part, report: cleanup.remove_leftovers(store, part.round, report),
 }
 """What is called for each step of a running round, and for each chore of an open one."""
+
+
+def train_with(machines: Machines, is_stopping: Callable[[], bool]) -> None:
+    """From now on, have this process train rounds as node 0 of several machines.
+
+    While it waits for the others it ends as soon as it ``is_stopping``.
+    """
+    STEPS[Step.TRAINING] = lambda store, part, report: nodes.lead(
+        store, machines, report, is_stopping
+    )
 
 
 def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
