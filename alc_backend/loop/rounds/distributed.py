@@ -38,6 +38,9 @@ WATCH_EVERY_S = 1.0
 LOST = 3
 """How a training process ends that has lost another one; where NCCL notices it, by SIGABRT."""
 
+QUIET = "TORCH_CPP_LOG_LEVEL"
+"""PyTorch's variable; below ERROR it prints a page of addresses for each connection that ends."""
+
 TRAIN_PROCESS = "alc_backend.loop.rounds.train_process"
 """What each process runs; named, not imported: only it loads the training."""
 
@@ -142,8 +145,7 @@ def launch(
             if any(codes):
                 raise BrokenOffError(
                     f"a training process ended without a word{_signal(codes)}; the end of its "
-                    "output: "
-                    + errors.read_text(errors="replace")[-2000:],
+                    "output: " + errors.read_text(errors="replace")[-2000:],
                     cause_elsewhere=set(codes) <= {None, 0, LOST, -signal.SIGABRT},
                 )
         finally:
@@ -209,6 +211,7 @@ def _environment(settings: Settings, share: Share, index: int) -> dict[str, str]
         "RANK": str(share.first + index),
         "LOCAL_RANK": str(index),
         "WORLD_SIZE": str(share.world),
+        QUIET: os.environ.get(QUIET, "ERROR"),
         "OMP_NUM_THREADS": str(min(cores, int(chosen)) if chosen.isdecimal() else cores),
         **(loopback if share.is_alone else {}),
     }

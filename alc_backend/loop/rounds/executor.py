@@ -29,6 +29,7 @@ from alc_backend.loop.rounds.work_items import (
     give_up_part,
     open_rounds,
     ready_parts,
+    release_part,
     retry_part_later,
 )
 from alc_backend.store.database import Store
@@ -55,7 +56,7 @@ STEPS: dict[Step, Callable[[Store, Part, Reporter], object]] = {
 def train_with(machines: Machines, is_stopping: Callable[[], bool]) -> None:
     """From now on, have this process train rounds as node 0 of several machines.
 
-    While it waits for the others it ends as soon as it ``is_stopping``.
+    While it waits for the others it leaves the training to another worker once it ``is_stopping``.
     """
     STEPS[Step.TRAINING] = lambda store, part, report: nodes.lead(
         store, machines, report, is_stopping
@@ -83,6 +84,8 @@ def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
         following = finish_part(store, part)
     except CancelledError:
         give_up_part(store, part, RoundState.CANCELLED, None)
+    except nodes.StoppingError:
+        release_part(store, part)
     except (PlatformAwayError, OperationalError) as error:
         log.warning("round %s waits: %s", round_.number, error)
         retry_part_later(store, part, str(error))

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from alc_backend.errors import SettingsError
 
+MOST_NODES = 1024
+"""The most machines that train together."""
+
 _HOW = (
     "give --meeting HOST:PORT, where HOST is the address of node 0 in your private network and "
     "PORT a port that is free there, the same for all nodes"
@@ -33,8 +36,10 @@ class Machines:
     @classmethod
     def of_options(cls, nodes: int, node: int, meeting: str | None) -> Machines:
         """The machines that the options of ``alc worker`` name; SettingsError for wrong ones."""
-        if nodes < 1:
-            raise SettingsError(f"--nodes {nodes} must be at least 1: the number of machines")
+        if not 1 <= nodes <= MOST_NODES:
+            raise SettingsError(
+                f"--nodes {nodes} is no number of machines: give one from 1 to {MOST_NODES}"
+            )
         if not 0 <= node < nodes:
             raise SettingsError(
                 f"--node {node} is none of --nodes {nodes}: machines are numbered from 0 to "

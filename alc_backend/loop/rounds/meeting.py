@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alc_backend.errors import SettingsError, TrainingError
 from alc_backend.loop.rounds.distributed import WATCH_EVERY_S, BrokenOffError, Share
@@ -53,6 +53,10 @@ POLL_S = 0.2
 
 class AwayError(Exception):
     """Node 0 does not answer, or holds no meeting for the training."""
+
+
+class DisplacedError(SettingsError):
+    """Another worker takes part as the same machine."""
 
 
 def of_processes(place: str, training: str, world: int) -> Store:
@@ -187,7 +191,7 @@ class Host:
             return None
         there = Presence.read(content)
         self._me.require_like(there, node)
-        return there
+        return there if self._failed(node) is None else None
 
     def _silence_s(self, node: int) -> float:
         """For how long machine ``node`` has not been heard of, in seconds."""
@@ -246,6 +250,7 @@ class Guest:
     def enter(self) -> None:
         """Take part, until it is closed; raises SettingsError where node 0 is another kind."""
         with _network():
+            self._store.delete_key(f"failed/{self._machines.node}")  # of a worker before this one
             self._store.set(f"node/{self._machines.node}", self._me.as_text())
             opened = Presence.read(self._store.get("open"))
         self._beating.start()
@@ -254,7 +259,7 @@ class Guest:
     def share(self) -> Share | None:
         """What this machine starts; None as long as others are missing.
 
-        Raises SettingsError where another worker takes part as the same machine.
+        Raises DisplacedError where another worker takes part as the same machine.
         """
         with _network():
             content = _content(self._store, "shares")
@@ -262,7 +267,7 @@ class Guest:
             return None
         words, node = words_in(content), self._machines.node
         if words["names"][node] != self._me.name:
-            raise SettingsError(
+            raise DisplacedError(
                 f"another worker takes part as machine {node}, too: give each its own --node"
             )
         processes = [int(number) for number in words["processes"]]
@@ -276,8 +281,7 @@ class Guest:
 
     def tell_end(self) -> None:
         """Tell that this machine's share of the training has ended well."""
-        with suppress(RuntimeError):
-            self._store.set(f"done/{self._machines.node}", "{}")
+        self._tell(f"done/{self._machines.node}", {})
 
     def tell_failure(self, message: str, *, cause_elsewhere: bool) -> None:
         """Tell why this machine's share of the training broke off, if node 0 still listens.
@@ -289,12 +293,17 @@ class Guest:
             "message": message,
             "cause_elsewhere": cause_elsewhere,
         }
-        with suppress(RuntimeError):
-            self._store.set(f"failed/{self._machines.node}", json.dumps(words))
+        self._tell(f"failed/{self._machines.node}", words)
 
     def close(self) -> None:
         """Take part no longer."""
         self._over.set()
+
+    def _tell(self, key: str, words: dict[str, Any]) -> None:
+        """Write an entry, if node 0 still listens, and wait until it is there."""
+        with suppress(RuntimeError):
+            self._store.set(key, json.dumps(words))
+            self._store.check([key])  # the answer comes after it; writing itself has none
 
     def _beat(self) -> None:
         """Be heard of every second; a thread of its own may wait for a network that is away."""

@@ -38,6 +38,10 @@ from alc_backend.store.round_states import RoundState, Step
 log = logging.getLogger(__name__)
 
 
+class StoppingError(Exception):
+    """The worker is to stop, and has not begun what it was about to do."""
+
+
 def lead(
     store: Store,
     machines: Machines,
@@ -46,7 +50,7 @@ def lead(
 ) -> None:
     """Train a round, whose part ``report`` is about, as node 0 of several machines.
 
-    Waits for the others as long as it takes, and ends this process when it ``is_stopping``
+    Waits for the others as long as it takes; raises StoppingError when it ``is_stopping``
     meanwhile. Raises CancelledError as ``report`` does, SettingsError where the machines cannot
     train together, TrainingError with the reason, wherever it is.
     """
@@ -58,7 +62,7 @@ def lead(
     with closing(meeting.Host(machines, _training(part), me, settings.stale_after_s)) as host:
         while len(present := host.present()) < machines.nodes:
             if is_stopping():
-                raise SystemExit  # another worker finds the part, as after every end of a process
+                raise StoppingError
             missing = machines.nodes - len(present)
             report(
                 0,
@@ -115,6 +119,9 @@ def join(store: Store, machines: Machines, processes: int, joined: set[str]) -> 
                 time.sleep(WATCH_EVERY_S)
             joined.add(guest.training)
             launch(store.settings, part, share, lambda done, total, message: None, watch)
+        except meeting.DisplacedError:
+            joined.add(guest.training)
+            raise  # the other one trains
         except (SettingsError, TrainingError) as error:
             joined.add(guest.training)
             elsewhere = isinstance(error, BrokenOffError) and error.cause_elsewhere

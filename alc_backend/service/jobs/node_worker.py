@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+from contextlib import suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from alc_backend.errors import AlcError, CancelledError
 from alc_backend.loop.rounds import nodes
-from alc_backend.loop.rounds.distributed import processes_here
+from alc_backend.loop.rounds.distributed import QUIET, processes_here
 from alc_backend.loop.rounds.machines import Machines
 from alc_backend.loop.rounds.meeting import AwayError
 from alc_backend.settings import Settings
@@ -27,24 +29,31 @@ def run_node(settings: Settings, machines: Machines) -> None:
     It does no other jobs and needs no Redis. Raises SettingsError for settings that it cannot run
     with.
     """
+    os.environ.setdefault(QUIET, "ERROR")  # PyTorch reads it once, when it is loaded
     processes = processes_here(settings)
     store, joined, last = Store(settings), set[str](), ""
     log.info(
         "machine %s of %s: waiting for trainings of node 0, %s",
         machines.node, machines.nodes, machines.meeting,
     )  # fmt: skip
-    while True:
-        told = ""
-        try:
-            if nodes.join(store, machines, processes, joined):
-                log.info("the training has ended; waiting for the next one")
-        except (AwayError, CancelledError) as error:
-            told = f"not training: {error}"
-        except AlcError as error:
-            log.error("the training broke off: %s", error)
-        except SQLAlchemyError as error:
-            told = f"the database cannot be read: {error}"
-        if told and told != last:
-            log.warning("%s", told)
-        last = told
-        time.sleep(LOOK_EVERY_S)
+    with suppress(SystemExit):  # it was told to stop, and its training processes have ended
+        while True:
+            told = _join(store, machines, processes, joined)
+            if told and told != last:
+                log.warning("%s", told)
+            last = told
+            time.sleep(LOOK_EVERY_S)
+
+
+def _join(store: Store, machines: Machines, processes: int, joined: set[str]) -> str:
+    """Join a training, if there is one; what keeps it from that, which may last, or nothing."""
+    try:
+        if nodes.join(store, machines, processes, joined):
+            log.info("the training has ended; waiting for the next one")
+    except (AwayError, CancelledError) as error:
+        return f"not training: {error}"
+    except AlcError as error:
+        log.error("the training broke off: %s", error)
+    except SQLAlchemyError as error:
+        return f"the database cannot be read: {error}"
+    return ""
