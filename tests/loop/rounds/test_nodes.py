@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import signal
 import socket
 import sys
 from contextlib import closing, contextmanager
@@ -17,7 +19,8 @@ from safetensors.torch import load_file
 from sqlalchemy import select
 
 import alc_backend
-from alc_backend.errors import SettingsError, TrainingError
+from alc_backend.errors import ServiceError, SettingsError, TrainingError
+from alc_backend.loop.leases import Heartbeat
 from alc_backend.loop.rounds import executor, lifecycle, meeting, nodes, training
 from alc_backend.loop.rounds.distributed import TRAIN_PROCESS
 from alc_backend.loop.rounds.machines import Machines, share_out
@@ -47,14 +50,17 @@ def project(store, tmp_path):
 
 @contextmanager
 def node_worker(store, machines, folder):
-    """The worker of node 1, which comes back when it is killed."""
+    """The worker of node 1, a process of its own, with a disk of its own in ``folder``."""
+    shutil.copytree(store.settings.data_dir / "projects", folder / "projects")
+    settings = store.settings.model_copy(
+        update={"data_dir": folder, "database_url": store.settings.database}
+    )
     options = ["--nodes", "2", "--node", "1", "--meeting", machines.meeting]
-    with Processes(folder) as processes:
+    with Processes(folder / "logs") as processes:
         processes.start(
             "node",
             [sys.executable, "-m", "alc_backend.cli", "worker", *options],
-            environment={**store.settings.environment(), "GLOO_SOCKET_IFNAME": "lo"},
-            restart=True,
+            environment=settings.environment(),
         )
         yield processes
 
@@ -62,6 +68,13 @@ def node_worker(store, machines, folder):
 def training_processes(process: int) -> list[psutil.Process]:
     found = psutil.Process(process).children(recursive=True)
     return [each for each in found if TRAIN_PROCESS in each.cmdline()]
+
+
+def lead(store, machines, tell):
+    """Train the only round with node 1, as a worker of node 0 does."""
+    report = at_step(store, only_round(store), Step.TRAINING, tell)
+    with Heartbeat(store, report.claimed):
+        nodes.lead(store, machines, report)
 
 
 def test_two_machines_train_the_network_that_one_would(
@@ -73,7 +86,7 @@ def test_two_machines_train_the_network_that_one_would(
     store.settings = store.settings.model_copy(update={"iterations": 12, "checkpoint_every": 1})
     lifecycle.start(store, [].append, project)
     path = store.files(project).network(1)
-    with node_worker(store, machines, tmp_path / "logs") as processes:
+    with node_worker(store, machines, tmp_path / "one") as processes:
         node = processes.pid_of("node")
 
         def kill(done, total, message):
@@ -81,19 +94,20 @@ def test_two_machines_train_the_network_that_one_would(
                 (process,) = training_processes(node)
                 process.kill()
 
-        report = at_step(store, only_round(store), Step.TRAINING, kill)
         with pytest.raises(TrainingError, match=r"machine 1 .* \(SIGKILL\)"):
-            nodes.lead(store, machines, report)
+            lead(store, machines, kill)
         assert not path.exists()
         assert training_processes(os.getpid()) == []
         seen = []
-        report = at_step(
-            store, only_round(store), Step.TRAINING, lambda done, total, message: seen.append(done)
-        )
-        nodes.lead(store, machines, report)
+        lead(store, machines, lambda done, total, message: seen.append(done))
         assert 2 < min(filter(None, seen)) < max(seen) == 12
         wait_for(lambda: training_processes(node) == [])
-        assert processes.pid_of("node") == node
+        processes.check()
+        os.kill(node, signal.SIGTERM)
+        wait_for(lambda: psutil.Process(node).status() == psutil.STATUS_ZOMBIE)
+        with pytest.raises(ServiceError, match="exit code 0"):
+            processes.check()
+    assert not list((tmp_path / "one").rglob("model*"))
     together = load_file(path)
     path.unlink()
     store.settings = store.settings.model_copy(update={"train_processes": 2})
