@@ -69,6 +69,7 @@ LONG = tuple(
     for name in (
         "foundation/test_models",
         "loop/annotations/test_webhooks",
+        "loop/rounds/test_nodes",
         "loop/rounds/test_training",
         "segmentation/test_train",
         "service/jobs/test_worker",

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from alc_backend.errors import SettingsError
 from alc_backend.settings import settings
 
 
@@ -19,14 +20,44 @@ def serve() -> None:
     run_service(settings())
 
 
+QUEUES = "publish,score,train,pseudo"
+
+
 def worker(
-    queues: Annotated[
-        str, typer.Option(help="Queues to work on, the most urgent first.")
-    ] = "publish,score,train,pseudo",
+    queues: Annotated[str, typer.Option(help="Queues to work on, the most urgent first.")] = QUEUES,
     burst: Annotated[bool, typer.Option(help="Stop when the queues are empty.")] = False,
+    nodes: Annotated[
+        int, typer.Option(help="Train each round with so many machines, each with a worker.")
+    ] = 1,
+    node: Annotated[
+        int, typer.Option(help="Which of them this is: 0 does all jobs, the others only train.")
+    ] = 0,
+    meeting: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="With several machines: an address of node 0 in your private network and a free "
+            "port there, where they meet.",
+        ),
+    ] = None,
 ) -> None:
     """Run a worker that trains, scores and publishes."""
+    from alc_backend.loop.rounds.machines import Machines
+
+    machines = Machines.of_options(nodes, node, meeting)
+    if machines.node:
+        if burst or queues != QUEUES:
+            raise SettingsError(
+                f"--queues and --burst are for node 0; leave them out for --node {node}, which "
+                "works on no queues"
+            )
+        from alc_backend.service.jobs.node_worker import run_node
+
+        run_node(settings(), machines)
+        return
     from alc_backend.service.jobs.worker import run_worker
 
     names = [name.strip() for name in queues.split(",") if name.strip()]
-    run_worker(settings(), names, burst=burst)
+    if machines.nodes > 1 and "train" not in names:
+        raise SettingsError(f"--nodes {nodes} trains: name the queue train in --queues, too")
+    run_worker(settings(), names, burst=burst, machines=machines)

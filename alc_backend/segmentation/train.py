@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import distributed, nn
+from torch import nn
 
 from alc_backend.common.files import write_atomically
 from alc_backend.common.types import Progress
@@ -24,6 +24,7 @@ from alc_backend.errors import TrainingError
 from alc_backend.segmentation import model as networks
 from alc_backend.segmentation.config import TrainingConfig
 from alc_backend.segmentation.dataset import Batch, Loader, TrainingCrops
+from alc_backend.segmentation.group import Group
 from alc_backend.segmentation.partial_labels import MergedPositiveLoss
 
 log = logging.getLogger(__name__)
@@ -59,13 +60,16 @@ def train(
     id of the label maps stands for, where that may be several; one of them is right.
 
     On CUDA the network computes in bfloat16. In a process group (``torchrun``) every process
-    trains on its share of each batch, and the gradients are those of the whole batch. A batch that
+    trains on its share of each batch, and the gradients are those of the whole batch. Only the
+    first process reads and writes files of the training: the others, which may run on machines that
+    do not see its ``path``, begin with the weights and at the iteration that it has. A batch that
     does not fit into memory is processed in parts, which ``progress`` reports; batch norm then sees
-    the parts. Raises TrainingError when the loss is not finite, or when not even two images fit.
+    the parts. Raises TrainingError when the loss is not finite, when not even two images fit, or
+    when the processes of a group were called with different arguments.
     """
     fingerprint = _fingerprint(config, keys, classes, data_version, class_sets)
-    if networks.trained_by(path) == fingerprint:
-        return  # finished by a worker that was killed before it could report that
+    if _is_finished(Group(), path, fingerprint):
+        return  # by a worker that was killed before it could report that
     training = Training(config, classes, path, fingerprint, class_sets)
     if training.rank == 0:
         check()
@@ -120,24 +124,19 @@ class Training:
         fingerprint: str,
         class_sets: NDArray[np.bool_] | None = None,
     ) -> None:
-        together = distributed.is_available() and distributed.is_initialized()
-        self.rank, self.ranks = (
-            (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
-        )
+        self._group = Group()
+        self.rank, self.ranks = self._group.rank, self._group.ranks
         self.note = ""
         self._fingerprint = fingerprint
         self._config, self._classes, self._path = config, classes, path
         self._checkpoint = path.with_suffix(".checkpoint")
-        cuda = torch.cuda.is_available()
-        self._device = (
-            torch.device("cuda", self.rank if together else 0) if cuda else torch.device("cpu")
-        )
+        self._device = self._group.device
         self.mean, deviation = networks.normalisation(config.encoder)
         self._scale = torch.tensor([self.mean, deviation], device=self._device).view(2, 1, 3, 1, 1)
         torch.manual_seed(config.seed)
         self.network = networks.build(config.encoder, len(classes), weights=config.encoder_weights)
         self.network = self.network.to(self._device).to(memory_format=networks.LAYOUT)
-        if together and cuda:
+        if self.ranks > 1 and self._device.type == "cuda":
             convert = cast(
                 Callable[[nn.Module], nn.Module], nn.SyncBatchNorm.convert_sync_batchnorm
             )
@@ -189,7 +188,18 @@ class Training:
         return value
 
     def restore(self) -> int:
-        """Load a checkpoint of the same training, if any; returns the iterations already done."""
+        """Load a checkpoint of the same training, if any; returns the iterations already done.
+
+        In a group, that is the first process's checkpoint; the others get their state from it.
+        """
+        done = self._read_checkpoint() if self.rank == 0 else 0
+        done, self._part = self._group.as_the_first(done, self._part)
+        self._group.copy_the_first(self.network.state_dict().values())
+        if done:
+            self._group.copy_the_first(self._momenta())
+        return done
+
+    def _read_checkpoint(self) -> int:
         if not self._checkpoint.is_file():
             return 0
         try:
@@ -228,6 +238,16 @@ class Training:
         )
         self._checkpoint.unlink(missing_ok=True)
 
+    def _momenta(self) -> list[torch.Tensor]:
+        """What the optimiser remembers of each parameter's gradients; zeros at first."""
+        return [
+            self._optimiser.state[parameter].setdefault(
+                "momentum_buffer", torch.zeros_like(parameter)
+            )
+            for group in self._optimiser.param_groups
+            for parameter in group["params"]
+        ]
+
     def _backward(
         self, images: torch.Tensor, labels: torch.Tensor, labelled: float
     ) -> torch.Tensor:
@@ -253,7 +273,7 @@ class Training:
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         sizes = [gradient.numel() for gradient in gradients]
         message = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        distributed.all_reduce(message)
+        self._group.add_up(message)
         parts = torch.split(message, sizes)
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view(gradient.shape))
@@ -284,9 +304,8 @@ class Training:
 
     def _over_all(self, value: torch.Tensor) -> float:
         """The sum of a scalar over all processes."""
-        if self.ranks > 1:
-            value = value.clone()
-            distributed.all_reduce(value)
+        value = value.clone()
+        self._group.add_up(value)
         return float(value)
 
 
@@ -310,6 +329,21 @@ class _TensorBoard:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def _is_finished(group: Group, path: Path, fingerprint: str) -> bool:
+    """Whether the first process of the group has the network already.
+
+    Raises TrainingError when this one was to train another one.
+    """
+    mine = int(fingerprint[:15], 16)
+    finished, first = group.as_the_first(int(networks.trained_by(path) == fingerprint), mine)
+    if first != mine:
+        raise TrainingError(
+            "the processes of this training see different images, label maps or settings; give all "
+            "machines the same database and settings, and start the round again"
+        )
+    return bool(finished)
 
 
 def _optimiser(network: nn.Module, config: TrainingConfig) -> torch.optim.SGD:

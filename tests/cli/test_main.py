@@ -7,6 +7,8 @@ import pytest
 from tests.command_line import alc, alc_program, alc_with
 from tests.ports import free_port
 
+NODE_1 = ("--nodes", "2", "--node", "1", "--meeting", "127.0.0.1:29500")
+
 
 @pytest.mark.parametrize(
     ("arguments", "changes", "named"),
@@ -28,6 +30,14 @@ from tests.ports import free_port
         (["export", "out"], {}, "alc init"),
         (["reconcile"], {}, "alc init"),
         (["worker", "--queues", "trian"], {}, "'trian'"),
+        (["worker", "--nodes", "2"], {}, "--meeting HOST:PORT"),
+        (["worker", "--nodes", "2", "--node", "2", "--meeting", "h:1"], {}, "from 0 to 1"),
+        (["worker", "--nodes", "2", "--meeting", "29500"], {}, "'29500'"),
+        (["worker", "--nodes", "2", "--meeting", "192.0.2.1:29500"], {}, "192.0.2.1:29500"),
+        (["worker", *NODE_1, "--burst"], {}, "--burst"),
+        (["worker", *NODE_1, "--queues", "score"], {}, "--queues"),
+        (["worker", "--nodes", "2", "--meeting", "h:1", "--queues", "score"], {}, "queue train"),
+        (["worker", *NODE_1], {"database_url": "nonsense"}, "DATABASE_URL"),
         (["worker", "--burst"], {"redis_url": "redis://127.0.0.1:1"}, "REDIS_URL"),
         (["serve"], {"host": "0.0.0.0", "secret": None}, "ALC_SECRET"),
         (["demo", "--oracle", "delphi"], {}, "delphi"),

@@ -16,7 +16,7 @@ from alc_backend.loop.annotations import history, webhooks
 from alc_backend.loop.annotations.reconciliation import reconcile
 from alc_backend.loop.cvat import answers
 from alc_backend.loop.questions import planning
-from alc_backend.loop.rounds import executor, lifecycle, plan, work_items
+from alc_backend.loop.rounds import executor, lifecycle, nodes, plan, work_items
 from alc_backend.loop.workplace import workplace
 from alc_backend.service.web.model import ALCModel
 from alc_backend.service.web.operations import operations_router
@@ -254,6 +254,7 @@ def test_what_workers_look_for_every_few_seconds_is_looked_up(store, project, st
     with statements.recorded():
         lifecycle.start_due(store, lambda part: None)
         executor.recover(store, lambda part: None)
+        nodes.running_trainings(store)
         (part,) = work_items.ready_parts(store)
         claimed = work_items.claim_part(store, part.id)
         assert claimed is not None

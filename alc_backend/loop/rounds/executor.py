@@ -17,7 +17,8 @@ from alc_backend.errors import AlcError, CancelledError, PlatformAwayError
 from alc_backend.loop.leases import Heartbeat
 from alc_backend.loop.questions import planning
 from alc_backend.loop.questions.asking import plan_next
-from alc_backend.loop.rounds import adjudication, cleanup, plan, platforms, scoring, training
+from alc_backend.loop.rounds import adjudication, cleanup, nodes, plan, platforms, scoring, training
+from alc_backend.loop.rounds.machines import Machines
 from alc_backend.loop.rounds.plan import Work
 from alc_backend.loop.rounds.preparation import prepare
 from alc_backend.loop.rounds.progress import Reporter
@@ -28,6 +29,7 @@ from alc_backend.loop.rounds.work_items import (
     give_up_part,
     open_rounds,
     ready_parts,
+    release_part,
     retry_part_later,
 )
 from alc_backend.store.database import Store
@@ -51,6 +53,16 @@ STEPS: dict[Step, Callable[[Store, Part, Reporter], object]] = {
 """What is called for each step of a running round, and for each chore of an open one."""
 
 
+def train_with(machines: Machines, is_stopping: Callable[[], bool]) -> None:
+    """From now on, have this process train rounds as node 0 of several machines.
+
+    While it waits for the others it leaves the training to another worker once it ``is_stopping``.
+    """
+    STEPS[Step.TRAINING] = lambda store, part, report: nodes.lead(
+        store, machines, report, is_stopping
+    )
+
+
 def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
     """Do a part of a round's current step; after the last part, queue those of the next step.
 
@@ -72,6 +84,8 @@ def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
         following = finish_part(store, part)
     except CancelledError:
         give_up_part(store, part, RoundState.CANCELLED, None)
+    except nodes.StoppingError:
+        release_part(store, part)
     except (PlatformAwayError, OperationalError) as error:
         log.warning("round %s waits: %s", round_.number, error)
         retry_part_later(store, part, str(error))

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from alc_backend.core.draws import chance
 from alc_backend.datasets.images import read_image
-from alc_backend.errors import SettingsError
-from alc_backend.loop.rounds import distributed
+from alc_backend.loop.rounds import distributed, machines
 from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.segmentation import folds
 from alc_backend.store import standing
@@ -25,20 +24,13 @@ from alc_backend.store.models import TRAIN, VAL, Round
 
 
 def train(store: Store, round_: Round, report: Reporter) -> None:
-    """Train the round's networks, with ALC_TRAIN_PROCESSES or one process for each GPU.
+    """Train the round's networks on this machine: ALC_TRAIN_PROCESSES, or a process for each GPU.
 
     Fewer where a batch has not two images for each: batch normalization needs them. Raises
     SettingsError for more processes than this machine has GPUs, TrainingError.
     """
-    import torch
-
-    processes = store.settings.train_processes or torch.cuda.device_count()
-    if 0 < torch.cuda.device_count() < processes:
-        raise SettingsError(
-            f"ALC_TRAIN_PROCESSES is {processes}, but this machine has "
-            f"{torch.cuda.device_count()} GPUs"
-        )
-    processes = min(processes, round_.config.training.batch_size // 2)
+    wanted = distributed.processes_here(store.settings)
+    (processes,) = machines.share_out([wanted], round_.config.training.batch_size)
     if processes > 1:
         distributed.run(store.settings, processes, report)
     else:

@@ -175,6 +175,14 @@ def give_up_part(store: Store, claimed: Part, state: RoundState, error: str | No
             _stop_when_idle(session, round_, store.settings)
 
 
+def release_part(store: Store, claimed: Part) -> None:
+    """Give back a part whose work has not begun, for any worker to take up at once."""
+    with store.session() as session:
+        found = leases.lock_part(session, claimed.id)
+        if found is not None and leases.is_held(found, claimed):
+            found[0].claimed_by = None
+
+
 def retry_part_later(store: Store, claimed: Part, reason: str) -> None:
     """Put a part off until what was away (Label Studio, the database) may be there again."""
     with store.session() as session:

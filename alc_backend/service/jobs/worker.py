@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
@@ -20,7 +21,8 @@ from rq.serializers import JSONSerializer
 from alc_backend.common import logs
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.loop import leases
-from alc_backend.loop.rounds import executor
+from alc_backend.loop.rounds import executor, meeting
+from alc_backend.loop.rounds.machines import Machines
 from alc_backend.service.jobs import counters, worker_registry
 from alc_backend.service.jobs.functions import enqueue_images, store
 from alc_backend.service.jobs.queues import REQUEST, AlcJob, Jobs, QueueName, connect, is_up
@@ -36,18 +38,27 @@ RECONNECT_S = 2.0
 
 
 def run_worker(
-    settings: Settings, queues: Sequence[str] = tuple(QueueName), *, burst: bool = False
+    settings: Settings,
+    queues: Sequence[str] = tuple(QueueName),
+    *,
+    burst: bool = False,
+    machines: Machines | None = None,
 ) -> None:
     """Run the jobs of ``queues``, the first one's first, until stopped or, in a burst, all done.
 
     Jobs run in this very process, because networks stay loaded then, and CUDA does not survive a
-    fork. The worker waits for Redis while that is away. Raises SettingsError for an unknown queue,
-    ServiceError when a ``burst`` finds no Redis.
+    fork. The worker waits for Redis while that is away. With ``machines``, whose node 0 it is, it
+    trains rounds together with the others. Raises SettingsError for an unknown queue or a place to
+    meet that cannot be used, ServiceError when a ``burst`` finds no Redis.
     """
     known = [queue.value for queue in QueueName]
     for name in queues:
         if name not in known:
             raise SettingsError(f"queue {name!r} is unknown; choose from {', '.join(known)}")
+    stop = _Stop()
+    if machines is not None and machines.nodes > 1:
+        meeting.listen(machines).close()
+        executor.train_with(machines, lambda: stop.asked)
     connection = connect(settings)
     if burst and not is_up(connection):
         raise ServiceError(
@@ -64,12 +75,22 @@ def run_worker(
     for thread in threads:
         thread.start()
     try:
-        while not _work(settings, queues, burst):
+        while not _work(settings, queues, burst, stop):
             time.sleep(RECONNECT_S)
     finally:
         over.set()
         for thread in threads:
             thread.join()
+
+
+@dataclass
+class _Stop:
+    """Whether this process was asked to stop.
+
+    No Event: another signal meanwhile would wait for its lock for ever.
+    """
+
+    asked: bool = False
 
 
 class _Worker(SimpleWorker):  # type: ignore[misc]  # rq is not typed
@@ -86,7 +107,7 @@ class _Worker(SimpleWorker):  # type: ignore[misc]  # rq is not typed
         return done
 
 
-def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
+def _work(settings: Settings, queues: Sequence[str], burst: bool, told: _Stop) -> bool:
     """Run jobs until told to stop, which gives True; False when Redis went away."""
     connection = connect(settings)
     if not is_up(connection):
@@ -98,12 +119,10 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
         job_class=AlcJob,
         serializer=JSONSerializer,
     )
-    asked_to_stop = False
     stop = worker.request_stop
 
     def request_stop(number: int, frame: object) -> None:
-        nonlocal asked_to_stop
-        asked_to_stop = True  # no Event: another signal meanwhile would wait for its lock for ever
+        told.asked = True
         with suppress(RedisError):  # this runs in the middle of a job, which must not see it
             stop(number, frame)
 
@@ -116,7 +135,7 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return burst or asked_to_stop
+    return burst or told.asked
 
 
 def _stay_signed_in(
