@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import faulthandler
 import logging
-import os
 import signal
 import threading
 import time
@@ -18,10 +16,12 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
 from alc_backend.common import logs
+from alc_backend.common.processes import end_hung
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.loop import leases
 from alc_backend.loop.rounds import executor
 from alc_backend.service.jobs import counters, worker_registry
+from alc_backend.service.jobs.dask_cluster import Cluster
 from alc_backend.service.jobs.functions import enqueue_images, store
 from alc_backend.service.jobs.queues import REQUEST, AlcJob, Jobs, QueueName, connect, is_up
 from alc_backend.settings import Settings
@@ -29,20 +29,22 @@ from alc_backend.settings import Settings
 log = logging.getLogger(__name__)
 
 RECOVER_EVERY_S = 5.0
-HUNG_EXIT_CODE = 70
-"""How the process of a worker ends that has hung: EX_SOFTWARE of sysexits.h."""
-
 RECONNECT_S = 2.0
 
 
 def run_worker(
-    settings: Settings, queues: Sequence[str] = tuple(QueueName), *, burst: bool = False
+    settings: Settings,
+    queues: Sequence[str] = tuple(QueueName),
+    *,
+    burst: bool = False,
+    cluster: Cluster | None = None,
 ) -> None:
     """Run the jobs of ``queues``, the first one's first, until stopped or, in a burst, all done.
 
     Jobs run in this very process, because networks stay loaded then, and CUDA does not survive a
-    fork. The worker waits for Redis while that is away. Raises SettingsError for an unknown queue,
-    ServiceError when a ``burst`` finds no Redis.
+    fork; what the ``cluster`` can do is handed over to it, and it is closed at the end. The worker
+    waits for Redis, and for the cluster, while that is away. Raises SettingsError for an unknown
+    queue, ServiceError when a ``burst`` finds no Redis.
     """
     known = [queue.value for queue in QueueName]
     for name in queues:
@@ -64,10 +66,12 @@ def run_worker(
     for thread in threads:
         thread.start()
     try:
-        while not _work(settings, queues, burst):
+        while not _work(settings, queues, burst, cluster):
             time.sleep(RECONNECT_S)
     finally:
         over.set()
+        if cluster is not None:
+            cluster.close()
         for thread in threads:
             thread.join()
 
@@ -80,13 +84,14 @@ class _Worker(SimpleWorker):  # type: ignore[misc]  # rq is not typed
         began = time.monotonic()
         with logs.about(job.meta.get(REQUEST), job.id):
             done = bool(super().perform_job(job, queue, execution))
-        counters.count(
-            self.connection, queue.name, failed=not done, seconds=time.monotonic() - began
-        )
+        if not job.elsewhere:
+            counters.count(
+                self.connection, queue.name, failed=not done, seconds=time.monotonic() - began
+            )
         return done
 
 
-def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
+def _work(settings: Settings, queues: Sequence[str], burst: bool, cluster: Cluster | None) -> bool:
     """Run jobs until told to stop, which gives True; False when Redis went away."""
     connection = connect(settings)
     if not is_up(connection):
@@ -95,7 +100,7 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
     worker = _Worker(
         [str(name) for name in queues],
         connection=connection,
-        job_class=AlcJob,
+        job_class=AlcJob if cluster is None else cluster.job_class(),
         serializer=JSONSerializer,
     )
     asked_to_stop = False
@@ -104,6 +109,8 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
     def request_stop(number: int, frame: object) -> None:
         nonlocal asked_to_stop
         asked_to_stop = True  # no Event: another signal meanwhile would wait for its lock for ever
+        if cluster is not None:
+            cluster.stopping = True
         with suppress(RedisError):  # this runs in the middle of a job, which must not see it
             stop(number, frame)
 
@@ -116,6 +123,8 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool) -> bool:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    if burst and cluster is not None and cluster.finish():
+        return False  # what the cluster has done may have more jobs follow
     return burst or asked_to_stop
 
 
@@ -131,26 +140,12 @@ def _stay_signed_in(
     """
     while not over.is_set():
         if leases.is_hung():
-            _end_process(settings)
+            end_hung(settings.hung_after_minutes)
         with suppress(RedisError):
             worker_registry.sign_in(connection, me, settings)
         over.wait(RECOVER_EVERY_S)
     with suppress(RedisError):
         worker_registry.sign_out(connection, me)
-
-
-def _end_process(settings: Settings) -> None:
-    """End this process at once, as if it were killed, for whoever started it to start it again.
-
-    Where each thread was goes to standard error.
-    """
-    log.critical(
-        "no progress for %g minutes (ALC_HUNG_AFTER_MINUTES): this worker ends, and another one "
-        "takes its work over",
-        settings.hung_after_minutes,
-    )
-    faulthandler.dump_traceback()
-    os._exit(HUNG_EXIT_CODE)
 
 
 def _recover_regularly(jobs: Jobs, over: threading.Event) -> None:
