@@ -105,7 +105,8 @@ class Cluster:
         if self._client is not None:
             with suppress(OSError):
                 self._client.close(timeout=CONNECT_S)
-        self._loop.stop()
+        if self._loop.is_started():
+            self._loop.stop()
 
     def _take_part(self, part_id: int) -> None:
         """Hand a part of the scoring over, unless it is gone or the cluster has it already."""
@@ -167,7 +168,8 @@ class Cluster:
         from distributed import Client
 
         self._in_flight.clear()
-        self._loop.start()
+        if not self._loop.is_started():
+            self._loop.start()
         self._client = Client(
             self._address,
             loop=self._loop.loop,
