@@ -189,27 +189,27 @@ class Cluster:
     def _done(self, kind: str, name: str, future: Any) -> None:
         """Count a task that has ended, and queue what follows; called in a thread of Dask's."""
         try:
-            if future.status == "cancelled":  # the scheduler went away, or this worker ends
-                return
-            error = future.exception()
-            said: Json = future.result() if error is None else {"problem": repr(error)}
-            problem = said["problem"]
-            if problem is not None:
-                log.error("%s is still to be done: %s", name, logs.one_line(problem))
-            counters.count(
-                self._redis,
-                QUEUES[kind],
-                failed=problem is not None,
-                seconds=said.get("seconds", 0.0),
-            )
-            if problem is None and kind == IMAGES:
-                functions.enqueue_images(self._jobs)
-            elif problem is None:
-                self._enqueue(said["following"])
-        except Exception:  # every worker looks for what was left
+            if future.status != "cancelled":  # as when the scheduler goes away, or this worker ends
+                error = future.exception()
+                self._take_result(
+                    kind, name, future.result() if error is None else {"problem": repr(error)}
+                )
+        except OSError as error:  # every worker looks for what was left
+            log.warning("what became of %s was not heard, as Dask went away: %s", name, error)
+        except Exception:
             log.exception("what follows %s was not queued", name)
         finally:
             self._in_flight.pop(name, None)
+
+    def _take_result(self, kind: str, name: str, said: Json) -> None:
+        problem, seconds = said["problem"], said.get("seconds", 0.0)
+        counters.count(self._redis, QUEUES[kind], failed=problem is not None, seconds=seconds)
+        if problem is not None:
+            log.error("%s is still to be done: %s", name, logs.one_line(problem))
+        elif kind == IMAGES:
+            functions.enqueue_images(self._jobs)
+        else:
+            self._enqueue(said["following"])
 
     def _enqueue(self, part_ids: list[int]) -> None:
         with functions.store().reading() as session:
