@@ -22,7 +22,7 @@ from alc_backend.common.types import Json
 from alc_backend.common.version import __version__
 from alc_backend.errors import SettingsError
 from alc_backend.service.jobs import counters, functions
-from alc_backend.service.jobs.dask_work import IMAGES, PART, mark_of, work
+from alc_backend.service.jobs.dask_work import IMAGES, PART, PAUSE_S, mark_of, work
 from alc_backend.service.jobs.queues import LABEL_IMAGES, RUN_PART, AlcJob, Jobs, QueueName, connect
 from alc_backend.settings import Settings
 from alc_backend.store.models import Part, Project
@@ -72,6 +72,7 @@ class Cluster:
         self._client: Any = None
         self._in_flight: dict[str, Any] = {}
         self._said = "", 0.0
+        self._not_before = 0.0
         self.stopping = False
         """Set, from a signal's handler too, for waiting to end and nothing to be handed over."""
 
@@ -140,7 +141,8 @@ class Cluster:
     def _has_room(self) -> bool:
         """Wait until the cluster can take another task; False once this worker is to stop."""
         while not self.stopping:
-            if len(self._in_flight) < PER_THREAD * self._threads():
+            room = PER_THREAD * self._threads() - len(self._in_flight)
+            if room > 0 and time.monotonic() >= self._not_before:
                 return True
             time.sleep(LOOK_EVERY_S)
         return False
@@ -160,7 +162,8 @@ class Cluster:
         if not threads:
             self._say(
                 f"the Dask scheduler at {self._address} has no workers, waiting for one; start "
-                f"`dask worker {self._address} --nthreads 1`"
+                f"`dask worker {self._address} --nthreads 1` (one that has no alc-backend ends at "
+                "its first task; its log says so)"
             )
         return int(threads)
 
@@ -191,9 +194,7 @@ class Cluster:
         try:
             if future.status != "cancelled":  # as when the scheduler goes away, or this worker ends
                 error = future.exception()
-                self._take_result(
-                    kind, name, future.result() if error is None else {"problem": repr(error)}
-                )
+                self._take_result(kind, name, future.result() if error is None else _failed(error))
         except OSError as error:  # every worker looks for what was left
             log.warning("what became of %s was not heard, as Dask went away: %s", name, error)
         except Exception:
@@ -205,6 +206,7 @@ class Cluster:
         problem, seconds = said["problem"], said.get("seconds", 0.0)
         counters.count(self._redis, QUEUES[kind], failed=problem is not None, seconds=seconds)
         if problem is not None:
+            self._not_before = time.monotonic() + said.get("pause", 0.0)
             log.error("%s is still to be done: %s", name, logs.one_line(problem))
         elif kind == IMAGES:
             functions.enqueue_images(self._jobs)
@@ -217,6 +219,12 @@ class Cluster:
         for part in parts:
             if part is not None:
                 self._jobs.enqueue_part(part)
+
+
+def _failed(error: BaseException) -> Json:
+    """What :func:`work` would have said, had it been found or its process gone on."""
+    needed = f"see the logs of the Dask workers, each of which needs alc-backend {__version__}"
+    return {"problem": f"{error!r}; {needed}", "pause": PAUSE_S}
 
 
 def _check_address(address: str, without_tls: bool) -> None:

@@ -123,7 +123,7 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool, cluster: Clust
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if burst and cluster is not None and cluster.finish():
+    if burst and not asked_to_stop and cluster is not None and cluster.finish():
         return False  # what the cluster has done may have more jobs follow
     return burst or asked_to_stop
 

@@ -293,6 +293,23 @@ def test_another_version_is_told_and_nothing_is_lost(
     assert status.latest_round(store, project).state == RoundState.SCORING
 
 
+def test_a_process_without_this_package_is_told(
+    store, here, redis, project, threads, caplog, monkeypatch
+):
+    def unpickled(*_):
+        raise ModuleNotFoundError("No module named 'alc_backend'")
+
+    (part, *_) = begin(store, project)
+    Jobs(here, redis).enqueue_part(part)
+    monkeypatch.setattr(dask_cluster, "work", unpickled)
+    monkeypatch.setattr("alc_backend.service.jobs.worker.executor.recover", lambda *_: 0)
+    run_worker(here, ["score"], burst=True, cluster=Cluster(here, threads))
+    assert f"alc-part-{part.id} is still to be done" in caplog.text
+    assert "No module named 'alc_backend'" in caplog.text
+    assert "each of which needs alc-backend" in caplog.text
+    assert claims(store, project) == [0, 0, 0, 0]
+
+
 def test_a_scheduler_that_is_away_is_waited_for(store, here, redis, project, caplog, monkeypatch):
     monkeypatch.setattr(dask_cluster, "CONNECT_S", 0.2)
     monkeypatch.setattr(dask_work, "_begin", lambda: None)
