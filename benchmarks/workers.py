@@ -16,6 +16,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,21 +86,30 @@ def load(seconds: float, files: ProjectFiles, round_: Round, fold: int | None) -
     return predict
 
 
-def work(seconds: float) -> None:
-    """Be a worker with the network of :func:`load`, which needs no training."""
+def use(seconds: float) -> None:
+    """Let this process use the network of :func:`load`, which needs no training."""
     executor.STEPS[Step.TRAINING] = lambda store, part, report: None
     executor.STEPS[Step.SCORING] = partial(scoring.score, load=partial(load, seconds))
+
+
+def work(seconds: float) -> None:
+    """Be a worker with that network."""
+    use(seconds)
     run_worker(settings())
 
 
-def measure(store: Store, workers: int, dataset: Path, seconds: float, logs: Path) -> float:
-    """The seconds from the first image that is scored until the last one's scores are there."""
-    known = import_folder(store, dataset, f"with {workers} workers")
+def measure(
+    store: Store, name: str, dataset: Path, start: Callable[[Processes], None], logs: Path
+) -> tuple[float, int]:
+    """Let the workers that ``start`` starts score a project of its own.
+
+    Returns the seconds from the first image that is scored until the last one's scores are there,
+    and the project's id.
+    """
+    known = import_folder(store, dataset, name)
     jobs = Jobs(store.settings, connect(store.settings))
-    command = [sys.executable, "-m", "benchmarks.workers", "--work", str(seconds)]
     with Processes(logs) as processes:
-        for number in range(workers):
-            processes.start(f"worker {number}", command, environment=store.settings.environment())
+        start(processes)
 
         def wait_until(*states: RoundState) -> float:
             deadline = time.monotonic() + LIMIT_S
@@ -123,7 +134,41 @@ def measure(store: Store, workers: int, dataset: Path, seconds: float, logs: Pat
         scores = session.scalar(select(func.count()).select_from(Score).where(of_project))
     if again or not scores:
         raise RuntimeError(f"{scores} scores, and {len(again)} parts were begun more than once")
-    return ended - began
+    return ended - began, known.project_id
+
+
+def start_workers(workers: int, seconds: float, store: Store, processes: Processes) -> None:
+    """Start so many workers with the network of :func:`load`."""
+    command = [sys.executable, "-m", "benchmarks.workers", "--work", str(seconds)]
+    for number in range(workers):
+        processes.start(f"worker {number}", command, environment=store.settings.environment())
+
+
+@contextmanager
+def installation(images: int) -> Iterator[tuple[Store, Path, Path]]:
+    """PostgreSQL, an object store and Redis: the store, a dataset, and a folder for logs."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
+    server = S3Server()
+    os.environ.update(server.environment())
+    try:
+        with tempfile.TemporaryDirectory() as root, PostgresServer(Path(root) / "postgres") as db:
+            Path(root).chmod(0o755)  # the server runs as somebody else
+            dataset = write_dataset(Path(root) / "dataset", images)
+            used = Settings(
+                data_dir=Path(root) / "data",
+                database_url=db.create_database("workers"),
+                files_url=server.make_bucket("workers"),
+                acquisition="sim",
+                questions="single",
+                _env_file=None,
+            )
+            store = Store(used)
+            with Processes(Path(root) / "logs") as processes:
+                start_redis(processes, used)
+                yield store, dataset, Path(root)
+            store.close()
+    finally:
+        server.stop()
 
 
 def main() -> None:
@@ -139,31 +184,12 @@ def main() -> None:
         work(asked.work)
         return
     found: list[dict[str, Any]] = []
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
-    server = S3Server()
-    os.environ.update(server.environment())
-    try:
-        with tempfile.TemporaryDirectory() as root, PostgresServer(Path(root) / "postgres") as db:
-            Path(root).chmod(0o755)  # the server runs as somebody else
-            dataset = write_dataset(Path(root) / "dataset", asked.images)
-            used = Settings(
-                data_dir=Path(root) / "data",
-                database_url=db.create_database("workers"),
-                files_url=server.make_bucket("workers"),
-                acquisition="sim",
-                questions="single",
-                _env_file=None,
-            )
-            store = Store(used)
-            with Processes(Path(root) / "logs") as processes:
-                start_redis(processes, used)
-                for workers in sorted(asked.workers):
-                    logs = Path(root) / f"workers-{workers}"
-                    spent = measure(store, workers, dataset, asked.seconds, logs)
-                    found.append({"workers": workers, "seconds": spent})
-            store.close()
-    finally:
-        server.stop()
+    with installation(asked.images) as (store, dataset, root):
+        for workers in sorted(asked.workers):
+            start = partial(start_workers, workers, asked.seconds, store)
+            name = f"with {workers} workers"
+            spent, _ = measure(store, name, dataset, start, root / f"workers-{workers}")
+            found.append({"workers": workers, "seconds": spent})
     _show(found, asked.images, asked.seconds)
     if asked.json is not None:
         asked.json.write_text(json.dumps(found, indent=1))

@@ -72,6 +72,7 @@ LONG = tuple(
         "loop/rounds/test_nodes",
         "loop/rounds/test_training",
         "segmentation/test_train",
+        "service/jobs/test_dask",
         "service/jobs/test_worker",
         "service/web/test_admin_screen",
         "store/test_upkeep",

@@ -1,8 +1,9 @@
-"""Child processes: what code they may find, how they end, and ending with one's parent."""
+"""Processes: what code children may find, how they end, ending with one's parent, or when hung."""
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import logging
 import os
 import signal
@@ -14,6 +15,9 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 5.0
 """How long a process may take to end after SIGTERM before it is killed, in seconds."""
+
+HUNG_EXIT_CODE = 70
+"""How the process of a worker ends that has hung: EX_SOFTWARE of sysexits.h."""
 
 _SAFE = {"PYTHONSAFEPATH": "1", "NUMBA_CACHE_DIR": "", "NUMBA_CACHE_LOCATOR_CLASSES": ""}
 """Variables that Python and numba heed before any file; empty means numba's default."""
@@ -37,6 +41,20 @@ def die_with_parent() -> None:
     """Have Linux end this process when its parent dies; elsewhere, nothing happens."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_hung(hung_after_minutes: float) -> None:
+    """End this process, which is a worker's, at once, as if it were killed.
+
+    Whoever started it is to start it again. Where each thread was goes to standard error.
+    """
+    log.critical(
+        "no progress for %g minutes (ALC_HUNG_AFTER_MINUTES): this worker ends, and another one "
+        "takes its work over",
+        hung_after_minutes,
+    )
+    faulthandler.dump_traceback()
+    os._exit(HUNG_EXIT_CODE)
 
 
 def end(process: subprocess.Popen[Any], name: str, grace_s: float | None = None) -> None:

@@ -64,6 +64,16 @@ def take_up(label_studio_project: int) -> None:
 
 def label_images(project_id: int) -> None:
     """Make the first label maps of some waiting images, and queue the rest."""
+    try:
+        label_some(project_id)
+    except AlcError as error:
+        log.error("project %s: images wait: %s", project_id, error)
+        return
+    enqueue_images(_jobs())
+
+
+def label_some(project_id: int) -> None:
+    """Make the first label maps of some waiting images; what keeps all from it is an AlcError."""
     job = get_current_job()
 
     def progress(done: int, name: str) -> None:
@@ -71,19 +81,14 @@ def label_images(project_id: int) -> None:
             job.meta.update(done=done, total=image_queue.SHARD, message=name)
             job.save_meta()
 
-    try:
-        with Client.from_settings(settings()) as client:
-            done = initial_labels.work(store(), client, project_id, progress=progress)
-    except AlcError as error:
-        log.error("project %s: images wait: %s", project_id, error)
-        return
+    with Client.from_settings(settings()) as client:
+        done = initial_labels.work(store(), client, project_id, progress=progress)
     log.info(
         "project %s: %s images with %s superpixels, %s detections hidden, %s empty",
         project_id, done.labelled, done.superpixels, done.hidden, done.empty,
     )  # fmt: skip
     for problem in done.problems:
         log.warning("project %s: left out: %s", project_id, problem)
-    enqueue_images(_jobs())
 
 
 def enqueue_images(jobs: Jobs) -> None:

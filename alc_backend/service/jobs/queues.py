@@ -96,6 +96,9 @@ class AlcJob(Job):  # type: ignore[misc]  # rq is not typed
     RQ would import and call whatever function such a job names, before, instead of and after it.
     """
 
+    elsewhere = False
+    """Whether its work was handed over to a cluster, and is counted where that ends."""
+
     def restore(self, raw_data: Any) -> None:
         """Read the job from Redis, without the callbacks and web addresses that RQ would call."""
         super().restore(raw_data)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import faulthandler
 import logging
-import os
 import signal
 import threading
 import time
@@ -19,11 +17,13 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
 from alc_backend.common import logs
+from alc_backend.common.processes import end_hung
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.loop import leases
 from alc_backend.loop.rounds import executor, meeting
 from alc_backend.loop.rounds.machines import Machines
 from alc_backend.service.jobs import counters, worker_registry
+from alc_backend.service.jobs.dask_cluster import Cluster
 from alc_backend.service.jobs.functions import enqueue_images, store
 from alc_backend.service.jobs.queues import REQUEST, AlcJob, Jobs, QueueName, connect, is_up
 from alc_backend.settings import Settings
@@ -31,9 +31,6 @@ from alc_backend.settings import Settings
 log = logging.getLogger(__name__)
 
 RECOVER_EVERY_S = 5.0
-HUNG_EXIT_CODE = 70
-"""How the process of a worker ends that has hung: EX_SOFTWARE of sysexits.h."""
-
 RECONNECT_S = 2.0
 
 
@@ -43,13 +40,15 @@ def run_worker(
     *,
     burst: bool = False,
     machines: Machines | None = None,
+    cluster: Cluster | None = None,
 ) -> None:
     """Run the jobs of ``queues``, the first one's first, until stopped or, in a burst, all done.
 
     Jobs run in this very process, because networks stay loaded then, and CUDA does not survive a
-    fork. The worker waits for Redis while that is away. With ``machines``, whose node 0 it is, it
-    trains rounds together with the others. Raises SettingsError for an unknown queue or a place to
-    meet that cannot be used, ServiceError when a ``burst`` finds no Redis.
+    fork. With ``machines``, whose node 0 it is, this worker trains rounds together with the others;
+    what the ``cluster`` can do is handed over to it, and it is closed at the end. Redis and the
+    cluster are waited for while they are away. Raises SettingsError for an unknown queue or a place
+    to meet that cannot be used, ServiceError when a ``burst`` finds no Redis.
     """
     known = [queue.value for queue in QueueName]
     for name in queues:
@@ -75,10 +74,12 @@ def run_worker(
     for thread in threads:
         thread.start()
     try:
-        while not _work(settings, queues, burst, stop):
+        while not _work(settings, queues, burst, stop, cluster):
             time.sleep(RECONNECT_S)
     finally:
         over.set()
+        if cluster is not None:
+            cluster.close()
         for thread in threads:
             thread.join()
 
@@ -101,13 +102,16 @@ class _Worker(SimpleWorker):  # type: ignore[misc]  # rq is not typed
         began = time.monotonic()
         with logs.about(job.meta.get(REQUEST), job.id):
             done = bool(super().perform_job(job, queue, execution))
-        counters.count(
-            self.connection, queue.name, failed=not done, seconds=time.monotonic() - began
-        )
+        if not job.elsewhere:
+            counters.count(
+                self.connection, queue.name, failed=not done, seconds=time.monotonic() - began
+            )
         return done
 
 
-def _work(settings: Settings, queues: Sequence[str], burst: bool, told: _Stop) -> bool:
+def _work(
+    settings: Settings, queues: Sequence[str], burst: bool, told: _Stop, cluster: Cluster | None
+) -> bool:
     """Run jobs until told to stop, which gives True; False when Redis went away."""
     connection = connect(settings)
     if not is_up(connection):
@@ -116,13 +120,15 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool, told: _Stop) -
     worker = _Worker(
         [str(name) for name in queues],
         connection=connection,
-        job_class=AlcJob,
+        job_class=AlcJob if cluster is None else cluster.job_class(),
         serializer=JSONSerializer,
     )
     stop = worker.request_stop
 
     def request_stop(number: int, frame: object) -> None:
         told.asked = True
+        if cluster is not None:
+            cluster.stopping = True
         with suppress(RedisError):  # this runs in the middle of a job, which must not see it
             stop(number, frame)
 
@@ -135,6 +141,8 @@ def _work(settings: Settings, queues: Sequence[str], burst: bool, told: _Stop) -
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    if burst and not told.asked and cluster is not None and cluster.finish():
+        return False  # what the cluster has done may have more jobs follow
     return burst or told.asked
 
 
@@ -150,26 +158,12 @@ def _stay_signed_in(
     """
     while not over.is_set():
         if leases.is_hung():
-            _end_process(settings)
+            end_hung(settings.hung_after_minutes)
         with suppress(RedisError):
             worker_registry.sign_in(connection, me, settings)
         over.wait(RECOVER_EVERY_S)
     with suppress(RedisError):
         worker_registry.sign_out(connection, me)
-
-
-def _end_process(settings: Settings) -> None:
-    """End this process at once, as if it were killed, for whoever started it to start it again.
-
-    Where each thread was goes to standard error.
-    """
-    log.critical(
-        "no progress for %g minutes (ALC_HUNG_AFTER_MINUTES): this worker ends, and another one "
-        "takes its work over",
-        settings.hung_after_minutes,
-    )
-    faulthandler.dump_traceback()
-    os._exit(HUNG_EXIT_CODE)
 
 
 def _recover_regularly(jobs: Jobs, over: threading.Event) -> None:

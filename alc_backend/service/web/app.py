@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from alc_backend.common.loopback import is_loopback
 from alc_backend.common.version import __version__
 from alc_backend.errors import SettingsError
 from alc_backend.loop.annotations import webhooks
@@ -14,7 +15,7 @@ from alc_backend.service.jobs.queues import Jobs, connect
 from alc_backend.service.web.bodies import BodyLimit
 from alc_backend.service.web.cvat import cvat_router
 from alc_backend.service.web.guard import OPEN, Guard
-from alc_backend.service.web.hosts import LoopbackHosts, is_loopback
+from alc_backend.service.web.hosts import LoopbackHosts
 from alc_backend.service.web.ingest import Ingest
 from alc_backend.service.web.metrics import Requests
 from alc_backend.service.web.operations import operations_router

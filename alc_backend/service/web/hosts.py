@@ -7,12 +7,12 @@ read and press what the browser's machine serves there. Its requests still carry
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from alc_backend.common.loopback import is_loopback
 from alc_backend.settings import Settings
 
 _NAME = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::\d{1,5})?")
@@ -52,13 +52,3 @@ class LoopbackHosts:
             return False
         name = found[1].strip("[]").lower()
         return name == self._named or is_loopback(name)
-
-
-def is_loopback(name: str) -> bool:
-    """Whether a name or address, without a port, means the machine itself wherever it is used."""
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False

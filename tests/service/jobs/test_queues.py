@@ -10,23 +10,8 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from alc_backend.service.jobs import functions
 from alc_backend.service.jobs.queues import Jobs, connect, is_up, job_of, queue_of
 from alc_backend.service.jobs.worker import run_worker
-from alc_backend.settings import settings as process_settings
-
-
-@pytest.fixture
-def here(settings, redis, monkeypatch):
-    """Settings that a worker in this very process uses, too."""
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
-    process_settings.cache_clear()
-    functions.store.cache_clear()
-    yield settings
-    functions.store().close()
-    process_settings.cache_clear()
-    functions.store.cache_clear()
 
 
 class Bomb:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alc_backend.common.loopback import is_loopback
 from alc_backend.service.web.app import create_app
-from alc_backend.service.web.hosts import is_loopback
 from tests.asgi import ask, scope
 
 
