@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from functools import lru_cache
 
 from rq import get_current_job
@@ -20,9 +21,18 @@ from alc_backend.store.models import Project
 log = logging.getLogger(__name__)
 
 
-@lru_cache(maxsize=1)
+_opening = threading.Lock()
+"""Held while the store is opened: a worker's threads ask for it at the same moment."""
+
+
 def store() -> Store:
     """The store of this worker process, opened once."""
+    with _opening:
+        return _opened()
+
+
+@lru_cache(maxsize=1)
+def _opened() -> Store:
     return Store(settings())
 
 

@@ -12,8 +12,8 @@ def here(settings, redis, monkeypatch):
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     process_settings.cache_clear()
-    functions.store.cache_clear()
+    functions._opened.cache_clear()
     yield settings
     functions.store().close()
     process_settings.cache_clear()
-    functions.store.cache_clear()
+    functions._opened.cache_clear()

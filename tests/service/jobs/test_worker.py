@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psutil
@@ -13,7 +16,7 @@ from sqlalchemy import select
 
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.loop.rounds import executor, lifecycle, status
-from alc_backend.service.jobs import worker_registry
+from alc_backend.service.jobs import functions, worker_registry
 from alc_backend.service.jobs.processes import Processes, start_redis
 from alc_backend.service.jobs.queues import Jobs, job_of, queue_of
 from alc_backend.service.jobs.worker import run_worker
@@ -206,3 +209,23 @@ def test_a_worker_that_is_told_to_stop_many_times_at_once_stops(settings, redis,
             for _ in range(3000):
                 told.send_signal(signal.SIGTERM)
             wait_for(lambda told=told: told.status() == psutil.STATUS_ZOMBIE, limit_s=60)
+
+
+def test_threads_that_need_the_store_at_the_same_moment_open_it_once(here, monkeypatch):
+    opened, together = [], threading.Barrier(2)
+
+    class SlowStore(functions.Store):
+        def __init__(self, settings):
+            opened.append(self)
+            time.sleep(0.2)
+            super().__init__(settings)
+
+    def ask():
+        together.wait()
+        return functions.store()
+
+    monkeypatch.setattr(functions, "Store", SlowStore)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = (answer.result() for answer in [pool.submit(ask), pool.submit(ask)])
+    assert one is other
+    assert opened == [one]
