@@ -113,20 +113,18 @@ class Store:
             self._seen[label_studio_project] = time.monotonic(), project
         return project
 
-    def images(self, project_id: int, split: str) -> list[Image]:
-        """The images of one split, TRAIN or VAL, that are in the dataset, ordered by key."""
+    def images(self, project_id: int, split: str, *, with_truth: bool = False) -> list[Image]:
+        """The images of one split, TRAIN or VAL, that are in the dataset, ordered by key.
+
+        ``with_truth``: only those whose true label map is known.
+        """
+        wanted = select(Image).where(
+            Image.project_id == project_id, Image.split == split, Image.removed.is_(None)
+        )
+        if with_truth:
+            wanted = wanted.where(Image.has_truth)
         with self.reading() as session:
-            return list(
-                session.scalars(
-                    select(Image)
-                    .where(
-                        Image.project_id == project_id,
-                        Image.split == split,
-                        Image.removed.is_(None),
-                    )
-                    .order_by(Image.key)
-                )
-            )
+            return list(session.scalars(wanted.order_by(Image.key)))
 
     def files(self, project_id: int) -> ProjectFiles:
         """The array files of a project."""

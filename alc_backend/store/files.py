@@ -84,10 +84,6 @@ class ProjectFiles:
         """The label map, uint8 (H, W)."""
         return np.asarray(self._read_image(self._mask(kind, image_id)), dtype=np.uint8)
 
-    def has_label_map(self, kind: MapKind, image_id: int) -> bool:
-        """Whether there is such a label map."""
-        return self._storage.exists(self._mask(kind, image_id))
-
     def write_superpixels(self, image_id: int, superpixels: NDArray[np.int32]) -> None:
         """Write a superpixel map, int32 (H, W)."""
         content = io.BytesIO()

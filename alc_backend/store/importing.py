@@ -202,6 +202,7 @@ def add_sample(
         "key": sample.key,
         "split": split,
         "suffix": sample.path.suffix.lower(),
+        "has_truth": sample.truth is not None,
         "height": sample.height,
         "width": sample.width,
         "url": url,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from alc_backend.store.column_types import RoundConfigJson, UtcDateTime, Words
@@ -107,7 +107,8 @@ class Image(Base):
     """One image; ``height`` and ``width`` in pixels, ``split`` TRAIN or VAL.
 
     ``key`` names it in its dataset, ``suffix`` is its file's ending, ``url`` its address inside
-    Label Studio or CVAT, ``dataset_task`` its task in the dataset project. ``initial_annotation``
+    Label Studio or CVAT, ``dataset_task`` its task in the dataset project. ``has_truth``: its true
+    label map is known, too. ``initial_annotation``
     is the annotation of Label Studio that the first label map came from, as it was at
     ``initial_annotation_at``; ``warm_start`` tells how a foundation model made that map: its
     settings, and how many detections were hidden or empty. ``removed`` says why it is out of the
@@ -118,6 +119,13 @@ class Image(Base):
     __table_args__ = (
         UniqueConstraint("project_id", "split", "key"),
         Index("ix_images_membership", "project_id", "split", "removed", "dataset_task"),
+        Index(
+            "ix_images_truth",
+            "project_id",
+            "split",
+            sqlite_where=text("has_truth = 1"),
+            postgresql_where=text("has_truth"),
+        ),
         {"sqlite_autoincrement": True},  # an id, by which files are called, is never given twice
     )
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -127,6 +135,7 @@ class Image(Base):
     suffix: Mapped[str]
     height: Mapped[int]
     width: Mapped[int]
+    has_truth: Mapped[bool] = mapped_column(default=False)
     url: Mapped[str | None]
     dataset_task: Mapped[int | None] = mapped_column(BigInteger, index=True)
     initial_annotation: Mapped[int | None] = mapped_column(BigInteger)

@@ -10,7 +10,7 @@ from PIL import Image
 from sqlalchemy import delete, select
 
 from alc_backend.datasets.layouts import open_dataset
-from alc_backend.errors import DatasetError
+from alc_backend.errors import DatasetError, NotFoundError
 from alc_backend.store import models
 from alc_backend.store.files import ProjectFiles
 from alc_backend.store.importing import add_sample, create_project, import_dataset, import_folder
@@ -110,7 +110,11 @@ def test_an_import_that_failed_leaves_nothing_to_the_next_image(store, dataset):
     assert files_of(store) == before
     assert add_sample(store, project, TRAIN, replace(sample, key="next", truth=None)) == 2
     (image,) = [image for image in store.images(project, TRAIN) if image.key == "next"]
-    assert not store.files(project).has_label_map("ground_truth", image.id)
+    assert not image.has_truth
+    with pytest.raises(NotFoundError):
+        store.files(project).read_label_map("ground_truth", image.id)
+    assert "next" not in {image.key for image in store.images(project, TRAIN, with_truth=True)}
+    assert store.images(project, TRAIN, with_truth=True)
 
 
 def test_an_image_gets_no_id_that_another_one_had(store, dataset):

@@ -126,7 +126,7 @@ def _compare(live: LiveProject, progress: Progress) -> Comparison:
             heapq.heappush(changed, (pixels, image.key, index))
             if len(changed) > SHOWN:
                 heapq.heappop(changed)
-        if files.has_label_map("ground_truth", image.id):
+        if image.has_truth:
             known += 1
             truth = files.read_label_map("ground_truth", image.id)
             before += metrics.confusion_matrix(truth, first, classes)
@@ -177,7 +177,7 @@ def _example(live: LiveProject, image: Image, pixels: int) -> Json:
     """An image with its label maps, as base64 text."""
     files = live.taken.files
     truth = None
-    if files.has_label_map("ground_truth", image.id):
+    if image.has_truth:
         truth = label_png(files.read_label_map("ground_truth", image.id))
     return {
         "key": image.key,

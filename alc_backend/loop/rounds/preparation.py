@@ -8,12 +8,10 @@ Called by ``executor``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from alc_backend.core import metrics
 from alc_backend.errors import PlatformError, RoundError
@@ -25,7 +23,7 @@ from alc_backend.store import ledger, tallies
 from alc_backend.store.database import Store
 from alc_backend.store.derived import RESOLVED, Counted
 from alc_backend.store.label_map_reader import LabelMapReader
-from alc_backend.store.models import TRAIN, Project, Round, Score
+from alc_backend.store.models import TRAIN, Image, Project, Round, Score
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +54,14 @@ def prepare(store: Store, round_: Round, report: Reporter) -> None:
         answers = tallies.count(session, project_id, Counted.SUPERPIXELS, RESOLVED)
         took = labeler_seconds(tallies.read(session, project_id, Counted.SCREENS))
         gain = came_of(session, project_id, upto)
-    images = [image.id for image in store.images(project_id, TRAIN)]
-    if not images:
-        raise RoundError(f"project {project_id} has no images; import a dataset with `alc init`")
-    maps = LabelMapReader(store, project_id, upto, order=images)
-    miou = data_miou(store, project_id, maps, report)
+        member = select(Image.id).where(
+            Image.project_id == project_id, Image.split == TRAIN, Image.removed.is_(None)
+        )
+        if session.scalar(member.limit(1)) is None:
+            raise RoundError(
+                f"project {project_id} has no images; import a dataset with `alc init`"
+            )
+    miou = _data_miou(store, project_id, upto, report)
     with report.session() as session:
         row = session.get_one(Round, round_.id)
         row.ledger_position, row.answers, row.data_miou = upto, answers, miou
@@ -79,25 +80,22 @@ def _about_masks(left: list[str]) -> str | None:
     return f"{len(left)} corrected masks are not shown to annotators (the first: {left[0]})"
 
 
-def data_miou(
-    store: Store,
-    project_id: int,
-    maps: LabelMapReader,
-    report: Callable[[int, int, str], None] = lambda done, total, message: None,
-) -> float | None:
-    """The mIoU, in [0, 1], of the label maps against the ground truth of all training images.
+def _data_miou(store: Store, project_id: int, upto: int, report: Reporter) -> float | None:
+    """The mIoU, in [0, 1], of the label maps as they are after ledger entry ``upto``.
 
-    None where no image has ground truth, or no class occurs in it.
+    They are compared with the ground truth of the training images that have one. None where no
+    image has, or no class occurs in it.
     """
+    images = store.images(project_id, TRAIN, with_truth=True)
+    if not images:
+        return None
     files = store.files(project_id)
-    images = store.images(project_id, TRAIN)
-    confusion: NDArray[np.int64] | None = None
+    maps = LabelMapReader(store, project_id, upto, order=[image.id for image in images])
     with store.reading() as session:
         classes = len(session.get_one(Project, project_id).classes)
+    confusion = np.zeros((classes, classes + 1), np.int64)
     for done, image in enumerate(images):
-        if files.has_label_map("ground_truth", image.id):
-            report(done, len(images), "measuring the label maps")
-            truth = files.read_label_map("ground_truth", image.id)
-            part = metrics.confusion_matrix(truth, maps.read(image.id), classes)
-            confusion = part if confusion is None else confusion + part
-    return None if confusion is None else metrics.known(metrics.mean_iou(confusion))
+        report(done, len(images), "measuring the label maps")
+        truth = files.read_label_map("ground_truth", image.id)
+        confusion += metrics.confusion_matrix(truth, maps.read(image.id), classes)
+    return metrics.known(metrics.mean_iou(confusion))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from alc_backend.core import metrics
 from alc_backend.errors import NotFoundError, RoundError, SettingsError
 from alc_backend.loop.rounds import executor, lifecycle, progress
 from alc_backend.store.importing import import_folder
-from alc_backend.store.models import Score
+from alc_backend.store.models import TRAIN, Score
 from alc_backend.store.round_config import BATCH_OPTIONS
 from alc_backend.store.round_states import RoundState, Step
 from tests.conftest import BOTH_DATABASES
@@ -45,6 +46,24 @@ def test_a_round_trains_scores_and_says_what_is_missing(store, project, queue):
         assert len(scores) == 6  # three images with two superpixels each
         assert {entry.pseudo_label for entry in scores} == {1}
         assert all(np.isfinite(entry.score) for entry in scores)
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_label_maps_are_measured_where_the_truth_is_known(store, dataset, queue, known):
+    for truth in sorted((dataset / "ground_truth").iterdir())[known:]:
+        truth.unlink()
+    project = import_folder(store, dataset, "pets").project_id
+    images = store.images(project, TRAIN, with_truth=True)
+    assert [image.key for image in images] == ["a"][:known]
+    lifecycle.start(store, queue.append, project)
+    work(store, queue, 1)
+    measured = only_round(store).data_miou
+    if not known:
+        assert measured is None
+        return
+    files = store.files(project)
+    truth, labels = (files.read_label_map(k, images[0].id) for k in ("ground_truth", "initial"))
+    assert measured == pytest.approx(metrics.mean_iou(metrics.confusion_matrix(truth, labels, 3)))
 
 
 def test_a_failed_round_goes_on_where_it_stopped(store, project, queue):

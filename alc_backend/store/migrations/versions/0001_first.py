@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.Column("suffix", sa.String(), nullable=False),
         sa.Column("height", sa.Integer(), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("has_truth", sa.Boolean(), nullable=False),
         sa.Column("url", sa.String(), nullable=True),
         sa.Column("dataset_task", sa.BigInteger(), nullable=True),
         sa.Column("initial_annotation", sa.BigInteger(), nullable=True),
@@ -82,6 +83,14 @@ def upgrade() -> None:
     )
     membership = ["project_id", "split", "removed", "dataset_task"]
     op.create_index("ix_images_membership", "images", membership, unique=False)
+    op.create_index(
+        "ix_images_truth",
+        "images",
+        ["project_id", "split"],
+        unique=False,
+        sqlite_where=sa.text("has_truth = 1"),
+        postgresql_where=sa.text("has_truth"),
+    )
     op.create_index("ix_images_dataset_task", "images", ["dataset_task"], unique=False)
     op.create_table(
         "inbox",
