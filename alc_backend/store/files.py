@@ -128,20 +128,22 @@ class ProjectFiles:
     def write_plannable(self, number: int, state: str, traits: ShardTraits) -> None:
         """Write what the plans of round ``number`` choose from, where that is a part of its traits.
 
-        ``state`` names the scoring that the traits come from.
+        ``state``, ASCII, names the scoring that the traits come from.
         """
-        self._storage.write(self._plannable(number, state), traits.packed())
+        content = f"{state}\n".encode("ascii") + traits.packed()
+        self._storage.write(self._plannable(number), content)
 
     def read_plannable(self, number: int, state: str) -> ShardTraits | None:
-        """What :meth:`write_plannable` wrote; None where nothing is that can be read."""
+        """What :meth:`write_plannable` wrote for this ``state``; None where it cannot be read."""
         try:
-            return ShardTraits.unpacked(self._storage.read(self._plannable(number, state)))
+            written, _, content = self._storage.read(self._plannable(number)).partition(b"\n")
+            return ShardTraits.unpacked(content) if written == state.encode() else None
         except (NotFoundError, ValueError):
             return None
 
-    def delete_plannable(self, number: int, state: str) -> None:
+    def delete_plannable(self, number: int) -> None:
         """Delete what :meth:`write_plannable` wrote, if anything."""
-        self._storage.delete(self._plannable(number, state))
+        self._storage.delete(self._plannable(number))
 
     def write_edit(self, annotation_id: int, revision: int, content: bytes) -> None:
         """Write what an edit changed, as :func:`encode_edit` gives it."""
@@ -237,8 +239,8 @@ class ProjectFiles:
     def _traits(self, number: int, shard: int) -> str:
         return f"{self._folder}/rounds/{number}/traits/{shard}.npz"
 
-    def _plannable(self, number: int, state: str) -> str:
-        return f"{self._folder}/rounds/{number}/traits/plannable-{state}.npz"
+    def _plannable(self, number: int) -> str:
+        return f"{self._folder}/rounds/{number}/traits/plannable"
 
     def _edit(self, annotation_id: int, revision: int) -> str:
         return f"{self._folder}/edits/{annotation_id}-{revision}.png"

@@ -27,7 +27,6 @@ from alc_backend.store.files import ProjectFiles
 from alc_backend.store.kinds import ANSWERS, EntryKind
 from alc_backend.store.models import (
     TRAIN,
-    VAL,
     Base,
     Image,
     LedgerEntry,
@@ -157,12 +156,12 @@ def _files_of_project(
     images = session.scalars(of_project).all()
     for image in images:
         photo, superpixels, initial, truth = files.of_image(image.id, image.suffix)
-        # An image under correction comes with both maps; only ground truth may be unknown.
+        # An image under correction comes with both maps; ground truth may be unknown.
         corrected = image.split == TRAIN
         yield BackupFile(photo, needed=True)
         yield BackupFile(superpixels, needed=corrected)
         yield BackupFile(initial, needed=corrected)
-        yield BackupFile(truth, needed=image.split == VAL)
+        yield BackupFile(truth, needed=image.has_truth)
     edits = select(LedgerEntry).where(
         LedgerEntry.project_id == project.id, LedgerEntry.kind == EntryKind.EDIT
     )

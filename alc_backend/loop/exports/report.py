@@ -27,6 +27,7 @@ from alc_backend.loop.exports.class_statistics import ClassCensus
 from alc_backend.loop.exports.snapshot import Snapshot
 from alc_backend.simulate.examples import SHOWN
 from alc_backend.simulate.figures import Point
+from alc_backend.store import ground_truth
 from alc_backend.store.database import Store
 from alc_backend.store.derived import RESOLVED, Counted
 from alc_backend.store.models import VAL, Image, Round
@@ -126,9 +127,9 @@ def _compare(live: LiveProject, progress: Progress) -> Comparison:
             heapq.heappush(changed, (pixels, image.key, index))
             if len(changed) > SHOWN:
                 heapq.heappop(changed)
-        if image.has_truth:
+        truth = ground_truth.read(files, image)
+        if truth is not None:
             known += 1
-            truth = files.read_label_map("ground_truth", image.id)
             before += metrics.confusion_matrix(truth, first, classes)
             after += metrics.confusion_matrix(truth, now, classes)
     most = [(images[index], pixels) for pixels, _, index in sorted(changed, reverse=True)]
@@ -176,9 +177,8 @@ def _class_iou(confusion: NDArray[np.int64]) -> list[float | None]:
 def _example(live: LiveProject, image: Image, pixels: int) -> Json:
     """An image with its label maps, as base64 text."""
     files = live.taken.files
-    truth = None
-    if image.has_truth:
-        truth = label_png(files.read_label_map("ground_truth", image.id))
+    known = ground_truth.read(files, image)
+    truth = None if known is None else label_png(known)
     return {
         "key": image.key,
         "label": live.taken.project.name,

@@ -45,7 +45,6 @@ from alc_backend.store.models import (
     Superpixel,
 )
 from alc_backend.store.pages import Page, Tile
-from alc_backend.store.traits import ShardTraits
 from alc_backend.store.upkeep import TAUGHT
 from alc_backend.store.warnings import warn
 
@@ -95,12 +94,15 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
     ledger and traits give the same plan. Raises CancelledError when another worker has taken the
     part over.
     """
-    traits = round_traits.plannable(store, round_, progress)
+    traits, is_part = round_traits.plannable(store, round_, progress)
     progress(0, 3, "learning from the answers")
     with store.reading() as session:
         project = session.get_one(Project, round_.project_id)
         position = ledger.position(session, project.id)
-        standing = _standing(session, project, traits)
+        if is_part:
+            standing = ledger.standing_about(session, traits.superpixels.tolist())
+        else:
+            standing = ledger.standing(session, project.id)
         pace = measured_pace(newest(session, project.id), Pace(**store.settings.seconds))
     judged = ledger.judge(standing, project.overlap)
     learnt = learn(store, round_, traits, judged, standing)
@@ -142,13 +144,6 @@ def make_plan(store: Store, round_: Round, lease: Lease, progress: Progress) -> 
         for problem in showing.problems:
             warn(session, round_.id, problem)
     return Plan(number, position, queries, learnt)
-
-
-def _standing(session: Session, project: Project, traits: ShardTraits) -> list[LedgerEntry]:
-    """The entries in force of the project, or where it is large, about these superpixels."""
-    if len(traits.superpixels) < round_traits.PLANNED_AMONG:
-        return ledger.standing(session, project.id)
-    return ledger.standing_about(session, traits.superpixels.tolist())
 
 
 def not_to_be_asked(

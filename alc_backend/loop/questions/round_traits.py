@@ -2,8 +2,8 @@
 
 A plan looks at PLANNED_AMONG superpixels at most, however many there are: the answered ones among
 them teach, the others may be asked about. Reads the files of traits (``store.traits``), what stands
-and the parts of rounds; writes the file of those superpixels. Called by ``learning``,
-``reviewing`` and, for what a replaced round leaves, by ``rounds`` and ``exports``.
+and the parts of rounds; writes the file of those superpixels. Called by ``planning``,
+``learning``, ``reviewing`` and, for what a replaced round leaves, by ``rounds`` and ``exports``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Iterator
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 PLANNED_AMONG = 2**16
 """Superpixels that a plan chooses from. Each takes about 9 kB of memory with 20 classes."""
 
+REPORT_EVERY = 20
+"""Shards of which as many are read between two words of progress."""
+
 
 def shards_of(session: Session, round_: Round) -> list[int]:
     """The numbers of the shards of images that a round's scoring pass was divided into."""
@@ -52,38 +56,53 @@ def about(store: Store, round_: Round, superpixels: NDArray[np.int64]) -> ShardT
     return ShardTraits.joined(found, len(round_.project.classes))
 
 
-def plannable(store: Store, round_: Round, progress: Progress) -> ShardTraits:
+class Plannable(NamedTuple):
+    """What the plans of a round choose from: its ``traits``; ``is_part``: there are more."""
+
+    traits: ShardTraits
+    is_part: bool
+
+
+def plannable(store: Store, round_: Round, progress: Progress) -> Plannable:
     """What a round's scoring pass kept of the superpixels that its plans choose from.
 
-    They are all, or PLANNED_AMONG of them: of those that were answered before the round, up to
-    MOST_TAUGHT drawn at random, and of the others those that promise the largest gain before
-    anything is learnt. Which these are follows from the round alone; they are kept in a file. A
-    file of traits that is missing or damaged is left out, with a line in the log: its superpixels
-    are on no page, and asked about singly.
+    They are all, or PLANNED_AMONG of them at most: of those that were answered before the round, up
+    to MOST_TAUGHT drawn at random, and of the others those that promise the largest gain before
+    anything is learnt. Which these are follows from the round and its traits alone; they are kept
+    in a file. A file of traits that is missing or damaged is left out, with a line in the log: its
+    superpixels are on no page, and asked about singly. ``progress`` may raise to stop, and is
+    called before that file is written.
     """
     files, classes = store.files(round_.project_id), len(round_.project.classes)
     with store.reading() as session:
-        state = state_of(session, round_)
+        state, shards = state_of(session, round_), len(shards_of(session, round_))
     known = files.read_plannable(round_.number, state)
     if known is not None:
-        return ShardTraits.joined([known], classes)
-    shards = _readable(store, round_)
-    first: list[ShardTraits] = []
-    for shard in shards:
-        first.append(shard)
+        return Plannable(ShardTraits.joined([known], classes), is_part=True)
+
+    def reading() -> Iterator[ShardTraits]:
+        for done, part in enumerate(_readable(store, round_)):
+            if done % REPORT_EVERY == 0:
+                progress(0, 3, f"choosing what to plan from, shard {done + 1} of {shards}")
+            yield part
+
+    parts, first = reading(), list[ShardTraits]()
+    for part in parts:
+        first.append(part)
         if sum(len(part.superpixels) for part in first) > PLANNED_AMONG:
             break
     else:
-        return ShardTraits.joined(first, classes)
-    progress(0, 3, "choosing the superpixels that plans choose from")
-    everything = ShardTraits.joined(
-        [part.without_features() for part in chain(first, shards)], classes
-    )
+        return Plannable(ShardTraits.joined(first, classes), is_part=False)
+    slim = [part.without_features() for part in chain(first, parts)]
     del first
+    everything = ShardTraits.joined(slim, classes)
     chosen = np.sort(everything.superpixels[_choose(store, round_, everything)])
-    found = ShardTraits.joined([part.only(chosen) for part in _readable(store, round_)], classes)
-    files.write_plannable(round_.number, state, found)
-    return found
+    kept = [part.only(chosen) for part in reading()]
+    found = ShardTraits.joined(kept, classes)
+    if len(slim) == len(kept) == shards:  # what could not be read may be there for the next plan
+        progress(0, 3, "choosing what to plan from")
+        files.write_plannable(round_.number, state, found)
+    return Plannable(found, is_part=True)
 
 
 def _choose(store: Store, round_: Round, traits: ShardTraits) -> NDArray[np.intp]:

@@ -98,14 +98,13 @@ def _reduce_traits(store: Store, old: Round, report: Reporter) -> None:
         return
     with store.reading() as session:
         shards = round_traits.shards_of(session, old)
-        state = round_traits.state_of(session, old)
         # a query moves on to the round that asks it again, and answers to the old one may be late
         queries = select(Query.superpixel_id).join(Round, Round.id == Query.round_id)
         asked = {*session.scalars(queries.where(Round.project_id == old.project_id))}
         tiles = select(Tile.superpixel_id).join(Page, Page.id == Tile.page_id)
         asked |= {*session.scalars(tiles.where(Page.round_id == old.id))}
     files, wanted = store.files(old.project_id), np.array(sorted(asked), dtype=np.int64)
-    files.delete_plannable(old.number, state)
+    files.delete_plannable(old.number)
     for shard in shards:
         try:
             traits = files.read_traits(old.number, shard)

@@ -19,7 +19,7 @@ from alc_backend.loop.annotations.confirmations import labeler_seconds
 from alc_backend.loop.questions.outcome import came_of
 from alc_backend.loop.rounds import platforms
 from alc_backend.loop.rounds.progress import Reporter
-from alc_backend.store import ledger, tallies
+from alc_backend.store import ground_truth, ledger, tallies
 from alc_backend.store.database import Store
 from alc_backend.store.derived import RESOLVED, Counted
 from alc_backend.store.label_map_reader import LabelMapReader
@@ -96,6 +96,7 @@ def _data_miou(store: Store, project_id: int, upto: int, report: Reporter) -> fl
     confusion = np.zeros((classes, classes + 1), np.int64)
     for done, image in enumerate(images):
         report(done, len(images), "measuring the label maps")
-        truth = files.read_label_map("ground_truth", image.id)
-        confusion += metrics.confusion_matrix(truth, maps.read(image.id), classes)
+        truth = ground_truth.read(files, image)
+        if truth is not None:
+            confusion += metrics.confusion_matrix(truth, maps.read(image.id), classes)
     return metrics.known(metrics.mean_iou(confusion))

@@ -8,6 +8,7 @@ another worker finds what was left, as ever.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -152,10 +153,12 @@ class Cluster:
         try:
             if self._client is None or self._client.status == "closed":
                 self._connect()
-            threads = sum(self._client.nthreads().values())
-        except OSError as error:
+            ask = self._client.scheduler.ncores
+            threads = sum(self._client.sync(ask, callback_timeout=CONNECT_S).values())
+        except (OSError, asyncio.TimeoutError) as error:
+            why = error or type(error).__name__
             self._say(
-                f"no Dask scheduler answers at {self._address}, waiting for it ({error}); is the "
+                f"no Dask scheduler answers at {self._address}, waiting for it ({why}); is the "
                 "address right, and is `dask scheduler` running?"
             )
             return 0
@@ -200,7 +203,8 @@ class Cluster:
         except Exception:
             log.exception("what follows %s was not queued", name)
         finally:
-            self._in_flight.pop(name, None)
+            if self._in_flight.get(name) is future:  # not that of another try
+                del self._in_flight[name]
 
     def _take_result(self, kind: str, name: str, said: Json) -> None:
         problem, seconds = said["problem"], said.get("seconds", 0.0)

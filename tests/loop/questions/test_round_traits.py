@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from alc_backend.errors import CancelledError
 from alc_backend.loop.annotations import webhooks
 from alc_backend.loop.questions import planning, round_traits
 from alc_backend.store import ledger
@@ -55,7 +56,9 @@ def plannable(store):
     """What plans choose from, and what was said meanwhile."""
     said = []
     round_ = running.only_round(store)
-    return round_traits.plannable(store, round_, lambda *words: said.append(words[2])), said
+    found = round_traits.plannable(store, round_, lambda *words: said.append(words[2]))
+    assert found.is_part == (len(found.traits.superpixels) < 60)
+    return found.traits, said
 
 
 def state(store):
@@ -89,7 +92,7 @@ def promise(traits):
 def test_plans_choose_from_what_promises_most_and_learn_from_some_answers(store, project):
     found, said = plannable(store)
     assert len(found.superpixels) == LIMIT
-    assert said == ["choosing the superpixels that plans choose from"]
+    assert said[0] == "choosing what to plan from, shard 1 of 3"
     known = answered(store, project)
     assert len(known) == ANSWERED
     chosen = set(found.superpixels.tolist())
@@ -116,9 +119,9 @@ def test_later_answers_and_a_lost_or_damaged_file_change_nothing(store, project)
     first, _ = plannable(store)
     arrive(store, project, created(answer(90, task_of(store, "i20", 1), "cat", minute=90)))
     assert not webhooks.waiting(store, project)
-    store.files(project).delete_plannable(1, state(store))
+    store.files(project).delete_plannable(1)
     assert are_equal(plannable(store)[0], first)
-    (path,) = store.settings.data_dir.rglob("plannable-*.npz")
+    (path,) = store.settings.data_dir.rglob("plannable")
     path.write_bytes(path.read_bytes()[:100])
     assert are_equal(plannable(store)[0], first)
 
@@ -156,9 +159,30 @@ def test_a_plan_asks_about_what_it_chooses_from(store, project):
     assert asked <= chosen - answered(store, project)
 
 
+def test_what_is_chosen_while_a_shard_is_missing_is_not_kept(store, project):
+    files = store.files(project)
+    lost = files.read_traits(1, 2)
+    (name,) = files.of_traits(1, [2])
+    store.storage.delete(name)
+    without, _ = plannable(store)
+    assert not {*without.superpixels.tolist()} & {*lost.superpixels.tolist()}
+    files.write_traits(1, 2, lost)
+    again, _ = plannable(store)
+    assert {*again.superpixels.tolist()} & {*lost.superpixels.tolist()}
+
+
+def test_a_worker_that_has_lost_the_part_writes_nothing(store, project):
+    def stop(done, total, message):
+        if message == "choosing what to plan from":
+            raise CancelledError("another worker has it")
+
+    with pytest.raises(CancelledError):
+        round_traits.plannable(store, running.only_round(store), stop)
+    assert store.files(project).read_plannable(1, state(store)) is None
+
+
 def test_a_round_with_no_more_than_that_is_read_whole(store, project, monkeypatch):
     monkeypatch.setattr(round_traits, "PLANNED_AMONG", 60)
-    found, said = plannable(store)
+    found, _ = plannable(store)
     assert are_equal(found, everything(store, project))
-    assert said == []
     assert store.files(project).read_plannable(1, state(store)) is None

@@ -66,6 +66,18 @@ def test_label_maps_are_measured_where_the_truth_is_known(store, dataset, queue,
     assert measured == pytest.approx(metrics.mean_iou(metrics.confusion_matrix(truth, labels, 3)))
 
 
+def test_an_image_whose_truth_is_lost_is_not_measured(store, project, queue, caplog):
+    files, images = store.files(project), store.images(project, TRAIN)
+    for image in images[:2]:
+        store.storage.delete(files.of_image(image.id, image.suffix)[3])
+    lifecycle.start(store, queue.append, project)
+    work(store, queue, 1)
+    truth, labels = (files.read_label_map(k, images[2].id) for k in ("ground_truth", "initial"))
+    right = metrics.mean_iou(metrics.confusion_matrix(truth, labels, 3))
+    assert only_round(store).data_miou == pytest.approx(right)
+    assert "a is not compared with its ground truth, which is lost" in caplog.text
+
+
 def test_a_failed_round_goes_on_where_it_stopped(store, project, queue):
     lifecycle.start(store, queue.append, project)
     work(store, queue)

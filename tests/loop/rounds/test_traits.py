@@ -190,6 +190,6 @@ def test_a_damaged_file_leaves_out_its_superpixels_alone(
     files, round_ = store.files(project), only_round(store)
     whole = [files.read_traits(1, shard) for shard in (1, 3)]
     store.storage.write(files.of_traits(1, [2])[0], b"?")
-    found = round_traits.plannable(store, round_, lambda done, total, message: None)
+    found = round_traits.plannable(store, round_, lambda done, total, message: None).traits
     assert are_equal(found, type(found).joined(whole, 3))
     assert "traits/2.npz: cannot be read" in caplog.text
