@@ -257,6 +257,7 @@ def spread(store, dataset, tmp_path):
         (TRAIN, "initial/{}.png"),
         (TRAIN, "superpixels/{}.npz"),
         (TRAIN, "rounds/1/reach/{}.png"),
+        (TRAIN, "ground_truth/{}.png"),
         (VAL, "images/{}.png"),
         (VAL, "ground_truth/{}.png"),
     ],
@@ -328,6 +329,8 @@ def image_of_training(store, key):
 def test_true_label_maps_of_images_under_correction_may_be_unknown(store, corrected, tmp_path):
     image = image_of(store, "a")
     store.storage.delete(f"projects/{corrected}/ground_truth/{image.id}.png")
+    with store.session() as session:
+        session.get_one(Image, image.id).has_truth = False
     assert write_backup(store, tmp_path / "alc.tar").missing == []
 
 
