@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -336,6 +337,25 @@ def test_a_scheduler_that_is_away_is_waited_for(store, here, redis, project, cap
         run_worker(here, ["score"], burst=True, cluster=Cluster(here, f"tcp://127.0.0.1:{port}"))
     started[0].close()
     assert status.latest_round(store, project).state == RoundState.PUBLISHING
+
+
+def test_a_scheduler_that_is_silent_is_not_hung_on(here, redis, caplog, monkeypatch):
+    pytest.importorskip("distributed")
+    port = free_port()
+    monkeypatch.setattr(dask_cluster, "CONNECT_S", 1.0)
+    cluster = Cluster(here, f"tcp://127.0.0.1:{port}")
+    command = "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)
+    scheduler = subprocess.Popen([sys.executable, "-m", *command, "--no-dashboard"])
+    try:
+        wait_for(lambda: cluster._threads() == 0 and "has no workers" in caplog.text)
+        caplog.clear()
+        scheduler.send_signal(signal.SIGSTOP)
+        assert cluster._threads() == 0
+        assert "no Dask scheduler answers" in caplog.text
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+        cluster.close()
 
 
 @pytest.fixture
