@@ -38,6 +38,7 @@ NODE_1 = ("--nodes", "2", "--node", "1", "--meeting", "127.0.0.1:29500")
         (["worker", *NODE_1, "--queues", "score"], {}, "--queues"),
         (["worker", "--nodes", "2", "--meeting", "h:1", "--queues", "score"], {}, "queue train"),
         (["worker", *NODE_1], {"database_url": "nonsense"}, "DATABASE_URL"),
+        (["worker", *NODE_1], {}, "no database"),
         (["worker", "--burst"], {"redis_url": "redis://127.0.0.1:1"}, "REDIS_URL"),
         (["serve"], {"host": "0.0.0.0", "secret": None}, "ALC_SECRET"),
         (["demo", "--oracle", "delphi"], {}, "delphi"),

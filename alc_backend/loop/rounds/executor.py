@@ -67,8 +67,9 @@ def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
     """Do a part of a round's current step; after the last part, queue those of the next step.
 
     Returns without doing anything when another worker has the part or nothing is to be done.
-    While the place where annotators work, or the database, is away the part is put off. Any other
-    error ends the round as failed; one that nobody expected is raised as well.
+    While the place where annotators work, the database, or another machine of a training is away
+    the part is put off. Any other error ends the round as failed; one that nobody expected is
+    raised as well.
     """
     part = claim_part(store, part_id)
     if part is None:
@@ -86,7 +87,7 @@ def run_part(store: Store, enqueue: Enqueue, part_id: int) -> None:
         give_up_part(store, part, RoundState.CANCELLED, None)
     except nodes.StoppingError:
         release_part(store, part)
-    except (PlatformAwayError, OperationalError) as error:
+    except (PlatformAwayError, nodes.AloneError, OperationalError) as error:
         log.warning("round %s waits: %s", round_.number, error)
         retry_part_later(store, part, str(error))
     except AlcError as error:

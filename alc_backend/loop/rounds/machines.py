@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from alc_backend.errors import SettingsError
 
-MOST_NODES = 1024
-"""The most machines that train together."""
+MOST = 1024
+"""The most machines that train together, and the most processes of one of them."""
 
 _HOW = (
     "give --meeting HOST:PORT, where HOST is the address of node 0 in your private network and "
@@ -36,9 +36,9 @@ class Machines:
     @classmethod
     def of_options(cls, nodes: int, node: int, meeting: str | None) -> Machines:
         """The machines that the options of ``alc worker`` name; SettingsError for wrong ones."""
-        if not 1 <= nodes <= MOST_NODES:
+        if not 1 <= nodes <= MOST:
             raise SettingsError(
-                f"--nodes {nodes} is no number of machines: give one from 1 to {MOST_NODES}"
+                f"--nodes {nodes} is no number of machines: give one from 1 to {MOST}"
             )
         if not 0 <= node < nodes:
             raise SettingsError(
@@ -90,7 +90,7 @@ def share_out(wanted: Sequence[int], batch_size: int) -> list[int]:
             f"of them or more; set ALC_BATCH_SIZE to {2 * len(wanted)} or more and start another "
             f"round, or use {most} machines (--nodes)"
         )
-    shares = list(wanted)
+    shares = [min(processes, most) for processes in wanted]
     while sum(shares) > most:
         shares[shares.index(max(shares))] -= 1
     return shares

@@ -25,18 +25,21 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from alc_backend.common.waiting import within
 from alc_backend.errors import SettingsError, TrainingError
 from alc_backend.loop.rounds.distributed import WATCH_EVERY_S, BrokenOffError, Share
 from alc_backend.loop.rounds.machines import Machines
-from alc_backend.loop.rounds.presence import Presence, words_in
+from alc_backend.loop.rounds.presence import Presence, junk, number_in, words_in
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
+
+T = TypeVar("T")
 
 CONNECT_S = 5.0
 """How long it may take to reach node 0, in seconds."""
@@ -45,7 +48,7 @@ START_S = 1800.0
 """How long training processes wait for each other to start, in seconds; PyTorch's own default."""
 
 REASON_S = 5.0
-"""How long it is waited for another machine to say why it broke the training off, in seconds."""
+"""How long another machine is given to say, or hear, why a training broke off, in seconds."""
 
 POLL_S = 0.2
 """How often it is looked for words of other machines that are waited for, in seconds."""
@@ -228,49 +231,57 @@ class Host:
 class Guest:
     """The meeting as another machine finds it; to be closed at its end.
 
-    ``training`` is the one of those asked about that node 0 holds it for. Raises AwayError where it
-    holds one for none of them.
+    ``training`` is the one of those asked about that node 0 holds it for; ``stale_after_s`` is the
+    silence in seconds after which node 0 counts as gone. PyTorch's calls wait for an answer without
+    end: each is made by a thread that nobody has to wait for. Raises AwayError where node 0 does
+    not answer, or holds a meeting for none of them.
     """
 
-    def __init__(self, machines: Machines, trainings: Sequence[str], me: Presence) -> None:
-        from torch.distributed import PrefixStore  # type: ignore[attr-defined]
-
-        self._machines, self._me = machines, me
+    def __init__(
+        self, machines: Machines, trainings: Sequence[str], me: Presence, stale_after_s: float
+    ) -> None:
+        self._machines, self._me, self._stale_after_s = machines, me, stale_after_s
         served = _connected(machines.host, machines.port)
-        for training in trainings:
-            self.training, self._store = training, PrefixStore(training, served)
-            with _network():
-                if self._store.check(["open"]):
-                    break
-        else:
-            raise AwayError("another training is going on there")
+        self.training, self._store = _within(CONNECT_S, lambda: _opened(served, trainings))
         self._over, self._lost = threading.Event(), False
+        self._heard, self._shares = time.monotonic(), None  # type: float, bytes | None
         self._beating = threading.Thread(target=self._beat, name="meeting", daemon=True)
 
     def enter(self) -> None:
         """Take part, until it is closed; raises SettingsError where node 0 is another kind."""
-        with _network():
-            self._store.delete_key(f"failed/{self._machines.node}")  # of a worker before this one
-            self._store.set(f"node/{self._machines.node}", self._me.as_text())
-            opened = Presence.read(self._store.get("open"))
+
+        def sign_in() -> bytes:
+            node = self._machines.node
+            self._store.delete_key(f"failed/{node}")  # of a worker before this one
+            self._store.set(f"node/{node}", self._me.as_text())
+            return bytes(self._store.get("open"))
+
+        opened = _within(CONNECT_S, sign_in)
+        self._heard = time.monotonic()
         self._beating.start()
-        self._me.require_like(opened, 0)
+        self._me.require_like(Presence.read(opened), 0)
 
     def share(self) -> Share | None:
         """What this machine starts; None as long as others are missing.
 
-        Raises DisplacedError where another worker takes part as the same machine.
+        Raises DisplacedError where another worker takes part as the same machine, AwayError once
+        node 0 does not answer any more.
         """
-        with _network():
-            content = _content(self._store, "shares")
-        if content is None:
+        self.check()
+        if self._shares is None:
             return None
-        words, node = words_in(content), self._machines.node
-        if words["names"][node] != self._me.name:
+        words, node = words_in(self._shares), self._machines.node
+        names, found = words.get("names"), words.get("processes")
+        for each in (names, found):
+            if not isinstance(each, list) or len(each) != self._machines.nodes:
+                raise SettingsError(junk("node 0", "shares", each))
+        assert isinstance(names, list)
+        assert isinstance(found, list)
+        if names[node] != self._me.name:
             raise DisplacedError(
                 f"another worker takes part as machine {node}, too: give each its own --node"
             )
-        processes = [int(number) for number in words["processes"]]
+        processes = [number_in(each, "node 0", "processes") for each in found]
         place = f"tcp:{self._machines.host}:{self._machines.port}"
         return Share(place, sum(processes[:node]), processes[node], sum(processes))
 
@@ -278,6 +289,8 @@ class Guest:
         """Raise AwayError once node 0 does not answer any more."""
         if self._lost:
             raise AwayError("node 0 has ended, or the network to it is interrupted")
+        if time.monotonic() - self._heard > self._stale_after_s:
+            raise AwayError("node 0 does not answer any more: it hangs, or the network to it does")
 
     def tell_end(self) -> None:
         """Tell that this machine's share of the training has ended well."""
@@ -300,16 +313,23 @@ class Guest:
         self._over.set()
 
     def _tell(self, key: str, words: dict[str, Any]) -> None:
-        """Write an entry, if node 0 still listens, and wait until it is there."""
-        with suppress(RuntimeError):
+        """Write an entry, if node 0 still listens, and wait for REASON_S until it is there."""
+
+        def write() -> None:
             self._store.set(key, json.dumps(words))
             self._store.check([key])  # the answer comes after it; writing itself has none
 
+        with suppress(AwayError):
+            _within(REASON_S, write)
+
     def _beat(self) -> None:
-        """Be heard of every second; a thread of its own may wait for a network that is away."""
+        """Be heard of every second, and hear what is shared out, in a thread of its own."""
         while not self._over.is_set():
             try:
                 self._store.add(f"beat/{self._machines.node}", 1)
+                if self._shares is None:
+                    self._shares = _content(self._store, "shares")
+                self._heard = time.monotonic()
             except RuntimeError:
                 self._lost = True
                 return
@@ -324,7 +344,8 @@ def _connected(host: str, port: int) -> Store:
         socket.create_connection((host, port), CONNECT_S).close()  # PyTorch would try it for long
     except OSError as error:
         raise AwayError(f"nothing answers at {host}, port {port} ({error})") from error
-    with _network():
+
+    def connect() -> Store:
         return TCPStore(
             host,
             port,
@@ -332,6 +353,28 @@ def _connected(host: str, port: int) -> Store:
             wait_for_workers=False,
             timeout=timedelta(seconds=CONNECT_S),
         )
+
+    return _within(2 * CONNECT_S, connect)
+
+
+def _opened(served: Store, trainings: Sequence[str]) -> tuple[str, Store]:
+    """The training that node 0 holds a meeting for, and its words; AwayError where for none."""
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
+    for training in trainings:
+        store = PrefixStore(training, served)
+        if store.check(["open"]):
+            return training, store
+    raise AwayError("another training is going on there")
+
+
+def _within(limit_s: float, call: Callable[[], T]) -> T:
+    """What ``call`` gives, made by a thread; AwayError for no answer within ``limit_s`` seconds."""
+    try:
+        with _network():
+            return within(limit_s, call)
+    except TimeoutError:
+        raise AwayError(f"node 0 has not answered within {limit_s:g} s") from None
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from contextlib import closing
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from alc_backend.common import logs
 from alc_backend.errors import CancelledError, SettingsError, TrainingError
 from alc_backend.loop import leases
 from alc_backend.loop.leases import Lease
@@ -30,12 +31,25 @@ from alc_backend.loop.rounds.distributed import (
 )
 from alc_backend.loop.rounds.machines import Machines, share_out
 from alc_backend.loop.rounds.presence import presence
-from alc_backend.loop.rounds.progress import REPORT_EVERY_S, Reporter
+from alc_backend.loop.rounds.progress import Reporter
 from alc_backend.store.database import Store
 from alc_backend.store.models import Part, Round
 from alc_backend.store.round_states import RoundState, Step
 
 log = logging.getLogger(__name__)
+
+WAIT_S = 300.0
+"""How long node 0 waits for the others before it does something else, in seconds."""
+
+LOOK_EVERY_S = 0.5
+"""How often node 0 looks meanwhile whether they have come, in seconds."""
+
+TELL_EVERY_S = 3.0
+"""How often it tells meanwhile that it waits, in seconds."""
+
+
+class AloneError(Exception):
+    """Other machines have not come: the training has to be tried again later."""
 
 
 class StoppingError(Exception):
@@ -50,9 +64,9 @@ def lead(
 ) -> None:
     """Train a round, whose part ``report`` is about, as node 0 of several machines.
 
-    Waits for the others as long as it takes; raises StoppingError when it ``is_stopping``
-    meanwhile. Raises CancelledError as ``report`` does, SettingsError where the machines cannot
-    train together, TrainingError with the reason, wherever it is.
+    Waits WAIT_S for the others; raises AloneError when some are still missing then, StoppingError
+    when it ``is_stopping`` meanwhile. Raises CancelledError as ``report`` does, SettingsError where
+    the machines cannot train together, TrainingError with the reason, wherever it is.
     """
     part, settings = report.claimed, store.settings
     batch_size = part.round.config.training.batch_size
@@ -60,16 +74,18 @@ def lead(
     me = presence(leases.this_process(), machines, processes_here(settings))
     lease = Lease(store, part)
     with closing(meeting.Host(machines, _training(part), me, settings.stale_after_s)) as host:
+        began, told = time.monotonic(), float("-inf")
         while len(present := host.present()) < machines.nodes:
             if is_stopping():
                 raise StoppingError
-            missing = machines.nodes - len(present)
-            report(
-                0,
-                max(1, part.total),
-                f"waiting for {missing} of {machines.nodes} machines at {machines.meeting}",
-            )
-            time.sleep(REPORT_EVERY_S)
+            missing, now = machines.nodes - len(present), time.monotonic()
+            waiting = f"waiting for {missing} of {machines.nodes} machines at {machines.meeting}"
+            if now - told >= TELL_EVERY_S:
+                report(0, max(1, part.total), waiting)
+                told = now
+            if now - began >= WAIT_S:
+                raise AloneError(waiting)
+            time.sleep(LOOK_EVERY_S)
         shares = share_out([there.processes for there in present], batch_size)
         host.begin(present, shares)
 
@@ -100,7 +116,8 @@ def join(store: Store, machines: Machines, processes: int, joined: set[str]) -> 
     if not open_to:
         return False
     me = presence(leases.this_process(), machines, processes)
-    with closing(meeting.Guest(machines, open_to, me)) as guest:
+    stale_after_s, hidden = store.settings.stale_after_s, store.settings.hidden()
+    with closing(meeting.Guest(machines, open_to, me, stale_after_s)) as guest:
         part = trainings[guest.training]
         watched = _Watched(store, part)
 
@@ -125,12 +142,12 @@ def join(store: Store, machines: Machines, processes: int, joined: set[str]) -> 
         except (SettingsError, TrainingError) as error:
             joined.add(guest.training)
             elsewhere = isinstance(error, BrokenOffError) and error.cause_elsewhere
-            guest.tell_failure(str(error), cause_elsewhere=elsewhere)
+            guest.tell_failure(logs.redact(str(error), hidden), cause_elsewhere=elsewhere)
             raise
         except meeting.AwayError:
             raise
         except CancelledError as error:
-            guest.tell_failure(str(error), cause_elsewhere=False)
+            guest.tell_failure(logs.redact(str(error), hidden), cause_elsewhere=False)
             raise
         except BaseException:
             guest.tell_failure("its worker was stopped", cause_elsewhere=False)

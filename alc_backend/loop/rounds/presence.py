@@ -11,7 +11,7 @@ from typing import Any
 
 from alc_backend.common.version import __version__
 from alc_backend.errors import SettingsError
-from alc_backend.loop.rounds.machines import Machines
+from alc_backend.loop.rounds.machines import MOST, Machines
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,16 @@ class Presence:
 
     @classmethod
     def read(cls, content: bytes) -> Presence:
-        """Read what :meth:`as_text` gave, by another version perhaps; what it lacks is "?"."""
+        """Read what :meth:`as_text` gave, by another version perhaps; what it lacks is "?" or 1.
+
+        Raises SettingsError for numbers that cannot be.
+        """
         found = words_in(content)
+        name = str(found.get("name", "?"))
         return cls(
-            str(found.get("name", "?")),
-            int(found.get("nodes", 0)),
-            max(1, int(found.get("processes", 1))),
+            name,
+            number_in(found.get("nodes", 1), name, "nodes"),
+            number_in(found.get("processes", 1), name, "processes"),
             *(str(found.get(name, "?")) for name in ("alc", "torch", "backend")),
         )
 
@@ -87,6 +91,22 @@ def words_in(content: bytes) -> dict[str, Any]:
     """The JSON object in an entry; empty where there is none."""
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def number_in(found: object, whose: str, what: str) -> int:
+    """A number of machines or processes, as ``whose`` entry has it; SettingsError for others."""
+    if type(found) is not int or not 1 <= found <= MOST:
+        raise SettingsError(junk(whose, what, found))
+    return found
+
+
+def junk(whose: str, what: str, found: object) -> str:
+    """What to do about an entry that no worker writes."""
+    return (
+        f"what {whose[:100]} says of its {what} cannot be ({str(found)[:100]!r}): give it from 1 "
+        f"to {MOST} processes (ALC_TRAIN_PROCESSES), install the same version on all machines, and "
+        "see that nobody else reaches the place where they meet (--meeting)"
+    )

@@ -9,12 +9,13 @@ from contextlib import suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from alc_backend.errors import AlcError, CancelledError
+from alc_backend.errors import AlcError, CancelledError, SettingsError
 from alc_backend.loop.rounds import nodes
 from alc_backend.loop.rounds.distributed import QUIET, processes_here
 from alc_backend.loop.rounds.machines import Machines
 from alc_backend.loop.rounds.meeting import AwayError
 from alc_backend.settings import Settings
+from alc_backend.store.connections import database_url, may_exist
 from alc_backend.store.database import Store
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,11 @@ def run_node(settings: Settings, machines: Machines) -> None:
     """
     os.environ.setdefault(QUIET, "ERROR")  # PyTorch reads it once, when it is loaded
     processes = processes_here(settings)
+    if not may_exist(database_url(settings)):
+        raise SettingsError(
+            "this machine has no database, and so finds no training; give it the DATABASE_URL of "
+            "node 0 in its environment, or in a file that ALC_ENV_FILE names"
+        )
     store, joined, last = Store(settings), set[str](), ""
     log.info(
         "machine %s of %s: waiting for trainings of node 0, %s",

@@ -17,6 +17,7 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
 from alc_backend.common import logs
+from alc_backend.common.loopback import is_loopback
 from alc_backend.common.processes import end_hung
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.loop import leases
@@ -56,7 +57,14 @@ def run_worker(
             raise SettingsError(f"queue {name!r} is unknown; choose from {', '.join(known)}")
     stop = _Stop()
     if machines is not None and machines.nodes > 1:
-        meeting.listen(machines).close()
+        with meeting.listen(machines) as listening:
+            address = str(listening.getsockname()[0])
+        if is_loopback(address) and not is_loopback(machines.host):
+            log.warning(
+                "--meeting %s stands for %s here, where no other machine can come; give the "
+                "address of this machine in your private network instead of its name",
+                machines.meeting, address,
+            )  # fmt: skip
         executor.train_with(machines, lambda: stop.asked)
     connection = connect(settings)
     if burst and not is_up(connection):

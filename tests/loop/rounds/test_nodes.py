@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +23,12 @@ from sqlalchemy import select
 
 import alc_backend
 from alc_backend.errors import ServiceError, SettingsError, TrainingError
+from alc_backend.loop import leases
 from alc_backend.loop.leases import Heartbeat
 from alc_backend.loop.rounds import executor, lifecycle, meeting, nodes, training
-from alc_backend.loop.rounds.distributed import TRAIN_PROCESS
+from alc_backend.loop.rounds.distributed import TRAIN_PROCESS, WATCH_EVERY_S
 from alc_backend.loop.rounds.machines import Machines, share_out
-from alc_backend.loop.rounds.presence import presence
+from alc_backend.loop.rounds.presence import Presence, presence
 from alc_backend.service.jobs.processes import Processes
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Part, Round
@@ -120,6 +124,7 @@ def test_two_machines_train_the_network_that_one_would(
 def alone_at_node_0(store, project, machines, monkeypatch):
     """A round whose training waits for node 1, and what happens meanwhile, set by the test."""
     meanwhile = []
+    monkeypatch.setattr(nodes, "TELL_EVERY_S", 0.0)
     monkeypatch.setattr(nodes.time, "sleep", lambda seconds: meanwhile.pop(0)())
     monkeypatch.setitem(executor.STEPS, Step.TRAINING, None)
     executor.train_with(machines, lambda: bool(meanwhile) and meanwhile[0] == "stop")
@@ -154,6 +159,23 @@ def test_a_worker_that_stops_while_it_waits_leaves_the_training_to_others(store,
     assert executor.recover(store, queue.append) == 1
 
 
+def test_a_worker_alone_for_too_long_does_other_jobs_and_tries_again(
+    store, machines, alone_at_node_0, monkeypatch
+):
+    queue, _ = alone_at_node_0
+    monkeypatch.setattr(nodes, "WAIT_S", 0.0)
+    work(store, queue)
+    round_ = only_round(store)
+    assert round_.state == RoundState.TRAINING
+    assert round_.message.startswith("trying again in ")
+    assert round_.message.endswith(f"waiting for 1 of 2 machines at {machines.meeting}")
+    with store.session() as session:
+        part = session.scalars(select(Part).where(Part.step == Step.TRAINING)).one()
+        assert part.claimed_by is None
+        part.retry_at = part.retry_at.replace(year=2000)
+    assert executor.recover(store, queue.append) == 1
+
+
 def test_batches_too_small_for_the_machines_fail_the_round_at_once(store, alone_at_node_0):
     queue, _ = alone_at_node_0
     with store.session() as session:
@@ -171,6 +193,7 @@ def test_machines_with_most_processes_give_up_some_for_small_batches():
     assert share_out([4, 1], 8) == [3, 1]
     assert share_out([8, 8], 9) == [2, 2]
     assert share_out([3], 2) == [1]
+    assert share_out([10**12, 1], 8) == [3, 1]  # not one after the other
     with pytest.raises(SettingsError, match="or use 3 machines"):
         share_out([1, 1, 1, 1], 7)
 
@@ -235,10 +258,10 @@ class Meeting:
     def host(self, training="1/a"):
         return closing(meeting.Host(self.machines, training, self.me, stale_after_s=60))
 
-    def guest(self, *trainings, **changes):
+    def guest(self, *trainings, stale_after_s=60.0, **changes):
         node = replace(self.machines, node=1)
         there = replace(self.me, **{"name": "one/4|5|6", "processes": 3, **changes})
-        return closing(meeting.Guest(node, trainings or ["1/a"], there))
+        return closing(meeting.Guest(node, trainings or ["1/a"], there, stale_after_s))
 
 
 @pytest.fixture
@@ -259,7 +282,7 @@ def test_a_machine_finds_the_training_that_is_waiting_for_it(met):
             assert guest.share() is None
             assert [there.host for there in host.present()] == ["zero", "one"]
             host.begin(host.present(), [2, 3])
-            share = guest.share()
+            share = wait_for(guest.share)
             assert (share.first, share.processes, share.world) == (2, 3, 5)
             host.check()
             guest.tell_end()
@@ -281,6 +304,123 @@ def test_machines_that_do_not_fit_together_are_refused_on_both(met, changes, nam
             guest.enter()
         with pytest.raises(SettingsError, match=rf"machine 1 \(one\).*{named}"):
             host.present()
+
+
+@pytest.mark.parametrize("number", ['"x"', "[]", "null", "1e999", "NaN", "true", "0", "-1", "1025"])
+@pytest.mark.parametrize("what", ["nodes", "processes"])
+def test_numbers_that_cannot_be_are_refused(what, number):
+    with pytest.raises(SettingsError, match=f"one says of its {what} .*ALC_TRAIN_PROCESSES"):
+        Presence.read(f'{{"name": "one", "{what}": {number}}}'.encode())
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"[" * 10**6, b"9" * 10**5])
+def test_what_is_no_presence_fits_no_machine(met, content):
+    with pytest.raises(SettingsError, match="alc-backend"):
+        met.me.require_like(Presence.read(content), 1)
+
+
+@pytest.mark.parametrize(
+    ("shares", "named"),
+    [
+        ({}, "shares"),
+        ({"processes": [1], "names": ["a", "b"]}, "shares"),
+        ({"processes": [1, 1], "names": 7}, "shares"),
+        ({"processes": [1, 10**7], "names": ["a", "one/4|5|6"]}, "processes"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(met, shares, named):
+    with met.host() as host, met.guest() as guest:
+        guest.enter()
+        host._store.set("shares", json.dumps(shares))
+        with pytest.raises(SettingsError, match=f"node 0 says of its {named}"):
+            wait_for(guest.share)
+
+
+HOST = """
+import sys, time
+from alc_backend.loop.rounds.machines import Machines
+from alc_backend.loop.rounds.meeting import Host
+from alc_backend.loop.rounds.presence import presence
+
+machines = Machines(2, 0, "127.0.0.1", int(sys.argv[1]))
+host = Host(machines, sys.argv[2], presence("zero/1|2|3", machines, 1), 60.0)
+print("open", flush=True)
+while len(host.present()) < 2:
+    time.sleep(0.1)
+print("met", flush=True)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def host_process(machines, training):
+    """Node 0's meeting, held by a process of its own, as its :class:`subprocess.Popen`."""
+    arguments = [sys.executable, "-c", HOST, str(machines.port), training]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "open\n"
+            yield process
+        finally:
+            process.kill()  # a stopped process, too
+
+
+def test_a_machine_notices_that_node_0_hangs(met):
+    with host_process(met.machines, "1/a") as node_0, met.guest(stale_after_s=3.0) as guest:
+        guest.enter()
+        assert node_0.stdout.readline() == "met\n"
+        guest.check()
+        node_0.send_signal(signal.SIGSTOP)
+
+        def is_missed():
+            try:
+                guest.check()
+            except meeting.AwayError as error:
+                return str(error)
+
+        assert "does not answer any more" in wait_for(is_missed)
+        with pytest.raises(meeting.AwayError):
+            guest.share()
+        guest.tell_failure("in vain", cause_elsewhere=False)
+        node_0.send_signal(signal.SIGCONT)
+
+
+def test_a_worker_can_be_stopped_while_node_0_hangs(store, project, machines, tmp_path):
+    store.settings = store.settings.model_copy(update={"stale_after_s": 3600.0})
+    lifecycle.start(store, [].append, project)
+    part = at_step(store, only_round(store), Step.TRAINING).claimed
+    with (
+        host_process(machines, nodes._training(part)) as node_0,
+        node_worker(store, machines, tmp_path / "one") as processes,
+    ):
+        assert node_0.stdout.readline() == "met\n"
+        node_0.send_signal(signal.SIGSTOP)
+        time.sleep(3 * WATCH_EVERY_S)  # by now the worker has asked, and gets no answer
+        node = processes.pid_of("node")
+        os.kill(node, signal.SIGTERM)
+        wait_for(lambda: psutil.Process(node).status() == psutil.STATUS_ZOMBIE, limit_s=60)
+
+
+def test_a_place_that_accepts_and_says_nothing_is_left(met, monkeypatch):
+    monkeypatch.setattr(meeting, "CONNECT_S", 0.5)
+    with meeting.listen(met.machines), pytest.raises(meeting.AwayError, match="not answered"):
+        met.guest()
+
+
+def test_secrets_are_not_told_to_other_machines(store, project, machines, met, monkeypatch):
+    lifecycle.start(store, [].append, project)
+    part = at_step(store, only_round(store), Step.TRAINING).claimed
+    monkeypatch.setattr(type(store.settings), "hidden", lambda settings: ["sesame-street"])
+
+    def launch(*arguments):
+        raise TrainingError("cannot reach postgresql://alc:sesame-street@db")
+
+    monkeypatch.setattr(nodes, "launch", launch)
+    with met.host(nodes._training(part)) as host:
+        host.begin([met.me, replace(met.me, name=leases.this_process())], [1, 1])
+        with pytest.raises(TrainingError, match="sesame-street"):
+            nodes.join(store, replace(machines, node=1), 1, set())
+        with pytest.raises(TrainingError, match="postgresql://alc:…@db"):
+            host.check()
 
 
 def test_the_machine_that_has_failed_is_named(met):
@@ -314,8 +454,8 @@ def test_two_workers_of_one_number_do_not_both_take_part(met):
         second.enter()
         host.begin(host.present(), [1, 1])
         with pytest.raises(SettingsError, match="as machine 1, too"):
-            first.share()
-        assert second.share().first == 1
+            wait_for(first.share)
+        assert wait_for(second.share).first == 1
 
 
 def test_a_machine_notices_that_node_0_has_ended(met):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -16,14 +17,16 @@ from sqlalchemy import select
 
 from alc_backend.errors import ServiceError, SettingsError
 from alc_backend.loop.rounds import executor, lifecycle, status
+from alc_backend.loop.rounds.machines import Machines
 from alc_backend.service.jobs import functions, worker_registry
 from alc_backend.service.jobs.processes import Processes, start_redis
 from alc_backend.service.jobs.queues import Jobs, job_of, queue_of
 from alc_backend.service.jobs.worker import run_worker
 from alc_backend.store.importing import import_folder
 from alc_backend.store.models import Part, Round, Score
-from alc_backend.store.round_states import RoundState
+from alc_backend.store.round_states import RoundState, Step
 from tests.conftest import wait_for, write_dataset
+from tests.ports import free_port
 
 
 def test_a_killed_worker_is_replaced_and_the_round_goes_on(
@@ -180,6 +183,22 @@ def test_two_machines_of_one_name_have_a_worker_each(settings, redis):
 def test_unknown_queues_are_named(settings):
     with pytest.raises(SettingsError, match="'train2'"):
         run_worker(settings, ["train2"])
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"), [("node-0", True), ("localhost", False), ("127.0.0.1", False)]
+)
+def test_a_place_that_other_machines_cannot_reach_is_warned_of(
+    settings, monkeypatch, caplog, host, warned
+):
+    found = socket.getaddrinfo("127.0.0.1", free_port(), type=socket.SOCK_STREAM)
+    machines = Machines(2, 0, host, found[0][4][1])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *where, **which: found)
+    monkeypatch.setitem(executor.STEPS, Step.TRAINING, None)
+    without_redis = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
+    with pytest.raises(ServiceError, match="no Redis"):
+        run_worker(without_redis, burst=True, machines=machines)
+    assert (f"{machines.meeting} stands for 127.0.0.1 here" in caplog.text) == warned
 
 
 def test_a_worker_that_was_killed_is_forgotten(settings, redis, tmp_path, monkeypatch):
