@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -52,7 +52,10 @@ def state_of(session: Session, round_: Round) -> str:
 
 def about(store: Store, round_: Round, superpixels: NDArray[np.int64]) -> ShardTraits:
     """What a round's scoring pass kept of these superpixels (row ids, ascending), no features."""
-    found = [part.only(superpixels).without_features() for part in _readable(store, round_)]
+    with store.reading() as session:
+        shards = shards_of(session, round_)
+    parts = _readable(store, round_, shards)
+    found = [part.only(superpixels).without_features() for part in parts]
     return ShardTraits.joined(found, len(round_.project.classes))
 
 
@@ -75,15 +78,15 @@ def plannable(store: Store, round_: Round, progress: Progress) -> Plannable:
     """
     files, classes = store.files(round_.project_id), len(round_.project.classes)
     with store.reading() as session:
-        state, shards = state_of(session, round_), len(shards_of(session, round_))
+        state, shards = state_of(session, round_), shards_of(session, round_)
     known = files.read_plannable(round_.number, state)
     if known is not None:
         return Plannable(ShardTraits.joined([known], classes), is_part=True)
 
     def reading() -> Iterator[ShardTraits]:
-        for done, part in enumerate(_readable(store, round_)):
+        for done, part in enumerate(_readable(store, round_, shards)):
             if done % REPORT_EVERY == 0:
-                progress(0, 3, f"choosing what to plan from, shard {done + 1} of {shards}")
+                progress(0, 3, f"choosing what to plan from, shard {done + 1} of {len(shards)}")
             yield part
 
     parts, first = reading(), list[ShardTraits]()
@@ -99,7 +102,7 @@ def plannable(store: Store, round_: Round, progress: Progress) -> Plannable:
     chosen = np.sort(everything.superpixels[_choose(store, round_, everything)])
     kept = [part.only(chosen) for part in reading()]
     found = ShardTraits.joined(kept, classes)
-    if len(slim) == len(kept) == shards:  # what could not be read may be there for the next plan
+    if len(slim) == len(kept) == len(shards):  # else another plan may read more
         progress(0, 3, "choosing what to plan from")
         files.write_plannable(round_.number, state, found)
     return Plannable(found, is_part=True)
@@ -144,11 +147,9 @@ def _scoring(session: Session, round_: Round) -> list[Part]:
     return list(session.scalars(parts.order_by(Part.number)))
 
 
-def _readable(store: Store, round_: Round) -> Iterator[ShardTraits]:
-    """The files of traits of a round that can be read, one after the other."""
+def _readable(store: Store, round_: Round, shards: Sequence[int]) -> Iterator[ShardTraits]:
+    """The files of traits of these shards of a round that can be read, one after the other."""
     files = store.files(round_.project_id)
-    with store.reading() as session:
-        shards = shards_of(session, round_)
     for shard in shards:
         try:
             yield files.read_traits(round_.number, shard)
