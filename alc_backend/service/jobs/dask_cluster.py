@@ -67,6 +67,8 @@ class Cluster:
         self._address, self._security = address, Security()
         if address.startswith("tls:"):
             _check_certificates(self._security)
+        # Dask tells of each connection that ends, with a traceback, which is no news here.
+        logging.getLogger("distributed.batched").setLevel(logging.WARNING)
         self._redis = connect(settings)
         self._jobs = Jobs(settings, self._redis)
         self._loop = LoopRunner()  # one for all tries: a client that fails leaves its own running
