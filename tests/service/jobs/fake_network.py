@@ -18,7 +18,6 @@ from alc_backend.settings import settings
 from alc_backend.store.round_states import Step
 from tests.networks import without_features
 
-
 HELD_S = 120.0
 """How long an image is held at most: a test that fails leaves its file behind."""
 
